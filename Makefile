@@ -1,0 +1,42 @@
+# make help lists what there is to make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Tests run side by side, one a core; more threads than cores make everything wait for everything.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help train test smoke lint format
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(VENV)/.installed ## train ResNet-32 without and with targeted dropout, prune both, tabulate
+	$(BIN)/run train -m model=resnet32 dropout=none,targeted
+	$(BIN)/run table
+
+test: $(VENV)/.installed ## all tests
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+smoke: $(VENV)/.installed ## the real commands, end to end, in seconds each
+	rm -rf build/smoke && mkdir -p build
+	$(ONE_THREAD) $(BIN)/run train -m model=resnet32 dropout=none,targeted,ramping_unit debug=smoke outputs=build/smoke
+	$(BIN)/run table build/smoke outputs=build/smoke
+	$(ONE_THREAD) $(BIN)/run prune build/smoke/train prune.sparsities=[0.3] prune.scores=random
+	$(BIN)/run list runs build/smoke
+
+lint: $(VENV)/.installed ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch goes first and alone: everything after it then finds its requirement met.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep]'
+	touch $@

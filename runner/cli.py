@@ -1,0 +1,138 @@
+"""run COMMAND [FOLDER…] [overrides]: what the terminal sees.
+
+Only the command that is asked for is imported, and torch only once there is something to compute.
+"""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from runner.errors import ConfigError, UserError
+from runner.helptexts import COMMANDS, OVERVIEW
+
+# Answered by Hydra itself, on the configurations of run train.
+_HYDRA_FLAGS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--resolve",
+    "--package",
+    "-p",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The words behind the command."""
+
+    folders: list[str]
+    overrides: list[str]
+    multirun: bool
+    config_dir: Path | None
+    hydra_flags: bool
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console command: exits with 0, 1 (something failed), 2 (bad input, nothing written), 130 (interrupted)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # run … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except UserError as error:
+        print(f"run: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("\nrun: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        code = 130
+    except OSError as error:
+        print(f"run: {error.filename or ''}: {error.strerror or error}".replace("run: : ", "run: "), file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(OVERVIEW)
+        return 0
+    if words[0] == "--version":
+        from runner import __version__
+
+        print(f"run {__version__}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"there is no command {command!r}{hint} Commands: {', '.join(COMMANDS)}; run --help explains")
+    if any(word in ("-h", "--help") for word in rest):
+        print(COMMANDS[command])
+        return 0
+    # Messages of ours go to run.log; what libraries warn about is for it too, not for the terminal.
+    logging.getLogger("runner").propagate = False
+    arguments = _arguments(rest)
+    if command == "train":
+        return _train(arguments, rest)
+    if arguments.multirun or arguments.hydra_flags:
+        raise ConfigError(f"run {command} has no -m or Hydra flags; run train has")
+    if command == "prune" and not arguments.folders:
+        raise ConfigError("run prune needs a run folder: run prune outputs/train/… prune.sparsities=[0.5,0.9]")
+    function = getattr(importlib.import_module(f"runner.commands.{command}"), command if command != "list" else "list_")
+    result = function(arguments.folders, arguments.overrides, arguments.config_dir)
+    return int(result)
+
+
+def _arguments(words: Sequence[str]) -> Arguments:
+    folders, overrides, config_dir = [], [], None
+    multirun = hydra_flags = False
+    rest = iter(words)
+    for word in rest:
+        flag, has_value, value = word.partition("=")
+        if word in ("-m", "--multirun"):
+            multirun = True
+        elif flag in ("--config-dir", "-cd"):
+            config_dir = Path(value if has_value else next(rest, ""))
+        elif flag in _HYDRA_FLAGS:
+            hydra_flags = True
+        elif word.startswith("-"):
+            raise ConfigError(f"there is no flag {word}; run --help explains")
+        elif "=" in word or word.startswith("~"):
+            overrides.append(word)
+        else:
+            folders.append(word)
+    return Arguments(folders, overrides, multirun, config_dir, hydra_flags)
+
+
+def _train(arguments: Arguments, words: Sequence[str]) -> int:
+    from runner.config.compose import Composer
+
+    if arguments.hydra_flags:
+        from runner.commands.multirun import hydra_main
+
+        return hydra_main(words)
+    if arguments.folders:
+        word = arguments.folders[0]
+        raise ConfigError(f"{word!r} is not understood: options are written name=value ({word}=…)")
+    foreign = arguments.config_dir is not None
+    composer = Composer("train", arguments.config_dir)
+    if arguments.multirun:
+        from runner.commands.multirun import multirun
+
+        return multirun(composer, arguments.overrides)
+    config = composer.single(arguments.overrides)
+
+    from runner.commands.train import train
+
+    train(config, arguments.overrides, foreign)
+    return 0

@@ -1,0 +1,105 @@
+"""run train -m: every job checked before the first starts; what each becomes is read from the run folders."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from runner.config.compose import CONF, Composer
+from runner.errors import ConfigError, UserError
+
+Jobs = list[dict[str, Any]]
+
+
+def multirun(composer: Composer, overrides: Sequence[str]) -> int:
+    """Run all jobs through Hydra's sweeper and launcher; returns the exit code.
+
+    Raises:
+        ConfigError: one job's configuration is bad, or two would share a folder.
+    """
+    jobs, launcher = composer.jobs(overrides)
+    foreign = composer.config_dir is not None
+    folders = _folders(jobs, foreign)
+    if "joblib" in str(launcher.get("_target_", "")).lower():
+        _share_cores(int(launcher.get("n_jobs", -1)))
+    with tempfile.TemporaryDirectory() as scratch:  # Hydra's multirun.yaml and empty job folders
+        words = [*overrides, f"hydra.sweep.dir={scratch}", "-m"]
+        if composer.config_dir is not None:
+            words += ["--config-dir", str(composer.config_dir.resolve())]
+        hydra_main(words, partial(_job, jobs=jobs, overrides=list(overrides), foreign=foreign))
+    return _report(folders)
+
+
+def _folders(jobs: Jobs, foreign: bool) -> list[Path]:
+    from runner.commands.train import run_of
+
+    folders = [run_of(job, foreign)[0].folder for job in jobs]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{folders.count(folder)} of the {len(jobs)} jobs would share the folder {folder}")
+    return folders
+
+
+def _share_cores(n_jobs: int) -> None:
+    """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
+    two cores take three times as long as with one each."""
+    cores = len(os.sched_getaffinity(0))
+    workers = n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(max(1, cores // workers)))
+
+
+def _job(config: DictConfig, jobs: Jobs, overrides: list[str], foreign: bool) -> None:
+    """One job, in this process or a worker; its failure is kept in its folder, and the others go on."""
+    from runner.commands.train import train
+
+    number = HydraConfig.get().job.num
+    task = list(HydraConfig.get().overrides.task)
+    print(f"[{number + 1}/{len(jobs)}] {' '.join(task)}", flush=True)
+    try:
+        train(jobs[number], task, foreign)
+    except UserError as error:
+        print(f"run: {error}", file=sys.stderr)
+    except Exception as error:
+        print(f"run: {type(error).__name__}: {error} (see run.log in the job's folder)", file=sys.stderr)
+
+
+def _report(folders: Sequence[Path]) -> int:
+    """The jobs that are not finished, as their folders tell; the sweep's exit code."""
+    from runner.runs import Run
+
+    failed: list[tuple[Path, Mapping[str, Any], str]] = []
+    for folder in folders:
+        run = Run(folder)
+        try:
+            status: Mapping[str, Any] = run.status()
+            state = run.state()
+        except UserError as error:
+            failed.append((folder, {"error": str(error)}, "damaged"))
+            continue
+        if state != "finished":
+            failed.append((folder, status, state or "not started"))
+    if failed:
+        print(f"{len(failed)} of {len(folders)} jobs are not finished:", file=sys.stderr)
+        for folder, status, state in failed:
+            print(f"  {state:12} {folder}  {status.get('error') or ''}".rstrip(), file=sys.stderr)
+        return 1
+    return 0
+
+
+def hydra_main(words: Sequence[str], job: Any = None) -> int:
+    """Hand over to Hydra: its flags, its sweepers, its launchers."""
+    saved = sys.argv
+    sys.argv = ["run train", *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job or (lambda config: None))()
+    finally:
+        sys.argv = saved
+    return 0

@@ -1,0 +1,98 @@
+"""run prune: sweep a finished run, adding the rows that its pruning.csv lacks, without training."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from runner import runs
+from runner.commands.parts import Parts
+from runner.config.build import check_targets
+from runner.config.compose import Composer
+from runner.dropout.base import Scores
+from runner.errors import ConfigError
+from runner.pruning.sweep import asked_points, has_batch_norm
+from runner.reporting.curves import pruning_figure
+from runner.reporting.summary import pruning_summary
+from runner.runs import Run
+from runner.training.progress import Progress
+
+
+def prune(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """The command; every run at or below the folders is swept under the same rules."""
+    asked = Composer("prune", config_dir).single(overrides)
+    found = runs.find_runs(folders)
+    for run in found:
+        if run.state() != "finished":
+            raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
+    for run in found:
+        prune_run(run, asked, foreign=config_dir is not None)
+    return 0
+
+
+def prune_run(run: Run, asked: Mapping[str, Any], foreign: bool = False) -> None:
+    """Sweep one finished run."""
+    config = run.config()
+    check_targets(config, foreign)
+    config |= {key: asked[key] for key in ("prune", "device")}
+    config["data"] |= {key: asked["data"][key] for key in ("root", "download") if asked["data"][key] is not None}
+    with run.locked():
+        if threads := run.status().get("threads"):
+            torch.set_num_threads(int(threads))
+        parts = Parts.of(config)
+        load_weights(run, parts)
+        sweep(run, parts, Progress())
+        print(pruning_summary(run))
+        print(run.folder)
+
+
+def load_weights(run: Run, parts: Parts) -> None:
+    """The trained weights into the plain model.
+
+    Raises:
+        DamagedRun: they are missing, can't be read or are another model's.
+    """
+    try:
+        parts.model.load_state_dict(load_file(run.weights_file, device=str(parts.device)))
+    except Exception as error:
+        raise runs.damaged(run.weights_file, error) from None
+
+
+def load_scores(run: Run, device: torch.device) -> Scores:
+    """The variant's own scores: granularity → layer → scores."""
+    try:
+        flat = load_file(run.scores_file, device=str(device))
+    except Exception as error:
+        raise runs.damaged(run.scores_file, error) from None
+    scores: Scores = {}
+    for name, tensor in flat.items():
+        granularity, _, layer = name.partition("/")
+        scores.setdefault(granularity, {})[layer] = tensor
+    return scores
+
+
+def sweep(run: Run, parts: Parts, progress: Progress) -> None:
+    """Measure the points that the configuration asks for and pruning.csv lacks; draw pruning.png."""
+    points = asked_points(
+        parts.config["prune"],
+        parts.variant.granularities,
+        parts.variant.floor,
+        has_batch_norm(parts.model),
+        parts.data.splits,
+    )
+    done = runs.read_rows(run.pruning_file)
+    keys = {runs.point_key(row) for row in done}
+    missing = [point for point in points if runs.point_key(vars(point)) not in keys]
+    if missing:
+        columns = runs.pruning_columns(parts.task.metrics)
+        if done:
+            runs.write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
+        sweeper = parts.sweeper(load_scores(run, parts.device))
+        with progress.counting(len(missing), "pruning") as advance:
+            for point, row in sweeper.rows(missing):
+                runs.append_row(run.pruning_file, columns, {**vars(point), **row})
+                advance()
+    if missing or not run.pruning_figure.exists():
+        pruning_figure(run)

@@ -1,0 +1,1 @@
+"""The choice: composing configurations with Hydra, checking them, and building what they name. Imports no torch."""

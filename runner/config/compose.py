@@ -1,0 +1,167 @@
+"""Hydra's composition, with errors that name the option, the value and what is near."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config.build import PACKAGES, check_targets
+from runner.config.rules import check, leaves
+from runner.errors import ConfigError
+from runner.runs import first_line
+
+_HERE = Path(__file__).resolve().parent.parent
+# Inside the package in a wheel, beside it in a checkout.
+CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+
+class Composer:
+    """Composes one command's configurations.
+
+    Args:
+        command: names the primary configuration, conf/<command>.yaml.
+        config_dir: the user's own folder of configurations and classes.
+    """
+
+    def __init__(self, command: str, config_dir: Path | None = None) -> None:
+        self.command = command
+        self.config_dir = config_dir
+        self._defaults: dict[tuple[str, ...], dict[str, Any]] = {}
+        if config_dir is not None:
+            if not config_dir.is_dir():
+                raise ConfigError(f"--config-dir {config_dir}: no such folder")
+            sys.path.insert(0, str(config_dir.resolve()))
+
+    def single(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """One checked configuration, in plain values, with the name of every group's choice in it."""
+        with self._hydra():
+            for override in self._parse(overrides):
+                if override.is_sweep_override():
+                    raise ConfigError(f"{override.input_line}: several values need -m (one run each)")
+            return self._checked(overrides)
+
+    def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+        """All checked configurations of a multirun, in Hydra's order, and Hydra's own launcher configuration."""
+        with self._hydra():
+            from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+            batches = BasicSweeper.split_arguments(self._parse(overrides), max_batch_size=None)
+            jobs = [self._checked(job) for job in batches[0]]
+            launcher = OmegaConf.to_container(self._compose(batches[0][0]).hydra.launcher)
+            assert isinstance(launcher, dict)
+            return jobs, {str(key): value for key, value in launcher.items()}
+
+    @contextmanager
+    def _hydra(self) -> Iterator[None]:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
+            if self.config_dir is not None:
+                loader = GlobalHydra.instance().config_loader()
+                loader.get_search_path().append("user", f"file://{self.config_dir.resolve()}")
+                # The repository of sources is made when the loader is; make it again with the user's folder.
+                loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
+            yield
+
+    def _parse(self, overrides: Sequence[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        parsed = []
+        for text in overrides:
+            try:
+                parsed += parser.parse_overrides([text])
+            except HydraException:
+                raise ConfigError(f"{text!r} is not understood: options are written name=value{_hint(text)}") from None
+        return parsed
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        return compose(self.command, list(overrides), return_hydra_config=True)
+
+    def _checked(self, overrides: Sequence[str]) -> dict[str, Any]:
+        parsed = self._parse(overrides)
+        self._check_choices(parsed)
+        # The same choices without the user's values; the jobs of a sweep share most of them.
+        choices = tuple(override.input_line or "" for override in parsed if self._choices(override.key_or_group))
+        if choices not in self._defaults:
+            self._defaults[choices] = self._plain(choices)
+        self._check_options(parsed, self._defaults[choices])
+        config = self._plain(overrides)
+        check(config, self._defaults[choices])
+        if "model" in config:
+            check_targets(config, foreign=self.config_dir is not None)
+        return config
+
+    def _plain(self, overrides: Sequence[str]) -> dict[str, Any]:
+        try:
+            composed = self._compose(overrides)
+            choices = composed.hydra.runtime.choices
+            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+            plain = OmegaConf.to_container(own, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(first_line(error)) from None
+        assert isinstance(plain, dict)
+        config = {str(key): value for key, value in plain.items()}
+        for group in PACKAGES:
+            if isinstance(config.get(group), dict):
+                config[group] = {"name": choices.get(group), **config[group]}
+        return config
+
+    def _choices(self, group: str) -> list[str]:
+        return GlobalHydra.instance().config_loader().get_group_options(group)
+
+    def _check_choices(self, parsed: Sequence[Override]) -> None:
+        """Unknown choices of groups, with the nearest that there is."""
+        for override in parsed:
+            key, value = override.key_or_group, override.value()
+            choices = self._choices(key)
+            if override.is_delete() or not choices:
+                continue
+            if key in PACKAGES and value is None:
+                raise ConfigError(f"{key}=null: allowed is {', '.join(choices)}")
+            if isinstance(value, str) and value not in choices:
+                raise ConfigError(f"{key}={value}: unknown{_near(value, choices)}; allowed is {', '.join(choices)}")
+
+    def _check_options(self, parsed: Sequence[Override], defaults: Mapping[str, Any]) -> None:
+        """Unknown options, with the nearest that there is."""
+        known = _all_names(defaults)
+        for override in parsed:
+            key = override.key_or_group
+            new = override.is_add() or override.is_force_add() or key.startswith("hydra")
+            if not new and not self._choices(key) and key not in known:
+                near = _near(key, [*known, *PACKAGES])
+                raise ConfigError(f"{override.input_line}: there is no option {key}{near}")
+
+
+def _all_names(config: Mapping[str, Any]) -> list[str]:
+    """Dotted names of options, and of the groups and parts that hold them."""
+    names = [name for name, _ in leaves(config) if not name.endswith(".name")]
+    parts = {name.rpartition(".")[0] for name in names if "." in name}
+    return names + sorted(parts)
+
+
+def _near(word: str, words: Sequence[str]) -> str:
+    # The part behind the last dot counts for itself too: gamma is near dropout.gamma.
+    near = get_close_matches(word, words, n=1, cutoff=0.6)
+    near = near or [w for w in words if w.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _hint(text: str) -> str:
+    return "" if "=" in text else f" ({text}=…)"
+
+
+def options(group: str, folder: Path = CONF) -> dict[str, str]:
+    """The choices of a group and the one-line description that each file begins with."""
+    found = {}
+    for path in sorted((folder / group).glob("*.yaml")):
+        lines = (line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line)
+        found[path.stem] = next(lines, "").lstrip("# ")
+    return found

@@ -1,0 +1,25 @@
+"""Training lengths: `30ep` or `500it`."""
+
+import re
+from dataclasses import dataclass
+
+_FORM = re.compile(r"([1-9][0-9]*)(ep|it)")
+
+
+@dataclass(frozen=True)
+class Length:
+    """So many epochs or iterations (training steps)."""
+
+    number: int
+    unit: str  # ep or it
+
+    @classmethod
+    def parse(cls, text: object) -> "Length":
+        """Raises: ValueError if the text is not a positive whole number followed by ep or it."""
+        match = _FORM.fullmatch(str(text))
+        if match is None:
+            raise ValueError("allowed is a positive whole number of epochs or iterations: 30ep, 500it")
+        return cls(int(match[1]), match[2])
+
+    def steps(self, steps_per_epoch: int) -> int:
+        return self.number * steps_per_epoch if self.unit == "ep" else self.number

@@ -1,0 +1,169 @@
+"""What values options may have: a rule by the option's name, and its YAML's own kind of value for all others."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.config.length import Length
+from runner.errors import ConfigError
+
+Rule = Callable[[Any], str | None]  # a value → what is allowed, if the value is not
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def between(low: float, high: float, open_end: bool = False) -> Rule:
+    def rule(value: Any) -> str | None:
+        if _number(value) and low <= value <= high and not (open_end and value == high):
+            return None
+        return f"a number from {low:g} to {high:g}" if not open_end else f"a number from {low:g} to below {high:g}"
+
+    return rule
+
+
+def whole(low: int) -> Rule:
+    def rule(value: Any) -> str | None:
+        return None if isinstance(value, int) and _number(value) and value >= low else f"a whole number from {low} on"
+
+    return rule
+
+
+def above(low: float) -> Rule:
+    return lambda value: None if _number(value) and value > low else f"a number above {low:g}"
+
+
+def at_least(low: float) -> Rule:
+    return lambda value: None if _number(value) and value >= low else f"a number from {low:g} on"
+
+
+def one_of(*choices: str) -> Rule:
+    return lambda value: None if value in choices else ", ".join(choices)
+
+
+def either(constant: str | None, rule: Rule) -> Rule:
+    word = "null" if constant is None else constant
+
+    def both(value: Any) -> str | None:
+        allowed = None if value == constant else rule(value)
+        return allowed and f"{word} or {allowed}"
+
+    return both
+
+
+def list_of(rule: Rule, low: int = 1) -> Rule:
+    def every(value: Any) -> str | None:
+        if not isinstance(value, list) or len(value) < low:
+            one = rule(object())
+            return f"a list, [a,b,…], of {one}"
+        return next((f"a list of {allowed}" for allowed in map(rule, value) if allowed), None)
+
+    return every
+
+
+def _length(value: Any) -> str | None:
+    try:
+        Length.parse(value)
+    except ValueError as error:
+        return str(error).removeprefix("allowed is ")
+    return None
+
+
+def _device(value: Any) -> str | None:
+    name, _, index = str(value).partition(":")
+    if value in ("auto", "cpu", "mps") or (name == "cuda" and (not index or index.isdigit())):
+        return None
+    return "auto, cpu, cuda, cuda:N, mps"
+
+
+_fraction = between(0, 1)
+
+# By full name, or by the last part of it for whatever group brings such an option.
+RULES: dict[str, Rule] = {
+    "seed": whole(0),
+    "device": _device,
+    "precision": one_of("auto", "float32", "bf16"),
+    "checkpoint_minutes": above(0),
+    "data.validation": between(0, 1, open_end=True),
+    "data.test": between(0, 1, open_end=True),
+    "data.crop": whole(0),
+    "data.size": whole(1),
+    "data.normalize": one_of("channel", "image"),
+    "schedule.length": _length,
+    "schedule.batch_size": whole(1),
+    "schedule.learning_rate": above(0),
+    "schedule.warmup": _fraction,
+    "schedule.momentum": between(0, 1, open_end=True),
+    "schedule.weight_decay": at_least(0),
+    "schedule.clip_norm": either(None, above(0)),
+    "schedule.drops": list_of(_fraction, low=0),
+    "task.label_smoothing": between(0, 1, open_end=True),
+    "dropout.alpha": _fraction,
+    "dropout.gamma": _fraction,
+    "dropout.ramp": either(None, list_of(_fraction)),
+    "model.width": above(0),
+    "model.widths": list_of(whole(1)),
+    "model.blocks": whole(1),
+    "model.stem_width": whole(1),
+    "model.stem_kernel": whole(1),
+    "model.batch_norm_momentum": between(0, 1),
+    "model.input_size": either(None, whole(1)),
+    "prune.sparsities": list_of(_fraction),
+    "prune.granularity": one_of("auto", "weight", "unit"),
+    "prune.scores": one_of("own", "magnitude", "random"),
+    "prune.scope": one_of("layer", "global"),
+    "prune.floor": either("auto", _fraction),
+    "prune.batch_norm": list_of(one_of("kept", "recalibrated")),
+    "prune.splits": list_of(one_of("train", "validation", "test")),
+}
+
+
+def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Hold every value against its rule; one without a rule must be of the kind that its YAML has.
+
+    Args:
+        config: plain, composed values.
+        defaults: the same choices composed without the user's values.
+
+    Raises:
+        ConfigError: names the option, the value and what is allowed.
+    """
+    kinds = dict(leaves(defaults))
+    for name, value in leaves(config):
+        if value == "???":
+            raise ConfigError(f"{name} must be given: {name}=…")
+        rule = RULES.get(name)
+        allowed = rule(value) if rule else _same_kind(value, kinds.get(name))
+        if allowed:
+            raise ConfigError(f"{name}={show(value)}: allowed is {allowed}")
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values; a list is one value."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def show(value: Any) -> str:
+    """A value as the command line has it."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(show, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _same_kind(value: Any, default: Any) -> str | None:
+    """What is allowed, if the value is of another kind than the default."""
+    if default is None or value is None or default == "???":
+        return None
+    for kind, word in ((bool, "true or false"), (int | float, "a number"), (str, "a word"), (list, "a list, [a,b,…]")):
+        if isinstance(default, kind):
+            fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+            # A number is a fine name: data.root=2024.
+            return None if fits or (kind is str and not isinstance(value, list)) else word
+    return None

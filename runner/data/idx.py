@@ -1,0 +1,38 @@
+"""Files in the MNIST family's idx format: big-endian header, then bytes; gzipped or not."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.data.errors import DataError, one_line
+
+UNSIGNED_BYTE = 8
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The array of bytes in an idx file, which must have that many dimensions.
+
+    DataError, naming the file, if its magic number, dimensions or size are others or its gzip stream is damaged.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path} is a damaged or truncated gzip file: {one_line(error)}") from error
+    magic = bytes((0, 0, UNSIGNED_BYTE, dimensions))
+    if content[:4] != magic:
+        raise DataError(f"{path} begins with bytes {content[:4].hex()}, an idx file of this kind with {magic.hex()}")
+    start = 4 + 4 * dimensions
+    if len(content) < start:
+        raise DataError(f"{path} ends inside its header, after {len(content)} of {start} bytes")
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    expected = start + math.prod(shape)
+    if len(content) != expected:
+        raise DataError(f"{path} holds {len(content)} bytes; its header promises {expected}")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()

@@ -1,0 +1,37 @@
+"""One image file, of whatever format, as an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from runner.data.errors import DataError, one_line
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"))
+GRAYSCALE = frozenset(("1", "L", "LA", "La"))
+
+
+def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+    """(size, size) uint8 if the file is grayscale, else (size, size, 3) RGB; stretched to the square.
+
+    A photograph is turned upright first. DataError, naming the file, if it isn't a whole image of 8 or 16 bits.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = eight_bits(ImageOps.exif_transpose(opened))
+        image = image.convert("L" if image.mode in GRAYSCALE else "RGB")
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} can't be read as an image: {one_line(error)}") from error
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow's own conversion cuts 16-bit grayscale off at 255: most of such an image would be white."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode}")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image

@@ -1,0 +1,139 @@
+"""A user's own small set: folders of image files, one folder a class."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from runner.data.errors import DataError
+from runner.data.image_file import SUFFIXES, read_image
+from runner.data.images import ImageData, ImageSplit
+from runner.data.splitting import check_fraction, stratified_fraction
+
+log = logging.getLogger(__name__)
+
+Labelled = list[tuple[Path, int]]
+
+
+class ImageFolder(ImageData):
+    """Images from `root/train/<class>/` and `root/test/<class>/` (or `root/val/<class>/`), resized to `size` pixels.
+
+    Without such a pair of folders, from `root/<class>/`, of which a stratified `test` fraction is for testing. Folders
+    in a class folder count as part of it. Grayscale if all images are, else RGB. Each split lies in a fixed random
+    order, so that its first images are of all classes. DataError for an unreadable image or a folder without classes.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: int = 32,
+        test: float = 0.2,
+        validation: float = 0.1,
+        crop: int = 4,
+        flip: bool = True,
+        normalize: str = "channel",
+    ) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"data.size={size}: allowed is a whole number of pixels from 1 on")
+        check_fraction("data.test", test)
+        if not test:
+            raise ValueError(f"data.test={test}: allowed is a fraction above 0 and below 1")
+        try:
+            train_files, test_files, names = find_files(Path(str(root)).expanduser(), test)
+            both = read_files([*shuffled(train_files), *shuffled(test_files)], size)
+        except DataError as error:
+            raise DataError(f"data.root={root}: {error}") from error
+        count = len(train_files)
+        super().__init__(
+            both[:count], both[count:], names, validation=validation, crop=crop, flip=flip, normalize=normalize
+        )
+
+    @staticmethod
+    def fingerprint(root: str | Path, **_: object) -> str:
+        """A hash of all image files' names and bytes: the same folder with other images is another experiment."""
+        folder = Path(str(root)).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"data.root={root}: no such folder")
+        digest = hashlib.sha256()
+        for path in sorted(path for path in folder.rglob("*") if is_image_file(path, folder)):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder)}\0{content}\n".encode())
+        return digest.hexdigest()
+
+
+def find_files(root: Path, test: float) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+    """Labelled files for training and for testing, and the class names."""
+    if not root.is_dir():
+        raise DataError("no such folder")
+    train_folder = root / "train"
+    test_folders = [root / name for name in ("test", "val") if (root / name).is_dir()]
+    if train_folder.is_dir() and test_folders:
+        for unread in test_folders[1:]:
+            log.warning(
+                "%s is not read: test images come from %s, validation images from train", unread, test_folders[0]
+            )
+        names = class_folders(train_folder)
+        return labelled(train_folder, names), labelled(test_folders[0], names), names
+    folder = train_folder if train_folder.is_dir() and holds_folders(train_folder) else root
+    names = class_folders(folder)
+    files = labelled(folder, names)
+    kept, taken = stratified_fraction(np.array([label for _, label in files]), test, "data.test")
+    return [files[index] for index in kept], [files[index] for index in taken], names
+
+
+def holds_folders(folder: Path) -> bool:
+    return any(visible(path) and path.is_dir() for path in folder.iterdir())
+
+
+def visible(path: Path) -> bool:
+    return not path.name.startswith(".")
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders, sorted; DataError unless there are two or more."""
+    names = tuple(sorted(path.name for path in folder.iterdir() if visible(path) and path.is_dir()))
+    if len(names) < 2:
+        raise DataError(f"{folder} holds {len(names)} class folders; expected one for each of two or more classes")
+    return names
+
+
+def labelled(folder: Path, names: Sequence[str]) -> Labelled:
+    """All image files of the classes, in the order of their paths; DataError for an unknown or an empty class."""
+    present = sorted(path for path in folder.iterdir() if visible(path) and path.is_dir())
+    files: Labelled = []
+    for class_folder in present:
+        if class_folder.name not in names:
+            raise DataError(f"{class_folder} is not one of the training classes {', '.join(names)}")
+        images = sorted(path for path in class_folder.rglob("*") if is_image_file(path, class_folder))
+        if not images:
+            raise DataError(f"{class_folder} holds no image files ({' '.join(sorted(SUFFIXES))})")
+        files += [(path, names.index(class_folder.name)) for path in images]
+    if not files:
+        raise DataError(f"{folder} holds no class folders")
+    return files
+
+
+def is_image_file(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+
+
+def shuffled(files: Labelled) -> Labelled:
+    # RandomState's stream never changes between versions of NumPy.
+    return [files[index] for index in np.random.RandomState(0).permutation(len(files))]
+
+
+def read_files(files: Labelled, size: int) -> ImageSplit:
+    """Images (N, 1 or 3, size, size): one channel if all files are grayscale."""
+    arrays = [read_image(path, size) for path, _ in files]
+    if all(array.ndim == 2 for array in arrays):
+        pixels = np.stack(arrays)[:, None]
+    else:
+        colour = [array if array.ndim == 3 else np.repeat(array[:, :, None], 3, 2) for array in arrays]
+        pixels = np.stack(colour).transpose(0, 3, 1, 2)
+    return ImageSplit(torch.from_numpy(pixels), torch.tensor([label for _, label in files], dtype=torch.int64))

@@ -1,0 +1,208 @@
+"""A whole image set in memory, and its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from runner.data import normalization
+from runner.data.augmentation import crop_and_flip
+from runner.data.resizing import fitted_size, resize
+from runner.data.splitting import stratified_fraction
+from runner.seeding import derive_seed
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """images (N, C, H, W) uint8, labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> ImageSplit:
+        return ImageSplit(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> ImageSplit:
+        return ImageSplit(self.images.to(device), self.labels.to(device))
+
+
+class ImageData:
+    """A whole image set in memory, as uint8 tensors, on one device.
+
+    Images are square. Training batches are cropped out of `crop` zero pixels around each image, by a random offset of
+    its own, and mirrored with probability 1/2 if `flip`. Validation images are a stratified part of the training set,
+    the same for every seed; `validation` is that fraction, in [0, 1).
+    """
+
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        train: ImageSplit,
+        test: ImageSplit,
+        class_names: Sequence[str],
+        *,
+        validation: float = 0.1,
+        crop: int,
+        flip: bool,
+        normalize: str = "channel",
+    ) -> None:
+        """ValueError, in one line naming the option, for a bad `validation`, `crop`, `flip` or `normalize`."""
+        if isinstance(crop, bool) or not isinstance(crop, int) or crop < 0:
+            raise ValueError(f"data.crop={crop}: allowed is a whole number of pixels from 0 on")
+        if not isinstance(flip, bool):
+            raise ValueError(f"data.flip={flip}: allowed is true or false")
+        if normalize not in normalization.KINDS:
+            raise ValueError(f"data.normalize={normalize}: allowed is {', '.join(normalization.KINDS)}")
+        for name, split in (("training", train), ("test", test)):
+            check_split(name, split, len(class_names))
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise ValueError(f"training images {(*train.images.shape,)} and test images {(*test.images.shape,)} differ")
+        kept, taken = stratified_fraction(train.labels.numpy(force=True), validation, "data.validation")
+        self.train = rows_of_pixels(train[torch.from_numpy(kept)])
+        self.validation = rows_of_pixels(train[torch.from_numpy(taken)])
+        self.test = rows_of_pixels(test)
+        self.class_names = tuple(class_names)
+        self.crop, self.flip, self.normalize = crop, flip, normalize
+        self.native_size = self.image_size = train.images.shape[-1]
+        self.nearest = True
+        self.mean, self.std = normalization.channel_statistics(self.train.images.permute(0, 2, 3, 1))
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.images.device
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that hold images."""
+        return tuple(name for name in ("train", "validation", "test") if len(getattr(self, name)))
+
+    def sizes(self) -> dict[str, int]:
+        """Number of images by split."""
+        return {name: len(getattr(self, name)) for name in self.splits}
+
+    def fit(self, minimum: int, input_size: int | None = None) -> None:
+        """Sets the size of the images in all batches from now on; the stored ones keep theirs.
+
+        Images below `minimum` pixels are enlarged by the smallest integer factor that fits, repeating pixels;
+        `input_size` instead resizes to exactly that (bilinear). Crop and flip happen before, at the native size.
+        """
+        if input_size is not None and (isinstance(input_size, bool) or input_size < 1):
+            raise ValueError(f"model.input_size={input_size}: allowed is a whole number of pixels from 1 on")
+        self.nearest = input_size is None
+        self.image_size = fitted_size(self.native_size, minimum) if input_size is None else input_size
+
+    def model_arguments(self) -> dict[str, int]:
+        """What a model must know of the data: `channels`, `image_size` in pixels after `fit`, `classes`."""
+        channels = self.train.images.shape[1]
+        return {"channels": channels, "image_size": self.image_size, "classes": len(self.class_names)}
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all splits, in place."""
+        for name in ("train", "validation", "test"):
+            setattr(self, name, getattr(self, name).to(device))
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
+        """Endless augmented batches of the training split, in an order that `seed` gives."""
+        return TrainBatches(self, batch_size, seed)
+
+    def eval_batches(
+        self, split: str, limit: int | None = None, batch_size: int = 500
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first `limit` images of a split (all if None), in fixed order and without augmentation.
+
+        Yields x (n, C, S, S) float32, channels_last, and y (n,) int64. ValueError for a split that holds no images.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no images; those that do: {', '.join(self.splits)}")
+        part: ImageSplit = getattr(self, split)
+        return self._in_order(part if limit is None else part[:limit], batch_size)
+
+    def _in_order(self, part: ImageSplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(part), batch_size):
+            chunk = part[start : start + batch_size]
+            yield self.prepare(chunk.images.permute(0, 2, 3, 1)), chunk.labels
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Native pixels (n, S, S, C) uint8 to a network's input (n, C, S', S') float32, channels_last."""
+        pixels = resize(pixels, self.image_size, self.nearest)
+        if self.normalize == "image":
+            normalized = normalization.normalize_images(pixels)
+        else:
+            normalized = normalization.normalize_channels(pixels, self.mean, self.std)
+        return normalized.permute(0, 3, 1, 2)
+
+
+class TrainBatches:
+    """Training batches as a function of the step number alone, so that a run can go on at any step.
+
+    Each epoch has its own order; an incomplete last batch is left out (a set smaller than a batch is one batch).
+    """
+
+    steps_per_epoch: int
+
+    def __init__(self, data: ImageData, batch_size: int, seed: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of images from 1 on")
+        self._data, self._batch_size, self._seed = data, batch_size, seed
+        self.steps_per_epoch = max(1, len(data.train) // batch_size)
+        self._order_of: tuple[int, Tensor] | None = None
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """x (n, C, S, S) float32, channels_last, and y (n,) int64 of a step >= 0, a pure function of (seed, step)."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self._batch_size
+        data = self._data
+        chosen = self._order(epoch)[start : start + self._batch_size].to(data.device)
+        pixels = data.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
+        if data.crop or data.flip:
+            pixels = self._augment(pixels, step)
+        return data.prepare(pixels), data.train.labels.index_select(0, chosen)
+
+    def _augment(self, pixels: Tensor, step: int) -> Tensor:
+        data, count = self._data, len(pixels)
+        generator = self._generator("augmentation", step)
+        offsets = torch.randint(0, 2 * data.crop + 1, (2, count), generator=generator).to(data.device)
+        flip = (torch.rand(count, generator=generator) < 0.5).to(data.device) if data.flip else None
+        return crop_and_flip(pixels, offsets[0], offsets[1], flip, data.crop)
+
+    def _order(self, epoch: int) -> Tensor:
+        if self._order_of is None or self._order_of[0] != epoch:
+            order = torch.randperm(len(self._data.train), generator=self._generator("order", epoch))
+            self._order_of = (epoch, order)
+        return self._order_of[1]
+
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        # On the CPU whatever the device: a few hundred numbers a step, and every device sees the same batches.
+        return torch.Generator().manual_seed(derive_seed(self._seed, purpose, number))
+
+
+def rows_of_pixels(split: ImageSplit) -> ImageSplit:
+    """The split with its images stored pixel by pixel, (N, H, W, C) in memory, as `prepare` and the models want."""
+    pixels = split.images.permute(0, 2, 3, 1).contiguous()
+    return ImageSplit(pixels.permute(0, 3, 1, 2), split.labels)
+
+
+def check_split(name: str, split: ImageSplit, classes: int) -> None:
+    """ValueError unless dtypes, shapes and label values are those of a split of square images."""
+    images, labels = split.images, split.labels
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"{name} images are {images.dtype} {(*images.shape,)}; allowed is uint8 (N, C, S, S)")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(f"{name} labels are {labels.dtype} {(*labels.shape,)}; allowed is int64 ({len(images)},)")
+    if not len(labels):
+        raise ValueError(f"{name} split holds no images")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"{name} labels are {int(labels.min())} to {int(labels.max())}; allowed is 0 to {classes - 1}")

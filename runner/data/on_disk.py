@@ -1,0 +1,81 @@
+"""Finds a data set in the layouts that people have, or has torchvision download it."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.data.errors import DataError, one_line
+from runner.data.images import ImageSplit
+from runner.data.torchvision_import import import_torchvision
+
+DOWNLOAD_ERRORS = (RuntimeError, OSError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way a data set may lie on disk: the files it needs, and how to read (training, test) from them."""
+
+    files: tuple[Path, ...]
+    read: Callable[[tuple[Path, ...]], tuple[ImageSplit, ImageSplit]]
+    torchvision: bool = False  # a download completes it
+
+    def missing(self) -> list[Path]:
+        return [path for path in self.files if not path.is_file()]
+
+
+def load(
+    root: Path, dataset: str, layouts: Callable[[], Sequence[Layout]], download: bool
+) -> tuple[ImageSplit, ImageSplit]:
+    """Training and test split of torchvision's `dataset`, from the first layout that is complete.
+
+    `layouts` is called again after a download. DataError, beginning with data.root, if no layout is complete, or one is
+    there in part, or a file is damaged, or the download fails.
+    """
+    try:
+        found = first_complete(layouts())
+        if found is None:
+            refuse_halves(layouts(), download)
+            if not download:
+                expected = layouts()[0].files[0]
+                raise DataError(
+                    f"no {dataset} here (looked for {expected} and other layouts); data.download=true fetches it"
+                )
+            fetch(root, dataset)
+            found = first_complete(layouts())
+            if found is None:
+                raise DataError(f"the download of {dataset} left no complete set of files")
+        return found.read(found.files)
+    except DataError as error:
+        raise DataError(f"data.root={root}: {error}") from error
+    except OSError as error:
+        raise DataError(f"data.root={root}: can't be read: {one_line(error)}") from error
+
+
+def first_complete(layouts: Sequence[Layout]) -> Layout | None:
+    return next((layout for layout in layouts if not layout.missing()), None)
+
+
+def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
+    """DataError for a layout with some of its files, unless a download will bring the others."""
+    for layout in layouts:
+        missing = layout.missing()
+        if len(missing) < len(layout.files) and not (layout.torchvision and download):
+            raise DataError(f"{missing[0]} is missing, its {len(layout.files) - len(missing)} companions are there")
+
+
+def fetch(root: Path, dataset: str) -> None:
+    """Downloads through torchvision, which checks what it gets; one process at a time."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / ".download.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            getattr(import_torchvision().datasets, dataset)(root=str(root), train=True, download=True)
+    except DOWNLOAD_ERRORS as error:
+        problem = f"no {dataset} here, and data.download=true failed: {one_line(error)}"
+        raise DataError(f"{problem}; name a folder that holds it") from error

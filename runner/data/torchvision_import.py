@@ -1,0 +1,45 @@
+"""Imports torchvision, also where its compiled operators can't be loaded."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+
+MISSING_OPERATORS = "operator torchvision::nms does not exist"
+SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+# A declaration lives as long as its Library object.
+_declared: list[torch.library.Library] = []
+
+
+def import_torchvision(importer: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:
+    """The torchvision module, its data sets and transforms usable.
+
+    torchvision built for CUDA beside a CPU-only torch can't load its operators and fails on the first one that it
+    expects. Only then are they declared, without code behind them: where they exist, a second declaration would break
+    them. Any other error is passed on.
+    """
+    try:
+        return importer("torchvision")
+    except RuntimeError as error:
+        if MISSING_OPERATORS not in str(error):
+            raise
+    for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
+        del sys.modules[name]
+    declare_operators()
+    return importer("torchvision")
+
+
+def declare_operators() -> None:
+    """Makes the names of torchvision's operators known to torch."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for schema in SCHEMAS:
+        library.define(schema)
+    _declared.append(library)

@@ -1,0 +1,107 @@
+"""The doors between a dropout variant and the model and loop that it works in."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+
+from runner.models.layers import prunable_layers
+
+Scores = dict[str, dict[str, Tensor]]
+
+
+class Variant:
+    """A dropout variant; this base class is `dropout=none`, which changes nothing.
+
+    In anyone's own loop::
+
+        variant = Targeted(alpha=0.66, gamma=0.75)
+        variant.attach(model)  # before or after the optimiser is made; then train as ever
+        variant.detach()  # the model is plain again
+
+    `granularities` says what the variant is about: "weight", "unit" or both.
+    """
+
+    granularities: tuple[str, ...] = ("weight", "unit")
+
+    def __init__(self) -> None:
+        self.layers: dict[str, nn.Module] = {}
+
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
+        """Put the variant into the model's prunable layers, or into the named ones.
+
+        Raises:
+            ValueError: it is attached already, or a name is not in the model.
+        """
+        if self.layers:
+            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        self.layers = prunable_layers(model, layers)
+        for name, layer in self.layers.items():
+            self.attach_layer(name, layer)
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
+        """Put the variant into one layer."""
+
+    def detach(self) -> None:
+        """Take the variant out: plain layers, nothing random and nothing pruned left in them."""
+        for layer in self.layers.values():
+            self.detach_layer(layer)
+        self.layers = {}
+
+    def detach_layer(self, layer: nn.Module) -> None:
+        """Take the variant out of one layer."""
+
+    def before_step(self, step: int, total: int) -> None:
+        """Called before every training step (0 <= step < total): annealing, once-a-step state."""
+
+    def after_backward(self, optimizer: Optimizer) -> None:
+        """Called between the backward pass and the optimiser's step."""
+
+    def penalty(self) -> Tensor | float:
+        """A term of the loss."""
+        return 0.0
+
+    def scores(self) -> Scores:
+        """What pruning ranks by, where that is not weight magnitude and filter L2 norm.
+
+        Returns:
+            granularity → layer name → scores, (filters, entries) for "weight", (filters,) for "unit"; lowest go first.
+        """
+        return {}
+
+    def floor(self, granularity: str) -> float:
+        """The fraction that this variant prunes in evaluation while attached; what `prune.floor=auto` means."""
+        return 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beyond the model's and the optimiser's state: plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+class WeightVariant(Variant):
+    """A variant that is a parametrization of every prunable layer's weight; see `torch.nn.utils.parametrize`."""
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        """The module that turns a layer's raw weight into the weight of this forward pass."""
+        raise NotImplementedError
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        # unsafe: skips a trial forward pass, which would draw random numbers.
+        parametrize.register_parametrization(layer, "weight", self.parametrization(weight), unsafe=True)
+
+    def detach_layer(self, layer: nn.Module) -> None:
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+
+def fraction(name: str, value: float) -> float:
+    """The value, if it is in [0, 1]; else a ValueError that names it."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value}: allowed is 0 to 1")
+    return float(value)

@@ -1,0 +1,153 @@
+"""Targeted dropout: Gomez et al. (2019), sections 2.3 and 4; official code `targeted_weight`, `targeted_unit`.
+
+With α the drop rate and γ the targeted fraction, at every forward pass in training:
+
+- weights: in every filter w_o the floor(γ n) entries of smallest |W_io| are targeted, and each is dropped with
+  probability α;
+- units: in every layer the floor(γ m) filters of smallest ‖w_o‖₂ are targeted, and each is dropped, whole, with
+  probability α. With `element` single weights of the targeted filters are dropped instead: that is what the official
+  code did, against the paper's formula Y = (X ⊙ M) W.
+
+What survives is *not* rescaled: what is dropped in training is not meant to come back. One mask a layer and forward
+pass, shared by the batch. In evaluation, while attached, all targeted members are zero, as in the official code.
+Dropped weights get no gradient from the loss in that step, but still their weight decay.
+
+Ramping (section 4.3 of the official schedule, in progress t = step / total): γ_t rises linearly to 95 % of γ until
+t = ramp[0], and from there to γ until t = ramp[1]; α_t rises linearly from 0 to α until t = ramp[2]. The code's 20,000
+and 40,000 of 100,000 steps are 0.2 and 0.4.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.dropout.base import WeightVariant, fraction
+from runner.ranking import count, like_weight, lowest, rows
+
+
+class _Rates:
+    """The rates in force, shared by all layers of one variant."""
+
+    def __init__(self, alpha: float, gamma: float) -> None:
+        self.alpha = alpha
+        self.gamma = gamma
+
+
+class _TargetWeights(nn.Module):
+    def __init__(self, rates: _Rates) -> None:
+        super().__init__()
+        self.rates = rates
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.training and self.rates.alpha == 0:
+            return weight
+        scores = rows(weight.detach()).abs()
+        k = count(self.rates.gamma, scores.shape[1])
+        if k == 0:
+            return weight
+        dropped = lowest(scores, k)
+        if self.training:
+            dropped &= torch.rand(scores.shape, device=weight.device) < self.rates.alpha
+        return weight.masked_fill(like_weight(dropped, weight), 0)
+
+
+class _TargetUnits(nn.Module):
+    def __init__(self, rates: _Rates, element: bool) -> None:
+        super().__init__()
+        self.rates = rates
+        self.element = element
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.training and self.rates.alpha == 0:
+            return weight
+        matrix = rows(weight.detach())
+        k = count(self.rates.gamma, matrix.shape[0])
+        if k == 0:
+            return weight
+        dropped = lowest(matrix.norm(dim=1)[None], k).T
+        if self.training:
+            shape = matrix.shape if self.element else dropped.shape
+            dropped = dropped & (torch.rand(shape, device=weight.device) < self.rates.alpha)
+        return weight.masked_fill(like_weight(dropped, weight), 0)
+
+
+class Targeted(WeightVariant):
+    """Targeted weight dropout, ramping if `ramp` is given.
+
+    Args:
+        alpha: drop rate α, in [0, 1].
+        gamma: targeted fraction γ, in [0, 1].
+        ramp: where in training, as fractions of it, γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value.
+            A ramp only moves where `before_step(step, total)` is called before every step.
+    """
+
+    granularities: tuple[str, ...] = ("weight",)
+
+    def __init__(self, alpha: float = 0.66, gamma: float = 0.75, ramp: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.alpha = fraction("dropout.alpha", alpha)
+        self.gamma = fraction("dropout.gamma", gamma)
+        self.ramp = None if ramp is None else _checked_ramp(ramp)
+        self.rates = _Rates(self.alpha, self.gamma)
+        self.before_step(0, 1)
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _TargetWeights(self.rates)
+
+    def before_step(self, step: int, total: int) -> None:
+        if self.ramp is not None:
+            bend, gamma_end, alpha_end = self.ramp
+            self.rates.gamma = ramped_gamma(step / total, self.gamma, bend, gamma_end)
+            self.rates.alpha = self.alpha * rise(step / total, 0.0, alpha_end)
+
+    def floor(self, granularity: str) -> float:
+        return self.gamma if granularity in self.granularities else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"alpha": self.rates.alpha, "gamma": self.rates.gamma}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rates.alpha, self.rates.gamma = state["alpha"], state["gamma"]
+
+
+class TargetedUnit(Targeted):
+    """Targeted unit dropout, ramping if `ramp` is given.
+
+    Args:
+        alpha, gamma, ramp: as `Targeted`.
+        element: drop single weights of the targeted filters, as the official code did, not whole filters.
+    """
+
+    granularities = ("unit",)
+
+    def __init__(
+        self, alpha: float = 0.90, gamma: float = 0.75, element: bool = False, ramp: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(alpha, gamma, ramp)
+        self.element = element
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _TargetUnits(self.rates, self.element)
+
+
+def rise(progress: float, start: float, end: float) -> float:
+    """0 until start, 1 from end, linear between."""
+    if progress >= end:
+        return 1.0
+    return max(0.0, (progress - start) / (end - start))
+
+
+def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:
+    """γ_t of the ramp; exactly γ once progress has reached the end (0.95 γ + 0.05 γ can fall just short of γ)."""
+    if progress >= end:
+        return gamma
+    return gamma * (0.95 * rise(progress, 0.0, bend) + 0.05 * rise(progress, bend, end))
+
+
+def _checked_ramp(ramp: Sequence[float]) -> tuple[float, float, float]:
+    values = tuple(float(value) for value in ramp)
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values) or values[0] > values[1]:
+        raise ValueError(f"dropout.ramp={list(ramp)}: allowed are three fractions of training, the first two rising")
+    return values[0], values[1], values[2]

@@ -1,0 +1,81 @@
+"""What run --help and run COMMAND --help say."""
+
+OVERVIEW = """\
+run: train networks that survive pruning, prune them, tabulate
+
+  run train   train a network, then prune it over many sparsities
+  run prune   sweep a finished run again under other rules, without training
+  run table   gather runs into one table and a figure, mean ± deviation over seeds
+  run bench   measure this machine: what each dropout costs a training step, …
+  run list    what there is: models, dropouts, data, …; run list runs: what ran
+
+Try:
+  run train model=resnet32 dropout=targeted
+  run train -m model=resnet32 dropout=none,targeted seed=0,1,2
+  run table
+
+run COMMAND --help explains a command. Options are written name=value."""
+
+TRAIN = """\
+run train [options]: train a network, prune it over many sparsities, write tables
+
+  run train model=resnet32 dropout=targeted             on scikit-learn's digits, about half a minute
+  run train data=cifar10 data.root=~/data schedule.length=30ep
+  run train dropout=targeted dropout.alpha=0.5 dropout.gamma=0.5
+  run train -m dropout=none,targeted,ramping seed=0,1,2  all combinations; finished ones are not run again
+  run train -m dropout=none,targeted hydra/launcher=parallel     one job a processor core
+
+What to choose (run list shows all): model, dropout, data, schedule, task, prune, experiment, debug
+  data.root=data data.download=true data.validation=0.1
+  schedule.length=30ep or 500it   schedule.batch_size=128   schedule.learning_rate=0.1
+  dropout.alpha=0.66 (drop rate)  dropout.gamma=0.75 (targeted fraction)
+  prune.sparsities=[0,0.5,0.9]    prune.scores=own|magnitude|random   prune.scope=layer|global   prune.floor=auto|0
+  seed=0   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false
+  force=true      train a finished or damaged run again
+  folder=PATH     where this run goes; by default outputs/train/<data>-<model>-<dropout>-<hash>/seed<seed>
+  debug=smoke     any configuration in seconds
+
+Flags
+  -m, --multirun      several values an option, separated by commas: one run for each combination
+  --config-dir PATH   your own folder with YAML files (model/mine.yaml) and the classes they name
+  --cfg job           print the composed configuration and stop
+
+A killed run goes on when the same command is typed again, to the same numbers.
+Exit codes: 0 done, 1 a run failed, 2 bad input and nothing written, 130 interrupted."""
+
+PRUNE = """\
+run prune FOLDER… [options]: sweep finished runs again under other rules, adding rows, without training
+
+  run prune outputs/train/digits-resnet32-none-1a2b3c4d/seed0 prune.scores=random
+  run prune outputs/train prune.sparsities=[0.85,0.97] prune.scope=global
+
+Options
+  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit   prune.scores=own|magnitude|random
+  prune.scope=layer|global       prune.floor=auto|0…1                 prune.batch_norm=[kept,recalibrated]
+  prune.splits=[validation,test] device=auto|cpu|cuda|mps             data.root=PATH"""
+
+TABLE = """\
+run table [FOLDER…] [options]: gather runs into one table and a figure
+
+  run table                                      all finished runs under outputs/
+  run table outputs/train table.granularity=unit table.batch_norm=recalibrated
+  run table table=cifar10                        beside the paper's numbers; run list shows the tables
+
+Rows are sparsities, columns whatever tells the runs apart, values the mean and standard deviation over seeds.
+Writes CSV, Markdown, LaTeX and a PNG below outputs/table (out=PATH: elsewhere)."""
+
+BENCH = """\
+run bench [options]: measure on this machine, two things in turn, medians of ratios with 95 % intervals
+
+  run bench                     everything, some minutes
+  run bench only=[step]         what each dropout costs a training step
+  run bench pairs=50 only=[data,sweep]"""
+
+LIST = """\
+run list [GROUP]: what there is, one line each
+
+  run list            models, dropouts, data, schedules, experiments, tables
+  run list dropout    one group
+  run list runs       the runs under outputs/ with their state and headline results"""
+
+COMMANDS = {"train": TRAIN, "prune": PRUNE, "table": TABLE, "bench": BENCH, "list": LIST}

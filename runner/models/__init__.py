@@ -1,0 +1,1 @@
+"""Plain networks, each with the layers it offers to dropout and pruning."""

@@ -1,0 +1,1 @@
+"""What happens after weights are final: scores, masks, recalibration, the sweep."""

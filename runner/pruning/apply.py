@@ -1,0 +1,103 @@
+"""Masks into models, and BatchNorm's statistics made to fit again."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from runner.models.layers import prunable_layers
+from runner.pruning.masks import GRANULARITIES, Ranking, magnitude, weight_mask
+
+
+def prune(
+    model: nn.Module, sparsity: float, granularity: str = "weight", layers: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """Set the smallest weights of every filter, or the filters of smallest norm of every layer, to zero, in place.
+
+    Args:
+        model: any plain module; its prunable layers, or the named ones, are pruned.
+        sparsity: fraction in [0, 1].
+        granularity: "weight" (paper, eq. 2) or "unit" (eq. 1).
+
+    Returns:
+        layer name → boolean mask of what was removed, broadcastable over the weight.
+    """
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity={granularity}: allowed are {', '.join(GRANULARITIES)}")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity={sparsity}: allowed is 0 to 1")
+    weights = layer_weights(prunable_layers(model, layers))
+    pruned = Ranking(magnitude(weights, granularity)).pruned(sparsity)
+    masks = {name: weight_mask(pruned[name], weight) for name, weight in weights.items()}
+    apply_masks(weights, weights, masks)
+    return masks
+
+
+def layer_weights(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Layer name → weight."""
+    return {name: layer.weight for name, layer in layers.items()}  # type: ignore[misc]
+
+
+@torch.no_grad()
+def apply_masks(weights: Mapping[str, Tensor], original: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """weights := original, with zeros where the mask is True."""
+    for name, weight in weights.items():
+        # copy_ and masked_fill keep each weight's memory format; writing through a flattened channels_last weight
+        # would write into a copy.
+        weight.copy_(original[name].masked_fill(masks[name], 0))
+
+
+@torch.no_grad()
+def restore(weights: Mapping[str, Tensor], original: Mapping[str, Tensor]) -> None:
+    """weights := original."""
+    for name, weight in weights.items():
+        weight.copy_(original[name])
+
+
+def zeros(weights: Mapping[str, Tensor], granularity: str) -> tuple[float, int, int]:
+    """What is really zero: the fraction of members (weights or whole filters), non-zero weights, all weights."""
+    nonzero = sum(int(weight.count_nonzero()) for weight in weights.values())
+    total = sum(weight.numel() for weight in weights.values())
+    if granularity == "weight":
+        return 1 - nonzero / total, nonzero, total
+    filters = sum(len(weight) for weight in weights.values())
+    alive = sum(int(weight.flatten(1).any(dim=1).sum()) for weight in weights.values())
+    return 1 - alive / filters, nonzero, total
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The model's BatchNorm layers that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+@contextmanager
+def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterator[None]:
+    """BatchNorm statistics measured anew on the batches' inputs, as a cumulative average, while the context lasts.
+
+    No weights change and no labels are used. Afterwards statistics, momentum and modes are as they were.
+    """
+    norms = batch_norms(model)
+    states = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's sign for a cumulative average
+        norm.train()
+    try:
+        with torch.no_grad():
+            for inputs, *_ in batches:
+                model(inputs)
+        for module, mode in modes:
+            module.training = mode
+        yield
+    finally:
+        for norm, state, momentum in zip(norms, states, momenta, strict=True):
+            norm.load_state_dict(state)
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,53 @@
+"""Published columns beside our own ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from runner.reporting.choice import Choice, PublishedColumn, matches
+from runner.reporting.formats import is_fraction
+from runner.reporting.gather import Measured
+from runner.reporting.published import published_values
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published column, and the own one that it is shown beside."""
+
+    label: str  # paper: targeted
+    own: str
+    source: str
+    values: pd.DataFrame  # mean and std by sparsity
+
+
+def published_beside(
+    own: Mapping[str, Measured], choice: Choice, granularity: str, batch_norm: str, metric: str
+) -> list[Beside]:
+    """The chosen published columns of which there is an own run.
+
+    None where the measurements are not made as the published ones: other split or scope, random scores, recalibrated
+    BatchNorm, another metric.
+
+    Args:
+        own: column name → one of its runs.
+    """
+    if not choice.as_published or batch_norm == "recalibrated":
+        return []
+    fitting = [p for p in choice.published if (p.granularity, p.metric) == (granularity, metric)]
+    found = []
+    for published, label in zip(fitting, _labels(fitting), strict=True):
+        name = next((name for name, run in own.items() if matches(run.config, published.runs)), None)
+        if name is not None:
+            values = published_values(published.file, published.head, in_percent=is_fraction(metric))
+            found.append(Beside(label, name, published.source, values))
+    return found
+
+
+def _labels(published: Sequence[PublishedColumn]) -> list[str]:
+    """`paper: targeted`, or the published head in full where two would be called the same."""
+    names = [str(column.runs.get("dropout", column.head)) for column in published]
+    return [
+        f"paper: {name if names.count(name) == 1 else column.head}"
+        for name, column in zip(names, published, strict=True)
+    ]

@@ -1,0 +1,136 @@
+"""What a table file asks for (conf/table/*.yaml), checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from runner.config.rules import Rule, between, either, leaves, list_of, one_of, show
+from runner.errors import ConfigError
+from runner.reporting.published import published_files, published_heads
+
+_NORMS = ("kept", "recalibrated")
+_NORM = one_of(*_NORMS)
+
+
+def _word(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a word"
+
+
+def _mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "a mapping, {name: value,…}"
+
+
+_RULES: dict[str, Rule] = {
+    "name": _word,
+    "runs": either(None, _mapping),
+    "granularity": one_of("auto", "weight", "unit", "feature"),
+    "metric": _word,
+    "split": one_of("train", "validation", "test"),
+    "batch_norm": lambda value: _NORM(value) if isinstance(value, str) else either(None, list_of(_NORM))(value),
+    "scope": one_of("layer", "global"),
+    "scores": one_of("own", "magnitude", "random"),
+    "floor": either("auto", between(0, 1)),
+    "sparsities": either(None, list_of(between(0, 1))),
+    "published": either(None, _mapping),
+}
+
+
+@dataclass(frozen=True)
+class PublishedColumn:
+    """One column of a published table, to stand beside the runs that it is about."""
+
+    file: str
+    head: str  # the published column's own
+    granularity: str
+    metric: str
+    runs: Mapping[str, Any]  # dotted configuration names → the values that a run of the same kind has
+
+    @property
+    def source(self) -> str:
+        return f"{self.file}: {self.head}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runs, which of their measurements, and beside what."""
+
+    name: str
+    runs: Mapping[str, Any] = field(default_factory=dict)  # dotted configuration name → value or list of values
+    granularity: str = "auto"
+    metric: str = "auto"
+    split: str = "test"
+    batch_norm: Sequence[str] = _NORMS
+    scope: str = "layer"
+    scores: str = "own"
+    floor: float | str = "auto"
+    sparsities: Sequence[float] | None = None
+    published: Sequence[PublishedColumn] = ()
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> "Choice":
+        """From the configuration's `table` part.
+
+        Raises:
+            ConfigError: names the option, the value and what is allowed.
+        """
+        for name, rule in _RULES.items():
+            if name not in table:
+                raise ConfigError(f"table.{name} is missing in the table's file")
+            if allowed := rule(table[name]):
+                raise ConfigError(f"table.{name}={show(table[name])}: allowed is {allowed}")
+        given = {name: table[name] for name in _RULES}
+        given["runs"] = dict(leaves(table["runs"] or {}))
+        norms = table["batch_norm"] or _NORMS
+        given["batch_norm"] = [norms] if isinstance(norms, str) else list(dict.fromkeys(norms))
+        given["published"] = [
+            column for file, part in (table["published"] or {}).items() for column in _published(file, part)
+        ]
+        return cls(**given)
+
+    @property
+    def as_published(self) -> bool:
+        """Whether the measurements are made as the paper's: published numbers stand beside no others."""
+        return (self.split, self.scope) == ("test", "layer") and self.scores != "random"
+
+
+def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a run's dotted configuration has the wanted values; a group alone means its choice (`dropout: none`)."""
+
+    def fits(name: str, value: Any) -> bool:
+        has = config.get(name, config.get(f"{name}.name"))
+        return bool(has == value or (isinstance(value, list) and has in value))
+
+    return all(fits(name, value) for name, value in wanted.items())
+
+
+def _published(file: str, part: Any) -> list[PublishedColumn]:
+    option = f"table.published.{file}"
+    _known(option, file, published_files())
+    columns = part.get("columns") if isinstance(part, Mapping) else None
+    if (
+        not isinstance(part, Mapping)
+        or not isinstance(columns, Mapping)
+        or set(part)
+        != {
+            "granularity",
+            "metric",
+            "columns",
+        }
+    ):
+        raise ConfigError(f"{option}: allowed are the keys granularity, metric and columns, a mapping")
+    found = []
+    for head, runs in columns.items():
+        _known(f"{option}.columns", str(head), published_heads(file))
+        if not isinstance(runs, Mapping):
+            raise ConfigError(f"{option}.columns.{head}={show(runs)}: allowed is a mapping, {{dropout: none,…}}")
+        wanted = dict(leaves(runs))
+        found.append(PublishedColumn(file, str(head), str(part["granularity"]), str(part["metric"]), wanted))
+    return found
+
+
+def _known(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = get_close_matches(value, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{option}: there is no published {value}{hint} Allowed is {', '.join(known)}")

@@ -1,0 +1,101 @@
+"""What tells runs apart: which of them share a column, and what the column is called."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.config.rules import show
+from runner.reporting.gather import Measured
+from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA
+
+# What a run's machine may have decided; named only where nothing else tells two columns apart.
+MACHINE = ("precision", "compile")
+GROUPS = ("data", "model", "dropout")  # named in this order, before all others
+
+Config = Mapping[str, Any]
+
+
+def same_but_seed(measured: Sequence[Measured]) -> list[list[Measured]]:
+    """Runs that differ in nothing but seed, device and places, together."""
+    columns: dict[tuple[str, str], list[Measured]] = {}
+    for run in measured:
+        columns.setdefault((repr(sorted(_identity(run.config).items())), run.hash), []).append(run)
+    return list(columns.values())
+
+
+def without_repeats(column: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+    """One run a seed, and the folders of those that repeat one: a copy is no further sample."""
+    first: dict[int, Measured] = {}
+    repeats = []
+    for run in column:
+        if first.setdefault(run.seed, run) is not run:
+            repeats.append(f"{run.run.folder} (seed {run.seed} again)")
+    return list(first.values()), repeats
+
+
+def column_names(columns: Sequence[Measured]) -> list[str]:
+    """A name a column, from one run of each: what distinguishes it from the others, its dropout in any case.
+
+    `targeted`; `cifar10 targeted` beside another data set; `targeted alpha=0.5` beside `targeted alpha=0.66`.
+    """
+    configs = [_identity(run.config) for run in columns]
+    shown = [name for name in _ordered(configs) if name not in MACHINE and _distinguishes(name, configs)]
+    names = [_name(config, shown, configs) for config in configs]
+    for more in MACHINE:
+        names = [
+            f"{name} {more}={show(config.get(more))}" if _clash(name, names) and _varies(more, configs) else name
+            for name, config in zip(names, configs, strict=True)
+        ]
+    # Equal options, other content of the user's own data.
+    return [f"{n} {c.hash[:8]}" if _clash(n, names) else n for n, c in zip(names, columns, strict=True)]
+
+
+def common_title(columns: Sequence[Measured]) -> str:
+    """What all columns have in common: `digits · resnet32 · 50ep`."""
+    configs = [run.config for run in columns]
+    names = ("data.name", "model.name", "schedule.length")
+    return " · ".join(show(configs[0][name]) for name in names if name in configs[0] and not _varies(name, configs))
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """The options that make two runs different ones."""
+    places = {f"data.{name}" for name in NOT_IDENTITY_OF_DATA}
+    return {n: v for n, v in config.items() if n.partition(".")[0] not in NOT_IDENTITY and n not in places}
+
+
+def _ordered(configs: Sequence[Config]) -> list[str]:
+    """All options: group by group, a group's choice before what it contains."""
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    groups = list(dict.fromkeys([*GROUPS, *(name.partition(".")[0] for name in names)]))
+    return sorted(names, key=lambda n: (groups.index(n.partition(".")[0]), not n.endswith(".name"), names.index(n)))
+
+
+def _distinguishes(name: str, configs: Sequence[Config]) -> bool:
+    """Whether the option varies beyond what follows from its group's choice."""
+    if name.endswith(".name"):
+        return name == "dropout.name" or _varies(name, configs)
+    return any(_varies(name, _same_choice(name, config, configs)) for config in configs)
+
+
+def _same_choice(name: str, config: Config, configs: Sequence[Config]) -> list[Config]:
+    choice = f"{name.partition('.')[0]}.name"
+    return [other for other in configs if other.get(choice) == config.get(choice)]
+
+
+def _varies(name: str, configs: Sequence[Config]) -> bool:
+    return any(config.get(name) != configs[0].get(name) for config in configs)
+
+
+def _name(config: Config, shown: Sequence[str], configs: Sequence[Config]) -> str:
+    words = []
+    for name in shown:
+        if name.endswith(".name"):
+            words.append(show(config.get(name)))
+        elif name in config and _varies(name, _same_choice(name, config, configs)):
+            last = name.rpartition(".")[2]
+            alone = sum(other.rpartition(".")[2] == last for other in shown) == 1
+            words.append(f"{last if alone else name}={show(config[name])}")
+    return " ".join(words)
+
+
+def _clash(name: str, names: Sequence[str]) -> bool:
+    return names.count(name) > 1

@@ -1,0 +1,64 @@
+"""pruning.png: one run's headline metric over sparsity."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from runner.reporting.drawing import Curve, Panel, Style, draw
+from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, is_fraction, metric_label, percent, run_title, scale
+from runner.reporting.points import headline_of, read_points
+from runner.reporting.summary import the_split
+from runner.runs import Run
+
+_RULES = ["scope", "scores", "floor"]
+
+
+def pruning_figure(run: Run) -> None:
+    """Draw the run's pruning.png: a panel a granularity, solid lines for BatchNorm kept, dashed for recalibrated.
+
+    The vertical dotted line is the floor: points to its left are of the network pruned there. Sweeps under several
+    rules (scope, scores, floor) have a colour each.
+    """
+    points = read_points(run)
+    metric = headline_of(run, points)
+    split = the_split(points)
+    points = points[points["split"] == split]
+    styles: dict[str, Style] = {}
+    panels = [
+        Panel(
+            title=f"{GRANULARITIES.get(str(granularity), granularity)} pruned",
+            curves=[
+                _curve(line, str(norm), styles.setdefault(label, Style.number(len(styles))), label, metric)
+                for rules, sweep in part.groupby(_RULES, sort=False)
+                for label in [_label(rules, part)]
+                for norm, line in sweep.groupby("batch_norm", sort=True)
+            ],
+            floors=floors_of(part),
+        )
+        for granularity, part in points.groupby("granularity", sort=False)
+    ]
+    top = 100.0 if is_fraction(metric) else None
+    draw(panels, len(panels), run_title(run.config()), metric_label(split, metric), run.pruning_figure, top)
+
+
+def floors_of(points: pd.DataFrame) -> list[float]:
+    """The floors that some of the points lie below, in percent."""
+    return [100 * float(floor) for floor in sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())]
+
+
+def _label(rules: Sequence[Hashable], points: pd.DataFrame) -> str:
+    """The rules that are not the same in all sweeps of a panel."""
+    scope, scores, floor = rules
+    words = {"scope": str(scope), "scores": f"{scores} scores", "floor": f"floor {percent(float(str(floor)))} %"}
+    return ", ".join(word for column, word in words.items() if points[column].nunique() > 1)
+
+
+def _curve(line: pd.DataFrame, norm: str, style: Style, label: str, metric: str) -> Curve:
+    line = line.sort_values("sparsity")
+    return Curve(
+        label=", ".join(filter(None, [BATCH_NORMS.get(norm, norm), label])),
+        style=replace(style, dashed=norm == "recalibrated"),
+        x=list(100 * line["sparsity"]),
+        y=list(scale(metric) * line[metric]),
+    )

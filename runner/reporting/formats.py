@@ -1,0 +1,55 @@
+"""How numbers and names are written for people: percent, option values, a run's title."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+GRANULARITIES = {"weight": "weights", "unit": "filters", "feature": "features"}
+BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
+NONE = "–"  # a cell without a value
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether the metric lies in [0, 1] and is printed in percent; losses and scores are printed as they are."""
+    return metric.endswith("accuracy")
+
+
+def scale(metric: str) -> float:
+    """What a stored value of the metric is multiplied by to be printed."""
+    return 100.0 if is_fraction(metric) else 1.0
+
+
+def number(value: float, metric: str) -> str:
+    """A metric as printed: percent with two decimals, anything else with four digits."""
+    if math.isnan(value):
+        return NONE
+    return f"{100 * value:.2f}" if is_fraction(metric) else f"{value:#.4g}".rstrip(".")
+
+
+def mean_and_deviation(mean: float, std: float, metric: str) -> str:
+    """`97.61 ± 0.35`, or the mean alone where there is no deviation."""
+    if math.isnan(mean) or math.isnan(std):
+        return number(mean, metric)
+    return f"{number(mean, metric)} ± {number(std, metric)}"
+
+
+def percent(fraction: float) -> str:
+    """`75`, `98.5`: a sparsity as it was asked for."""
+    return f"{100 * fraction:.6g}"
+
+
+def metric_label(split: str, metric: str) -> str:
+    """`test accuracy (%)`"""
+    return f"{split} {metric.replace('_', ' ')}{' (%)' if is_fraction(metric) else ''}"
+
+
+def run_title(config: Mapping[str, Any]) -> str:
+    """`digits · resnet32 · targeted · 50ep · seed 0`, from a run's stored configuration."""
+    groups = (config.get(group) for group in ("data", "model", "dropout"))
+    words = [str(group["name"]) for group in groups if isinstance(group, Mapping) and group.get("name")]
+    schedule = config.get("schedule")
+    if isinstance(schedule, Mapping) and schedule.get("length"):
+        words.append(str(schedule["length"]))
+    if "seed" in config:
+        words.append(f"seed {config['seed']}")
+    return " · ".join(words)

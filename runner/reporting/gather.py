@@ -1,0 +1,83 @@
+"""Finished runs, with what they measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import pandas as pd
+
+from runner.config.rules import leaves, show
+from runner.errors import ConfigError, DamagedRun
+from runner.reporting.choice import matches
+from runner.reporting.points import headline_of, read_points
+from runner.runs import Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One finished run."""
+
+    run: Run
+    config: Mapping[str, Any]  # dotted names → values
+    hash: str  # of the configuration without its seed, with the content of the user's own data
+    headline: str
+    points: pd.DataFrame
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+
+def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measured], list[str]]:
+    """The finished runs whose configuration has the wanted values, and why which others of them were left out.
+
+    Args:
+        wanted: dotted configuration name → a value, or a list of allowed ones.
+
+    Raises:
+        DamagedRun: a folder can't be read.
+        ConfigError: no run has such an option, or none is left.
+    """
+    configs = [(run, _config(run)) for run in runs]
+    _check_known([config for _, config in configs], wanted)
+    measured, unfinished = [], []
+    for run, config in configs:
+        if not matches(config, wanted):
+            continue
+        state = run.state()
+        if state == "finished":
+            measured.append(_measured(run, config))
+        else:
+            unfinished.append(f"{run.folder} ({state or 'no status'})")
+    left_out = [f"left out, not finished: {', '.join(unfinished)}"] if unfinished else []
+    if not measured:
+        what = f" with table.runs={{{_shown(wanted)}}}" if wanted else ""
+        raise ConfigError("; ".join([f"there is no finished run{what} to make a table of", *left_out]))
+    return measured, left_out
+
+
+def _config(run: Run) -> dict[str, Any]:
+    config = dict(leaves(run.config()))
+    missing = [name for name in ("seed", "dropout.name") if config.get(name) is None]
+    if missing:
+        raise DamagedRun(f"{run.config_file} is damaged: it has no {missing[0]}")
+    return config
+
+
+def _measured(run: Run, config: Mapping[str, Any]) -> Measured:
+    points = read_points(run)
+    return Measured(run, config, str(run.status().get("hash", "")), headline_of(run, points), points)
+
+
+def _check_known(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
+    """A misspelt name would match no run, or with `null` every one."""
+    known = {name.removesuffix(".name") for config in configs for name in config} | {n for c in configs for n in c}
+    for name in wanted:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise ConfigError(f"table.runs: no run has an option {name}{f'; did you mean {near[0]}?' if near else ''}")
+
+
+def _shown(wanted: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {show(value)}" for name, value in wanted.items())

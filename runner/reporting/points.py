@@ -1,0 +1,54 @@
+"""A run's pruning.csv as a data frame."""
+
+import pandas as pd
+
+from runner.errors import DamagedRun
+from runner.runs import COUNT_COLUMNS, POINT_COLUMNS, Run, read_rows
+
+_WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
+_NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, "examples")
+
+
+def read_points(run: Run) -> pd.DataFrame:
+    """All evaluations of a run's sweeps, in the order in which they were made; of a repeated one the last.
+
+    Raises:
+        DamagedRun: there are none, columns are missing, or a number is none.
+    """
+    rows = read_rows(run.pruning_file)
+    if not rows:
+        raise DamagedRun(f"{run.folder} has no rows in {run.pruning_file.name}; run prune {run.folder} makes them")
+    points = pd.DataFrame(rows).drop_duplicates(list(POINT_COLUMNS), keep="last") if _complete(rows[0]) else None
+    if points is None or not metrics_of(points):
+        raise DamagedRun(f"{run.pruning_file} is damaged: columns are missing")
+    try:
+        for column in points.columns.difference(list(_WORDS)):
+            points[column] = points[column].astype(float)
+    except ValueError as error:
+        raise DamagedRun(f"{run.pruning_file} is damaged: {error}") from None
+    # One spelling of each fraction, so that rows of several runs meet: 0.30000000000000004 is 0.3.
+    for column in ("floor", "sparsity"):
+        points[column] = points[column].round(9)
+    return points.reset_index(drop=True)
+
+
+def metrics_of(points: pd.DataFrame) -> list[str]:
+    """The columns that judge a network, the task's own first, `loss` last."""
+    return [column for column in points.columns if column not in _NOT_METRICS]
+
+
+def headline_of(run: Run, points: pd.DataFrame) -> str:
+    """The task's headline metric.
+
+    Raises:
+        DamagedRun: the status names none, or one that was not measured.
+    """
+    headline = run.status().get("headline")
+    metric = headline.get("metric") if isinstance(headline, dict) else None
+    if metric not in metrics_of(points):
+        raise DamagedRun(f"{run.status_file} is damaged: its headline metric {metric} is not in pruning.csv")
+    return str(metric)
+
+
+def _complete(row: dict[str, str]) -> bool:
+    return all(column in row for column in (*POINT_COLUMNS, *COUNT_COLUMNS))

@@ -1,0 +1,115 @@
+"""The text table at the end of `run train`: one run's accuracy over sparsity."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from runner.reporting.formats import GRANULARITIES, NONE, metric_label, number, percent, run_title
+from runner.reporting.points import headline_of, read_points
+from runner.runs import Run
+
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One sweep: a heading over columns that belong together."""
+
+    heading: str
+    names: list[str]
+    cells: dict[float, list[str]]  # asked sparsity → cells
+
+    @property
+    def widths(self) -> list[int]:
+        cells = [max(len(row[i]) for row in self.cells.values()) for i in range(len(self.names))]
+        widths = [max(len(name), cell) for name, cell in zip(self.names, cells, strict=True)]
+        widths[-1] += max(0, len(self.heading) - sum(widths) - 2 * (len(widths) - 1))
+        return widths
+
+    def line(self, texts: Sequence[str]) -> str:
+        return "  ".join(text.rjust(width) for text, width in zip(texts, self.widths, strict=True))
+
+    def row(self, sparsity: float) -> str:
+        return self.line(self.cells.get(sparsity, [NONE] * len(self.names)))
+
+    @property
+    def width(self) -> int:
+        return len(self.line(self.names))
+
+
+def pruning_summary(run: Run) -> str:
+    """The headline metric on the test split: a row a sparsity, columns granularity and BatchNorm, at most 100 wide."""
+    points = read_points(run)
+    metric = headline_of(run, points)
+    split = the_split(points)
+    points = points[points["split"] == split]
+    sweeps = [sweep for _, sweep in points.groupby(["granularity", "scope", "scores", "floor"], sort=False)]
+    blocks = [_block(sweep, metric) for sweep in sweeps]
+    lines = [f"{metric_label(split, metric)} after pruning: {run_title(run.config())}"]
+    for side_by_side in _fitting(blocks):
+        lines += ["", *_table(side_by_side)]
+    return "\n".join([*lines, *_floor_note(points)])
+
+
+def the_split(points: pd.DataFrame) -> str:
+    """`test`, or what was measured instead."""
+    splits = list(points["split"].unique())
+    return "test" if "test" in splits else str(splits[0])
+
+
+def sweep_label(sweep: pd.DataFrame) -> str:
+    """What a sweep prunes, and its rules where they are not the usual ones: `weights, global, random scores`."""
+    first = sweep.iloc[0]
+    words = [GRANULARITIES.get(first["granularity"], first["granularity"])]
+    if first["scope"] != "layer":
+        words.append(first["scope"])
+    if first["scores"] != "own":
+        words.append(f"{first['scores']} scores")
+    return ", ".join(words)
+
+
+def _block(sweep: pd.DataFrame, metric: str) -> _Block:
+    norms = [name for name in ("none", "kept", "recalibrated") if name in set(sweep["batch_norm"])]
+    cells: dict[float, list[str]] = {}
+    for _, row in sweep.iterrows():
+        texts = cells.setdefault(float(row["sparsity"]), ["", *(NONE for _ in norms)])
+        texts[0] = f"{100 * row['actual_sparsity']:.2f}"
+        texts[1 + norms.index(row["batch_norm"])] = number(row[metric], metric)
+    heading = sweep_label(sweep)
+    floor = sweep["floor"].iloc[0]
+    if floor > 0:
+        heading += f", floor {percent(floor)} %"
+    return _Block(heading, ["actual %", *(n if n != "none" else metric for n in norms)], cells)
+
+
+def _fitting(blocks: Sequence[_Block]) -> list[list[_Block]]:
+    """Blocks beside each other, as many as the width holds."""
+    groups: list[list[_Block]] = [[]]
+    for block in blocks:
+        used = len("sparsity %") + sum(3 + b.width for b in [*groups[-1], block])
+        if groups[-1] and used > WIDTH:
+            groups.append([])
+        groups[-1].append(block)
+    return groups
+
+
+def _table(blocks: Sequence[_Block]) -> list[str]:
+    def line(first: str, rest: Sequence[str]) -> str:
+        return "   ".join([first.rjust(len("sparsity %")), *rest]).rstrip()
+
+    sparsities = sorted({sparsity for block in blocks for sparsity in block.cells})
+    return [
+        line("", [block.heading.ljust(block.width) for block in blocks]),
+        line("sparsity %", [block.line(block.names) for block in blocks]),
+        *(line(percent(s), [block.row(s) for block in blocks]) for s in sparsities),
+    ]
+
+
+def _floor_note(points: pd.DataFrame) -> list[str]:
+    """One line, if a row asks for less than its floor."""
+    floors = sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())
+    if not floors:
+        return []
+    shown = " or ".join(f"{percent(floor)} %" for floor in floors)
+    return ["", f"Rows below {shown} are of the network pruned at the floor, γ = {shown} (prune.floor)."]

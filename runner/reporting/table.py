@@ -1,0 +1,196 @@
+"""Many runs as one table: mean and standard deviation over seeds, by sparsity and column."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from runner.errors import ConfigError
+from runner.reporting.beside import published_beside
+from runner.reporting.choice import Choice
+from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
+from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, metric_label, percent
+from runner.reporting.gather import Measured
+from runner.reporting.points import metrics_of
+
+CSV_COLUMNS = (
+    *("granularity", "batch_norm", "scope", "scores", "split", "metric"),
+    *("column", "source", "floor", "sparsity", "actual_sparsity", "mean", "std", "n"),  # source: of published ones
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One printed table: one granularity, one way with BatchNorm."""
+
+    granularity: str
+    batch_norm: str
+    rows: pd.DataFrame  # CSV_COLUMNS and `beside`, the own column; a row a column and sparsity
+    columns: list[str]  # in the order to be shown
+
+    @property
+    def title(self) -> str:
+        what = GRANULARITIES.get(self.granularity, self.granularity)
+        return f"{what} pruned, {BATCH_NORMS.get(self.batch_norm, self.batch_norm)}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What `run table` writes."""
+
+    metric: str
+    split: str
+    common: str  # what all runs share
+    sections: list[Section]
+    own_columns: list[str]
+    notes: list[str]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(filter(None, [metric_label(self.split, self.metric), self.common]))
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """All sections in long form, as the CSV file has them."""
+        return pd.concat([section.rows for section in self.sections], ignore_index=True)[list(CSV_COLUMNS)]
+
+
+def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
+    """Gathered runs as the table that was chosen.
+
+    Raises:
+        ConfigError: the runs have no such metric or no such measurements.
+    """
+    metric = _metric(measured, choice)
+    columns = [without_repeats(column) for column in same_but_seed(measured)]
+    repeats = [repeat for _, repeated in columns for repeat in repeated]
+    names = column_names([runs[0] for runs, _ in columns])
+    order = sorted(range(len(names)), key=lambda i: _place(columns[i][0][0], names[i], choice))
+    own = {names[i]: columns[i][0] for i in order}
+    rows = pd.concat([_statistics(runs, name, metric, choice) for name, runs in own.items()], ignore_index=True)
+    sections = [_section(part, own, metric, choice) for part in _parts(rows, choice)]
+    if not sections:
+        raise ConfigError(_nothing(measured, choice))
+    shown = [name for name in own if any(name in section.columns for section in sections)]
+    return Table(
+        metric=metric,
+        split=choice.split,
+        common=common_title([own[name][0] for name in shown]),
+        sections=sections,
+        own_columns=shown,
+        notes=[*_notes(sections), *([f"Left out, a copy: {', '.join(repeats)}."] if repeats else [])],
+    )
+
+
+def _metric(measured: Sequence[Measured], choice: Choice) -> str:
+    if choice.metric == "auto":
+        headlines = list(dict.fromkeys(run.headline for run in measured))
+        if len(headlines) > 1:
+            raise ConfigError(
+                f"the runs are judged by {' and '.join(headlines)}; choose by table.metric=… or table.runs={{data: …}}"
+            )
+        return headlines[0]
+    for run in measured:
+        if choice.metric not in metrics_of(run.points):
+            allowed = ", ".join(metrics_of(run.points))
+            raise ConfigError(f"table.metric={choice.metric}: allowed is auto, {allowed} ({run.run.folder} has these)")
+    return choice.metric
+
+
+def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
+    """Columns stand as the table's file lists their values, then the one without dropout, then by name."""
+    listed = []
+    for option, values in choice.runs.items():
+        has = run.config.get(option, run.config.get(f"{option}.name"))
+        listed.append(values.index(has) if isinstance(values, list) and has in values else 0)
+    return (*listed, run.config["dropout.name"] != "none", name)
+
+
+def _statistics(runs: Sequence[Measured], name: str, metric: str, choice: Choice) -> pd.DataFrame:
+    """A column in long form; deviations have n - 1 in the denominator."""
+    points = pd.concat([run.points for run in runs], ignore_index=True)
+    points = points[
+        (points["split"] == choice.split) & (points["scope"] == choice.scope) & (points["scores"] == choice.scores)
+    ]
+    points = points[points["floor"] == points["granularity"].map(_floors(points, runs[0], choice))]
+    key = ["granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
+    rows = points.groupby(key, as_index=False, sort=False).agg(
+        actual_sparsity=("actual_sparsity", "mean"), mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
+    )
+    return rows.assign(metric=metric, column=name, source="", beside=name)
+
+
+def _floors(points: pd.DataFrame, run: Measured, choice: Choice) -> dict[str, float]:
+    """Granularity → the one floor that the column is shown for.
+
+    With `auto` what `prune.floor=auto` gives, the variant's γ; where no sweep had that, the first sweep's.
+    """
+    if choice.floor != "auto":
+        return dict.fromkeys(points["granularity"], float(choice.floor))
+    gamma = run.config.get("dropout.gamma")
+    floors = {}
+    for granularity, part in points.groupby("granularity"):
+        there = [float(floor) for floor in part["floor"].unique()]
+        floors[str(granularity)] = there[there.index(gamma)] if gamma in there else there[0]
+    return floors
+
+
+def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
+    """The rows of each section: those of models without BatchNorm belong to either way with it."""
+    if choice.sparsities is not None:
+        rows = rows[rows["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
+    present = [name for name in GRANULARITIES if name in set(rows["granularity"])]
+    for granularity in present if choice.granularity == "auto" else [choice.granularity]:
+        of_it = rows[rows["granularity"] == granularity]
+        norms = choice.batch_norm if (of_it["batch_norm"] != "none").any() else choice.batch_norm[:1]
+        for norm in norms:
+            part = of_it[of_it["batch_norm"].isin([norm, "none"])]
+            if not part.empty:
+                yield part
+
+
+def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: str, choice: Choice) -> Section:
+    """One section's rows, with the published ones that stand beside them."""
+    granularity = str(part["granularity"].iloc[0])
+    norm = next((name for name in part["batch_norm"] if name != "none"), "none")
+    shown = {name: runs[0] for name, runs in own.items() if name in set(part["column"])}
+    frames, columns = [part], {name: [name] for name in shown}
+    for published in published_beside(shown, choice, granularity, norm, metric):
+        values = published.values[published.values.index.isin(part["sparsity"])].reset_index()
+        if not values.empty:
+            same = {name: part[name].iloc[0] for name in ("granularity", "scope", "scores", "split", "metric")}
+            values = values.assign(**same, batch_norm=norm, source=published.source, column=published.label)
+            frames.append(values.assign(beside=published.own))
+            columns[published.own].append(published.label)
+    rows = pd.concat(frames, ignore_index=True)
+    rows["n"] = rows["n"].astype("Int64")
+    order = [name for names in columns.values() for name in names]
+    rows = rows.sort_values(["column", "sparsity"], key=lambda s: s.map(order.index) if s.name == "column" else s)
+    return Section(granularity, norm, rows.reset_index(drop=True), order)
+
+
+def _notes(sections: Sequence[Section]) -> list[str]:
+    """What a reader of the table has to know."""
+    rows = pd.concat([section.rows for section in sections])
+    notes = []
+    low = rows[rows["sparsity"] < rows["floor"]]
+    for (granularity, floor), part in low.groupby(["granularity", "floor"], sort=False):
+        what = GRANULARITIES.get(str(granularity), granularity)
+        at = f"{percent(float(str(floor)))} %"
+        notes.append(
+            f"{', '.join(part['column'].unique())}: rows below {at} are of the network whose {what} are pruned"
+        )
+        notes[-1] += f" at {at}, its floor γ."
+    for label, part in rows[rows["source"] != ""].groupby("column", sort=False):
+        notes.append(f"{label} is published: {', '.join(part['source'].unique())}.")
+    return notes
+
+
+def _nothing(measured: Sequence[Measured], choice: Choice) -> str:
+    """What was asked for, and what there is."""
+    options = ("granularity", "split", "scope", "scores", "floor", "sparsities")
+    asked = {name: getattr(choice, name) for name in options}
+    shown = " ".join(f"table.{name}={value}" for name, value in asked.items() if value not in ("auto", None))
+    points = pd.concat([run.points for run in measured])
+    there = "; ".join(f"{name} {', '.join(map(str, points[name].unique()))}" for name in options[:-1])
+    return f"no run was pruned as {shown} asks; there is {there}; run prune FOLDER adds to it"

@@ -1,0 +1,110 @@
+"""A table as CSV, Markdown and LaTeX, and its figure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runner.reporting.curves import floors_of
+from runner.reporting.drawing import Curve, Panel, Style, draw
+from runner.reporting.formats import NONE, is_fraction, mean_and_deviation, metric_label, percent, scale
+from runner.reporting.table import Section, Table
+from runner.runs import write_text
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_LATEX |= {"–": "--", "·": r"$\cdot$", "γ": r"$\gamma$", **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write table.csv, table.md, table.tex and table.png; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex", "png")]
+    write_text(paths[0], table.rows.to_csv(index=False, lineterminator="\n"))
+    write_text(paths[1], markdown(table))
+    write_text(paths[2], latex(table))
+    table_figure(table, paths[3])
+    return paths
+
+
+def markdown(table: Table) -> str:
+    """All sections, with cells padded so that the text is a table in a terminal, too."""
+    lines = [f"## {table.title}"]
+    for section in table.sections:
+        lines += ["", f"### {section.title}", "", *_markdown(cells(section, table.metric))]
+    return "\n".join([*lines, *(line for note in table.notes for line in ("", note))]) + "\n"
+
+
+def latex(table: Table) -> str:
+    r"""A table environment a section; needs \usepackage{booktabs} and nothing else."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for section in table.sections:
+        head, *body, seeds = [" & ".join(map(_escaped, row)) + r" \\" for row in cells(section, table.metric)]
+        columns = "r" * (len(section.columns) + 1)
+        caption = _escaped(f"{table.title}: {section.title}. {' '.join(table.notes)}".strip())
+        rows = [r"\toprule", head, r"\midrule", *body, r"\midrule", seeds, r"\bottomrule"]
+        parts += [
+            *("", r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}"),
+            *(*rows, r"\end{tabular}", r"\end{table}"),
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def cells(section: Section, metric: str) -> list[list[str]]:
+    """Head, a row a sparsity, and the numbers of seeds."""
+    rows = [["sparsity", *section.columns]]
+    by_key = section.rows.set_index(["sparsity", "column"])
+    for sparsity in sorted(section.rows["sparsity"].unique()):
+        row = [f"{percent(sparsity)} %"]
+        for column in section.columns:
+            if (sparsity, column) in by_key.index:
+                mean, std = (float(str(by_key.at[(sparsity, column), name])) for name in ("mean", "std"))
+                row.append(mean_and_deviation(mean, std, metric))
+            else:
+                row.append(NONE)
+        rows.append(row)
+    return [*rows, ["seeds", *(_seeds(section, column) for column in section.columns)]]
+
+
+def table_figure(table: Table, path: Path) -> None:
+    """The table's curves, a panel a section; published ones dashed, in the colour of the column they stand beside."""
+    styles = {name: Style.number(index) for index, name in enumerate(table.own_columns)}
+    panels = [
+        Panel(
+            title=section.title,
+            curves=[_curve(section, column, styles, table.metric) for column in section.columns],
+            floors=floors_of(section.rows),
+        )
+        for section in table.sections
+    ]
+    per_row = max(1, len(panels) if len(panels) < 3 else 2)
+    top = 100.0 if is_fraction(table.metric) else None
+    draw(panels, per_row, _figure_title(table), metric_label(table.split, table.metric), path, top)
+
+
+def _figure_title(table: Table) -> str:
+    numbers = sorted({int(n) for n in table.rows["n"].dropna()})
+    seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
+    more = "" if numbers == [1] else f"mean ± standard deviation of {seeds} seeds"
+    return " · ".join(filter(None, [table.common, more]))
+
+
+def _curve(section: Section, column: str, styles: dict[str, Style], metric: str) -> Curve:
+    rows = section.rows[section.rows["column"] == column]
+    style = replace(styles[rows["beside"].iloc[0]], dashed=bool(rows["source"].iloc[0]))
+    factor = scale(metric)
+    return Curve(column, style, list(100 * rows["sparsity"]), list(factor * rows["mean"]), list(factor * rows["std"]))
+
+
+def _seeds(section: Section, column: str) -> str:
+    numbers = sorted({int(n) for n in section.rows.loc[section.rows["column"] == column, "n"].dropna()})
+    return "–".join(str(n) for n in dict.fromkeys([numbers[0], numbers[-1]])) if numbers else NONE
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [f"| {' | '.join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))} |" for row in rows]
+    return [lines[0], f"|{'|'.join('-' * (w + 1) + ':' for w in widths)}|", *lines[1:]]
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)

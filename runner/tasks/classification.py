@@ -1,0 +1,40 @@
+"""Image classification: cross-entropy, accuracy."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Classification:
+    """Cross-entropy to learn by, accuracy to judge by.
+
+    Args:
+        label_smoothing: in [0, 1), of the training loss; the reported loss is without it.
+    """
+
+    headline = "accuracy"
+    higher_is_better = True
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Returns the mean loss of the batch, sums over examples of its metrics, and how many examples."""
+        inputs, labels = batch
+        logits = model(inputs)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        return loss, {"accuracy": (logits.detach().argmax(1) == labels).sum()}, len(labels)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """The mean loss, the metrics in [0, 1], and the number of examples, over all batches."""
+        loss, correct, examples = 0.0, 0, 0
+        for inputs, labels in batches:
+            logits = model(inputs).float()
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            correct += int((logits.argmax(1) == labels).sum())
+            examples += len(labels)
+        return {"accuracy": correct / examples, "loss": loss / examples, "examples": examples}

@@ -1,0 +1,32 @@
+"""Everything a run needs to go on, in one file that can't run code and is never half written."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.runs import damaged
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write beside and rename."""
+    beside = path.with_name(path.name + ".new")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """The saved state, or None where there is no file.
+
+    Raises:
+        DamagedRun: the file can't be read, or is not a checkpoint of plain tensors and values.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or "step" not in state:
+            raise ValueError("no training state in it")
+    except Exception as error:
+        raise damaged(path, error) from None
+    return state

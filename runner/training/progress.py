@@ -1,0 +1,59 @@
+"""What a person sees while a run goes on: a bar on a terminal, silence in logs and CI."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Bar:
+    """A bar over all training steps, in images."""
+
+    def __init__(self, bar: "tqdm[Any]", step: int, steps: int, steps_per_epoch: int) -> None:
+        self._bar = bar
+        self._step = step
+        self._steps_per_epoch = steps_per_epoch
+        self._epochs = -(-steps // steps_per_epoch)
+
+    def advance(self, examples: int, averages: Callable[[], Mapping[str, float]] | None) -> None:
+        """One step more; `averages` is asked only when the bar is drawn."""
+        self._step += 1
+        if self._bar.disable:
+            return
+        epoch = -(-self._step // self._steps_per_epoch)
+        self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
+        if averages is not None:
+            shown = {name: f"{value:.3f}" for name, value in averages().items() if name != "penalty" or value}
+            self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(examples)
+
+
+class Progress:
+    """Bars if `bars`; by default where standard error is a terminal, not in CI, not in a parallel worker."""
+
+    def __init__(self, bars: bool | None = None, unit: str = "img") -> None:
+        alone = multiprocessing.parent_process() is None
+        self.bars = sys.stderr.isatty() and not os.environ.get("CI") and alone if bars is None else bars
+        self.unit = unit
+
+    @contextmanager
+    def training(self, steps: int, step: int, steps_per_epoch: int, examples_per_step: int) -> Iterator[Bar]:
+        with tqdm(
+            total=steps * examples_per_step,
+            initial=step * examples_per_step,
+            unit=self.unit,
+            disable=not self.bars,
+            dynamic_ncols=True,
+            smoothing=0.05,
+        ) as bar:
+            yield Bar(bar, step, steps, steps_per_epoch)
+
+    @contextmanager
+    def counting(self, total: int, what: str) -> Iterator[Callable[[], object]]:
+        """A bar over `total` equal pieces of work; call what it gives after each."""
+        with tqdm(total=total, desc=what, disable=not self.bars, dynamic_ncols=True, leave=False) as bar:
+            yield bar.update

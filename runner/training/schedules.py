@@ -1,0 +1,90 @@
+"""How weights change: the optimiser, its learning rate over progress, gradient clipping."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def decay_groups(model: nn.Module, weight_decay: float, extra: Iterable[nn.Parameter] = ()) -> list[dict[str, Any]]:
+    """Parameter groups: all parameters decay but those of normalisation layers and `extra` (a variant's own).
+
+    Groups are made by module, so call this before a variant attaches; parametrizations keep the parameters' identity.
+    """
+    plain = {id(p) for module in model.modules() if isinstance(module, _NORMS) for p in module.parameters()}
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if id(p) not in plain], "weight_decay": weight_decay},
+        {"params": [*(p for p in parameters if id(p) in plain), *extra], "weight_decay": 0.0},
+    ]
+
+
+class _SGD:
+    def __init__(
+        self, learning_rate: float, momentum: float, nesterov: bool, weight_decay: float, clip_norm: float | None
+    ) -> None:
+        self.peak = learning_rate
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            groups, lr=self.peak, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0
+        )
+
+
+class OneCycle(_SGD):
+    """SGD whose rate rises linearly to its peak and falls to zero as a cosine (Smith & Topin, 2018, in one piece).
+
+    Args:
+        learning_rate: the peak.
+        warmup: fraction of the steps in which the rate rises.
+        weight_decay: on all but normalisation layers.
+        clip_norm: largest global gradient norm, or None.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.2,
+        warmup: float = 0.25,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 5e-4,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, momentum, nesterov, weight_decay, clip_norm)
+        self.warmup = warmup
+
+    def rate(self, step: int, total: int) -> float:
+        """Learning rate of step 0 <= step < total."""
+        rising = self.warmup * total
+        if step + 1 <= rising:
+            return self.peak * (step + 1) / rising
+        falling = (step - rising) / (total - rising)
+        return self.peak * (1 + math.cos(math.pi * max(0.0, falling))) / 2
+
+
+class StepDecay(_SGD):
+    """SGD whose rate is divided by ten at each of `drops` (fractions of the steps): the paper's code for ResNet-32."""
+
+    def __init__(
+        self,
+        learning_rate: float = 0.4,
+        drops: Sequence[float] = (0.4, 0.6, 0.8),
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 2e-4,
+        clip_norm: float | None = 1.0,
+    ) -> None:
+        super().__init__(learning_rate, momentum, nesterov, weight_decay, clip_norm)
+        self.drops = tuple(drops)
+
+    def rate(self, step: int, total: int) -> float:
+        """Learning rate of step 0 <= step < total."""
+        return self.peak * 0.1 ** sum(step / total >= drop for drop in self.drops)

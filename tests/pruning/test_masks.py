@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from runner.pruning.apply import prune, zeros
+from runner.pruning.masks import Ranking, magnitude, random_scores, weight_mask
+from runner.ranking import count
+
+
+def weights(seed=0):
+    torch.manual_seed(seed)
+    return {"a": torch.randn(5, 3, 3, 3), "b": torch.randn(4, 5, 1, 1), "c": torch.randn(7, 4)}
+
+
+def masks(granularity, sparsity, scope="layer", of=None):
+    of = of or weights()
+    entries = {name: w[0].numel() for name, w in of.items()} if granularity == "unit" else None
+    pruned = Ranking(magnitude(of, granularity), scope, entries).pruned(sparsity)
+    return {name: weight_mask(pruned[name], w).expand_as(w) for name, w in of.items()}
+
+
+@given(st.floats(0, 1))
+def test_weights_go_by_magnitude_within_each_filter(sparsity):
+    for name, mask in masks("weight", sparsity).items():
+        for filter_, gone in zip(weights()[name].flatten(1).numpy(), mask.flatten(1).numpy(), strict=True):
+            expected = np.argsort(np.abs(filter_), kind="stable")[: count(sparsity, filter_.size)]
+            assert sorted(np.flatnonzero(gone)) == sorted(expected)
+
+
+@given(st.floats(0, 1))
+def test_filters_go_by_norm_within_each_layer(sparsity):
+    for name, mask in masks("unit", sparsity).items():
+        norms = [np.sqrt((f.numpy() ** 2).sum()) for f in weights()[name]]
+        expected = np.argsort(norms, kind="stable")[: count(sparsity, len(norms))]
+        gone = mask.flatten(1)
+        assert (gone.all(1) | ~gone.any(1)).all()
+        assert sorted(gone.all(1).nonzero().flatten().tolist()) == sorted(expected)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["weight", "unit"]), st.sampled_from(["layer", "global"]))
+def test_masks_are_nested_in_sparsity(a, b, granularity, scope):
+    small, large = (masks(granularity, s, scope) for s in sorted((a, b)))
+    assert not any((small[name] & ~large[name]).any() for name in small)
+
+
+@given(st.floats(0, 1))
+def test_global_weights_are_the_smallest_of_all(sparsity):
+    joined = torch.cat([w.abs().flatten() for w in weights().values()])
+    gone = torch.cat([m.flatten() for m in masks("weight", sparsity, "global").values()])
+    assert gone.sum() == count(sparsity, joined.numel())
+    if gone.any() and not gone.all():
+        assert joined[gone].max() <= joined[~gone].min()
+
+
+def test_global_filters_are_compared_by_norm_over_root_of_fan_in():
+    of = {"wide": torch.full((1, 100), 1.0), "narrow": torch.full((1, 4), 2.0)}  # norms 10 and 4, but 1 and 2 an entry
+    gone = masks("unit", 0.5, "global", of)
+    assert gone["wide"].all()
+    assert not gone["narrow"].any()
+
+
+def test_random_scores_follow_their_seed_and_their_shapes():
+    one, same, other = (random_scores(weights(), "weight", seed) for seed in (1, 1, 2))
+    assert all(torch.equal(one[n], same[n]) and not torch.equal(one[n], other[n]) for n in one)
+    assert [tuple(s.shape) for s in random_scores(weights(), "unit", 0).values()] == [(1, 5), (1, 4), (1, 7)]
+
+
+def network(channels_last=False):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(32, 3))
+    return model.to(memory_format=torch.channels_last) if channels_last else model
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("granularity", ["weight", "unit"])
+def test_prune_really_zeroes_whatever_the_memory_format(channels_last, granularity):
+    model, plain = network(channels_last), network()
+    prune(model, 0.75, granularity)
+    prune(plain, 0.75, granularity)
+    for layer in (1, 2):
+        assert torch.equal(model[layer].weight, plain[layer].weight)
+        actual, nonzero, total = zeros({"w": model[layer].weight}, granularity)
+        assert actual == 0.75
+        assert total - nonzero == int((model[layer].weight == 0).sum()) == 0.75 * total
+    assert (model[0].weight != 0).all()
+    assert (model[4].weight != 0).all()
+
+
+def test_a_weight_of_one_filter_or_one_entry_is_pruned_rightly():
+    for shape in ((1, 6), (6, 1), (1, 1)):
+        of = {"w": torch.arange(1.0, 1 + np.prod(shape)).view(shape)}
+        assert masks("weight", 0.5, of=of)["w"].sum() == count(0.5, shape[1]) * shape[0]
+        assert masks("unit", 0.5, of=of)["w"].sum() == count(0.5, shape[0]) * shape[1]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [((1.5,), "sparsity=1.5"), ((0.5, "filter"), "granularity=filter")])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prune(network(), *arguments)

@@ -1,0 +1,110 @@
+"""Every dropout with every model, both read from conf/: a new file there is tested here without a new line."""
+
+import copy
+
+import pytest
+import torch
+
+from runner.commands.parts import Parts, settle
+from runner.config.compose import Composer, options
+from runner.models.layers import prunable_layers
+from runner.pruning.apply import prune
+from runner.runs import Run
+from runner.training.progress import Progress
+
+DROPOUTS = list(options("dropout"))
+MODELS = list(options("model"))
+# Small enough for a step in well under a second, wide enough that every fraction has something to prune.
+TINY = ["debug=smoke", "schedule.length=3it", "schedule.batch_size=8", "precision=float32"]
+
+
+@pytest.fixture(scope="session")
+def configs():
+    """Composing takes as long as training does here, so once a pair."""
+    composer = Composer("train")
+    return {(d, m): settle(composer.single([f"dropout={d}", f"model={m}", *TINY])) for d in DROPOUTS for m in MODELS}
+
+
+@pytest.fixture(params=[(d, m) for d in DROPOUTS for m in MODELS], ids=lambda pair: "-".join(pair))
+def config(request, configs):
+    return configs[request.param]
+
+
+def batch(parts):
+    return next(iter(parts.data.eval_batches("train", limit=8)))
+
+
+def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
+    parts = Parts.of(config)
+    initial = copy.deepcopy(parts.model.state_dict())
+    keys, types = list(initial), [type(module) for module in parts.model.modules()]
+
+    through, interrupted = Run(tmp_path / "through"), Run(tmp_path / "interrupted")
+    for run in (through, interrupted):
+        run.folder.mkdir()
+    training = parts.training()
+    training.fit(through, Progress(bars=False))
+    assert training.step == 3
+
+    first = Parts.of(config).training()
+    first._one_step()
+    first._save(interrupted)
+    second_parts = Parts.of(config)
+    second = second_parts.training()
+    second.restore(interrupted)
+    assert second.step == 1
+    second.fit(interrupted, Progress(bars=False))
+
+    floors = {g: parts.variant.floor(g) for g in parts.variant.granularities}
+    parts.model.eval()
+    inputs = batch(parts)[0]
+    with torch.no_grad():
+        attached = parts.model(inputs)
+    parts.variant.detach()
+    second_parts.variant.detach()
+
+    trained = parts.model.state_dict()
+    assert list(trained) == keys
+    assert [type(module) for module in parts.model.modules()] == types
+    assert all(torch.equal(t, second_parts.model.state_dict()[name]) for name, t in trained.items())
+    assert not all(torch.equal(t, initial[name]) for name, t in trained.items())
+
+    # The plain model, pruned at the variant's floor, is what the attached one computed in evaluation.
+    for granularity, floor in floors.items():
+        prune(parts.model, floor, granularity)
+    with torch.no_grad():
+        assert torch.allclose(parts.model(inputs), attached, atol=1e-5)
+
+    fresh = Parts.of(config)
+    fresh.model.load_state_dict(parts.model.state_dict())
+    fresh.model.eval()
+    with torch.no_grad():
+        assert torch.equal(fresh.model(inputs), parts.model(inputs))
+
+
+def test_deepcopy_of_an_attached_model_computes_the_same(config):
+    parts = Parts.of(config)
+    parts.training()
+    parts.model.eval()
+    inputs = batch(parts)[0]
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(parts.model)(inputs), parts.model(inputs))
+
+
+def test_the_optimiser_holds_every_parameter_once_and_a_variants_own_without_decay(config):
+    parts = Parts.of(config)
+    plain = {id(p) for p in parts.model.parameters()}
+    training = parts.training()
+    held = [id(p) for group in training.optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in parts.model.parameters())
+    for group in training.optimizer.param_groups:
+        if group["weight_decay"]:
+            assert {id(p) for p in group["params"]} <= plain
+
+
+def test_prunable_layers_are_all_matrices_but_stem_embeddings_and_logits(config):
+    parts = Parts.of(config)
+    layers = prunable_layers(parts.model)
+    assert "logits" not in layers
+    assert not any(name.startswith(("stem", "embedding")) for name in layers)
+    assert all(layer.weight.dim() >= 2 for layer in layers.values())

@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from runner.errors import ConfigError
+from runner.training.machine import autocast, resolve_device, resolve_precision
+
+
+def test_a_missing_device_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert resolve_device("auto").type in ("cpu", "mps")
+    with pytest.raises(ConfigError, match=r"device=cuda: not on this machine; allowed is auto, .*cpu"):
+        resolve_device("cuda")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_precision_follows_the_hardware(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert resolve_precision("auto", torch.device("cpu")) == ("bf16" if fast else "float32")
+    assert resolve_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_autocast_computes_in_the_precision(precision, dtype):
+    with autocast(precision, torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
