@@ -98,6 +98,10 @@ class WeightVariant(Variant):
 
     def detach_layer(self, layer: nn.Module) -> None:
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        # The weight comes back behind the bias; optimisers and state dicts go by order.
+        others = [name for name in layer._parameters if name != "weight"]
+        for name in others:
+            layer._parameters[name] = layer._parameters.pop(name)
 
 
 def fraction(name: str, value: float) -> float:

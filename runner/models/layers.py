@@ -12,7 +12,7 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None) -> dic
     """The prunable layers by name, in the order in which the model registers them.
 
     Without names: every convolution and linear layer but the first convolution (the stem) and the last layer (the one
-    that makes the logits), the rule of the official code (PAPER: "all weight matrices except those leading to the
+    that makes the logits), the paper's rule (section 3: "all weight matrices except those leading to the
     logits"). A model can declare its own list as an attribute `prunable`; names given here go before both.
 
     Raises:

@@ -1,0 +1,75 @@
+"""The README's promise: three lines put any weight variant into anyone's own model and loop."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from runner.config.compose import options
+from runner.data.torchvision_import import import_torchvision
+from runner.dropout import Targeted, TargetedUnit, UnitDropout, WeightDropout
+from runner.pruning.apply import prune
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def resnet18():
+    import_torchvision()
+    from torchvision.models import resnet18
+
+    return resnet18(num_classes=5), torch.randn(4, 3, 32, 32)
+
+
+def mlp():
+    model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 5))
+    return model, torch.randn(4, 20)
+
+
+@pytest.mark.parametrize("make", [resnet18, mlp])
+@pytest.mark.parametrize(
+    "variant",
+    [Targeted(0.5, 0.75), TargetedUnit(0.5, 0.75), WeightDropout(0.5), UnitDropout(0.5)],
+    ids=lambda v: type(v).__name__,
+)
+def test_three_lines_in_an_own_loop(make, variant):
+    torch.manual_seed(0)
+    model, inputs = make()
+    keys = list(model.state_dict())
+    labels = torch.arange(4)
+
+    variant.attach(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(12):
+        loss = F.cross_entropy(model(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    variant.detach()
+
+    assert min(losses[-3:]) < losses[0]
+    assert list(model.state_dict()) == keys
+    model.eval()
+    assert torch.equal(model(inputs), model(inputs))
+    masks = prune(model, 0.75, variant.granularities[0])
+    for name, mask in masks.items():
+        weight = model.get_submodule(name).weight
+        assert not weight[mask.expand_as(weight)].any()
+
+
+def test_the_readmes_own_loop_runs():
+    code = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    loop = next(block for block in code if "variant.attach(model)" in block)
+    torch.manual_seed(0)
+    model, inputs = mlp()
+    names = {"model": model, "loader": [(inputs, torch.arange(4))] * 2, "F": F, "torch": torch}
+    exec(loop, names)
+    assert int((model[0].weight == 0).sum()) == 16 * 15
+
+
+def test_the_readme_names_every_variant():
+    assert [name for name in options("dropout") if f"`{name}`" not in README.read_text()] == []
