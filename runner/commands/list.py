@@ -9,7 +9,7 @@ from runner.config.compose import CONF, options
 from runner.errors import ConfigError, UserError
 from runner.runs import Run
 
-GROUPS = ("model", "dropout", "data", "task", "schedule", "prune", "experiment", "debug", "table")
+GROUPS = ("model", "dropout", "regularizer", "data", "task", "schedule", "prune", "experiment", "debug", "table")
 
 
 def list_(words: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:

@@ -1,7 +1,7 @@
 """Putting a configuration's parts together: what training, pruning and bench all start from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from runner.config.build import arguments, build, check_targets, target
 from runner.config.length import Length
 from runner.dropout.base import Variant
 from runner.pruning.sweep import Sweeper
+from runner.regularizers import NoRegularizer
 from runner.runs import identity
 from runner.seeding import derive_seed
 from runner.training.loop import Training
@@ -30,6 +31,7 @@ class Parts:
     device: torch.device
     precision: str
     config: Mapping[str, Any]
+    regularizer: NoRegularizer = field(default_factory=NoRegularizer)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Parts":
@@ -46,7 +48,8 @@ class Parts:
         model = build(config, "model", **data.model_arguments())
         # Channels last is the layout in which convolutions are fast, on processors and GPUs.
         model = model.to(device=device, memory_format=torch.channels_last)
-        return cls(data, build(config, "task"), model, build(config, "dropout"), device, config["precision"], config)
+        task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
+        return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def training(self) -> Training:
         """The training of these parts, with the variant attached."""
@@ -55,6 +58,7 @@ class Parts:
         return Training(
             model=self.model,
             variant=self.variant,
+            regularizer=self.regularizer,
             data=self.data,
             task=self.task,
             schedule=schedule,

@@ -15,6 +15,7 @@ PACKAGES = {
     "task": "runner.tasks",
     "model": "runner.models",
     "dropout": "runner.dropout",
+    "regularizer": "runner.regularizers",
     "schedule": "runner.training",
 }
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

@@ -23,6 +23,7 @@ from runner.runs import first_line
 _HERE = Path(__file__).resolve().parent.parent
 # Inside the package in a wheel, beside it in a checkout.
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+_PATHS = ("folder", "outputs", "out")
 
 
 class Composer:
@@ -67,7 +68,7 @@ class Composer:
         with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
             if self.config_dir is not None:
                 loader = GlobalHydra.instance().config_loader()
-                loader.get_search_path().append("user", f"file://{self.config_dir.resolve()}")
+                loader.get_search_path().prepend("user", f"file://{self.config_dir.resolve()}", "schema")
                 # The repository of sources is made when the loader is; make it again with the user's folder.
                 loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
             yield
@@ -77,9 +78,12 @@ class Composer:
         parsed = []
         for text in overrides:
             try:
-                parsed += parser.parse_overrides([text])
+                new = parser.parse_overrides([text])
             except HydraException:
-                raise ConfigError(f"{text!r} is not understood: options are written name=value{_hint(text)}") from None
+                new = []
+            if not new or not new[0].key_or_group:
+                raise ConfigError(f"{text!r} is not understood: options are written name=value{_hint(text)}")
+            parsed += new
         return parsed
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -95,6 +99,9 @@ class Composer:
         self._check_options(parsed, self._defaults[choices])
         config = self._plain(overrides)
         check(config, self._defaults[choices])
+        for name in _PATHS:
+            if config.get(name) is not None:
+                config[name] = str(Path(str(config[name])).expanduser())
         if "model" in config:
             check_targets(config, foreign=self.config_dir is not None)
         return config
@@ -122,22 +129,20 @@ class Composer:
         for override in parsed:
             key, value = override.key_or_group, override.value()
             choices = self._choices(key)
-            if override.is_delete() or not choices:
-                continue
-            if key in PACKAGES and value is None:
-                raise ConfigError(f"{key}=null: allowed is {', '.join(choices)}")
-            if isinstance(value, str) and value not in choices:
-                raise ConfigError(f"{key}={value}: unknown{_near(value, choices)}; allowed is {', '.join(choices)}")
+            if override.is_delete():
+                raise ConfigError(f"{override.input_line}: an option can be changed, not left out")
+            if choices and value not in choices:
+                near = _near(value, choices) if isinstance(value, str) else ""
+                raise ConfigError(f"{override.input_line}: unknown{near}; allowed is {', '.join(choices)}")
 
     def _check_options(self, parsed: Sequence[Override], defaults: Mapping[str, Any]) -> None:
         """Unknown options, with the nearest that there is."""
         known = _all_names(defaults)
         for override in parsed:
             key = override.key_or_group
-            new = override.is_add() or override.is_force_add() or key.startswith("hydra")
-            if not new and not self._choices(key) and key not in known:
-                near = _near(key, [*known, *PACKAGES])
-                raise ConfigError(f"{override.input_line}: there is no option {key}{near}")
+            added = (override.is_add() or override.is_force_add()) and _may_be_added(key, defaults)
+            if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
+                raise ConfigError(f"{override.input_line}: there is no option {key}{_near(key, [*known, *PACKAGES])}")
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:
@@ -145,6 +150,12 @@ def _all_names(config: Mapping[str, Any]) -> list[str]:
     names = [name for name, _ in leaves(config) if not name.endswith(".name")]
     parts = {name.rpartition(".")[0] for name in names if "." in name}
     return names + sorted(parts)
+
+
+def _may_be_added(key: str, defaults: Mapping[str, Any]) -> bool:
+    """Whether somebody would read it: a class has arguments beyond its YAML, a mapping any keys."""
+    group, _, rest = key.partition(".")
+    return (group in PACKAGES and rest not in ("", "name")) or any(key.startswith(f"{n}.") for n, _ in leaves(defaults))
 
 
 def _near(word: str, words: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What values options may have: a rule by the option's name, and its YAML's own kind of value for all others."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.config.length import Length
@@ -72,9 +72,15 @@ def _length(value: Any) -> str | None:
 
 def _device(value: Any) -> str | None:
     name, _, index = str(value).partition(":")
-    if value in ("auto", "cpu", "mps") or (name == "cuda" and (not index or index.isdigit())):
+    if value in ("auto", "cpu", "mps", "cuda") or (name == "cuda" and index.isdigit()):
         return None
     return "auto, cpu, cuda, cuda:N, mps"
+
+
+def _path(value: Any) -> str | None:
+    # A number is a fine name: outputs=2024.
+    fits = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+    return None if fits else "a path"
 
 
 _fraction = between(0, 1)
@@ -85,11 +91,16 @@ RULES: dict[str, Rule] = {
     "device": _device,
     "precision": one_of("auto", "float32", "bf16"),
     "checkpoint_minutes": above(0),
+    "folder": either(None, _path),
+    "outputs": _path,
+    "out": either(None, _path),
+    "data.root": either(None, _path),
     "data.validation": between(0, 1, open_end=True),
     "data.test": between(0, 1, open_end=True),
     "data.crop": whole(0),
     "data.size": whole(1),
     "data.normalize": one_of("channel", "image"),
+    "data.workers": either(None, whole(0)),
     "schedule.length": _length,
     "schedule.batch_size": whole(1),
     "schedule.learning_rate": above(0),
@@ -102,11 +113,29 @@ RULES: dict[str, Rule] = {
     "dropout.alpha": _fraction,
     "dropout.gamma": _fraction,
     "dropout.ramp": either(None, list_of(_fraction)),
+    "dropout.start": _fraction,
+    "dropout.end": _fraction,
+    "dropout.warmup": _fraction,
+    "dropout.sparsity": _fraction,
+    "dropout.drop": _fraction,
+    "dropout.updates": whole(1),
+    "dropout.kept": whole(1),
+    "dropout.cost": at_least(0),
+    "dropout.scale": at_least(0),
+    "dropout.initial_drop": between(0, 1),
+    "dropout.examples": whole(1),
+    "dropout.distribution": one_of("erk", "uniform"),
+    "regularizer.cost": at_least(0),
     "model.width": above(0),
     "model.widths": list_of(whole(1)),
     "model.blocks": whole(1),
     "model.stem_width": whole(1),
     "model.stem_kernel": whole(1),
+    "model.stages": list_of(whole(1)),
+    "model.dense": list_of(whole(1)),
+    "model.depth": whole(10),
+    "model.widen": whole(1),
+    "model.block": one_of("basic", "bottleneck", "preactivation"),
     "model.batch_norm_momentum": between(0, 1),
     "model.input_size": either(None, whole(1)),
     "prune.sparsities": list_of(_fraction),
@@ -130,7 +159,7 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         ConfigError: names the option, the value and what is allowed.
     """
     kinds = dict(leaves(defaults))
-    for name, value in leaves(config):
+    for name, value in leaves(config, stop=kinds):
         if value == "???":
             raise ConfigError(f"{name} must be given: {name}=…")
         rule = RULES.get(name)
@@ -139,11 +168,13 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}={show(value)}: allowed is {allowed}")
 
 
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values; a list is one value."""
+def leaves(
+    config: Mapping[str, Any], prefix: str = "", stop: Container[str] = frozenset()
+) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values; a list is one value, and so is what `stop` names."""
     for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in stop:
+            yield from leaves(value, f"{prefix}{key}.", stop)
         else:
             yield f"{prefix}{key}", value
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
@@ -84,11 +85,21 @@ class Variant:
 
 
 class WeightVariant(Variant):
-    """A variant that is a parametrization of every prunable layer's weight; see `torch.nn.utils.parametrize`."""
+    """A variant that is a parametrization of every prunable layer's weight; see `torch.nn.utils.parametrize`.
+
+    `baked` variants leave the weight of their evaluation behind when they detach (gates multiplied in, removed weights
+    zero); the others the raw weight.
+    """
+
+    baked = False
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         """The module that turns a layer's raw weight into the weight of this forward pass."""
         raise NotImplementedError
+
+    def parametrizations(self) -> dict[str, Any]:
+        """Layer name → the module that `parametrization` gave, while attached."""
+        return {name: layer.parametrizations.weight[0] for name, layer in self.layers.items()}  # type: ignore[union-attr, index]
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         weight = layer.weight
@@ -97,11 +108,23 @@ class WeightVariant(Variant):
         parametrize.register_parametrization(layer, "weight", self.parametrization(weight), unsafe=True)
 
     def detach_layer(self, layer: nn.Module) -> None:
+        baked = self._evaluated(layer) if self.baked else None
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        if baked is not None:
+            with torch.no_grad():
+                layer.weight.copy_(baked)  # type: ignore[operator]
         # The weight comes back behind the bias; optimisers and state dicts go by order.
         others = [name for name in layer._parameters if name != "weight"]
         for name in others:
             layer._parameters[name] = layer._parameters.pop(name)
+
+    @torch.no_grad()
+    def _evaluated(self, layer: nn.Module) -> Tensor:
+        training = layer.training
+        weight = layer.eval().weight
+        layer.train(training)
+        assert isinstance(weight, Tensor)
+        return weight.clone()
 
 
 def fraction(name: str, value: float) -> float:

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.models.layers import prunable_layers
-from runner.pruning.masks import GRANULARITIES, Ranking, magnitude, weight_mask
+from runner.pruning.masks import GRANULARITIES, Ranking, magnitude, matrices, weight_mask
 
 
 def prune(
-    model: nn.Module, sparsity: float, granularity: str = "weight", layers: Iterable[str] | None = None
+    model: nn.Module,
+    sparsity: float,
+    granularity: str = "weight",
+    layers: Iterable[str] | None = None,
+    scores: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Set the smallest weights of every filter, or the filters of smallest norm of every layer, to zero, in place.
 
@@ -21,6 +25,7 @@ def prune(
         model: any plain module; its prunable layers, or the named ones, are pruned.
         sparsity: fraction in [0, 1].
         granularity: "weight" (paper, eq. 2) or "unit" (eq. 1).
+        scores: layer name → what to rank by instead, as a variant's own: (filters, entries) or (filters,).
 
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight.
@@ -30,7 +35,8 @@ def prune(
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity={sparsity}: allowed is 0 to 1")
     weights = layer_weights(prunable_layers(model, layers))
-    pruned = Ranking(magnitude(weights, granularity)).pruned(sparsity)
+    ranked = magnitude(weights, granularity) if scores is None else matrices(scores, weights)
+    pruned = Ranking(ranked).pruned(sparsity)
     masks = {name: weight_mask(pruned[name], weight) for name, weight in weights.items()}
     apply_masks(weights, weights, masks)
     return masks

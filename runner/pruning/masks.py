@@ -20,10 +20,15 @@ Matrices = dict[str, Tensor]
 
 def magnitude(weights: Mapping[str, Tensor], granularity: str) -> Matrices:
     """|W_io| for weights (paper, eq. 2), ‖w_o‖₂ for units (eq. 1)."""
-    matrices = {name: weight.detach().float().contiguous().flatten(1) for name, weight in weights.items()}
+    flat = {name: weight.detach().float().contiguous().flatten(1) for name, weight in weights.items()}
     if granularity == "weight":
-        return {name: matrix.abs() for name, matrix in matrices.items()}
-    return {name: matrix.norm(dim=1)[None] for name, matrix in matrices.items()}
+        return {name: matrix.abs() for name, matrix in flat.items()}
+    return {name: matrix.norm(dim=1)[None] for name, matrix in flat.items()}
+
+
+def matrices(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Matrices:
+    """A variant's own scores, (filters, entries) or (filters,), as matrices for the layers of `weights`."""
+    return {name: scores[name] if scores[name].dim() == 2 else scores[name][None] for name in weights}
 
 
 def random_scores(weights: Mapping[str, Tensor], granularity: str, seed: int) -> Matrices:

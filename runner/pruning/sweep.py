@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from runner.models.layers import prunable_layers
 from runner.pruning.apply import apply_masks, batch_norms, layer_weights, recalibrated, restore, zeros
-from runner.pruning.masks import Matrices, Ranking, magnitude, random_scores, weight_mask
+from runner.pruning.masks import Matrices, Ranking, magnitude, matrices, random_scores, weight_mask
 
 RECALIBRATION_IMAGES = 2000
 
@@ -93,10 +93,7 @@ class Sweeper:
         if scores == "random":
             return random_scores(weights, granularity, self.seed)
         if scores == "own" and granularity in self.own_scores:
-            own = self.own_scores[granularity]
-            return {
-                n: own[n].reshape(-1, own[n].shape[-1]) if granularity == "weight" else own[n][None] for n in weights
-            }
+            return matrices(self.own_scores[granularity], weights)
         return magnitude(weights, granularity)
 
 

@@ -17,7 +17,7 @@ class Beside:
 
     label: str  # paper: targeted
     own: str
-    source: str
+    published: PublishedColumn
     values: pd.DataFrame  # mean and std by sparsity
 
 
@@ -40,7 +40,7 @@ def published_beside(
         name = next((name for name, run in own.items() if matches(run.config, published.runs)), None)
         if name is not None:
             values = published_values(published.file, published.head, in_percent=is_fraction(metric))
-            found.append(Beside(label, name, published.source, values))
+            found.append(Beside(label, name, published, values))
     return found
 
 

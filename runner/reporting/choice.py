@@ -11,6 +11,7 @@ from runner.reporting.published import published_files, published_heads
 
 _NORMS = ("kept", "recalibrated")
 _NORM = one_of(*_NORMS)
+_PUBLISHED_WORDS = ("granularity", "metric", "about")
 
 
 def _word(value: Any) -> str | None:
@@ -44,11 +45,8 @@ class PublishedColumn:
     head: str  # the published column's own
     granularity: str
     metric: str
+    about: str  # what was measured, for a note under the table
     runs: Mapping[str, Any]  # dotted configuration names → the values that a run of the same kind has
-
-    @property
-    def source(self) -> str:
-        return f"{self.file}: {self.head}"
 
 
 @dataclass(frozen=True)
@@ -107,25 +105,17 @@ def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 def _published(file: str, part: Any) -> list[PublishedColumn]:
     option = f"table.published.{file}"
     _known(option, file, published_files())
-    columns = part.get("columns") if isinstance(part, Mapping) else None
-    if (
-        not isinstance(part, Mapping)
-        or not isinstance(columns, Mapping)
-        or set(part)
-        != {
-            "granularity",
-            "metric",
-            "columns",
-        }
-    ):
-        raise ConfigError(f"{option}: allowed are the keys granularity, metric and columns, a mapping")
+    if not isinstance(part, Mapping) or set(part) != {*_PUBLISHED_WORDS, "columns"}:
+        raise ConfigError(f"{option}: allowed are the keys {', '.join(_PUBLISHED_WORDS)}, columns")
+    if not isinstance(part["columns"], Mapping):
+        raise ConfigError(f"{option}.columns={show(part['columns'])}: allowed is a mapping, {{HEAD: {{…}}}}")
+    words = {name: str(part[name]) for name in _PUBLISHED_WORDS}
     found = []
-    for head, runs in columns.items():
+    for head, runs in part["columns"].items():
         _known(f"{option}.columns", str(head), published_heads(file))
         if not isinstance(runs, Mapping):
-            raise ConfigError(f"{option}.columns.{head}={show(runs)}: allowed is a mapping, {{dropout: none,…}}")
-        wanted = dict(leaves(runs))
-        found.append(PublishedColumn(file, str(head), str(part["granularity"]), str(part["metric"]), wanted))
+            raise ConfigError(f"{option}.columns.{head}={show(runs)}: allowed is a mapping, {{dropout: none}}")
+        found.append(PublishedColumn(file, str(head), **words, runs=dict(leaves(runs))))
     return found
 
 

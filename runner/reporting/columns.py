@@ -9,7 +9,7 @@ from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA
 
 # What a run's machine may have decided; named only where nothing else tells two columns apart.
 MACHINE = ("precision", "compile")
-GROUPS = ("data", "model", "dropout")  # named in this order, before all others
+GROUPS = ("data", "model", "dropout")  # their choices are named in this order, before all others
 
 Config = Mapping[str, Any]
 
@@ -45,8 +45,10 @@ def column_names(columns: Sequence[Measured]) -> list[str]:
             f"{name} {more}={show(config.get(more))}" if _clash(name, names) and _varies(more, configs) else name
             for name, config in zip(names, configs, strict=True)
         ]
-    # Equal options, other content of the user's own data.
-    return [f"{n} {c.hash[:8]}" if _clash(n, names) else n for n, c in zip(names, columns, strict=True)]
+    # Equal options, other content of the user's own data; or runs of other versions of this package.
+    for words in ([run.hash[:8] for run in columns], [str(run.run.folder) for run in columns]):
+        names = [f"{n} {word}".strip() if _clash(n, names) else n for n, word in zip(names, words, strict=True)]
+    return names
 
 
 def common_title(columns: Sequence[Measured]) -> str:
@@ -63,10 +65,12 @@ def _identity(config: Config) -> dict[str, Any]:
 
 
 def _ordered(configs: Sequence[Config]) -> list[str]:
-    """All options: group by group, a group's choice before what it contains."""
+    """All options: the groups' choices in their order, then what the groups contain, the dropout's first."""
     names = list(dict.fromkeys(name for config in configs for name in config))
     groups = list(dict.fromkeys([*GROUPS, *(name.partition(".")[0] for name in names)]))
-    return sorted(names, key=lambda n: (groups.index(n.partition(".")[0]), not n.endswith(".name"), names.index(n)))
+    choices = [f"{group}.name" for group in groups if f"{group}.name" in names]
+    rest = [name for name in names if name not in choices]
+    return choices + sorted(rest, key=lambda n: (not n.startswith("dropout."), groups.index(n.partition(".")[0])))
 
 
 def _distinguishes(name: str, configs: Sequence[Config]) -> bool:

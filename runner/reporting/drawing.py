@@ -88,8 +88,16 @@ def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
     axes.tick_params(labelsize=9)
     for floor in panel.floors:
         axes.axvline(floor, color=FLOOR, linewidth=1, linestyle=":", zorder=1)
+        left = floor < 50
         axes.annotate(
-            "γ", (floor, 0), (2, 2), xycoords=("data", "axes fraction"), textcoords="offset points", color=FLOOR
+            "floor",
+            (floor, 0),
+            (2 if left else -3, 4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            horizontalalignment="left" if left else "right",
+            color=FLOOR,
+            fontsize=8,
         )
     for curve in panel.curves:
         _curve(axes, curve)

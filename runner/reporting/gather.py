@@ -59,15 +59,15 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
 
 def _config(run: Run) -> dict[str, Any]:
     config = dict(leaves(run.config()))
-    missing = [name for name in ("seed", "dropout.name") if config.get(name) is None]
-    if missing:
-        raise DamagedRun(f"{run.config_file} is damaged: it has no {missing[0]}")
+    for name, kind in (("seed", int), ("dropout.name", str)):
+        if not isinstance(config.get(name), kind):
+            raise DamagedRun(f"{run.config_file} is damaged: it has no {name}")
     return config
 
 
 def _measured(run: Run, config: Mapping[str, Any]) -> Measured:
     points = read_points(run)
-    return Measured(run, config, str(run.status().get("hash", "")), headline_of(run, points), points)
+    return Measured(run, config, str(run.status().get("hash") or ""), headline_of(run, points), points)
 
 
 def _check_known(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:

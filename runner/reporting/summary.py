@@ -112,4 +112,4 @@ def _floor_note(points: pd.DataFrame) -> list[str]:
     if not floors:
         return []
     shown = " or ".join(f"{percent(floor)} %" for floor in floors)
-    return ["", f"Rows below {shown} are of the network pruned at the floor, γ = {shown} (prune.floor)."]
+    return ["", f"Rows below {shown} are of the network pruned at its floor, {shown} (prune.floor; auto is γ)."]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from runner.errors import ConfigError
-from runner.reporting.beside import published_beside
+from runner.reporting.beside import Beside, published_beside
 from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, metric_label, percent
@@ -27,11 +27,29 @@ class Section:
     batch_norm: str
     rows: pd.DataFrame  # CSV_COLUMNS and `beside`, the own column; a row a column and sparsity
     columns: list[str]  # in the order to be shown
+    published: list[Beside]  # which of them are
 
     @property
     def title(self) -> str:
         what = GRANULARITIES.get(self.granularity, self.granularity)
         return f"{what} pruned, {BATCH_NORMS.get(self.batch_norm, self.batch_norm)}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know: which rows are of a network pruned at its floor, and what was published."""
+        notes = []
+        low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
+        for floor, part in low.groupby("floor"):
+            at = f"{percent(float(str(floor)))} %"
+            what = GRANULARITIES.get(self.granularity, self.granularity)
+            names = ", ".join(part["column"].unique())
+            notes.append(f"{names}: rows below {at} are of the network whose {what} are pruned at {at}, its floor.")
+        for file in dict.fromkeys(column.published.file for column in self.published):
+            of_it = [column for column in self.published if column.published.file == file]
+            labels = ", ".join(column.label for column in of_it)
+            heads = ", ".join(f"“{column.published.head}”" for column in of_it)
+            notes.append(f"{labels}: {of_it[0].published.about}, there {heads} ({file}.csv).")
+        return notes
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
     sections = [_section(part, own, metric, choice) for part in _parts(rows, choice)]
     if not sections:
         raise ConfigError(_nothing(measured, choice))
+    left_out = [f"Left out, a copy: {', '.join(repeats)}."] if repeats else []
     shown = [name for name in own if any(name in section.columns for section in sections)]
     return Table(
         metric=metric,
@@ -78,7 +97,7 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
         common=common_title([own[name][0] for name in shown]),
         sections=sections,
         own_columns=shown,
-        notes=[*_notes(sections), *([f"Left out, a copy: {', '.join(repeats)}."] if repeats else [])],
+        notes=list(dict.fromkeys([*(note for section in sections for note in section.notes), *left_out])),
     )
 
 
@@ -155,35 +174,19 @@ def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: str, ch
     norm = next((name for name in part["batch_norm"] if name != "none"), "none")
     shown = {name: runs[0] for name, runs in own.items() if name in set(part["column"])}
     frames, columns = [part], {name: [name] for name in shown}
-    for published in published_beside(shown, choice, granularity, norm, metric):
-        values = published.values[published.values.index.isin(part["sparsity"])].reset_index()
-        if not values.empty:
-            same = {name: part[name].iloc[0] for name in ("granularity", "scope", "scores", "split", "metric")}
-            values = values.assign(**same, batch_norm=norm, source=published.source, column=published.label)
-            frames.append(values.assign(beside=published.own))
-            columns[published.own].append(published.label)
+    beside = published_beside(shown, choice, granularity, norm, metric)
+    beside = [column for column in beside if column.values.index.isin(part["sparsity"]).any()]
+    same = {name: part[name].iloc[0] for name in ("granularity", "scope", "scores", "split", "metric")}
+    for column in beside:
+        values = column.values[column.values.index.isin(part["sparsity"])].reset_index()
+        source = f"{column.published.file}: {column.published.head}"
+        frames.append(values.assign(**same, batch_norm=norm, source=source, column=column.label, beside=column.own))
+        columns[column.own].append(column.label)
     rows = pd.concat(frames, ignore_index=True)
     rows["n"] = rows["n"].astype("Int64")
     order = [name for names in columns.values() for name in names]
     rows = rows.sort_values(["column", "sparsity"], key=lambda s: s.map(order.index) if s.name == "column" else s)
-    return Section(granularity, norm, rows.reset_index(drop=True), order)
-
-
-def _notes(sections: Sequence[Section]) -> list[str]:
-    """What a reader of the table has to know."""
-    rows = pd.concat([section.rows for section in sections])
-    notes = []
-    low = rows[rows["sparsity"] < rows["floor"]]
-    for (granularity, floor), part in low.groupby(["granularity", "floor"], sort=False):
-        what = GRANULARITIES.get(str(granularity), granularity)
-        at = f"{percent(float(str(floor)))} %"
-        notes.append(
-            f"{', '.join(part['column'].unique())}: rows below {at} are of the network whose {what} are pruned"
-        )
-        notes[-1] += f" at {at}, its floor γ."
-    for label, part in rows[rows["source"] != ""].groupby("column", sort=False):
-        notes.append(f"{label} is published: {', '.join(part['source'].unique())}.")
-    return notes
+    return Section(granularity, norm, rows.reset_index(drop=True), order, beside)
 
 
 def _nothing(measured: Sequence[Measured], choice: Choice) -> str:

@@ -11,14 +11,21 @@ from runner.reporting.table import Section, Table
 from runner.runs import write_text
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-_LATEX |= {"–": "--", "·": r"$\cdot$", "γ": r"$\gamma$", **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
+_LATEX |= {
+    "“": "``",
+    "”": "''",
+    "–": "--",
+    "·": r"$\cdot$",
+    "γ": r"$\gamma$",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write table.csv, table.md, table.tex and table.png; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex", "png")]
-    write_text(paths[0], table.rows.to_csv(index=False, lineterminator="\n"))
+    write_text(paths[0], table.rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
     write_text(paths[1], markdown(table))
     write_text(paths[2], latex(table))
     table_figure(table, paths[3])
@@ -30,7 +37,9 @@ def markdown(table: Table) -> str:
     lines = [f"## {table.title}"]
     for section in table.sections:
         lines += ["", f"### {section.title}", "", *_markdown(cells(section, table.metric))]
-    return "\n".join([*lines, *(line for note in table.notes for line in ("", note))]) + "\n"
+    if table.notes:
+        lines += ["", *(f"- {note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
 
 
 def latex(table: Table) -> str:
@@ -39,7 +48,7 @@ def latex(table: Table) -> str:
     for section in table.sections:
         head, *body, seeds = [" & ".join(map(_escaped, row)) + r" \\" for row in cells(section, table.metric)]
         columns = "r" * (len(section.columns) + 1)
-        caption = _escaped(f"{table.title}: {section.title}. {' '.join(table.notes)}".strip())
+        caption = _escaped(f"{table.title}: {section.title}. {' '.join(section.notes)}".strip())
         rows = [r"\toprule", head, r"\midrule", *body, r"\midrule", seeds, r"\bottomrule"]
         parts += [
             *("", r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}"),

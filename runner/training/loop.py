@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from runner import runs
 from runner.dropout.base import Variant
 from runner.errors import UserError
+from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.training import checkpoint
@@ -53,6 +54,7 @@ class Training:
     device: torch.device
     precision: str
     examples_per_step: int
+    regularizer: NoRegularizer = field(default_factory=NoRegularizer)
     compile: bool = False
     checkpoint_seconds: float = 180.0
     step: int = 0  # how many are done
@@ -61,6 +63,7 @@ class Training:
     sums: dict[str, Tensor] = field(default_factory=dict)  # over the examples of this epoch
 
     def __post_init__(self) -> None:
+        self.regularizer.attach(self.model)
         self.variant.attach(self.model)
         known = {id(parameter) for group in self.groups for parameter in group["params"]}
         # A variant's own parameters, gates and switches, learn without weight decay.
@@ -107,7 +110,7 @@ class Training:
         batch = self.batches.batch(self.step)
         with autocast(self.precision, self.device):
             loss, metrics, examples = self.task.training_loss(self.forward, batch)
-        penalty = self.variant.penalty()
+        penalty = self.variant.penalty() + self.regularizer.penalty()
         self.optimizer.zero_grad(set_to_none=True)
         (loss + penalty).backward()
         self.variant.after_backward(self.optimizer)

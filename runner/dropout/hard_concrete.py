@@ -1,0 +1,99 @@
+"""L0 regularisation by hard concrete gates: Louizos et al. (2018); the paper's L0 columns, official code `louizos_*`.
+
+One gate logit a weight (or a filter), φ. With u uniform in (0, 1), β = 2/3, γ = −0.1, ζ = 1.1:
+
+- training: s = σ((φ + log u − log(1 − u)) / β); evaluation: s = σ(φ);
+- gate z = clip(s (ζ − γ) + γ, 0, 1); the layer computes with W · z;
+- penalty: cost / examples · Σ σ(φ − β log(−γ / ζ)), the expected number of gates that are not zero, each filter's
+  counted as often as it has entries.
+
+φ starts at N(log(1 − p) − log p, 0.01) with p = `initial_drop`, the probability of being dropped at the start.
+Pruned by gate: lowest logit first, magnitude ignored. Detached, the gates of evaluation are multiplied in.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from runner.dropout.base import Scores, WeightVariant
+from runner.dropout.noise import uniform_like
+from runner.ranking import like_weight
+
+BETA = 2 / 3
+GAMMA = -0.1
+ZETA = 1.1
+
+
+def gate(logits: Tensor, uniform: Tensor | None = None) -> Tensor:
+    """z in [0, 1]: drawn with uniform numbers in (0, 1), or evaluation's without."""
+    if uniform is not None:
+        logits = (logits + uniform.log() - (-uniform).log1p()) / BETA
+    return (logits.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+class _Gates(nn.Module):
+    def __init__(self, weight: Tensor, unit: bool, initial_drop: float) -> None:
+        super().__init__()
+        mean = math.log(1 - initial_drop) - math.log(initial_drop)
+        # empty_like keeps the weight's memory format, and with it the speed of every product with it.
+        logits = weight.new_empty(len(weight), 1) if unit else torch.empty_like(weight)
+        self.logits = nn.Parameter(nn.init.normal_(logits, mean, 0.01))
+        self.each = weight[0].numel() if unit else 1
+
+    def forward(self, weight: Tensor) -> Tensor:
+        uniform = None
+        if self.training:
+            # rand can give 0, whose logarithm is not finite.
+            uniform = uniform_like(self.logits).clamp_(1e-6, 1 - 1e-6)
+        z = gate(self.logits, uniform)
+        return weight * (like_weight(z, weight) if z.shape != weight.shape else z)
+
+    def expected(self) -> Tensor:
+        """The expected number of weights that are not zero."""
+        return self.each * (self.logits - BETA * math.log(-GAMMA / ZETA)).sigmoid().sum()
+
+
+class HardConcrete(WeightVariant):
+    """Gates on weights.
+
+    Args:
+        cost: λ of the penalty, at least 0; the paper's column has 0.1.
+        initial_drop: p, in (0, 1); 0.001 in the code for ResNets.
+        examples: what λ is divided by; the code has 50,000, the size of CIFAR's training set, whatever the data.
+    """
+
+    granularities: tuple[str, ...] = ("weight",)
+    baked = True
+
+    def __init__(self, cost: float = 0.1, initial_drop: float = 0.001, examples: int = 50000) -> None:
+        super().__init__()
+        if cost < 0:
+            raise ValueError(f"dropout.cost={cost}: allowed is a number from 0 on")
+        if not 0 < initial_drop < 1:
+            raise ValueError(f"dropout.initial_drop={initial_drop}: allowed is a number between 0 and 1")
+        self.cost = cost / examples
+        self.initial_drop = initial_drop
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _Gates(weight, "unit" in self.granularities, self.initial_drop)
+
+    def penalty(self) -> Tensor | float:
+        if self.cost == 0:
+            return 0.0
+        return self.cost * torch.stack([gates.expected() for gates in self.parametrizations().values()]).sum()
+
+    def scores(self) -> Scores:
+        logits = {name: gates.logits.detach() for name, gates in self.parametrizations().items()}
+        if "unit" in self.granularities:
+            return {"unit": {name: value[:, 0] for name, value in logits.items()}}
+        return {"weight": {name: value.contiguous().flatten(1) for name, value in logits.items()}}
+
+
+class HardConcreteUnit(HardConcrete):
+    """Gates on filters; arguments as `HardConcrete`, the paper's column has cost 0.01."""
+
+    granularities = ("unit",)
+
+    def __init__(self, cost: float = 0.01, initial_drop: float = 0.001, examples: int = 50000) -> None:
+        super().__init__(cost, initial_drop, examples)

@@ -1,0 +1,68 @@
+"""Targeted dropout of a fixed, random choice: what targeting by magnitude must be better than.
+
+Paper, Table 7 and section "Exploring Recent Discussions and Concerns"; official code `targeted_weight_random` and
+`targeted_unit_random`. Every weight (or filter) gets one number uniform in [0, 1) when the variant attaches; the
+floor(γ n) lowest of every filter (the floor(γ m) lowest filters of every layer) are targeted for good. In training each
+is dropped with probability α, filters as a whole; in evaluation all are.
+
+The code instead compares each number with γ, so that its sparsity is γ on average only; here it is exact.
+
+With α = 1 the choice is pruned before training: the paper's *random-prune* control.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from runner.dropout.base import Scores
+from runner.dropout.noise import uniform_like
+from runner.dropout.targeted import Rates, Targeted, TargetUnits, TargetWeights
+from runner.ranking import rows
+
+
+class _RandomWeights(TargetWeights):
+    fixed: Tensor
+
+    def __init__(self, rates: Rates, weight: Tensor) -> None:
+        super().__init__(rates)
+        self.register_buffer("fixed", uniform_like(weight))
+
+    def scores(self, weight: Tensor) -> Tensor:
+        return rows(self.fixed)
+
+
+class _RandomUnits(TargetUnits):
+    fixed: Tensor
+
+    def __init__(self, rates: Rates, weight: Tensor) -> None:
+        super().__init__(rates)
+        self.register_buffer("fixed", torch.rand(len(weight), device=weight.device))
+
+    def scores(self, weight: Tensor) -> Tensor:
+        return self.fixed
+
+
+class RandomTargeted(Targeted):
+    """Weights; `alpha`, `gamma` and `ramp` as `Targeted`. α = 1: random pruning before training."""
+
+    def __init__(self, alpha: float = 0.5, gamma: float = 0.5, ramp: Sequence[float] | None = None) -> None:
+        super().__init__(alpha, gamma, ramp)
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _RandomWeights(self.rates, weight)
+
+    def scores(self) -> Scores:
+        return {"weight": {n: m.fixed.contiguous().flatten(1) for n, m in self.parametrizations().items()}}
+
+
+class RandomTargetedUnit(RandomTargeted):
+    """Whole filters; `alpha`, `gamma` and `ramp` as `Targeted`. α = 1: random pruning before training."""
+
+    granularities = ("unit",)
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _RandomUnits(self.rates, weight)
+
+    def scores(self) -> Scores:
+        return {"unit": {name: module.fixed for name, module in self.parametrizations().items()}}

@@ -1,0 +1,146 @@
+"""RigL: Evci et al. (2020), "Rigging the lottery": a sparse network that moves its connections while it trains.
+
+Every layer starts with a random mask of its density: `uniform`, or `erk` (Erdős–Rényi kernel), where a layer's density
+goes with (inputs + outputs + kernel height + width) / (inputs · outputs · height · width), so that narrow layers stay
+denser. At each of `updates` equally spaced steps until progress `end`, of every layer's active weights the fraction
+
+    drop / 2 · (1 + cos(π t / end))
+
+of smallest magnitude is dropped, and as many of the inactive ones (the dropped among them) with the largest gradient of
+the loss grow, from zero. The optimiser's state of dropped and grown weights starts anew. The number of active weights
+never changes; the mask holds exactly, momentum and weight decay included.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from runner.dropout.base import WeightVariant, fraction
+from runner.ranking import count, lowest
+
+DISTRIBUTIONS = ("erk", "uniform")
+
+
+def erk_densities(shapes: dict[str, torch.Size], density: float) -> dict[str, float]:
+    """Layer → density, at most 1, so that the whole has `density`; layers that would pass 1 are dense."""
+    sizes = {name: shape.numel() for name, shape in shapes.items()}
+    dense: set[str] = set()
+    while True:
+        wanted = density * sum(sizes.values()) - sum(sizes[name] for name in dense)
+        raw = {name: sum(shape) / shape.numel() for name, shape in shapes.items() if name not in dense}
+        if not raw:
+            return dict.fromkeys(shapes, 1.0)
+        scale = wanted / sum(raw[name] * sizes[name] for name in raw)
+        over = {name for name, value in raw.items() if scale * value > 1}
+        if not over:
+            return {name: 1.0 if name in dense else scale * raw[name] for name in shapes}
+        dense |= over
+
+
+class _Connections(nn.Module):
+    active: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("active", torch.ones_like(weight, dtype=torch.bool))
+        self.watches = False
+        self.effective: Tensor | None = None  # of this forward pass, when its dense gradient is wanted
+
+    def forward(self, weight: Tensor) -> Tensor:
+        effective = weight * self.active
+        if self.watches and self.training and effective.requires_grad:
+            effective.retain_grad()
+            self.effective = effective
+        return effective
+
+
+class RigL(WeightVariant):
+    """Args:
+    sparsity: of all prunable weights together, in [0, 1].
+    distribution: "erk" or "uniform".
+    drop: the fraction of a layer's active weights that the first update moves, in [0, 1]; 0.3 in the paper's code.
+    end: the progress of the last update, in [0, 1]; 0.75 in the paper.
+    updates: how many.
+    """
+
+    granularities: tuple[str, ...] = ("weight",)
+    baked = True
+
+    def __init__(
+        self,
+        sparsity: float = 0.9,
+        distribution: str = "erk",
+        drop: float = 0.3,
+        end: float = 0.75,
+        updates: int = 50,
+    ) -> None:
+        super().__init__()
+        self.sparsity = fraction("dropout.sparsity", sparsity)
+        self.drop = fraction("dropout.drop", drop)
+        self.end = fraction("dropout.end", end)
+        if distribution not in DISTRIBUTIONS:
+            raise ValueError(f"dropout.distribution={distribution}: allowed is {', '.join(DISTRIBUTIONS)}")
+        if updates < 1:
+            raise ValueError(f"dropout.updates={updates}: allowed is a whole number from 1 on")
+        self.distribution = distribution
+        self.updates = updates
+        self.moved = 0.0  # the fraction that this step moves; 0: no update
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _Connections(weight)
+
+    def attach(self, model: nn.Module, layers: object = None) -> None:
+        super().attach(model, layers)  # type: ignore[arg-type]
+        shapes = {name: _weight(layer).shape for name, layer in self.layers.items()}
+        densities = dict.fromkeys(shapes, 1 - self.sparsity)
+        if self.distribution == "erk":
+            densities = erk_densities(shapes, 1 - self.sparsity)
+        for name, connections in self.parametrizations().items():
+            weight = _weight(self.layers[name])
+            removed = count(1 - densities[name], weight.numel())
+            drawn = lowest(torch.rand(1, weight.numel(), device=weight.device), removed)
+            connections.active.copy_(~drawn.view(weight.shape))
+            with torch.no_grad():
+                weight.masked_fill_(~connections.active, 0)
+
+    def before_step(self, step: int, total: int) -> None:
+        last = self.end * total
+        due = 0 < step <= last and int(step * self.updates / last) != int((step - 1) * self.updates / last)
+        self.moved = self.drop / 2 * (1 + math.cos(math.pi * step / last)) if due else 0.0
+        for connections in self.parametrizations().values():
+            connections.watches = self.moved > 0
+
+    @torch.no_grad()
+    def after_backward(self, optimizer: Optimizer) -> None:
+        if self.moved == 0:
+            return
+        for name, connections in self.parametrizations().items():
+            if connections.effective is not None and connections.effective.grad is not None:
+                self._move(_weight(self.layers[name]), connections, optimizer)
+            connections.effective = None
+
+    def _move(self, weight: nn.Parameter, connections: _Connections, optimizer: Optimizer) -> None:
+        assert connections.effective is not None
+        active = connections.active
+        k = min(count(self.moved, int(active.sum())), int((~active).sum()))
+        if k == 0:
+            return
+        magnitude = weight.abs().masked_fill(~active, math.inf).reshape(1, -1)
+        dropped = lowest(magnitude, k).view(weight.shape)
+        stays = active & ~dropped
+        gradient = connections.effective.grad.abs()  # type: ignore[union-attr]
+        grown = lowest(-gradient.masked_fill(stays, -1).reshape(1, -1), k).view(weight.shape)
+        active.copy_(stays | grown)
+        changed = dropped | grown
+        weight.masked_fill_(changed, 0)
+        if weight.grad is not None:
+            weight.grad.masked_fill_(changed, 0)
+        for state in optimizer.state.get(weight, {}).values():
+            if isinstance(state, Tensor) and state.shape == weight.shape:
+                state.masked_fill_(changed, 0)
+
+
+def _weight(layer: nn.Module) -> nn.Parameter:
+    return layer.parametrizations.weight.original  # type: ignore[union-attr, return-value]

@@ -1,0 +1,78 @@
+"""Smallify: Leclerc et al. (2018), as the paper's Table 6 compares it; official code `smallify_*`.
+
+A trainable switch a weight (or a filter), uniform in [0, 1) at first; the layer computes with W · switch · mask, and
+the penalty cost · Σ |switch| pulls switches to zero. One that keeps changing its sign is of no use: once a step
+
+    d = sign(switch) − a;  v ← 0.9 v + 0.1 d²;  a ← 0.9 a + 0.1 sign(switch);  mask ← mask · [v < 0.5],
+
+with a = sign(switch) and v = 0 at first. A mask never comes back. Pruned by |W · switch · mask|, which is the plain
+weight's magnitude once the switches are multiplied in at detaching.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from runner.dropout.base import WeightVariant
+from runner.ranking import like_weight
+
+DECAY = 0.9
+LARGEST_VARIANCE = 0.5
+
+
+class _Switches(nn.Module):
+    mask: Tensor
+    average: Tensor
+    variance: Tensor
+
+    def __init__(self, weight: Tensor, unit: bool) -> None:
+        super().__init__()
+        shape = weight.new_empty(len(weight), 1) if unit else torch.empty_like(weight)
+        self.switch = nn.Parameter(nn.init.uniform_(shape))
+        self.register_buffer("mask", torch.ones_like(self.switch, requires_grad=False))
+        self.register_buffer("average", self.switch.detach().sign())
+        self.register_buffer("variance", torch.zeros_like(self.switch, requires_grad=False))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        factor = self.switch * self.mask
+        return weight * (like_weight(factor, weight) if factor.shape != weight.shape else factor)
+
+    @torch.no_grad()
+    def watch_signs(self) -> None:
+        sign = self.switch.sign()
+        self.variance.mul_(DECAY).add_((sign - self.average).square(), alpha=1 - DECAY)
+        self.average.mul_(DECAY).add_(sign, alpha=1 - DECAY)
+        self.mask.mul_(self.variance < LARGEST_VARIANCE)
+
+
+class Smallify(WeightVariant):
+    """Switches on weights. Args: `cost`, λ of the penalty, at least 0; the paper's column has 1e-5."""
+
+    granularities: tuple[str, ...] = ("weight",)
+    baked = True
+
+    def __init__(self, cost: float = 1e-5) -> None:
+        super().__init__()
+        if cost < 0:
+            raise ValueError(f"dropout.cost={cost}: allowed is a number from 0 on")
+        self.cost = cost
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _Switches(weight, "unit" in self.granularities)
+
+    def before_step(self, step: int, total: int) -> None:
+        for switches in self.parametrizations().values():
+            switches.watch_signs()
+
+    def penalty(self) -> Tensor | float:
+        if self.cost == 0:
+            return 0.0
+        return self.cost * torch.stack([s.switch.abs().sum() for s in self.parametrizations().values()]).sum()
+
+
+class SmallifyUnit(Smallify):
+    """Switches on filters. Args: `cost`, λ of the penalty, at least 0; the paper's column has 1e-4."""
+
+    granularities = ("unit",)
+
+    def __init__(self, cost: float = 1e-4) -> None:
+        super().__init__(cost)

@@ -1,0 +1,68 @@
+"""Targeted dropout of input channels, by weight norm times mean activation.
+
+Official code `targeted_ard`: the score of input channel i is ‖W_i‖₂, over all filters and positions, times the batch's
+mean |x_i|; the weights that read the floor(γ c) channels of lowest score are dropped, each on its own, with probability
+α. Evaluation: W unchanged, so nothing is pruned there and the floor is 0.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from runner.dropout.base import WeightVariant, fraction
+from runner.dropout.noise import uniform_like
+from runner.ranking import count, lowest
+
+
+class _TargetInputs(nn.Module):
+    def __init__(self, alpha: float, gamma: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.gamma = gamma
+        self.activation: Tensor | None = None  # mean |x| of every input channel, of the batch at hand
+
+    def look(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """A forward pre-hook."""
+        if self.training:
+            x = inputs[0].detach().abs().float()
+            if isinstance(layer, nn.Linear):
+                self.activation = x.flatten(0, -2).mean(0)
+            else:
+                self.activation = x.transpose(0, 1).flatten(1).mean(1)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        k = count(self.gamma, weight.shape[1])
+        if not self.training or self.activation is None or k == 0 or self.alpha == 0:
+            return weight
+        norms = weight.detach().transpose(0, 1).flatten(1).norm(dim=1)
+        targeted = lowest((norms * self.activation)[None], k)[0]
+        drawn = uniform_like(weight) < self.alpha
+        return weight * ~(drawn & targeted.view(1, -1, *[1] * (weight.dim() - 2)))
+
+
+class TargetedARD(WeightVariant):
+    """Args: `alpha`, drop rate; `gamma`, targeted fraction of every layer's input channels; both in [0, 1]."""
+
+    def __init__(self, alpha: float = 0.25, gamma: float = 0.5) -> None:
+        super().__init__()
+        self.alpha = fraction("dropout.alpha", alpha)
+        self.gamma = fraction("dropout.gamma", gamma)
+        self.hooks: list[RemovableHandle] = []
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _TargetInputs(self.alpha, self.gamma)
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
+        if getattr(layer, "groups", 1) != 1:
+            raise ValueError(
+                f"layer {name!r} is a grouped convolution: its input channels have no weights of their own"
+            )
+        super().attach_layer(name, layer)
+        self.hooks.append(layer.register_forward_pre_hook(layer.parametrizations.weight[0].look))  # type: ignore[union-attr, index]
+
+    def detach(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks = []
+        super().detach()

@@ -1,0 +1,183 @@
+"""run table, from the command's words to its files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from runner.commands.table import table
+from runner.config.compose import CONF, Composer, options
+from runner.errors import ConfigError, UserError
+from runner.reporting.choice import Choice
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_gathers_finished_runs_and_names_the_others(
+    make_run: Make, row: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        make_run([row(0.5, 0.9)], seed=seed)
+    failed, interrupted = make_run(seed=2, state="failed"), make_run([row(0.5, 0.1)], seed=3, state="running")
+    assert table([], []) == 0
+    said = capsys.readouterr().out
+    assert f"{failed.folder.relative_to(tmp_path)} (failed)" in said
+    assert f"{interrupted.folder.relative_to(tmp_path)} (interrupted)" in said
+    assert "| 90.00 ± 0.00 |" in said
+    folder = Path("outputs/table/summary")
+    assert sorted(path.name for path in folder.iterdir()) == ["table.csv", "table.md", "table.png", "table.tex"]
+    assert pd.read_csv(folder / "table.csv")["n"].tolist() == [2]
+    assert (folder / "table.md").read_text() in said
+
+
+def test_folders_and_options(make_run: Make, row: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = make_run([row(0.5, 0.9), row(0.5, 0.3, granularity="unit"), row(0.9, 0.2, granularity="unit")])
+    make_run([row(0.5, 0.7, granularity="unit")], "targeted")
+    words = ["table.granularity=unit", "table.batch_norm=kept", "table.sparsities=[0.5]", "out=here"]
+    assert table([str(chosen.folder)], words) == 0
+    assert pd.read_csv("here/table.csv")["mean"].tolist() == [0.3]
+    assert table([], ["+table.runs.dropout.alpha=0.66", "table.granularity=unit", "out=here"]) == 0
+    assert pd.read_csv("here/table.csv")["mean"].tolist() == [0.7]
+    assert table([], ["table.runs={dropout: [none]}", "table.granularity=unit", "out=here"]) == 0
+    assert pd.read_csv("here/table.csv")["mean"].tolist() == [0.3, 0.2]
+    assert not Path("outputs/table").exists()
+
+
+def test_cifar10_stands_beside_the_paper(make_run: Make, row: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    cifar = {"data.name": "cifar10", "model.name": "resnet32_he"}
+    weight, unit = ([row(s, 0.5, granularity=g) for s in (0.5, 0.9)] for g in ("weight", "unit"))
+    make_run([*weight, *unit], **cifar)
+    make_run(weight, "targeted", **cifar)
+    make_run(weight, "ramping", **cifar)
+    make_run(unit, "targeted_unit", **cifar)
+    make_run(weight)
+    assert table([], ["table=cifar10"]) == 0
+    read = pd.read_csv("outputs/table/cifar10/table.csv").set_index(["granularity", "column", "sparsity"])["mean"]
+    assert read["weight", "paper: none", 0.5] == pytest.approx(0.9220)
+    assert read["weight", "paper: targeted", 0.9] == pytest.approx(0.6758)
+    assert read["weight", "paper: ramping", 0.9] == pytest.approx(0.8903)
+    assert read["unit", "paper: none", 0.5] == pytest.approx(0.1263)
+    assert read["unit", "paper: targeted_unit", 0.5] == pytest.approx(0.9005)
+    assert list(read["weight"].index.unique(0)) == [
+        *("none", "paper: none", "targeted", "paper: targeted", "ramping", "paper: ramping")
+    ]
+
+
+@pytest.mark.parametrize("name", options("table"))
+def test_every_table_file_is_a_choice_of_its_name(name: str) -> None:
+    choice = Choice.of(Composer("table").single([f"table={name}"])["table"])
+    assert choice.name == name
+    for column in choice.published:
+        if dropout := column.runs.get("dropout"):
+            assert (CONF / "dropout" / f"{dropout}.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("table.granularity=layers", r"table.granularity=layers: allowed is auto, weight, unit"),
+        ("table.split=dev", r"table.split=dev: allowed is train, validation, test"),
+        ("table.batch_norm=none", r"table.batch_norm=none: allowed is kept, recalibrated"),
+        ("table.batch_norm=[kept,no]", r"table.batch_norm=\[kept,no\]: allowed is .*a list of kept, recalibrated"),
+        ("table.scope=all", r"table.scope=all: allowed is layer, global"),
+        ("table.scores=best", r"table.scores=best: allowed is own, magnitude, random"),
+        ("table.floor=1.5", r"table.floor=1.5: allowed is auto or a number from 0 to 1"),
+        ("table.sparsities=[1.5]", r"table.sparsities=\[1.5\]: allowed is null or a list of a number from 0 to 1"),
+        ("table.sparsities=abc", r"table.sparsities=abc: allowed is null or a list"),
+        ("table.runs=abc", r"table.runs=abc: allowed is null or a mapping"),
+        ("table.published={paper2_wieght: {}}", r"there is no published paper2_wieght; did you mean paper2_weight\?"),
+        ("table.published={paper2_weight: {}}", r"table.published.paper2_weight: allowed are the keys"),
+        ("table.metric=bleu", r"table.metric=bleu: allowed is auto, accuracy, loss"),
+        ("table=sumary", r"table=sumary: unknown; did you mean summary\?"),
+        ("table.granularty=unit", r"there is no option table.granularty; did you mean table.granularity\?"),
+        ("+table.runs.droput=none", r"no run has an option droput; did you mean dropout\?"),
+    ],
+)
+def test_bad_words_are_named_and_nothing_is_written(make_run: Make, row: Make, word: str, said: str) -> None:
+    make_run([row(0.5, 0.9)])
+    with pytest.raises(ConfigError, match=said):
+        table([], [word])
+    assert not Path("outputs/table").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "{granularity: weight, metric: accuracy, about: x, columns: {nonne: {dropout: none}}}",
+        "{granularity: weight, metric: accuracy, about: x, columns: {none: none}}",
+        "{granularity: weight, metric: accuracy, about: x, columns: none}",
+    ],
+)
+def test_a_bad_published_column_is_named(make_run: Make, row: Make, words: str) -> None:
+    make_run([row(0.5, 0.9)])
+    with pytest.raises(ConfigError, match=r"table.published.paper2_weight.columns"):
+        table([], [f"table.published={{paper2_weight: {words}}}"])
+
+
+def test_without_runs(make_run: Make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no run under outputs/ yet; run train"):
+        table([], [])
+    with pytest.raises(ConfigError, match="nowhere is no folder"):
+        table(["nowhere"], [])
+    make_run(state="failed")
+    with pytest.raises(ConfigError, match=r"there is no finished run .*left out, not finished: .*\(failed\)"):
+        table([], [])
+
+
+def _cut_config(folder: Path) -> None:
+    (folder / ".hydra" / "config.yaml").write_text("dropout: [")
+
+
+def _no_dropout(folder: Path) -> None:
+    (folder / ".hydra" / "config.yaml").write_text("seed: 0")
+
+
+def _bad_status(folder: Path) -> None:
+    (folder / "status.json").write_text("{")
+
+
+def _no_headline(folder: Path) -> None:
+    (folder / "status.json").write_text('{"state": "finished"}')
+
+
+def _no_rows(folder: Path) -> None:
+    (folder / "pruning.csv").unlink()
+
+
+def _no_number(folder: Path) -> None:
+    path = folder / "pruning.csv"
+    path.write_text(path.read_text().replace("1849344", "many"))
+
+
+def _no_column(folder: Path) -> None:
+    path = folder / "pruning.csv"
+    path.write_text(path.read_text().replace("actual_sparsity", "density"))
+
+
+@pytest.mark.parametrize(
+    "damage", [_cut_config, _no_dropout, _bad_status, _no_headline, _no_rows, _no_number, _no_column]
+)
+def test_a_damaged_folder_is_named_in_one_line(make_run: Make, row: Make, damage: object, tmp_path: Path) -> None:
+    make_run([row(0.5, 0.9)])
+    hurt = make_run([row(0.5, 0.9)], seed=1)
+    damage(hurt.folder)  # type: ignore[operator]
+    with pytest.raises(UserError) as raised:
+        table([], [])
+    assert str(hurt.folder.relative_to(tmp_path)) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_users_own_table_file(make_run: Make, row: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run([row(0.5, 0.9)])
+    own = tmp_path / "mine" / "table"
+    own.mkdir(parents=True)
+    (own / "small.yaml").write_text("defaults: [summary, _self_]\nname: small\nsparsities: [0.5]\n")
+    assert table([], ["table=small"], tmp_path / "mine") == 0
+    assert Path("outputs/table/small/table.md").exists()

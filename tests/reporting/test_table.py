@@ -1,0 +1,195 @@
+"""Numbers of a table, worked out by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from runner.errors import ConfigError
+from runner.reporting.choice import Choice, PublishedColumn
+from runner.reporting.gather import gather
+from runner.reporting.table import Table, make_table
+from runner.runs import Run
+
+Make = Callable[..., Any]
+
+
+def table(*runs: Run, **options: Any) -> Table:
+    choice = Choice(name="test", **options)
+    return make_table(gather(runs, choice.runs)[0], choice)
+
+
+def one(made: Table, column: str, sparsity: float, **more: str) -> Any:
+    rows = made.rows
+    for name, value in {"column": column, "sparsity": sparsity, **more}.items():
+        rows = rows[rows[name] == value]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_mean_and_sample_deviation_over_seeds(make_run: Make, row: Make) -> None:
+    runs = [
+        make_run([row(0.5, accuracy, actual_sparsity=0.49 + seed / 100)], seed=seed)
+        for seed, accuracy in enumerate((0.90, 0.92, 0.97))
+    ]
+    got = one(table(*runs), "none", 0.5)
+    # mean (0.90 + 0.92 + 0.97) / 3; squared distances 0.0009 + 0.0001 + 0.0016, over 2, under the root
+    assert got["mean"] == pytest.approx(0.93)
+    assert got["std"] == pytest.approx(0.0013**0.5)
+    assert got["n"] == 3
+    assert got["actual_sparsity"] == pytest.approx(0.50)
+
+
+def test_one_seed_has_no_deviation(make_run: Make, row: Make) -> None:
+    got = one(table(make_run([row(0.5, 0.9)])), "none", 0.5)
+    assert got["n"] == 1
+    assert pd.isna(got["std"])
+
+
+def test_a_seed_that_lacks_a_row_is_not_counted_there(make_run: Make, row: Make) -> None:
+    made = table(make_run([row(0, 0.9), row(0.5, 0.5)]), make_run([row(0, 0.8)], seed=1))
+    assert [one(made, "none", sparsity)["n"] for sparsity in (0, 0.5)] == [2, 1]
+    assert one(made, "none", 0.5)["mean"] == 0.5
+
+
+def test_rows_of_other_kinds_stay_out(make_run: Make, row: Make) -> None:
+    others = [
+        row(0.5, 0.1, split="validation"),
+        row(0.5, 0.2, scope="global"),
+        row(0.5, 0.3, scores="random"),
+        row(0.5, 0.4, batch_norm="recalibrated"),
+        row(0.5, 0.6, granularity="unit"),
+    ]
+    run = make_run([row(0.5, 0.9), *others])
+    made = table(run, batch_norm=["kept"], granularity="weight")
+    assert list(made.rows["mean"]) == [0.9]
+    for option, value in (("split", "validation"), ("scope", "global"), ("scores", "random")):
+        assert list(table(run, batch_norm=["kept"], **{option: value}).rows["mean"]) == [
+            {"validation": 0.1, "global": 0.2, "random": 0.3}[value]
+        ]
+
+
+def test_a_section_for_each_granularity_and_way_with_batch_norm(make_run: Make, row: Make) -> None:
+    rows = [
+        row(0.5, 0.1, granularity="unit"),
+        row(0.5, 0.2, batch_norm="recalibrated"),
+        row(0.5, 0.3),
+    ]
+    sections = table(make_run(rows)).sections
+    assert [(s.granularity, s.batch_norm, s.rows["mean"].item()) for s in sections] == [
+        ("weight", "kept", 0.3),
+        ("weight", "recalibrated", 0.2),
+        ("unit", "kept", 0.1),
+    ]
+
+
+def test_a_model_without_batch_norm_fits_either_way(make_run: Make, row: Make) -> None:
+    plain = make_run([row(0.5, 0.7, batch_norm="none")], **{"model.name": "mlp"})
+    assert [s.batch_norm for s in table(plain).sections] == ["none"]
+    both = make_run([row(0.5, 0.8), row(0.5, 0.9, batch_norm="recalibrated")])
+    made = table(plain, both)
+    assert [(s.batch_norm, sorted(s.rows["mean"])) for s in made.sections] == [
+        ("kept", [0.7, 0.8]),
+        ("recalibrated", [0.7, 0.9]),
+    ]
+
+
+def test_floor_auto_prefers_gamma_then_the_first_sweep(make_run: Make, row: Make) -> None:
+    floors = [row(0.5, 0.2, floor=0.0), row(0.5, 0.9, floor=0.75)]
+    assert one(table(make_run(floors, "targeted")), "targeted", 0.5)["mean"] == 0.9
+    unit = [row(0.5, 0.3, granularity="unit"), row(0.5, 0.4, granularity="unit", floor=0.2)]
+    assert one(table(make_run(unit, "targeted", seed=1)), "targeted", 0.5)["mean"] == 0.3
+
+
+def test_floor_can_be_chosen(make_run: Make, row: Make) -> None:
+    run = make_run([row(0.5, 0.9, floor=0.75), row(0.5, 0.2, floor=0.0)], "targeted")
+    assert one(table(run, floor=0), "targeted", 0.5)["mean"] == 0.2
+    with pytest.raises(ConfigError, match=r"floor=0.5 .*floor 0.75, 0.0"):
+        table(run, floor=0.5)
+
+
+def test_rows_below_the_floor_are_noted(make_run: Make, row: Make) -> None:
+    rows = [row(sparsity, 0.9, floor=0.75) for sparsity in (0.5, 0.75)]
+    note = "targeted: rows below 75 % are of the network whose weights are pruned at 75 %, its floor."
+    assert table(make_run(rows, "targeted")).notes == [note]
+    assert table(make_run(rows[1:], "targeted", seed=1)).notes == []
+
+
+def test_sparsities_can_be_chosen(make_run: Make, row: Make) -> None:
+    run = make_run([row(sparsity, 0.9) for sparsity in (0, 0.3, 0.5)])
+    assert list(table(run, sparsities=[0.5, 0.1 + 0.2]).rows["sparsity"]) == [0.3, 0.5]
+    with pytest.raises(ConfigError, match=r"table.sparsities=\[0.6\]"):
+        table(run, sparsities=[0.6])
+
+
+def test_any_metric_can_be_chosen(make_run: Make, row: Make) -> None:
+    run = make_run([row(0.5, 0.9)])
+    assert one(table(run, metric="loss"), "none", 0.5)["mean"] == pytest.approx(0.2)
+    with pytest.raises(ConfigError, match=r"table.metric=bleu: allowed is auto, accuracy, loss"):
+        table(run, metric="bleu")
+
+
+def test_runs_judged_by_different_metrics_are_not_mixed(make_run: Make, row: Make) -> None:
+    bleu = make_run([row(0.5, 0.9, bleu=20)], metrics=["bleu", "accuracy"], **{"data.name": "translation"})
+    with pytest.raises(ConfigError, match="judged by accuracy and bleu"):
+        table(make_run([row(0.5, 0.9)]), bleu)
+
+
+def test_runs_are_chosen_by_dotted_names_and_stand_in_the_order_of_the_list(make_run: Make, row: Make) -> None:
+    runs = [make_run([row(0, 0.9)], dropout) for dropout in ("none", "ramping", "targeted")]
+    assert table(*runs).own_columns == ["none", "ramping", "targeted"]
+    assert table(*runs, runs={"dropout": ["targeted", "none"]}).own_columns == ["targeted", "none"]
+    assert table(*runs, runs={"dropout.gamma": 0.75}).own_columns == ["targeted"]
+    with pytest.raises(ConfigError, match=r"no finished run with table.runs=\{dropout: smallify\}"):
+        table(*runs, runs={"dropout": "smallify"})
+    with pytest.raises(ConfigError, match=r"no run has an option dropuot; did you mean dropout\?"):
+        table(*runs, runs={"dropuot": "none"})
+
+
+def test_copies_are_noted_and_not_counted(make_run: Make, row: Make, tmp_path: Any) -> None:
+    made = table(make_run([row(0, 0.9)]), make_run([row(0, 0.9)], folder=tmp_path / "copy"))
+    assert one(made, "none", 0)["n"] == 1
+    assert made.notes == [f"Left out, a copy: {tmp_path / 'copy'} (seed 0 again)."]
+
+
+HEAD = "targeted a=0.66 g=0.75"
+PUBLISHED = [
+    PublishedColumn("paper2_weight", "none", "weight", "accuracy", "Table 2", {"dropout": "none"}),
+    PublishedColumn(
+        "paper2_weight", HEAD, "weight", "accuracy", "Table 2", {"dropout": "targeted", "dropout.alpha": 0.66}
+    ),
+]
+
+
+def test_published_columns_stand_beside_runs_of_their_kind(make_run: Make, row: Make) -> None:
+    rows = [row(sparsity, 0.8) for sparsity in (0.5, 0.75)]
+    made = table(make_run(rows), make_run(rows, "ramping"), make_run(rows, "targeted"), published=PUBLISHED)
+    assert made.sections[0].columns == ["none", "paper: none", "ramping", "targeted", "paper: targeted"]
+    got = one(made, "paper: targeted", 0.5)
+    assert got["mean"] == pytest.approx(0.9265)  # the paper's 92.65 %
+    assert got["source"] == f"paper2_weight: {HEAD}"
+    assert pd.isna(got["n"])
+    assert not ((made.rows["column"] == "paper: none") & (made.rows["sparsity"] == 0.75)).any()
+    assert made.notes == [f"paper: none, paper: targeted: Table 2, there “none”, “{HEAD}” (paper2_weight.csv)."]
+
+
+def test_published_columns_need_the_same_parameters_and_rules(make_run: Make, row: Make) -> None:
+    rows = [row(0.5, 0.8), row(0.5, 0.8, batch_norm="recalibrated"), row(0.5, 0.8, granularity="unit")]
+    other = make_run(rows, "targeted", **{"dropout.alpha": 0.5})
+    assert [s.columns for s in table(other, published=PUBLISHED).sections] == [["targeted"]] * 3
+    same = make_run([*rows, row(0.5, 0.8, split="validation")], "targeted")
+    columns = [s.columns for s in table(same, published=PUBLISHED).sections]
+    assert columns == [["targeted", "paper: targeted"], ["targeted"], ["targeted"]]
+    assert table(same, published=PUBLISHED, metric="loss").sections[0].columns == ["targeted"]
+    assert table(same, published=PUBLISHED, split="validation").sections[0].columns == ["targeted"]
+
+
+def test_two_published_columns_of_one_dropout_are_told_apart(make_run: Make, row: Make) -> None:
+    heads = ["targeted a=0.5 g=0.5", HEAD]
+    published = [
+        PublishedColumn("paper2_weight", head, "weight", "accuracy", "Table 2", {"dropout": "targeted"})
+        for head in heads
+    ]
+    made = table(make_run([row(0.5, 0.8)], "targeted"), published=published)
+    assert made.sections[0].columns == ["targeted", *(f"paper: {head}" for head in heads)]
