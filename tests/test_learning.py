@@ -1,0 +1,56 @@
+"""Every variant learns digits on one tiny network, and leaves as many zeros as its family promises."""
+
+import pytest
+
+from runner.commands.parts import Parts, settle
+from runner.config.compose import Composer, options
+from runner.models.layers import prunable_layers
+from runner.pruning.apply import layer_weights, prune, recalibrated, zeros
+from runner.runs import Run
+from runner.training.progress import Progress
+
+NETWORK = [
+    *("model=resnet32_narrow", "model.blocks=1", "model.width=0.5", "model.widths=[16,32]"),
+    *("schedule.length=20ep", "schedule.batch_size=64", "precision=float32"),
+]
+# A hundredth of 72 entries is no entry, and a tenth of 16 filters is one.
+GENTLER = {"ramping": ["dropout.gamma=0.9"], "ramping_unit": ["dropout.gamma=0.5"]}
+# What is exactly zero, as a fraction of weights (or of filters), in the detached network.
+ZEROS = {
+    "delayed": (0.48, 0.5),
+    "delayed_unit": (0.5, 0.5),
+    "gradual_magnitude": (0.88, 0.9),
+    "rigl": (0.899, 0.9),
+    "xtreme": (0.94, 0.99),
+}
+# Half of what these drop in training is there in evaluation, or none of it, and nothing is rescaled, so that BatchNorm's
+# statistics fit once they are measured anew. (Magnitude-targeted dropout drops small weights, which matter less.)
+SHIFTED = {"random_targeted", "random_targeted_unit", "targeted_ard"}
+# Without a promise: gates and log α decide for themselves.
+FREE = {"hard_concrete", "hard_concrete_unit", "variational", "variational_unit", "smallify", "smallify_unit"}
+
+
+@pytest.mark.parametrize("name", options("dropout"))
+def test_learns_digits_and_keeps_its_promise(name, tmp_path):
+    config = settle(Composer("train").single([f"dropout={name}", *NETWORK, *GENTLER.get(name, [])]))
+    parts = Parts.of(config)
+    training = parts.training()
+    training.fit(Run(tmp_path), Progress(bars=False))
+    attached = training.evaluate("test")["accuracy"]
+    if name in SHIFTED:
+        with recalibrated(parts.model, parts.data.eval_batches("train")):
+            assert training.evaluate("test")["accuracy"] > 0.9
+    else:
+        assert attached > 0.9
+
+    own, granularity = parts.variant.scores(), parts.variant.granularities[-1]
+    floor = parts.variant.floor(granularity)
+    parts.variant.detach()
+    weights = layer_weights(prunable_layers(parts.model))
+    actual, _, _ = zeros(weights, granularity)
+    low, high = ZEROS.get(name, (0.0, 1.0) if name in FREE else (0.0, 0.0))
+    assert low - 1e-9 <= actual <= high + 1e-9
+
+    prune(parts.model, floor, granularity, scores=own.get(granularity))
+    plain = parts.task.evaluate(parts.model.eval(), parts.data.eval_batches("test"))["accuracy"]
+    assert plain == pytest.approx(attached, abs=0.01)
