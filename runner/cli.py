@@ -4,6 +4,7 @@ Only the command that is asked for is imported, and torch only once there is som
 """
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -39,11 +40,14 @@ class Arguments:
     multirun: bool
     config_dir: Path | None
     hydra_flags: bool
+    estimate: bool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The console command: exits with 0, 1 (something failed), 2 (bad input, nothing written), 130 (interrupted)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # γ and ± where a terminal's letters are others
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -82,6 +86,8 @@ def _dispatch(words: list[str]) -> int:
     # Messages of ours go to run.log; what libraries warn about is for it too, not for the terminal.
     logging.getLogger("runner").propagate = False
     arguments = _arguments(rest)
+    if arguments.estimate and command != "reproduce":
+        raise ConfigError(f"run {command} has no --estimate; run reproduce has")
     if command == "train":
         return _train(arguments, rest)
     if arguments.multirun or arguments.hydra_flags:
@@ -89,29 +95,33 @@ def _dispatch(words: list[str]) -> int:
     if command == "prune" and not arguments.folders:
         raise ConfigError("run prune needs a run folder: run prune outputs/train/… prune.sparsities=[0.5,0.9]")
     function = getattr(importlib.import_module(f"runner.commands.{command}"), command if command != "list" else "list_")
-    result = function(arguments.folders, arguments.overrides, arguments.config_dir)
-    return int(result)
+    more = (arguments.estimate,) if command == "reproduce" else ()
+    return int(function(arguments.folders, arguments.overrides, arguments.config_dir, *more))
 
 
 def _arguments(words: Sequence[str]) -> Arguments:
     folders, overrides, config_dir = [], [], None
-    multirun = hydra_flags = False
+    multirun = hydra_flags = estimate = False
     rest = iter(words)
     for word in rest:
-        flag, has_value, value = word.partition("=")
+        flag, has_value, value = word.partition("=")  # an option's name and value, too
         if word in ("-m", "--multirun"):
             multirun = True
         elif flag in ("--config-dir", "-cd"):
             config_dir = Path(value if has_value else next(rest, ""))
+        elif word == "--estimate":
+            estimate = True
         elif flag in _HYDRA_FLAGS:
             hydra_flags = True
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word}; run --help explains")
-        elif "=" in word or word.startswith("~"):
+        elif has_value and value.startswith("~/"):  # bash writes the home folder there itself, other shells don't
+            overrides.append(f"{flag}={Path(value).expanduser()}")
+        elif has_value or word.startswith("~"):
             overrides.append(word)
         else:
             folders.append(word)
-    return Arguments(folders, overrides, multirun, config_dir, hydra_flags)
+    return Arguments(folders, overrides, multirun, config_dir, hydra_flags, estimate)
 
 
 def _train(arguments: Arguments, words: Sequence[str]) -> int:

@@ -1,5 +1,7 @@
 """The errors whose message is for the user: printed as they are, without a traceback."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Something that the user can mend; the message names the option, the value and what is allowed."""
@@ -21,3 +23,14 @@ class DamagedRun(UserError):
     """A file of a run folder can't be read."""
 
     exit_code = 2
+
+
+def damaged(path: Path, error: Exception) -> DamagedRun:
+    """The error that says which file can't be used, and what helps."""
+    return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); run train … force=true starts over")
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, or its class."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -3,11 +3,12 @@
 OVERVIEW = """\
 run: train networks that survive pruning, prune them, tabulate
 
-  run train   train a network, then prune it over many sparsities
-  run prune   sweep a finished run again under other rules, without training
-  run table   gather runs into one table and a figure, mean ± deviation over seeds
-  run bench   measure this machine: what each dropout costs a training step, …
-  run list    what there is: models, dropouts, data, …; run list runs: what ran
+  run train       train a network, then prune it over many sparsities
+  run prune       sweep a finished run again under other rules, without training
+  run table       gather runs into one table and a figure, mean ± deviation over seeds
+  run reproduce   train a published table's runs and set ours beside it
+  run bench       measure this machine: what each dropout costs a training step, …
+  run list        what there is: models, dropouts, data, …; run list runs: what ran
 
 Try:
   run train model=resnet32 dropout=targeted
@@ -64,12 +65,40 @@ run table [FOLDER…] [options]: gather runs into one table and a figure
 Rows are sparsities, columns whatever tells the runs apart, values the mean and standard deviation over seeds.
 Writes CSV, Markdown, LaTeX and a PNG below outputs/table (out=PATH: elsewhere)."""
 
-BENCH = """\
-run bench [options]: measure on this machine, two things in turn, medians of ratios with 95 % intervals
+REPRODUCE = """\
+run reproduce table=NAME [options]: a published table again, cell by cell
 
-  run bench                     everything, some minutes
-  run bench only=[step]         what each dropout costs a training step
-  run bench pairs=50 only=[data,sweep]"""
+  run reproduce table=paper2_weight --estimate          how many runs, how long here, how much disk
+  run reproduce table=paper2_weight data.root=data      as in the paper: 100,000 steps a run, for a GPU
+  run reproduce table=paper2_weight setup=own data=digits model=resnet32_he seed=0,1,2 jobs=2
+
+Trains the runs that are missing (tables share them), sweeps each on the table's own sparsities, and writes CSV and
+Markdown below outputs/table: ours, the published column, the difference; published cells in doubt are marked.
+All options of run train can follow. run list table names the tables.
+
+Options
+  setup=own       not the paper's data, model and schedule, but your own choice of them
+  jobs=2          trainings side by side, each with its share of the cores
+  out=PATH        where the table goes"""
+
+BENCH = """\
+run bench [options]: measure this machine, two things in turn, medians of ratios with 95 % intervals
+
+  run bench                                       everything, some minutes
+  run bench only=[step]                           what each dropout costs a training step
+  run bench pairs=50 only=[data,sweep]            narrower intervals
+  run bench model=resnet32_he dropouts=[ramping_unit,weight_dropout]
+
+Options
+  only=[step,data,sweep,matmul]   a training step with dropout over one without, and over a port that sorts every layer;
+                                  training with its data pipeline over steps on one batch;
+                                  a point of a pruning sweep over a bare forward pass;
+                                  a training step's share of the speed of large matrix products
+  dropouts=[targeted,ramping,targeted_unit]   pairs=30   model=resnet32   schedule.batch_size=128
+  threads=2   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false   out=outputs/bench
+
+Prints one table and writes it as a CSV file. Ratios can be compared between machines, times can't.
+Says so when something else loads the machine."""
 
 LIST = """\
 run list [GROUP]: what there is, one line each
@@ -78,4 +107,4 @@ run list [GROUP]: what there is, one line each
   run list dropout    one group
   run list runs       the runs under outputs/ with their state and headline results"""
 
-COMMANDS = {"train": TRAIN, "prune": PRUNE, "table": TABLE, "bench": BENCH, "list": LIST}
+COMMANDS = {"train": TRAIN, "prune": PRUNE, "table": TABLE, "reproduce": REPRODUCE, "bench": BENCH, "list": LIST}

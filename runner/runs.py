@@ -3,11 +3,9 @@
 The only module that knows them. Imports no torch, so that listing runs is quick.
 """
 
-import csv
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +16,14 @@ from typing import Any
 
 import yaml
 
-from runner.errors import ConfigError, DamagedRun, FolderInUse, UserError
+from runner.errors import ConfigError, FolderInUse, UserError, damaged
+
+# Also for others: what reads and writes a run's files finds the ways to do it here.
+from runner.files import append_row, read_rows, write_bytes, write_rows, write_text  # noqa: F401
 
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")
-NOT_IDENTITY_OF_DATA = ("root", "download", "length")
+NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
@@ -113,14 +114,26 @@ class Run:
     def lock_file(self) -> Path:
         return self.folder / ".lock"
 
+    @property
+    def _results(self) -> tuple[Path, ...]:
+        """What a run writes after its status."""
+        return (
+            *(self.metrics_file, self.pruning_file, self.pruning_figure, self.weights_file),
+            *(self.scores_file, self.checkpoint_file, self.log_file),
+        )
+
     def clear(self) -> None:
         """Delete what a run writes, and nothing else; the lock stays."""
-        for path in (
-            *(self.status_file, self.metrics_file, self.pruning_file, self.pruning_figure, self.weights_file),
-            *(self.scores_file, self.checkpoint_file, self.log_file),
-        ):
+        for path in (self.status_file, *self._results):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder / ".hydra", ignore_errors=True)
+
+    def not_ours(self) -> list[str]:
+        """Names of files that some other program wrote, and `clear` would delete: there before any status."""
+        if self.status_file.exists():
+            return []
+        found = [path.name for path in self._results if path.exists() and path.stat().st_size]
+        return [*found, *([".hydra"] if self.config_file.parent.exists() else [])]
 
     # --- configuration -------------------------------------------------------------------------------------------
 
@@ -160,6 +173,11 @@ class Run:
         state = str(self.status().get("state", ""))
         return "interrupted" if state == "running" and not self.in_use() else state
 
+    def threads(self) -> int | None:
+        """How many threads the run computes with: sums over another number of them round differently."""
+        threads = self.status().get("threads")
+        return threads if isinstance(threads, int) and 0 < threads <= 1024 else None
+
     def write_status(self, **changes: Any) -> None:
         status = {**self.status(), **changes}
         write_text(self.status_file, json.dumps(status, indent=2) + "\n")
@@ -179,10 +197,15 @@ class Run:
         except OSError as error:
             raise UserError(f"can't write into {self.folder}: {error.strerror}") from None
         with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderInUse(f"{self.folder} is in use by another process; left as it is") from None
+            # Again, once: somebody may just be looking whether the folder is in use.
+            for wait in (0.2, 0.0):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(wait)
+            else:
+                raise FolderInUse(f"{self.folder} is in use by another process; left as it is")
             yield
 
     def in_use(self) -> bool:
@@ -197,53 +220,12 @@ class Run:
         return False
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside and rename: a reader or a crash never sees half a file."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    beside.replace(path)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; a last line that a crash cut short is left out. [] where there is no file."""
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    rows = csv.DictReader(lines)
-    return [row for row in rows if None not in row and None not in row.values()]
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A whole CSV file, at once."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    beside.replace(path)
-
-
-def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
-    """One more row, on disk when this returns."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def cut_metrics(run: Run, columns: Sequence[str], step: int) -> None:
     """Cut metrics.csv back to the rows up to a training step."""
-    rows = [row for row in read_rows(run.metrics_file) if int(row["step"]) <= step]
+    try:
+        rows = [row for row in read_rows(run.metrics_file) if int(row["step"]) <= step]
+    except (KeyError, ValueError) as error:
+        raise damaged(run.metrics_file, error) from None
     run.metrics_file.unlink(missing_ok=True) if not rows else write_rows(run.metrics_file, columns, rows)
 
 
@@ -271,17 +253,6 @@ def point_key(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[column]) for column in POINT_COLUMNS)
 
 
-def damaged(path: Path, error: Exception) -> DamagedRun:
-    """The error that says which file can't be used, and what helps."""
-    return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); force=true starts over")
-
-
 def now() -> str:
     """Local time with offset, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def first_line(error: BaseException) -> str:
-    """An error's first line, or its class."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -58,7 +58,7 @@ def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
     assert training.step == 3
 
     first = Parts.of(config).training()
-    first._one_step()
+    first.one_step()
     first._save(interrupted)
     second_parts = Parts.of(config)
     second = second_parts.training()

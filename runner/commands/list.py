@@ -38,7 +38,7 @@ def _runs(folders: Sequence[str]) -> int:
     for run in runs.find_runs(folders):
         try:
             state, results = run.state(), _results(run)
-        except UserError as error:
+        except (UserError, KeyError, TypeError, ValueError) as error:
             state, results = "damaged", str(error)
         print(f"{state:12} {run.folder}  {results}".rstrip())
     return 0

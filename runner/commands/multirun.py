@@ -3,7 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from runner.config.compose import CONF, Composer
 from runner.errors import ConfigError, UserError
+from runner.runs import Run
 
 Jobs = list[dict[str, Any]]
 
@@ -26,28 +28,35 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
     """
     jobs, launcher = composer.jobs(overrides)
     foreign = composer.config_dir is not None
-    folders = _folders(jobs, foreign)
+    folders = _checked_folders(jobs, foreign)
     if "joblib" in str(launcher.get("_target_", "")).lower():
-        _share_cores(int(launcher.get("n_jobs", -1)))
+        share_cores(int(launcher.get("n_jobs", -1)))
     with tempfile.TemporaryDirectory() as scratch:  # Hydra's multirun.yaml and empty job folders
         words = [*overrides, f"hydra.sweep.dir={scratch}", "-m"]
         if composer.config_dir is not None:
             words += ["--config-dir", str(composer.config_dir.resolve())]
-        hydra_main(words, partial(_job, jobs=jobs, overrides=list(overrides), foreign=foreign))
+        with suppress(SystemExit):  # a worker was killed, and Hydra has shown it; the folders tell the rest
+            hydra_main(words, partial(_job, jobs=jobs, foreign=foreign))
     return _report(folders)
 
 
-def _folders(jobs: Jobs, foreign: bool) -> list[Path]:
+def _checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
+    """The jobs' folders, once each unfinished job is known to have all that it needs."""
+    from runner.commands.parts import Parts
     from runner.commands.train import run_of
 
-    folders = [run_of(job, foreign)[0].folder for job in jobs]
+    known = [run_of(job, foreign) for job in jobs]
+    folders = [run.folder for run, _, _ in known]
     for folder in folders:
         if folders.count(folder) > 1:
             raise ConfigError(f"{folders.count(folder)} of the {len(jobs)} jobs would share the folder {folder}")
+    unfinished = {hash_: config for run, config, hash_ in known if config["force"] or _state(run) != "finished"}
+    for config in unfinished.values():
+        Parts.of(config).training()  # data that is missing or damaged, parameters that exclude each other
     return folders
 
 
-def _share_cores(n_jobs: int) -> None:
+def share_cores(n_jobs: int) -> None:
     """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
     two cores take three times as long as with one each."""
     cores = len(os.sched_getaffinity(0))
@@ -56,7 +65,7 @@ def _share_cores(n_jobs: int) -> None:
         os.environ.setdefault(name, str(max(1, cores // workers)))
 
 
-def _job(config: DictConfig, jobs: Jobs, overrides: list[str], foreign: bool) -> None:
+def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
     """One job, in this process or a worker; its failure is kept in its folder, and the others go on."""
     from runner.commands.train import train
 
@@ -73,25 +82,24 @@ def _job(config: DictConfig, jobs: Jobs, overrides: list[str], foreign: bool) ->
 
 def _report(folders: Sequence[Path]) -> int:
     """The jobs that are not finished, as their folders tell; the sweep's exit code."""
-    from runner.runs import Run
-
-    failed: list[tuple[Path, Mapping[str, Any], str]] = []
+    failed: list[tuple[Path, str, str]] = []
     for folder in folders:
         run = Run(folder)
-        try:
-            status: Mapping[str, Any] = run.status()
-            state = run.state()
-        except UserError as error:
-            failed.append((folder, {"error": str(error)}, "damaged"))
-            continue
-        if state != "finished":
-            failed.append((folder, status, state or "not started"))
+        if (state := _state(run)) != "finished":
+            failed.append((folder, state, "" if state == "damaged" else run.status().get("error") or ""))
     if failed:
         print(f"{len(failed)} of {len(folders)} jobs are not finished:", file=sys.stderr)
-        for folder, status, state in failed:
-            print(f"  {state:12} {folder}  {status.get('error') or ''}".rstrip(), file=sys.stderr)
+        for folder, state, error in failed:
+            print(f"  {state:12} {folder}  {error}".rstrip(), file=sys.stderr)
         return 1
     return 0
+
+
+def _state(run: Run) -> str:
+    try:
+        return run.state() or "not started"
+    except UserError:
+        return "damaged"
 
 
 def hydra_main(words: Sequence[str], job: Any = None) -> int:

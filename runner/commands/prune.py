@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 
 from runner import runs
 from runner.commands.parts import Parts
-from runner.config.build import check_targets
+from runner.config.build import check_stored
 from runner.config.compose import Composer
+from runner.config.rules import check
 from runner.dropout.base import Scores
-from runner.errors import ConfigError
+from runner.errors import ConfigError, damaged
 from runner.pruning.sweep import asked_points, has_batch_norm
 from runner.reporting.curves import pruning_figure
 from runner.reporting.summary import pruning_summary
@@ -28,19 +29,22 @@ def prune(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
         if run.state() != "finished":
             raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
     for run in found:
-        prune_run(run, asked, foreign=config_dir is not None)
+        prune_run(run, asked, config_dir)
     return 0
 
 
-def prune_run(run: Run, asked: Mapping[str, Any], foreign: bool = False) -> None:
+def prune_run(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None) -> None:
     """Sweep one finished run."""
     config = run.config()
-    check_targets(config, foreign)
+    check_stored(config, config_dir)
+    check(config, config)
+    if missing := {"seed", "precision"} - set(config):
+        raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
     config |= {key: asked[key] for key in ("prune", "device")}
     config["data"] |= {key: asked["data"][key] for key in ("root", "download") if asked["data"][key] is not None}
     with run.locked():
-        if threads := run.status().get("threads"):
-            torch.set_num_threads(int(threads))
+        if threads := run.threads():
+            torch.set_num_threads(threads)
         parts = Parts.of(config)
         load_weights(run, parts)
         sweep(run, parts, Progress())
@@ -57,7 +61,7 @@ def load_weights(run: Run, parts: Parts) -> None:
     try:
         parts.model.load_state_dict(load_file(run.weights_file, device=str(parts.device)))
     except Exception as error:
-        raise runs.damaged(run.weights_file, error) from None
+        raise damaged(run.weights_file, error) from None
 
 
 def load_scores(run: Run, device: torch.device) -> Scores:
@@ -65,7 +69,7 @@ def load_scores(run: Run, device: torch.device) -> Scores:
     try:
         flat = load_file(run.scores_file, device=str(device))
     except Exception as error:
-        raise runs.damaged(run.scores_file, error) from None
+        raise damaged(run.scores_file, error) from None
     scores: Scores = {}
     for name, tensor in flat.items():
         granularity, _, layer = name.partition("/")
@@ -83,7 +87,10 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
         parts.data.splits,
     )
     done = runs.read_rows(run.pruning_file)
-    keys = {runs.point_key(row) for row in done}
+    try:
+        keys = {runs.point_key(row) for row in done}
+    except KeyError as error:
+        raise damaged(run.pruning_file, error) from None
     missing = [point for point in points if runs.point_key(vars(point)) not in keys]
     if missing:
         columns = runs.pruning_columns(parts.task.metrics)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from runner import runs
 from runner.commands.parts import Parts, run_hash, settle
 from runner.commands.prune import load_weights, sweep
-from runner.errors import ConfigError, FolderInUse, UserError
+from runner.errors import ConfigError, FolderInUse, UserError, first_line
 from runner.models.layers import parameter_count
 from runner.reporting.summary import pruning_summary
 from runner.runs import Run
@@ -61,6 +61,11 @@ def _status_for(run: Run, hash_: str, force: bool) -> dict[str, Any]:
     if force:
         return {}
     status = run.status()
+    if others := run.not_ours():
+        raise ConfigError(
+            f"{run.folder} holds {', '.join(others)} but no status.json, so it is no run's; "
+            "choose another folder=, or force=true to replace what is there"
+        )
     if status and status.get("hash") != hash_:
         raise ConfigError(
             f"{run.folder} holds a run of another configuration (see its .hydra/config.yaml); "
@@ -79,12 +84,12 @@ def _go(
     run: Run, parts: Parts, config: dict[str, Any], overrides: Sequence[str], status: dict[str, Any], hash_: str
 ) -> None:
     """Train and sweep what is missing, in a folder that is ours."""
+    if status and (threads := run.threads()):
+        torch.set_num_threads(threads)
     if status.get("trained"):
         load_weights(run, parts)
         training = None
     else:
-        if threads := status.get("threads"):
-            torch.set_num_threads(int(threads))  # sums over another number of threads round differently
         training = parts.training()
         if status:
             training.restore(run)
@@ -92,8 +97,8 @@ def _go(
         run.clear()
     with _log_into(run), _outcome_of(run):
         if status.get("state") != "finished":
-            run.write_config(config, overrides)
             run.write_status(**_started(parts, hash_, overrides, status))
+            run.write_config(config, overrides)
         if training is not None:
             _train(run, parts, training)
         sweep(run, parts, Progress())
@@ -138,8 +143,8 @@ def _train(run: Run, parts: Parts, training: Training) -> None:
     training.fit(run, Progress())
     own = {f"{granularity}/{name}": t for granularity, d in parts.variant.scores().items() for name, t in d.items()}
     parts.variant.detach()
-    save_file(_plain(own), run.scores_file)
-    save_file(_plain(parts.model.state_dict()), run.weights_file)
+    runs.write_bytes(run.scores_file, save(_plain(own)))
+    runs.write_bytes(run.weights_file, save(_plain(parts.model.state_dict())))
     run.write_status(trained=True, steps=training.steps, seconds=round(training.seconds, 1))
     run.checkpoint_file.unlink(missing_ok=True)  # the weights are final
 
@@ -179,5 +184,5 @@ def _outcome_of(run: Run) -> Iterator[None]:
         with suppress(OSError):
             log.error("%s", failure, exc_info=not isinstance(failure, UserError))
         with suppress(OSError, UserError):
-            run.write_status(state="failed", error=f"{type(failure).__name__}: {runs.first_line(failure)}")
+            run.write_status(state="failed", error=f"{type(failure).__name__}: {first_line(failure)}")
         raise failure from error

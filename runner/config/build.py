@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
@@ -35,6 +36,21 @@ def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:
                 raise ConfigError(f"{name}={value}: allowed is a class of {package}")
         if "_target_" not in part:
             raise ConfigError(f"{group}._target_ is missing: it names a class of {package}")
+
+
+def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
+    """`check_targets` for a configuration that a stranger may have stored: foreign classes only of the --config-dir.
+
+    Raises:
+        ConfigError: a group names another class.
+    """
+    check_targets(config, foreign=config_dir is not None)
+    for group, package in PACKAGES.items():
+        path = str(config[group]["_target_"])
+        module = path.partition(".")[0]
+        files = [config_dir / f"{module}.py", config_dir / module / "__init__.py"] if config_dir else []
+        if not path.startswith(f"{package}.") and not any(file.is_file() for file in files):
+            raise ConfigError(f"{group}._target_={path}: allowed is a class of {package}, or of a file in {config_dir}")
 
 
 def _targets(part: Any, name: str) -> list[tuple[str, Any]]:

@@ -17,8 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.build import PACKAGES, check_targets
 from runner.config.rules import check, leaves
-from runner.errors import ConfigError
-from runner.runs import first_line
+from runner.errors import ConfigError, first_line
 
 _HERE = Path(__file__).resolve().parent.parent
 # Inside the package in a wheel, beside it in a checkout.

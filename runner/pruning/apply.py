@@ -97,7 +97,8 @@ def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterat
     try:
         with torch.no_grad():
             for inputs, *_ in batches:
-                model(inputs)
+                if len(inputs) > 1:  # one example has no variance
+                    model(inputs)
         for module, mode in modes:
             module.training = mode
         yield

@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
-from runner.runs import damaged
+from runner.errors import damaged
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write beside and rename."""
     beside = path.with_name(path.name + ".new")
-    torch.save(state, beside)
+    with beside.open("wb") as file:  # given a path, torch.save tells of a full disk as a RuntimeError
+        torch.save(state, file)
     beside.replace(path)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from runner import runs
 from runner.dropout.base import Variant
-from runner.errors import UserError
+from runner.errors import UserError, damaged
 from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
@@ -83,13 +83,13 @@ class Training:
         saved = self._clock = time.monotonic()
         with progress.training(self.steps, self.step, steps_per_epoch, self.examples_per_step) as bar:
             while self.step < self.steps:
-                examples = self._one_step()
+                examples = self.one_step()
                 self._count_time()
                 ends = self.step % steps_per_epoch == 0 or self.step == self.steps
                 due = time.monotonic() - saved >= self.checkpoint_seconds
                 looks = ends or due or self._looks_now()
                 if looks:
-                    self._check_finite()
+                    self._check_finite("loss", float(self.sums["loss"] + self.sums["penalty"]))
                 bar.advance(examples, self.averages if looks else None)
                 if ends:
                     row = self._epoch_row()
@@ -100,7 +100,7 @@ class Training:
                     self._save(run)
                     saved = time.monotonic()
 
-    def _one_step(self) -> int:
+    def one_step(self) -> int:
         self.model.train()
         torch.manual_seed(derive_seed(self.seed, "step", self.step))
         self.variant.before_step(self.step, self.steps)
@@ -134,11 +134,10 @@ class Training:
         examples = float(self.sums["examples"])
         return {name: float(total) / examples for name, total in self.sums.items() if name != "examples"}
 
-    def _check_finite(self) -> None:
-        loss = float(self.sums["loss"] + self.sums["penalty"]) if self.sums else 0.0
+    def _check_finite(self, name: str, loss: float) -> None:
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is not finite ({loss}) at step {self.step} of {self.steps}; "
+                f"the {name} is not finite ({loss}) at step {self.step} of {self.steps}; "
                 "a smaller schedule.learning_rate or a schedule.clip_norm may help"
             )
 
@@ -158,6 +157,7 @@ class Training:
         if "validation" in self.data.splits:
             row |= {f"validation_{name}": value for name, value in self.evaluate("validation").items()}
             row.pop("validation_examples")
+            self._check_finite("validation loss", row["validation_loss"])  # the last step can spoil the weights too
         self._count_time()
         row["seconds"] = round(self.seconds, 2)
         return row
@@ -196,4 +196,4 @@ class Training:
             self.step, self.sums = int(state["step"]), dict(state["sums"])
             self.seconds, self.epoch_began = float(state["seconds"]), float(state["epoch_began"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise runs.damaged(run.checkpoint_file, error) from None
+            raise damaged(run.checkpoint_file, error) from None

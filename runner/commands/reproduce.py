@@ -1,0 +1,160 @@
+"""run reproduce: a published table again: train what is missing, sweep it on the table's own grid, set it beside."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from runner.commands.multirun import share_cores
+from runner.config.compose import Composer
+from runner.config.rules import show
+from runner.errors import ConfigError, UserError
+from runner.reporting.reproduction import Cell, Plan, markdown, rows_of, write
+from runner.runs import Run
+
+_OWN = ("table", "out", "outputs", "setup", "jobs")  # options of this command; all others are run train's
+
+
+def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None, estimate: bool = False) -> int:
+    """The command."""
+    if folders:
+        raise ConfigError(f"{folders[0]!r} is not understood: options are written name=value ({folders[0]}=…)")
+    own = [text for text in overrides if _key(text).partition(".")[0] in _OWN]
+    config = Composer("reproduce", config_dir).single(own)
+    if not isinstance(config["jobs"], int) or config["jobs"] < 1:
+        raise ConfigError(f"jobs={show(config['jobs'])}: allowed is a whole number from 1 on")
+    if config["setup"] not in ("paper", "own"):
+        raise ConfigError(f"setup={show(config['setup'])}: allowed is paper, own")
+    plan = Plan.of(config["table"])
+    if config["setup"] == "own":
+        plan = replace(plan, base=())
+    rest = [text for text in overrides if text not in own]
+    cells = _jobs(plan, [*rest, f"outputs={config['outputs']}"], config_dir)
+    distinct = _distinct([job for _, jobs in cells for job in jobs])
+    foreign = config_dir is not None
+    if estimate:
+        return _estimate(plan, distinct, foreign)
+    failed = _train_all(distinct, foreign, config["jobs"])
+    runs = [(cell, [_run_of(job, foreign) for job in jobs]) for cell, jobs in cells]
+    finished = [(cell, [run for run in done if run.state() == "finished"]) for cell, done in runs]
+    finished = [(cell, done) for cell, done in finished if done]
+    if finished:
+        metric = finished[0][1][0].status()["headline"]["metric"]
+        rows = rows_of(plan, finished, metric)
+        text = markdown(plan, rows, _title(distinct, finished[0][1][0], overrides))
+        print(text)
+        print(*write(Path(config["out"] or Path(config["outputs"]) / "table" / plan.name), plan, rows, text), sep="\n")
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
+
+
+def _jobs(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tuple[Cell, list[dict[str, Any]]]]:
+    """Every cell's checked configurations, one a seed (or other value that the user gave several of)."""
+    composer = Composer("train", config_dir)
+    given = {_key(text) for text in rest}
+    base = [text for text in plan.base if _key(text) not in given]
+    found = []
+    for cell in plan.cells:
+        sweep = [f"prune.sparsities={show(list(cell.sparsities))}", f"prune.granularity={plan.granularity}"]
+        sweep.append("prune.splits=[test]")
+        jobs, _ = composer.jobs([*base, *cell.overrides, *sweep, *rest])
+        found.append((cell, jobs))
+    return found
+
+
+def _distinct(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each training once; cells of one training share it."""
+    return list({repr(job): job for job in jobs}.values())
+
+
+def _run_of(job: dict[str, Any], foreign: bool) -> Run:
+    from runner.commands.train import run_of
+
+    return run_of(job, foreign)[0]
+
+
+def _train_one(job: dict[str, Any], foreign: bool) -> str | None:
+    """Train and sweep one run; a line about what went wrong."""
+    from runner.commands.train import train
+
+    try:
+        train(job, (), foreign)
+    except UserError as error:
+        return f"run: {error}"
+    except Exception as error:
+        return f"run: {type(error).__name__}: {error} (see run.log in the run's folder)"
+    return None
+
+
+def _train_all(jobs: Sequence[dict[str, Any]], foreign: bool, workers: int) -> list[str]:
+    if workers == 1:
+        results = [_train_one(job, foreign) for job in jobs]
+    else:
+        share_cores(workers)
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            results = list(pool.map(_train_one, jobs, [foreign] * len(jobs)))
+    return [line for line in results if line is not None]
+
+
+def _title(jobs: Sequence[dict[str, Any]], run: Run, overrides: Sequence[str]) -> str:
+    job, status = jobs[0], run.status()
+    seeds = sorted({job["seed"] for job in jobs})
+    return (
+        f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule, "
+        f"{job['schedule']['length']}, seeds {', '.join(map(str, seeds))}; {status['device']}, "
+        f"{status['threads']} threads, {status['precision']}, torch {status['versions']['torch']}.\n\n"
+        f"`run reproduce {' '.join(overrides)}`"
+    )
+
+
+def _estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
+    """Print how many trainings are missing, about how long they take here, and the disk that they need."""
+    missing = [job for job in jobs if _run_of(job, foreign).state() != "finished"]
+    print(f"{plan.name}: {len(jobs)} runs, {len(missing)} of them missing")
+    seconds, size = 0.0, 0
+    timed: dict[str, tuple[float, int]] = {}
+    for job in missing:
+        kind = repr({**job, "seed": 0, "prune": {}})
+        if kind not in timed:
+            timed[kind] = _timed(job)
+        seconds += timed[kind][0]
+        size += timed[kind][1]
+    if missing:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        print(f"about {hours} h {minutes:02d} min one after another, from a few steps timed on this machine just now")
+        print(f"about {size / 1e6:.0f} MB of disk")
+    return 0
+
+
+def _timed(job: dict[str, Any]) -> tuple[float, int]:
+    """Seconds that one run takes, pruning included, and bytes that it leaves."""
+    from runner.commands.parts import Parts, settle
+    from runner.training.machine import autocast
+
+    parts = Parts.of(settle(job, foreign=True))
+    training = parts.training()
+    steps = [_seconds(training.one_step) for _ in range(5)][2:]
+    images = parts.data.sizes().get("test", 0)
+    parts.model.eval()
+    batch = next(iter(parts.data.eval_batches("test")))
+    with autocast(parts.precision, parts.device):
+        forward = min(_seconds(lambda: parts.task.evaluate(parts.model, [batch])) for _ in range(2)) / len(batch[0])
+    points = len(job["prune"]["sparsities"]) * len(job["prune"]["batch_norm"])
+    bytes_left = sum(p.numel() for p in parts.model.parameters()) * 4
+    return training.steps * statistics.median(steps) + points * images * forward, bytes_left
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

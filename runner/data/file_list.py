@@ -1,0 +1,72 @@
+"""Which image files a large set has: found once, kept small, read later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from runner.data.errors import DataError
+from runner.data.image_file import SUFFIXES
+from runner.data.image_folder import visible
+
+
+@dataclass(frozen=True, eq=False)
+class FileList:
+    """names (N,) of files below `folder`, as bytes, and labels (N,) int64.
+
+    Arrays, not lists: of a million Python objects, each process that reads them would get its own copy, page by page,
+    by merely counting references.
+    """
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: NDArray[Any]) -> FileList:
+        return FileList(self.folder, self.names[indices], self.labels[torch.from_numpy(indices)])
+
+    def path(self, index: int) -> Path:
+        return self.folder / os.fsdecode(self.names[index])
+
+
+def list_files(folder: Path, class_names: Sequence[str]) -> FileList:
+    """The image files of the classes that have a folder here, by class, then by path.
+
+    DataError for a folder of another class, or of one without images.
+    """
+    for present in sorted(path.name for path in folder.iterdir() if visible(path) and path.is_dir()):
+        if present not in class_names:
+            raise DataError(f"{folder / present} is not one of the {len(class_names)} training classes")
+    names: list[bytes] = []
+    labels: list[int] = []
+    for label, class_name in enumerate(class_names):
+        if (folder / class_name).is_dir():
+            found = sorted(image_names(folder / class_name))
+            if not found:
+                raise DataError(f"{folder / class_name} holds no image files ({' '.join(sorted(SUFFIXES))})")
+            names += [os.fsencode(f"{class_name}/{name}") for name in found]
+            labels += [label] * len(found)
+    if not names:
+        raise DataError(f"{folder} holds no class folders")
+    return FileList(folder, np.array(names), torch.tensor(labels))
+
+
+def image_names(folder: Path) -> Iterator[str]:
+    """Paths, relative to the folder, of the image files at or below it; hidden ones are left aside."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(parent).relative_to(folder)
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield (below / name).as_posix()

@@ -1,0 +1,215 @@
+"""ImageNet, or another large set in its layout: streamed from its files, never held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from runner.data import normalization
+from runner.data.errors import DataError, one_line
+from runner.data.file_list import FileList, list_files
+from runner.data.image_folder import class_folders
+from runner.data.splitting import check_fraction, stratified_fraction
+from runner.data.streaming import BatchReader, Request, stream
+from runner.seeding import derive_seed
+
+# Of the training images' pixels / 255, by channel: the constants in use wherever ImageNet is.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+MOST_WORKERS = 16
+
+
+class ImageNet:
+    """Images from `root/train/<class>/` and `root/val/<class>/`, in RGB, cut out at `size` pixels.
+
+    `val` is the test split. Validation images are a stratified part of the training set, the same for every seed;
+    `validation` is that fraction, in [0, 1). Training images are random crops, mirrored half of the time; the others
+    are the center (see `streaming.transforms`). Each split has a fixed random order, so that its first images are of
+    all classes.
+
+    `workers` processes read ahead; None: one a core, at most 16. They make no difference to what is read.
+    """
+
+    train: FileList
+    validation: FileList
+    test: FileList
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        root: str | Path,
+        validation: float = 0.01,
+        size: int = 224,
+        workers: int | None = None,
+        normalize: str = "channel",
+    ) -> None:
+        """DataError, beginning with data.root, for folders that are not as above; ValueError for a bad option."""
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"data.size={size}: allowed is a whole number of pixels from 1 on")
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
+            raise ValueError(f"data.workers={workers}: allowed is null or a whole number from 0 on")
+        if normalize not in normalization.KINDS:
+            raise ValueError(f"data.normalize={normalize}: allowed is {', '.join(normalization.KINDS)}")
+        self.root = root
+        self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
+        self.size = self.image_size = size
+        self.workers = min(cores(), MOST_WORKERS) if workers is None else workers
+        self.normalize = normalize
+        self.device = torch.device("cpu")
+        self.mean, self.std = torch.tensor(MEAN), torch.tensor(STD)
+
+    @staticmethod
+    def fingerprint(root: str | Path, **_: object) -> str:
+        """A hash of all image files' names and sizes; their bytes are too many to read."""
+        digest = hashlib.sha256()
+        for files in files_in(root)[:2]:
+            digest.update(files.folder.name.encode())
+            for index, name in enumerate(files.names):
+                digest.update(b"%s\0%d\n" % (name, files.path(index).stat().st_size))
+        return digest.hexdigest()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that hold images."""
+        return tuple(name for name in ("train", "validation", "test") if len(getattr(self, name)))
+
+    def sizes(self) -> dict[str, int]:
+        """Number of images by split."""
+        return {name: len(getattr(self, name)) for name in self.splits}
+
+    def fit(self, minimum: int, input_size: int | None = None) -> None:
+        """Sets the size of the images in all batches from now on: `size`, at least `minimum`; or just `input_size`."""
+        if input_size is not None and (isinstance(input_size, bool) or input_size < 1):
+            raise ValueError(f"model.input_size={input_size}: allowed is a whole number of pixels from 1 on")
+        self.image_size = max(self.size, minimum) if input_size is None else input_size
+
+    def model_arguments(self) -> dict[str, int]:
+        """What a model must know of the data: `channels`, `image_size` in pixels after `fit`, `classes`."""
+        return {"channels": 3, "image_size": self.image_size, "classes": len(self.class_names)}
+
+    def to(self, device: torch.device | str) -> Self:
+        """Puts all batches to come on the device."""
+        self.device = torch.device(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def train_batches(self, batch_size: int, seed: int) -> StreamedBatches:
+        """Endless augmented batches of the training split, in an order that `seed` gives."""
+        return StreamedBatches(self, batch_size, seed)
+
+    def eval_batches(
+        self, split: str, limit: int | None = None, batch_size: int = 100
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first `limit` images of a split (all if None), in fixed order and without augmentation.
+
+        Yields x (n, 3, S, S) float32, channels_last, and y (n,) int64. ValueError for a split that holds no images.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no images; those that do: {', '.join(self.splits)}")
+        files: FileList = getattr(self, split)
+        count = len(files) if limit is None else min(limit, len(files))
+        starts = range(0, count, batch_size)
+        return self.batches(files, (Request([*range(s, min(s + batch_size, count))]) for s in starts))
+
+    def batches(self, files: FileList, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The requested batches as a network takes them, on the device."""
+        pinned = self.device.type == "cuda"
+        try:
+            for pixels, labels in stream(BatchReader(files, self.image_size), requests, self.workers, pinned):
+                pixels = pixels.to(self.device, non_blocking=True)
+                yield self.prepare(pixels), labels.to(self.device, non_blocking=True)
+        except DataError as error:
+            raise DataError(f"data.root={self.root}: {error}") from error
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, S, S, 3) uint8 to a network's input (n, 3, S, S) float32, channels_last."""
+        if self.normalize == "image":
+            return normalization.normalize_images(pixels).permute(0, 3, 1, 2)
+        return normalization.normalize_channels(pixels, self.mean, self.std).permute(0, 3, 1, 2)
+
+
+class StreamedBatches:
+    """Training batches as a function of the step number alone, so that a run can go on at any step.
+
+    Read ahead from the step that was last asked for; asking for any other than the next starts that anew. Each epoch
+    has its own order; an incomplete last batch is left out (a set smaller than a batch is one batch).
+    """
+
+    steps_per_epoch: int
+
+    def __init__(self, data: ImageNet, batch_size: int, seed: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of images from 1 on")
+        self._data, self._batch_size, self._seed = data, batch_size, seed
+        self.steps_per_epoch = max(1, len(data.train) // batch_size)
+        self._next: int | None = None  # the step whose batch comes next out of what is read ahead
+        self._ahead: list[Iterator[tuple[Tensor, Tensor]]] = []  # one, or none before the first step
+        # Not left to the garbage collector: where these batches are part of a cycle, it closes the queues of the
+        # reading processes before they are told to end, and each is waited for in vain.
+        weakref.finalize(self, self._ahead.clear)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """x (n, 3, S, S) float32, channels_last, and y (n,) int64 of a step >= 0, a pure function of (seed, step)."""
+        if step != self._next:
+            self._ahead.clear()
+            requests = training_requests(self._seed, len(self._data.train), self._batch_size, step)
+            self._ahead.append(self._data.batches(self._data.train, requests))
+        self._next = None  # if reading fails, nothing comes next
+        batch = next(self._ahead[0])
+        self._next = step + 1
+        return batch
+
+
+def training_requests(seed: int, images: int, batch_size: int, step: int) -> Iterator[Request]:
+    """What to read for this step and for all that follow."""
+    steps = max(1, images // batch_size)  # an epoch
+    for epoch in itertools.count(step // steps):
+        order = torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
+        for later in range(max(step, epoch * steps), (epoch + 1) * steps):
+            start = (later - epoch * steps) * batch_size
+            indices = order[start : start + batch_size].tolist()
+            yield Request(indices, [derive_seed(seed, "augmentation", later, index) for index in indices])
+
+
+def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
+    """Training files, test files and class names. DataError, beginning with data.root."""
+    folder = Path(str(root)).expanduser()
+    try:
+        for part in (folder, folder / "train", folder / "val"):
+            if not part.is_dir():
+                raise DataError(f"{part} is no folder; expected are train/<class>/ and val/<class>/")
+        names = class_folders(folder / "train")
+        return list_files(folder / "train", names), list_files(folder / "val", names), names
+    except DataError as error:
+        raise DataError(f"data.root={root}: {error}") from error
+    except OSError as error:
+        raise DataError(f"data.root={root}: can't be read: {one_line(error)}") from error
+
+
+def splits_in(root: str | Path, validation: float) -> tuple[FileList, FileList, FileList, tuple[str, ...]]:
+    """Training, validation and test files, each in a fixed random order, and class names."""
+    check_fraction("data.validation", validation)
+    train, test, names = files_in(root)
+    train = shuffled(train)
+    kept, taken = stratified_fraction(train.labels.numpy(), validation, "data.validation")
+    return train[kept], train[taken], shuffled(test), names
+
+
+def shuffled(files: FileList) -> FileList:
+    # RandomState's stream never changes between versions of NumPy.
+    return files[np.random.RandomState(0).permutation(len(files))]
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,61 @@
+"""Files that are never half written, and CSV files that grow row by row."""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.errors import damaged
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and rename: a reader or a crash never sees half a file."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; a last line that a crash cut short is left out. [] where there is no file.
+
+    Raises:
+        DamagedRun: it is no text.
+    """
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from None
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = csv.DictReader(lines)
+    return [row for row in rows if None not in row and None not in row.values()]
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A whole CSV file, at once."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    beside.replace(path)
+
+
+def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """One more row, on disk when this returns."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+        file.flush()
+        os.fsync(file.fileno())

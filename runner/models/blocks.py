@@ -1,0 +1,109 @@
+"""Residual blocks, and what all networks for images are put together with."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def scaled(widths: Sequence[int], width: float) -> list[int]:
+    """All widths times `width`, rounded, at least 1."""
+    return [max(1, round(w * width)) for w in widths]
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the size of the image, or divides it by the stride."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+
+def check_one_for_each(option: str, counts: Sequence[int], widths: Sequence[int]) -> None:
+    """ValueError, naming the option, unless there are as many counts as widths."""
+    if len(counts) != len(widths):
+        raise ValueError(
+            f"{option}=[{','.join(map(str, counts))}]: allowed is one number for each of the {len(widths)} widths"
+        )
+
+
+def projection(inputs: int, outputs: int, stride: int, momentum: float) -> nn.Sequential:
+    """A shortcut with weights, conv1x1–BN: option B of He et al."""
+    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs, momentum=momentum))
+
+
+class PaddedShortcut(nn.Module):
+    """A shortcut without weights: every `stride`-th pixel, the missing channels zero on both sides (option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.missing, self.stride = outputs - inputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if self.missing:
+            x = F.pad(x, (0, 0, 0, 0, self.missing // 2, self.missing - self.missing // 2))
+        return x
+
+
+class BasicBlock(nn.Module):
+    """conv3x3–BN–ReLU–conv3x3–BN, plus shortcut, ReLU (He et al. 2016a)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module, momentum: float) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+        self.conv1 = conv(inputs, outputs, 3, stride)
+        self.norm1 = nn.BatchNorm2d(outputs, momentum=momentum)
+        self.conv2 = conv(outputs, outputs, 3)
+        self.norm2 = nn.BatchNorm2d(outputs, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return F.relu(self.shortcut(x) + y)
+
+
+class Bottleneck(nn.Module):
+    """conv1x1–BN–ReLU–conv3x3–BN–ReLU–conv1x1–BN, plus shortcut, ReLU; the last convolution has 4 times the channels.
+
+    The stride is at the 3x3 convolution, as torchvision has it (He et al.: at the first 1x1); the weights are as many.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, inner: int, stride: int, shortcut: nn.Module, momentum: float) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+        self.conv1 = conv(inputs, inner, 1)
+        self.norm1 = nn.BatchNorm2d(inner, momentum=momentum)
+        self.conv2 = conv(inner, inner, 3, stride)
+        self.norm2 = nn.BatchNorm2d(inner, momentum=momentum)
+        self.conv3 = conv(inner, self.expansion * inner, 1)
+        self.norm3 = nn.BatchNorm2d(self.expansion * inner, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm2(self.conv2(y)))
+        return F.relu(self.shortcut(x) + self.norm3(self.conv3(y)))
+
+
+class PreActBlock(nn.Module):
+    """BN–ReLU–conv3x3–BN–ReLU–conv3x3, plus shortcut (He et al. 2016b).
+
+    Args:
+        shortcut: of the *activated* input; None: the input itself.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, shortcut: nn.Module | None, momentum: float, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs, eps=eps, momentum=momentum)
+        self.shortcut = shortcut
+        self.conv1 = conv(inputs, outputs, 3, stride)
+        self.norm2 = nn.BatchNorm2d(outputs, eps=eps, momentum=momentum)
+        self.conv2 = conv(outputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(y)
+        y = self.conv1(y)
+        return shortcut + self.conv2(F.relu(self.norm2(y)))

@@ -1,0 +1,107 @@
+"""Residual networks of four stages, made for ImageNet: ResNet-101, ResNet-102, and ResNet-18 for small images."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from runner.models.blocks import (
+    BasicBlock,
+    Bottleneck,
+    PreActBlock,
+    check_one_for_each,
+    conv,
+    projection,
+    scaled,
+)
+
+BLOCKS = ("basic", "bottleneck", "preactivation")
+
+
+class ImageNetResNet(nn.Module):
+    """conv7x7/2–BN–ReLU–pool3x3/2, stages of residual blocks at 1/4, 1/8, 1/16 and 1/32 of the image, mean, logits.
+
+    Blocks:
+        bottleneck: with stages 3, 4, 23, 3 torchvision's ResNet-101 (44,549,160 parameters at 1000 classes), which is
+            also what the official code of the paper calls `resnet102_imagenet224`.
+        basic: ResNet-18 with stages 2, 2, 2, 2, ResNet-34 with 3, 4, 6, 3.
+        preactivation: tensor2tensor's "residual" block; with stages 3, 8, 36, 3 its `resnet_imagenet_102`, the one that
+            has 102 layers (58,402,856 parameters). As there, the first block of *every* stage projects its activated
+            input, with BN, and no BN–ReLU stands between the last block and the mean.
+
+    Args:
+        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
+        block: one of the above.
+        stages: residual blocks of each stage.
+        widths: channels of each stage (the inner ones of a bottleneck, which puts out 4 times as many); the stem has
+            the first.
+        width: multiplies all widths.
+        batch_norm_momentum: weight of the newest batch in the running statistics.
+    """
+
+    minimum_size = 32  # the last stage then sees one pixel
+
+    def __init__(
+        self,
+        channels: int = 3,
+        image_size: int = 224,
+        classes: int = 1000,
+        block: str = "bottleneck",
+        stages: Sequence[int] = (3, 4, 23, 3),
+        widths: Sequence[int] = (64, 128, 256, 512),
+        width: float = 1.0,
+        batch_norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if block not in BLOCKS:
+            raise ValueError(f"model.block={block}: allowed is {', '.join(BLOCKS)}")
+        check_one_for_each("model.stages", stages, widths)
+        widths = scaled(widths, width)
+        self.stem = self._stem(channels, widths[0], batch_norm_momentum)
+        self.blocks = nn.Sequential()
+        inputs = widths[0]
+        for stage, (inner, count) in enumerate(zip(widths, stages, strict=True)):
+            for unit in range(count):
+                stride = 2 if unit == 0 and stage > 0 else 1
+                self.blocks.append(_block(block, inputs, inner, stride, unit == 0, batch_norm_momentum))
+                inputs = inner * Bottleneck.expansion if block == "bottleneck" else inner
+        self.logits = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _stem(self, channels: int, outputs: int, momentum: float) -> nn.Sequential:
+        norm = nn.BatchNorm2d(outputs, momentum=momentum)
+        return nn.Sequential(conv(channels, outputs, 7, 2), norm, nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) → logits (N, classes)."""
+        x = self.blocks(self.stem(x))
+        return self.logits(x.mean((2, 3)))
+
+
+class SmallImageResNet(ImageNetResNet):
+    """The same for small images, as in kuangliu/pytorch-cifar: the stem is conv3x3–BN–ReLU, without stride and pooling.
+
+    With basic blocks and stages 2, 2, 2, 2 its ResNet-18: 11,173,962 parameters at ten classes; the paper's Xtreme
+    dropout was tried on it.
+
+    Args: as `ImageNetResNet`; images of at least 8 px.
+    """
+
+    minimum_size = 8
+
+    def _stem(self, channels: int, outputs: int, momentum: float) -> nn.Sequential:
+        return nn.Sequential(conv(channels, outputs, 3), nn.BatchNorm2d(outputs, momentum=momentum), nn.ReLU())
+
+
+def _block(kind: str, inputs: int, inner: int, stride: int, first: bool, momentum: float) -> nn.Module:
+    """A stage's first block, or another one."""
+    if kind == "preactivation":
+        shortcut = projection(inputs, inner, stride, momentum) if first else None
+        return PreActBlock(inputs, inner, stride, shortcut, momentum)
+    make = Bottleneck if kind == "bottleneck" else BasicBlock
+    outputs = inner * Bottleneck.expansion if kind == "bottleneck" else inner
+    changes = stride > 1 or inputs != outputs
+    return make(
+        inputs, inner, stride, projection(inputs, outputs, stride, momentum) if changes else nn.Identity(), momentum
+    )

@@ -1,0 +1,46 @@
+"""A network of dense layers."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from runner.models.blocks import scaled
+
+
+class MLP(nn.Module):
+    """Dense–ReLU for each width, then the logits, on the image's pixels; no BatchNorm.
+
+    Widths 128, 64, 32 are the official code's `mnist_basic` (for-ai/TD); the single 10 is the paper's toy network of
+    table 1. Everything but the logits is prunable, the first layer too.
+
+    Args:
+        channels, image_size, classes: of the data; images (N, channels, image_size, image_size).
+        widths: units of each hidden layer.
+        width: multiplies all widths.
+    """
+
+    minimum_size = 1
+
+    def __init__(
+        self,
+        channels: int = 1,
+        image_size: int = 28,
+        classes: int = 10,
+        widths: Sequence[int] = (128, 64, 32),
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential()
+        inputs = channels * image_size * image_size
+        for outputs in scaled(widths, width):
+            self.hidden.extend([nn.Linear(inputs, outputs), nn.ReLU()])
+            inputs = outputs
+        self.logits = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as the official code
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) → logits (N, classes)."""
+        return self.logits(self.hidden(x.flatten(1)))

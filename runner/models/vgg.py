@@ -1,0 +1,69 @@
+"""VGG-16 as the paper's official code has it."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from runner.models.blocks import check_one_for_each, conv, scaled
+
+
+class VGG(nn.Module):
+    """The official code's VGG (for-ai/TD, models/vgg): blocks of conv3x3–BN–ReLU, each followed by a 2x2 max-pool, then
+    dense–BN twice, *without* ReLU, and the logits.
+
+    With the 13 convolutions of Simonyan & Zisserman's configuration D and two dense layers of 4096: 34,027,556
+    parameters at 32 px and a hundred classes. Convolutions have no bias, dense layers have one.
+
+    Prunable are the dense layers and all convolutions but the first, by the rule for every model here. The official
+    code puts its dropout into the first convolution too, and its two dense layers are plain ones without any.
+
+    Args:
+        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
+        widths: channels of each block.
+        stages: convolutions of each block.
+        dense: units of each hidden dense layer.
+        width: multiplies all widths, the dense layers' too.
+        batch_norm_momentum: weight of the newest batch in the running statistics.
+    """
+
+    minimum_size = 32  # one pixel is left after five pools
+
+    def __init__(
+        self,
+        channels: int = 3,
+        image_size: int = 32,
+        classes: int = 10,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        stages: Sequence[int] = (2, 2, 3, 3, 3),
+        dense: Sequence[int] = (4096, 4096),
+        width: float = 1.0,
+        batch_norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_one_for_each("model.stages", stages, widths)
+        self.features = nn.Sequential()
+        inputs, size = channels, image_size
+        for outputs, count in zip(scaled(widths, width), stages, strict=True):
+            for _ in range(count):
+                norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=batch_norm_momentum)
+                self.features.extend([conv(inputs, outputs, 3), norm, nn.ReLU()])
+                inputs = outputs
+            # TensorFlow's SAME: the odd pixel at the border is a window of its own.
+            self.features.append(nn.MaxPool2d(2, ceil_mode=True))
+            size = -(-size // 2)
+        inputs *= size * size
+        self.dense = nn.Sequential()
+        for outputs in scaled(dense, width):
+            norm1d = nn.BatchNorm1d(outputs, eps=1e-3, momentum=batch_norm_momentum)
+            self.dense.extend([nn.Linear(inputs, outputs), norm1d])
+            inputs = outputs
+        self.logits = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as the official code
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) → logits (N, classes)."""
+        return self.logits(self.dense(self.features(x).flatten(1)))

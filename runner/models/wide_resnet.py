@@ -1,0 +1,61 @@
+"""Wide residual networks for small images."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.models.blocks import PreActBlock, conv, scaled
+
+
+class WideResNet(nn.Module):
+    """Zagoruyko & Komodakis (2016), WRN-depth-widen; WRN-28-10 has 36,479,194 parameters at ten classes.
+
+    Three stages of pre-activation blocks; where the shape changes, the shortcut projects the activated input, without
+    BN. The dropout between a block's convolutions, optional there, is left out: that is what `dropout=` is for. The
+    paper's table 4 adapts Louizos et al.'s code, whose stride is at a block's second convolution; the weights are as
+    many.
+
+    Args:
+        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 8 px.
+        depth: 6 n + 4 layers, for n blocks a stage.
+        widen: the stages have 16, 32 and 64 times this many channels.
+        width: multiplies all widths, the stem's 16 too.
+        batch_norm_momentum: weight of the newest batch in the running statistics.
+    """
+
+    minimum_size = 8
+
+    def __init__(
+        self,
+        channels: int = 3,
+        image_size: int = 32,
+        classes: int = 10,
+        depth: int = 28,
+        widen: int = 10,
+        width: float = 1.0,
+        batch_norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        blocks, rest = divmod(depth - 4, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"model.depth={depth}: allowed is 10, 16, 22, 28 and so on, 6 more each time")
+        stem_width, *stages = scaled([16, 16 * widen, 32 * widen, 64 * widen], width)
+        self.stem = conv(channels, stem_width, 3)
+        self.blocks = nn.Sequential()
+        inputs = stem_width
+        for stage, outputs in enumerate(stages):
+            for unit in range(blocks):
+                stride = 2 if unit == 0 and stage > 0 else 1
+                changes = stride > 1 or inputs != outputs
+                shortcut = conv(inputs, outputs, 1, stride) if changes else None
+                self.blocks.append(PreActBlock(inputs, outputs, stride, shortcut, batch_norm_momentum))
+                inputs = outputs
+        self.norm = nn.BatchNorm2d(inputs, momentum=batch_norm_momentum)
+        self.logits = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) → logits (N, classes)."""
+        x = F.relu(self.norm(self.blocks(self.stem(x))))
+        return self.logits(x.mean((2, 3)))
