@@ -114,7 +114,15 @@ def test_recalibration_is_the_mean_of_the_batches_statistics_and_is_undone():
 def test_an_error_in_recalibration_leaves_the_model_as_it_was():
     model = network().eval()
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    with pytest.raises(RuntimeError), recalibrated(model, [(torch.zeros(1, 2, 6, 6),)]):
+    with pytest.raises(RuntimeError), recalibrated(model, [(torch.zeros(2, 2, 6, 6),)]):
         pass
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert not any(m.training for m in model.modules())
+
+
+def test_a_last_batch_of_one_example_is_left_out_of_the_statistics():
+    model, images = network(), Data().images["train"]
+    with recalibrated(model, [(images[:20],), (images[20:21],)]):
+        mean = model[1].running_mean.clone()
+    with recalibrated(model, [(images[:20],)]):
+        assert torch.equal(model[1].running_mean, mean)
