@@ -43,7 +43,7 @@ class TargetWeights(nn.Module):
         self.rates = rates
 
     def scores(self, weight: Tensor) -> Tensor:
-        """(filters, entries), in the order of `rows`; the lowest of every filter are targeted."""
+        """(filters, entries), not negative, in the order of `rows`; the lowest of every filter are targeted."""
         return rows(weight).abs()
 
     def gamma(self, n: int) -> float:
@@ -57,6 +57,9 @@ class TargetWeights(nn.Module):
         k = count(self.gamma(scores.shape[1]), scores.shape[1])
         if k == 0:
             return weight
+        if scores.dtype == torch.float32:
+            # Such floats are ordered as their bits are, and a selection of whole numbers is a quarter faster.
+            scores = scores.view(torch.int32)
         dropped = lowest(scores, k)
         if self.training and self.rates.alpha < 1:
             dropped &= torch.rand(scores.shape, device=weight.device) < self.rates.alpha

@@ -1,0 +1,80 @@
+"""What every row is made from: freshly built parts, so that no comparison leaves anything behind for the next."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from runner.data.images import ImageData
+from runner.dropout.base import Variant
+from runner.pruning.sweep import Sweeper
+from runner.training.loop import Training
+
+# Training is measured late in a schedule without end: ramps have reached their rates, and the learning rate is so near
+# to zero that the weights, and with them the work, stay what they are.
+_STEPS = 10**9
+_LATE = 999 * 10**6
+
+
+class Parts(Protocol):
+    """What a row may use of a configuration's parts."""
+
+    data: ImageData
+    task: Any
+    model: nn.Module
+    variant: Variant
+    device: torch.device
+    precision: str
+
+    def training(self) -> Training:
+        """The training of these parts."""
+
+    def sweeper(self, own_scores: Mapping[str, Mapping[str, Tensor]]) -> Sweeper:
+        """The pruning of these parts."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What every row is made from.
+
+    Args:
+        parts: overrides of the configuration → new parts: kit.parts("dropout=targeted").
+        dropouts: names of the variants to measure.
+        calls: how often a comparison's callables will be called.
+    """
+
+    parts: Callable[..., Parts]
+    dropouts: Sequence[str]
+    calls: int
+
+
+class OneBatch:
+    """Batches that are always the same."""
+
+    steps_per_epoch = 1
+
+    def __init__(self, batch: tuple[Tensor, Tensor]) -> None:
+        self._batch = batch
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        return self._batch
+
+
+def late_training(parts: Parts) -> Training:
+    """The training of these parts, near its end."""
+    training = parts.training()
+    training.steps, training.step = _STEPS, _LATE
+    return training
+
+
+def on_one_batch(training: Training) -> Training:
+    """The same training, on one batch of its pipeline, which is ready."""
+    training.batches = OneBatch(training.batches.batch(0))
+    return training
+
+
+def one_step(training: Training) -> Callable[[], int]:
+    """A whole training step: batch, forward, backward, optimiser. The callable returns the number of examples."""
+    return training.one_step

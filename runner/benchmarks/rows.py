@@ -1,0 +1,127 @@
+"""The rows of the table, by the name under which `only=[…]` asks for them.
+
+A new row is one more function here: it takes a kit and yields comparisons, one at a time, so that the parts of one are
+gone when the next one's are made.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from runner.benchmarks.kit import Kit, late_training, on_one_batch, one_step
+from runner.benchmarks.sorting import SortingTargeted
+from runner.benchmarks.timing import Comparison
+from runner.dropout.targeted import Targeted
+from runner.pruning.sweep import Point, Sweeper
+from runner.training.loop import Training
+from runner.training.machine import autocast
+
+# Side of the square matrices whose product tells how fast the device multiplies: fast enough to be repeated, large
+# enough to be at full speed.
+_MATRIX_SIDE = {"cpu": 2048}
+_MATRIX_SIDE_ELSEWHERE = 8192
+
+
+def step(kit: Kit) -> Iterator[Comparison]:
+    """What each dropout costs a training step; what `targeted` spares against sorting every layer."""
+    for name in kit.dropouts:
+        parts, plain = kit.parts(f"dropout={name}"), kit.parts()
+        yield Comparison(
+            f"step, {name}",
+            "step, none",
+            one_step(on_one_batch(late_training(parts))),
+            one_step(on_one_batch(late_training(plain))),
+            target=1.05,
+        )
+    if "targeted" in kit.dropouts:
+        parts, sorting = kit.parts("dropout=targeted"), kit.parts("dropout=targeted")
+        assert isinstance(sorting.variant, Targeted)
+        sorting.variant = SortingTargeted(sorting.variant.alpha, sorting.variant.gamma)
+        yield Comparison(
+            "step, targeted",
+            "step, sorting each layer",
+            one_step(on_one_batch(late_training(parts))),
+            one_step(on_one_batch(late_training(sorting))),
+            target=1.0,
+        )
+
+
+def data(kit: Kit) -> Iterator[Comparison]:
+    """What is left of a step's speed when its batches come from the pipeline."""
+    whole, fixed = late_training(kit.parts()), on_one_batch(late_training(kit.parts()))
+    images = float(whole.examples_per_step)
+    yield Comparison(
+        "training with its data",
+        "steps on one batch",
+        one_step(whole),
+        one_step(fixed),
+        target=0.95,
+        higher_is_better=True,
+        work=(images, images),
+        unit="images",
+    )
+
+
+def sweep(kit: Kit) -> Iterator[Comparison]:
+    """What a point of a pruning sweep costs beyond passing its images through the network."""
+    parts = kit.parts()
+    model = parts.model.eval()
+    batches = list(parts.data.eval_batches("test"))
+
+    def forward() -> None:
+        with torch.no_grad(), autocast(parts.precision, parts.device):
+            for inputs, _ in batches:
+                model(inputs)
+
+    yield Comparison(
+        f"sweep point, {parts.data.sizes()['test']} images",
+        "bare forward pass",
+        sweep_points(parts.sweeper({}), kit.calls),
+        forward,
+        target=1.10,
+    )
+
+
+def sweep_points(sweeper: Sweeper, calls: int) -> Callable[[], object]:
+    """A callable that measures the next of so many points and returns it with its row; the first one ranks, too.
+
+    The points are one sweep of a real sweeper, each of another sparsity, so each makes its own mask.
+    """
+    points = [Point("weight", "layer", "own", 0.0, "kept", i / calls, "test") for i in range(calls)]
+    rows = sweeper.rows(points)
+    return lambda: next(rows)
+
+
+def matmul(kit: Kit) -> Iterator[Comparison]:
+    """How near a training step comes to the speed at which the device multiplies large matrices."""
+    parts = kit.parts()
+    training = on_one_batch(late_training(parts))
+    side = _MATRIX_SIDE.get(parts.device.type, _MATRIX_SIDE_ELSEWHERE)
+    dtype = torch.bfloat16 if parts.precision == "bf16" else torch.float32
+    left, right = (torch.randn(side, side, device=parts.device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    yield Comparison(
+        "step, none",
+        f"{parts.precision} matrix product, {side}",
+        one_step(training),
+        lambda: torch.mm(left, right, out=product),
+        higher_is_better=True,
+        work=(float(step_flops(training)), 2.0 * side**3),
+        unit="FLOP",
+    )
+
+
+def step_flops(training: Training) -> int:
+    """Floating-point operations of a step's matrix products and convolutions, forward and backward.
+
+    Takes one step; what the optimiser and element-wise layers do isn't counted.
+    """
+    compiled, training.forward = training.forward, training.model
+    with FlopCounterMode(display=False) as counter:
+        one_step(training)()
+    training.forward = compiled
+    return int(counter.get_total_flops())
+
+
+ROWS: dict[str, Callable[[Kit], Iterator[Comparison]]] = {"step": step, "data": data, "sweep": sweep, "matmul": matmul}
