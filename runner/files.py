@@ -51,10 +51,9 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
     """One more row, on disk when this returns."""
-    new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if new:
+        if file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)
         file.flush()

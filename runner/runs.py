@@ -51,8 +51,11 @@ def identity(config: Mapping[str, Any], content: str | None = None) -> str:
     """
     kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     kept["data"] = {key: value for key, value in config["data"].items() if key not in NOT_IDENTITY_OF_DATA}
+    # What came later and changes nothing is left out, so that runs from before keep their names.
     if kept.get("regularizer", {}).get("name") == "none":
-        del kept["regularizer"]  # so that runs from before there were regularizers keep their names
+        del kept["regularizer"]
+    if kept.get("limit") is None:
+        kept.pop("limit", None)
     if content is not None:
         kept["content"] = content
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

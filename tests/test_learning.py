@@ -23,8 +23,8 @@ ZEROS = {
     "rigl": (0.899, 0.9),
     "xtreme": (0.94, 0.99),
 }
-# Half of what these drop in training is there in evaluation, or none of it, and nothing is rescaled, so that BatchNorm's
-# statistics fit once they are measured anew. (Magnitude-targeted dropout drops small weights, which matter less.)
+# What these drop half of in training is all there in evaluation, or none of it is, and nothing is rescaled, so that
+# BatchNorm's statistics fit once they are measured anew. (Dropping by magnitude takes weights that matter less.)
 SHIFTED = {"random_targeted", "random_targeted_unit", "targeted_ard"}
 # Without a promise: gates and log α decide for themselves.
 FREE = {"hard_concrete", "hard_concrete_unit", "variational", "variational_unit", "smallify", "smallify_unit"}

@@ -69,6 +69,7 @@ class Parts:
             device=self.device,
             precision=self.precision,
             examples_per_step=config["batch_size"],
+            limit=self.config.get("limit"),
             compile=self.config["compile"],
             checkpoint_seconds=60 * self.config["checkpoint_minutes"],
         )
@@ -76,7 +77,8 @@ class Parts:
     def sweeper(self, own_scores: Mapping[str, Mapping[str, torch.Tensor]]) -> Sweeper:
         """The pruning of the plain, trained model."""
         context = partial(autocast, self.precision, self.device)
-        return Sweeper(self.model, self.task, self.data, context, own_scores, seed=self.config["seed"])
+        seed, limit = self.config["seed"], self.config.get("limit")
+        return Sweeper(self.model, self.task, self.data, context, own_scores, seed, limit)
 
 
 def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:

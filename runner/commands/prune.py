@@ -94,8 +94,7 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
     missing = [point for point in points if runs.point_key(vars(point)) not in keys]
     if missing:
         columns = runs.pruning_columns(parts.task.metrics)
-        if done:
-            runs.write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
+        runs.write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
         sweeper = parts.sweeper(load_scores(run, parts.device))
         with progress.counting(len(missing), "pruning") as advance:
             for point, row in sweeper.rows(missing):

@@ -91,6 +91,7 @@ RULES: dict[str, Rule] = {
     "device": _device,
     "precision": one_of("auto", "float32", "bf16"),
     "checkpoint_minutes": above(0),
+    "limit": either(None, whole(1)),
     "folder": either(None, _path),
     "outputs": _path,
     "out": either(None, _path),

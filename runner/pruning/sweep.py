@@ -43,6 +43,7 @@ class Sweeper:
         context: makes the context of a forward pass (autocast).
         own_scores: the variant's: granularity → layer → scores; magnitude where it has none.
         seed: of random scores.
+        limit: how many examples of a split are evaluated; None: all.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class Sweeper:
     context: Callable[[], AbstractContextManager[object]] = nullcontext
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0
+    limit: int | None = None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
         """Measure every point; points that differ in their asked sparsity alone and end at the same mask are measured
@@ -74,7 +76,7 @@ class Sweeper:
                     splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
                     with self.context(), self._statistics(point.batch_norm):
                         for split in sorted(splits):
-                            metrics = self.task.evaluate(self.model, self.data.eval_batches(split))
+                            metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
                             known[*setting, split] = _row(counts, metrics)
                 yield point, known[*setting, point.split]
         finally:

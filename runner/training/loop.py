@@ -55,6 +55,7 @@ class Training:
     precision: str
     examples_per_step: int
     regularizer: NoRegularizer = field(default_factory=NoRegularizer)
+    limit: int | None = None  # how many examples of a split are evaluated
     compile: bool = False
     checkpoint_seconds: float = 180.0
     step: int = 0  # how many are done
@@ -166,7 +167,7 @@ class Training:
         """The task's metrics of a split; in evaluation targeted variants prune."""
         self.model.eval()
         with autocast(self.precision, self.device):
-            return self.task.evaluate(self.forward, self.data.eval_batches(split))
+            return self.task.evaluate(self.forward, self.data.eval_batches(split, self.limit))
 
     def _save(self, run: Run) -> None:
         state = {
