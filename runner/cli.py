@@ -79,7 +79,7 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         near = get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise ConfigError(f"there is no command {command!r}{hint} Commands: {', '.join(COMMANDS)}; run --help explains")
     if any(word in ("-h", "--help") for word in rest):
         print(COMMANDS[command])
@@ -109,7 +109,10 @@ def _arguments(words: Sequence[str]) -> Arguments:
         if word in ("-m", "--multirun"):
             multirun = True
         elif flag in ("--config-dir", "-cd"):
-            config_dir = Path(value if has_value else next(rest, ""))
+            folder = value if has_value else next(rest, "")
+            if not folder:
+                raise ConfigError("--config-dir needs a folder: --config-dir my_conf")
+            config_dir = Path(folder)
         elif word == "--estimate":
             estimate = True
         elif flag in _HYDRA_FLAGS:

@@ -18,7 +18,7 @@ Try:
 run COMMAND --help explains a command. Options are written name=value."""
 
 TRAIN = """\
-run train [options]: train a network, prune it over many sparsities, write tables
+run train [options]: train a network, prune it over many sparsities, print and write what is left
 
   run train model=resnet32 dropout=targeted             on scikit-learn's digits, about half a minute
   run train data=cifar10 data.root=~/data schedule.length=30ep
@@ -33,6 +33,7 @@ What to choose (run list shows all): model, dropout, data, schedule, task, prune
   prune.sparsities=[0,0.5,0.9]    prune.scores=own|magnitude|random   prune.scope=layer|global   prune.floor=auto|0
   seed=0   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false
   force=true      train a finished or damaged run again
+  limit=1000      evaluate on so many examples of each split only
   folder=PATH     where this run goes; by default outputs/train/<data>-<model>-<dropout>-<hash>/seed<seed>
   debug=smoke     any configuration in seconds
 

@@ -51,7 +51,7 @@ def identity(config: Mapping[str, Any], content: str | None = None) -> str:
     """
     kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     kept["data"] = {key: value for key, value in config["data"].items() if key not in NOT_IDENTITY_OF_DATA}
-    # What came later and changes nothing is left out, so that runs from before keep their names.
+    # A part that is absent is as one that does nothing.
     if kept.get("regularizer", {}).get("name") == "none":
         del kept["regularizer"]
     if kept.get("limit") is None:
@@ -179,7 +179,7 @@ class Run:
     def threads(self) -> int | None:
         """How many threads the run computes with: sums over another number of them round differently."""
         threads = self.status().get("threads")
-        return threads if isinstance(threads, int) and 0 < threads <= 1024 else None
+        return threads if type(threads) is int and 0 < threads <= 1024 else None
 
     def write_status(self, **changes: Any) -> None:
         status = {**self.status(), **changes}

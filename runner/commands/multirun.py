@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner.config.compose import CONF, Composer
+from runner.cores import cores
 from runner.errors import ConfigError, UserError
 from runner.runs import Run
 
@@ -28,7 +29,7 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
     """
     jobs, launcher = composer.jobs(overrides)
     foreign = composer.config_dir is not None
-    folders = _checked_folders(jobs, foreign)
+    folders = checked_folders(jobs, foreign)
     if "joblib" in str(launcher.get("_target_", "")).lower():
         share_cores(int(launcher.get("n_jobs", -1)))
     with tempfile.TemporaryDirectory() as scratch:  # Hydra's multirun.yaml and empty job folders
@@ -40,7 +41,7 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
     return _report(folders)
 
 
-def _checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
+def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
     """The jobs' folders, once each unfinished job is known to have all that it needs."""
     from runner.commands.parts import Parts
     from runner.commands.train import run_of
@@ -59,10 +60,9 @@ def _checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
 def share_cores(n_jobs: int) -> None:
     """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
     two cores take three times as long as with one each."""
-    cores = len(os.sched_getaffinity(0))
-    workers = n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
+    workers = n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(max(1, cores // workers)))
+        os.environ[name] = os.environ.get(name) or str(max(1, cores() // workers))
 
 
 def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:

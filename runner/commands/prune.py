@@ -41,7 +41,8 @@ def prune_run(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None
     if missing := {"seed", "precision"} - set(config):
         raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
     config |= {key: asked[key] for key in ("prune", "device")}
-    config["data"] |= {key: asked["data"][key] for key in ("root", "download") if asked["data"][key] is not None}
+    places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}
+    config["data"] |= places
     with run.locked():
         if threads := run.threads():
             torch.set_num_threads(threads)

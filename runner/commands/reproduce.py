@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from runner.commands.multirun import share_cores
+from runner.commands.multirun import checked_folders, share_cores
 from runner.config.compose import Composer
 from runner.config.rules import show
 from runner.errors import ConfigError, UserError
@@ -24,6 +24,8 @@ def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path
     """The command."""
     if folders:
         raise ConfigError(f"{folders[0]!r} is not understood: options are written name=value ({folders[0]}=…)")
+    if not any(_key(text) == "table" for text in overrides):
+        raise ConfigError("table=… must be given, table=paper2_weight for one; run list table names them")
     own = [text for text in overrides if _key(text).partition(".")[0] in _OWN]
     config = Composer("reproduce", config_dir).single(own)
     if not isinstance(config["jobs"], int) or config["jobs"] < 1:
@@ -35,11 +37,12 @@ def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path
         plan = replace(plan, base=())
     rest = [text for text in overrides if text not in own]
     cells = _jobs(plan, [*rest, f"outputs={config['outputs']}"], config_dir)
-    distinct = _distinct([job for _, jobs in cells for job in jobs])
+    distinct = list({repr(job): job for _, jobs in cells for job in jobs}.values())
     foreign = config_dir is not None
+    checked_folders(distinct, foreign)
     if estimate:
         return _estimate(plan, distinct, foreign)
-    failed = _train_all(distinct, foreign, config["jobs"])
+    failed = _train_all(distinct, rest, foreign, config["jobs"])
     runs = [(cell, [_run_of(job, foreign) for job in jobs]) for cell, jobs in cells]
     finished = [(cell, [run for run in done if run.state() == "finished"]) for cell, done in runs]
     finished = [(cell, done) for cell, done in finished if done]
@@ -72,23 +75,18 @@ def _jobs(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tupl
     return found
 
 
-def _distinct(jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each training once; cells of one training share it."""
-    return list({repr(job): job for job in jobs}.values())
-
-
 def _run_of(job: dict[str, Any], foreign: bool) -> Run:
     from runner.commands.train import run_of
 
     return run_of(job, foreign)[0]
 
 
-def _train_one(job: dict[str, Any], foreign: bool) -> str | None:
+def _train_one(job: dict[str, Any], overrides: Sequence[str], foreign: bool) -> str | None:
     """Train and sweep one run; a line about what went wrong."""
     from runner.commands.train import train
 
     try:
-        train(job, (), foreign)
+        train(job, overrides, foreign)
     except UserError as error:
         return f"run: {error}"
     except Exception as error:
@@ -96,13 +94,14 @@ def _train_one(job: dict[str, Any], foreign: bool) -> str | None:
     return None
 
 
-def _train_all(jobs: Sequence[dict[str, Any]], foreign: bool, workers: int) -> list[str]:
+def _train_all(jobs: Sequence[dict[str, Any]], rest: Sequence[str], foreign: bool, workers: int) -> list[str]:
+    overrides = [[f"dropout={job['dropout']['name']}", *rest] for job in jobs]  # as status.json tells it
     if workers == 1:
-        results = [_train_one(job, foreign) for job in jobs]
+        results = [_train_one(job, words, foreign) for job, words in zip(jobs, overrides, strict=True)]
     else:
         share_cores(workers)
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(_train_one, jobs, [foreign] * len(jobs)))
+            results = list(pool.map(_train_one, jobs, overrides, [foreign] * len(jobs)))
     return [line for line in results if line is not None]
 
 
@@ -111,8 +110,8 @@ def _title(jobs: Sequence[dict[str, Any]], run: Run, overrides: Sequence[str]) -
     seeds = sorted({job["seed"] for job in jobs})
     return (
         f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule, "
-        f"{job['schedule']['length']}, seeds {', '.join(map(str, seeds))}; {status['device']}, "
-        f"{status['threads']} threads, {status['precision']}, torch {status['versions']['torch']}.\n\n"
+        f"{job['schedule']['length']}, seed {', '.join(map(str, seeds))}; {status['device']}, "
+        f"threads: {status['threads']}, {status['precision']}, torch {status['versions']['torch']}.\n\n"
         f"`run reproduce {' '.join(overrides)}`"
     )
 

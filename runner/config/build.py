@@ -46,11 +46,11 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
     """
     check_targets(config, foreign=config_dir is not None)
     for group, package in PACKAGES.items():
-        path = str(config[group]["_target_"])
-        module = path.partition(".")[0]
-        files = [config_dir / f"{module}.py", config_dir / module / "__init__.py"] if config_dir else []
-        if not path.startswith(f"{package}.") and not any(file.is_file() for file in files):
-            raise ConfigError(f"{group}._target_={path}: allowed is a class of {package}, or of a file in {config_dir}")
+        for name, value in _targets(config[group], group):
+            module = str(value).partition(".")[0]
+            files = [config_dir / f"{module}.py", config_dir / module / "__init__.py"] if config_dir else []
+            if not str(value).startswith(f"{package}.") and not any(file.is_file() for file in files):
+                raise ConfigError(f"{name}={value}: allowed is a class of {package}, or of a file in {config_dir}")
 
 
 def _targets(part: Any, name: str) -> list[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from runner.config.build import PACKAGES, check_targets
 from runner.config.rules import check, leaves
@@ -37,6 +38,7 @@ class Composer:
         self.command = command
         self.config_dir = config_dir
         self._defaults: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._options: dict[str, list[str]] = {}
         if config_dir is not None:
             if not config_dir.is_dir():
                 raise ConfigError(f"--config-dir {config_dir}: no such folder")
@@ -113,6 +115,8 @@ class Composer:
             plain = OmegaConf.to_container(own, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(first_line(error)) from None
+        except YAMLError as error:
+            raise ConfigError(" ".join(str(error).split())) from None
         assert isinstance(plain, dict)
         config = {str(key): value for key, value in plain.items()}
         for group in PACKAGES:
@@ -121,7 +125,9 @@ class Composer:
         return config
 
     def _choices(self, group: str) -> list[str]:
-        return GlobalHydra.instance().config_loader().get_group_options(group)
+        if group not in self._options:
+            self._options[group] = GlobalHydra.instance().config_loader().get_group_options(group)
+        return self._options[group]
 
     def _check_choices(self, parsed: Sequence[Override]) -> None:
         """Unknown choices of groups, with the nearest that there is."""

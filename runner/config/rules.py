@@ -83,6 +83,10 @@ def _path(value: Any) -> str | None:
     return None if fits else "a path"
 
 
+def _inside(value: Any) -> str | None:
+    return None if _number(value) and 0 < value < 1 else "a number between 0 and 1"
+
+
 _fraction = between(0, 1)
 
 # By full name, or by the last part of it for whatever group brings such an option.
@@ -123,7 +127,7 @@ RULES: dict[str, Rule] = {
     "dropout.kept": whole(1),
     "dropout.cost": at_least(0),
     "dropout.scale": at_least(0),
-    "dropout.initial_drop": between(0, 1),
+    "dropout.initial_drop": _inside,
     "dropout.examples": whole(1),
     "dropout.distribution": one_of("erk", "uniform"),
     "regularizer.cost": at_least(0),

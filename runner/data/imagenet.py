@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runner.cores import cores
 from runner.data import normalization
 from runner.data.errors import DataError, one_line
 from runner.data.file_list import FileList, list_files
@@ -208,8 +208,3 @@ def splits_in(root: str | Path, validation: float) -> tuple[FileList, FileList, 
 def shuffled(files: FileList) -> FileList:
     # RandomState's stream never changes between versions of NumPy.
     return files[np.random.RandomState(0).permutation(len(files))]
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

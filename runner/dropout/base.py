@@ -19,7 +19,7 @@ class Variant:
     In anyone's own loop::
 
         variant = Targeted(alpha=0.66, gamma=0.75)
-        variant.attach(model)  # before or after the optimiser is made; then train as ever
+        variant.attach(model)  # then train as ever; before the optimiser is made if the variant has parameters
         variant.detach()  # the model is plain again
 
     `granularities` says what the variant is about: "weight", "unit" or both.

@@ -58,7 +58,7 @@ class GradualMagnitude(WeightVariant):
 
     def jump(self, step: int, total: int) -> int:
         """How many jumps are due at a step."""
-        progress = (step / total - self.start) / (self.end - self.start)
+        progress = ((step + 1) / total - self.start) / (self.end - self.start)
         return min(self.updates, max(0, count(progress, self.updates)))
 
     def before_step(self, step: int, total: int) -> None:

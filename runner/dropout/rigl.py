@@ -7,7 +7,8 @@ denser. At each of `updates` equally spaced steps until progress `end`, of every
     drop / 2 · (1 + cos(π t / end))
 
 of smallest magnitude is dropped, and as many of the inactive ones (the dropped among them) with the largest gradient of
-the loss grow, from zero. The optimiser's state of dropped and grown weights starts anew. The number of active weights
+the loss grow, from zero. The optimiser's state of dropped and grown weights starts anew (and its step follows, where
+Evci et al. leave it out). The number of active weights
 never changes; the mask holds exactly, momentum and weight decay included.
 """
 

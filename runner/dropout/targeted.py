@@ -12,9 +12,9 @@ What survives is *not* rescaled: what is dropped in training is not meant to com
 pass, shared by the batch. In evaluation, while attached, all targeted members are zero, as in the official code.
 Dropped weights get no gradient from the loss in that step, but still their weight decay.
 
-Ramping (section 4.3 of the official schedule, in progress t = step / total): γ_t rises linearly to 95 % of γ until
-t = ramp[0], and from there to γ until t = ramp[1]; α_t rises linearly from 0 to α until t = ramp[2]. The code's 20,000
-and 40,000 of 100,000 steps are 0.2 and 0.4.
+Ramping (the paper's "ramping targeted dropout"; official `targeted_weight_piecewise`), in progress t = step / total:
+γ_t rises linearly to 95 % of γ until t = ramp[0], and from there to γ until t = ramp[1]; α_t rises linearly from 0 to α
+until t = ramp[2]. The code's 20,000 and 40,000 of 100,000 steps are 0.2 and 0.4.
 """
 
 from collections.abc import Sequence

@@ -7,9 +7,10 @@ A log σ² a weight (a filter, for units), −10 at first; log α = clip(log σ�
 - penalty: scale / examples · min(1, t / warmup) · KL in progress t, with
   KL = −Σ [k₁ σ(k₂ + k₃ log α) − ½ log(1 + 1 / α) − k₁],  k = 0.63576, 1.87320, 1.48695.
 
-Weights are pruned by largest log α, filters by norm, as in the code. The official code also took the first BatchNorm of
-every residual unit out of its variational networks; our models keep theirs. Its weight decay is off: the tables set
-schedule.weight_decay=0 for this column. Detached, the weights of evaluation stay.
+Weights are pruned by largest log α, as in the code; filters by norm, of the weights that evaluation leaves (code:
+of all). The official code also took the first BatchNorm of every residual unit out of its variational networks; our
+models keep theirs. Its weight decay is off: the tables set schedule.weight_decay=0 for this column. Detached, the
+weights of evaluation stay.
 """
 
 from typing import Any

@@ -122,5 +122,5 @@ def _published(file: str, part: Any) -> list[PublishedColumn]:
 def _known(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         near = get_close_matches(value, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise ConfigError(f"{option}: there is no published {value}{hint} Allowed is {', '.join(known)}")

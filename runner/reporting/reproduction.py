@@ -33,6 +33,7 @@ class Plan:
     file: str
     cells: tuple[Cell, ...]
     doubtful: Mapping[str, str]  # head → why
+    notes: tuple[str, ...]  # where the set-up is not the paper's
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> "Plan":
@@ -54,8 +55,13 @@ class Plan:
                 raise ConfigError(f"table.cells.sparsities={show(cell['sparsities'])}: allowed is {allowed}")
         cells = [Cell(c["head"], tuple(c["overrides"]), tuple(map(float, c["sparsities"]))) for c in table["cells"]]
         return cls(
-            *(table["name"], table["granularity"], tuple(table["base"])),
-            *(table["published_file"], tuple(cells), table["doubtful"]),
+            name=table["name"],
+            granularity=table["granularity"],
+            base=tuple(table["base"]),
+            file=file,
+            cells=tuple(cells),
+            doubtful=table["doubtful"],
+            notes=tuple(table["notes"]),
         )
 
 
@@ -79,7 +85,7 @@ def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]], metric: str)
 
 
 def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: str) -> pd.DataFrame:
-    points = pd.concat([read_points(run) for run in runs], ignore_index=True)
+    points = pd.concat([_at_its_floor(read_points(run), run) for run in runs], ignore_index=True)
     wanted = {"granularity": plan.granularity, "scope": "layer", "scores": "own", "split": "test"}
     for column, value in wanted.items():
         points = points[points[column] == value]
@@ -89,6 +95,15 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: str) -> pd.DataFr
     )
     rows.insert(0, "head", cell.head)
     return rows
+
+
+def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """The rows of the sweep that the run's own configuration asks for: later ones may have had other floors."""
+    asked = run.status().get("swept", {}).get("floor", "auto")
+    floors = points["floor"].unique()
+    gamma = run.config()["dropout"].get("gamma", 0.0)
+    own = gamma if asked == "auto" and gamma in floors else 0.0 if asked == "auto" else float(asked)
+    return points[points["floor"] == own]
 
 
 def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
@@ -107,7 +122,7 @@ def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
             lines.append(f"| {100 * sparsity:g} % | {' | '.join(cells)} |")
         how = {"kept": "BatchNorm kept, as in the paper", "recalibrated": "BatchNorm recalibrated"}
         parts += [f"## {how.get(str(norm), 'No BatchNorm')}", "\n".join(lines)]
-    notes = [f"- † {head}: {why}." for head, why in plan.doubtful.items()]
+    notes = [f"- † {head}: {why}." for head, why in plan.doubtful.items()] + [f"- {note}." for note in plan.notes]
     parts.append("\n".join(["In percent: ours ± deviation over seeds (difference to the paper).", *notes]))
     return "\n\n".join(parts) + "\n"
 

@@ -1,7 +1,7 @@
 """How weights change: the optimiser, its learning rate over progress, gradient clipping."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import nn
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def decay_groups(model: nn.Module, weight_decay: float, extra: Iterable[nn.Parameter] = ()) -> list[dict[str, Any]]:
-    """Parameter groups: all parameters decay but those of normalisation layers and `extra` (a variant's own).
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: all parameters decay but those of normalisation layers, the second group.
 
     Groups are made by module, so call this before a variant attaches; parametrizations keep the parameters' identity.
     """
@@ -19,7 +19,7 @@ def decay_groups(model: nn.Module, weight_decay: float, extra: Iterable[nn.Param
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if id(p) not in plain], "weight_decay": weight_decay},
-        {"params": [*(p for p in parameters if id(p) in plain), *extra], "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) in plain], "weight_decay": 0.0},
     ]
 
 

@@ -127,7 +127,7 @@ def test_gradual_sparsity_is_zhu_and_guptas_cubic():
     variant.attach(model)
     for at in range(100):
         variant.before_step(at, 100)
-        jumps = min(10, max(0, int((at / 100 - 0.1) / 0.5 * 10 + 1e-9)))
+        jumps = min(10, max(0, int(((at + 1) / 100 - 0.1) / 0.5 * 10 + 1e-9)))
         sparsity = 0.9 - 0.9 * (1 - jumps / 10) ** 3
         for layer, n in ((1, 72), (3, 40)):
             zeros = (model[layer].weight == 0).flatten(1).sum(1)

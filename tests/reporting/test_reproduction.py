@@ -67,6 +67,13 @@ def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
         accuracies += points[(points["split"] == "test") & (points["sparsity"] == 0.99)]["accuracy"].tolist()
     assert cell["mean"] == pytest.approx(sum(accuracies) / 2)
 
+    # Another sweep of the same run under another floor is not mixed in.
+    with pytest.raises(SystemExit):
+        main(["prune", str(found[0].folder), "prune.floor=0", "prune.sparsities=[0.5,0.99]"])
+    assert run(*words) == 0
+    assert pd.read_csv(folder / "table.csv").equals(rows)
+    capsys.readouterr()
+
     started = {r.folder: r.status()["started"] for r in find_runs([tmp_path])}
     assert run(*words) == 0
     assert {r.folder: r.status()["started"] for r in find_runs([tmp_path])} == started
@@ -86,11 +93,12 @@ def test_doubtful_columns_are_marked(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([], "table=… must be given"),
         (["table=summary"], "table=summary: allowed is a published table"),
-        (["jobs=0"], "jobs=0: allowed is a whole number from 1 on"),
-        (["setup=mine"], "setup=mine: allowed is paper, own"),
-        (["seeds=0"], "there is no option seeds; did you mean seed?"),
-        (["schedule.length=3"], "schedule.length=3: allowed is"),
+        (["table=paper2_unit", "jobs=0"], "jobs=0: allowed is a whole number from 1 on"),
+        (["table=paper2_unit", "setup=mine"], "setup=mine: allowed is paper, own"),
+        (["table=paper2_unit", "seeds=0"], "there is no option seeds; did you mean seed?"),
+        (["table=paper2_unit", "schedule.length=3"], "schedule.length=3: allowed is"),
         (["somewhere"], "'somewhere' is not understood"),
     ],
 )

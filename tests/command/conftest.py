@@ -1,0 +1,174 @@
+"""The command, as a process of its own and in this one, and runs that are as small as they can be."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner.cli import main
+from runner.runs import TIMING_COLUMNS, Run, read_rows
+
+# The smallest run that still has all its parts: four steps of a narrow network of four layers, two points of a sweep.
+TINY = (
+    "debug=smoke",
+    "model.blocks=1",
+    "prune.sparsities=[0,0.5]",
+    "prune.splits=[test]",
+    "prune.batch_norm=[kept]",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    return TINY
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Call:
+    """Runs the command as a process of its own, in an empty folder."""
+
+    def run(*words: str, cwd: Path = tmp_path, timeout: float = 120, **environment: str) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *words],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command in this process, in an empty folder; what it raises comes out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*words: str) -> Result:
+        threads = torch.get_num_threads()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        torch.set_num_threads(threads)
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Result(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def train(call: Call) -> Callable[..., Run]:
+    """Trains a tiny run, which must succeed, and gives its folder as the command printed it."""
+
+    def run(*words: str) -> Run:
+        result = call("train", *TINY, *words)
+        assert result.code == 0, result.err
+        return Run(Path(result.out.splitlines()[-1]))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of targeted dropout, for all tests: only to look at."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *TINY, "dropout=targeted", f"folder={folder}"])
+    assert ended.value.code == 0
+    return Run(folder)
+
+
+@pytest.fixture
+def finished(finished_once: Run, tmp_path: Path) -> Run:
+    """A copy of it, to change."""
+    folder = tmp_path / "a run"
+    shutil.copytree(finished_once.folder, folder)
+    return Run(folder)
+
+
+@pytest.fixture
+def tree() -> Callable[[Path], dict[str, bytes]]:
+    """All files below a folder, with their content."""
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return files
+
+
+# Eighteen steps in six epochs, in which ramping's rates rise, and a sweep of twelve points.
+LONGER = (
+    *("debug=smoke", "model.blocks=1", "dropout=ramping", "schedule.length=18it", "schedule.batch_size=400"),
+    *("prune.sparsities=[0,0.9,0.99]", "prune.floor=0"),
+)
+
+
+@pytest.fixture(scope="session")
+def longer() -> tuple[str, ...]:
+    return LONGER
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., ForkServerProcess]:
+    """Starts the command as a process that need not import everything first."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["runner.commands.train", "runner.reporting.curves", "sklearn.datasets"])
+
+    def run(*words: str) -> ForkServerProcess:
+        process = context.Process(target=main, args=(words,))
+        process.start()
+        return process
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(start: Callable[..., ForkServerProcess], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of `longer` that nothing happened to."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    process = start("train", *LONGER, f"folder={folder}")
+    process.join()
+    assert process.exitcode == 0
+    return Run(folder)
+
+
+@pytest.fixture
+def same() -> Callable[[Run, Run], None]:
+    """Asserts that two runs have the same numbers, to the last bit, timing aside."""
+
+    def check(run: Run, other: Run) -> None:
+        assert run.state() == other.state() == "finished"
+        assert untimed(run) == untimed(other)
+        assert run.pruning_file.read_text() == other.pruning_file.read_text()
+        assert run.weights_file.read_bytes() == other.weights_file.read_bytes()
+        assert run.scores_file.read_bytes() == other.scores_file.read_bytes()
+
+    def untimed(run: Run) -> list[dict[str, str]]:
+        rows = read_rows(run.metrics_file)
+        return [{name: value for name, value in row.items() if name not in TIMING_COLUMNS} for row in rows]
+
+    return check

@@ -1,0 +1,102 @@
+"""A user's own YAML files and classes, beside the package's."""
+
+import pytest
+import yaml
+
+from runner.runs import Run
+
+VARIANT = """
+import torch
+from runner.dropout.base import WeightVariant
+
+
+class Halved(torch.nn.Module):
+    def forward(self, weight):
+        return weight * 0.5
+
+
+class Mine(WeightVariant):
+    def __init__(self, strength):
+        super().__init__()
+        self.strength = strength
+
+    def parametrization(self, weight):
+        return Halved()
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder with dropout/mine.yaml, and the module whose class it names."""
+    folder = tmp_path / "own files"
+    (folder / "dropout").mkdir(parents=True)
+    (folder / "dropout" / "mine.yaml").write_text("# weights halved\n_target_: mine_module.Mine\nstrength: 2\n")
+    (folder / "mine_module.py").write_text(VARIANT)
+    return folder
+
+
+def test_trains_prunes_and_goes_on(command, own, tiny, tmp_path):
+    words = (*tiny, "dropout=mine", "dropout.strength=3", "folder=run")
+    result = command("train", *words, "--config-dir", str(own))
+    assert result.code == 0, result.err
+    run = Run(tmp_path / "run")
+    assert run.state() == "finished"
+    assert run.config()["dropout"] == {"name": "mine", "_target_": "mine_module.Mine", "strength": 3}
+
+
+def test_a_stored_run_needs_the_folder_again(call, own, tiny, tmp_path):
+    assert call("train", *tiny, "dropout=mine", "folder=run", f"--config-dir={own}").code == 0
+    refused = call("prune", "run", "prune.sparsities=[0.25]")
+    assert refused.code == 2
+    assert "dropout._target_=mine_module.Mine: allowed is a class of runner.dropout" in refused.err
+    assert call("prune", "run", "prune.sparsities=[0.25]", "--config-dir", str(own)).code == 0
+
+
+def test_sweeps(call, own, tiny, tmp_path):
+    words = ("train", "-m", *tiny, "dropout=none,mine", "outputs=out", "--config-dir", str(own))
+    result = call(*words)
+    assert result.code == 0, result.err
+    assert len(list((tmp_path / "out" / "train").iterdir())) == 2
+
+
+def test_own_values_are_checked(call, own, tmp_path):
+    for words, said in (
+        (["dropout=mnie"], "did you mean mine?"),
+        (["dropout=mine", "dropout.strength=much"], "dropout.strength=much: allowed is a number"),
+        (["dropout=mine", "+dropout.other=1"], "'other'"),
+    ):
+        result = call("train", "debug=smoke", *words, "folder=run", "--config-dir", str(own))
+        assert result.code == 2
+        assert said in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_the_flag_foreign_classes_are_refused(call, own, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(own)
+    result = call("train", "debug=smoke", "dropout._target_=mine_module.Mine", "+dropout.strength=1", "folder=run")
+    assert result.code == 2
+    assert "dropout._target_=mine_module.Mine: allowed is a class of runner.dropout" in result.err
+    unknown = call("train", "debug=smoke", "dropout=mine", "folder=run")
+    assert unknown.code == 2
+    assert "dropout=mine: unknown" in unknown.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_can_not_be_read(call, own, tmp_path):
+    for text in ("a: [1\n", "_target_: nowhere.Thing\n", "strength: 1\n", "_target_: mine_module.torch\n"):
+        (own / "dropout" / "mine.yaml").write_text(text)
+        result = call("train", "debug=smoke", "dropout=mine", "folder=run", "--config-dir", str(own))
+        assert result.code == 2, text
+        assert result.err.startswith("run: ")
+        assert len(result.err.splitlines()) <= 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_experiments_of_ones_own(call, own, tiny, tmp_path):
+    (own / "experiment").mkdir()
+    text = yaml.safe_dump({"defaults": [{"override /dropout": "targeted"}], "dropout": {"alpha": 0.25}, "seed": 7})
+    (own / "experiment" / "quarter.yaml").write_text(f"# @package _global_\n# a quarter\n{text}")
+    words = ("train", *tiny, "experiment=quarter", "folder=run", "--config-dir", str(own))
+    assert call(*words).code == 0
+    config = Run(tmp_path / "run").config()
+    assert (config["dropout"]["alpha"], config["dropout"]["gamma"], config["seed"]) == (0.25, 0.75, 7)

@@ -1,0 +1,112 @@
+"""What people see first: help, versions, and the answers to words that are not understood."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import __version__
+from runner.helptexts import COMMANDS
+
+IMPORTED = """
+import sys
+from runner.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    assert ended.code == {code}, ended.code
+print(*sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stderr)
+"""
+
+
+def imported_by(*words: str, cwd: Path, code: int = 0) -> set[str]:
+    """The packages that a command has imported when it ends."""
+    script = IMPORTED.format(code=code)
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=cwd, capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_overview_names_every_command_with_lines_to_copy(words, call):
+    result = call(*words)
+    assert result.code == 0
+    assert all(f"run {name}" in result.out for name in COMMANDS)
+    assert "\n  run train model=resnet32 dropout=targeted\n" in result.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_lines_to_copy(name, call):
+    result = call(name, "--help")
+    assert result.code == 0
+    assert result.out.startswith(f"run {name}")
+    assert f"\n  run {name}" in result.out, "a line to copy"
+    assert call(name, "seed=1", "-h") == result, "wherever the flag stands"
+
+
+def test_version(call):
+    assert call("--version").out == f"run {__version__}\n"
+
+
+def test_help_imports_nothing_that_takes_time(tmp_path):
+    for words in ([], ["train", "--help"]):
+        assert not imported_by(*words, cwd=tmp_path) & {"torch", "hydra", "numpy", "pandas", "matplotlib"}
+
+
+def test_checking_a_configuration_imports_no_torch(tmp_path):
+    for words in (["dropout=targeted", "dropout.alpha=2"], ["-m", "seed=0,-1"], ["model=resnet33"]):
+        assert "torch" not in imported_by("train", *words, cwd=tmp_path, code=2)
+    assert "torch" not in imported_by("list", cwd=tmp_path)
+    assert "torch" not in imported_by("list", "runs", cwd=tmp_path)
+
+
+def test_head_may_close_the_pipe(tmp_path):
+    line = f"{sys.executable} -m runner train --help | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [COMMANDS["train"].splitlines()[0], "0"]
+    assert done.stderr == ""
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "runner"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_letters_that_a_terminal_lacks(command):
+    result = command("--help", PYTHONIOENCODING="ascii")
+    assert result.code == 0
+    assert "mean ? deviation" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian"], "there is no command 'trian'; did you mean train?"),
+        (["xyz"], f"Commands: {', '.join(COMMANDS)}; run --help explains"),
+        (["--frobnicate"], "there is no command '--frobnicate'"),
+        (["train", "--frobnicate"], "there is no flag --frobnicate"),
+        (["list", "-m"], "run list has no -m"),
+        (["prune", "--cfg", "job"], "run prune has no -m or Hydra flags"),
+        (["prune"], "run prune needs a run folder"),
+        (["prune", "prune.scores=random"], "run prune needs a run folder"),
+        (["list", "a=b"], "a=b: run list has no options"),
+    ],
+)
+def test_words_that_are_no_command(words, expected, call, tmp_path):
+    result = call(*words)
+    assert result.code == 2
+    assert result.err.startswith("run: ")
+    assert expected in result.err
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hydra_shows_a_composed_configuration(command, tmp_path):
+    result = command("train", "--cfg", "job", "dropout=targeted", "dropout.alpha=0.5")
+    assert result.code == 0
+    assert "alpha: 0.5" in result.out
+    assert list(tmp_path.iterdir()) == [], "nothing is run"

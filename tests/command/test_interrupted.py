@@ -1,0 +1,148 @@
+"""Interruptions at chosen places, and what a resumed run takes over."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner import runs
+from runner.runs import Run, read_rows
+from runner.training import checkpoint
+from runner.training.loop import Training
+
+ALWAYS = "checkpoint_minutes=1e-9"  # after every step
+
+
+@contextmanager
+def interruption(owner: object, name: str, n: int, after: bool) -> Iterator[None]:
+    """While it lasts, the n-th call of a function ends in Ctrl-C, before or after it did its work."""
+    original, calls = getattr(owner, name), count(1)
+
+    def interrupted(*args, **options):
+        if (now := next(calls)) == n and not after:
+            raise KeyboardInterrupt
+        result = original(*args, **options)
+        if now == n:
+            raise KeyboardInterrupt
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        yield
+
+
+@pytest.fixture
+def words(longer, monkeypatch) -> tuple[str, ...]:
+    monkeypatch.setattr("runner.commands.prune.pruning_figure", lambda run: None)  # half of the time
+    return ("train", *longer, "folder=run", ALWAYS)
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(Path("run"))
+
+
+PLACES = {
+    "after a step, before its checkpoint": (Training, "one_step", 5, True),
+    "in a validation": (Training, "evaluate", 2, False),
+    "after an epoch's row, before its checkpoint": (runs, "append_row", 3, True),
+    "writing a checkpoint": (checkpoint, "save", 11, False),
+    "after the last checkpoint": (checkpoint, "save", 18, True),
+    "after the weights, before the status": (runs, "write_bytes", 2, True),
+    "at the first point of the sweep": (runs, "append_row", 7, False),
+    "after the fourth point of the sweep": (runs, "append_row", 10, True),
+}
+
+
+@pytest.mark.parametrize(("owner", "name", "n", "after"), PLACES.values(), ids=PLACES)
+def test_goes_on_to_the_same_numbers(owner, name, n, after, call, words, run, uninterrupted, same):
+    with interruption(owner, name, n, after):
+        result = call(*words)
+    assert result.code == 130
+    assert result.err.endswith("interrupted; the same command goes on from the last checkpoint\n")
+    assert run.state() == "interrupted"
+    assert call(*words).code == 0
+    same(run, uninterrupted)
+
+
+def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):
+    """Its row is over all its examples, not over those since the interruption."""
+    with interruption(Training, "one_step", 3, False):
+        assert call(*words).code == 130
+    state = checkpoint.load(run.checkpoint_file, torch.device("cpu"))
+    assert (state["step"], float(state["sums"]["examples"])) == (2, 800)
+    with interruption(Training, "one_step", 2, False):
+        assert call(*words).code == 130
+    row, expected = (read_rows(metrics)[0] for metrics in (run.metrics_file, uninterrupted.metrics_file))
+    assert row["train_loss"] == expected["train_loss"]
+    assert row["train_accuracy"] == expected["train_accuracy"]
+
+
+@pytest.mark.parametrize("left", ["", "granul", "header\nweight,layer,ow"])
+def test_a_table_cut_short_by_a_crash_is_written_whole(left, call, words, run, uninterrupted, same):
+    with interruption(runs, "append_row", 7, False):
+        assert call(*words).code == 130
+    header = uninterrupted.pruning_file.read_text().splitlines()[0]
+    run.pruning_file.write_text(left.replace("header", header))
+    assert call(*words).code == 0
+    same(run, uninterrupted)
+
+
+def test_threads_are_those_that_the_run_began_with(call, words, run):
+    with interruption(Training, "one_step", 3, True):
+        assert call(*words).code == 130
+    run.write_status(threads=2)
+    seen = []
+
+    def fit(*_):
+        seen.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    assert torch.get_num_threads() != 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "fit", fit)
+        call(*words)
+    assert seen == [2]
+    assert run.status()["threads"] == 2
+
+
+def test_a_damaged_checkpoint_is_named_and_force_starts_over(call, words, run, uninterrupted, same):
+    with interruption(Training, "one_step", 7, True):
+        assert call(*words).code == 130
+    whole, status = run.checkpoint_file.read_bytes(), run.status_file.read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
+        run.checkpoint_file.write_bytes(damage)
+        result = call(*words)
+        assert result.code == 2
+        assert result.err.startswith("run: run/checkpoint.pt is damaged (")
+        assert "force=true starts over" in result.err
+        assert len(result.err.splitlines()) == 1
+        assert run.checkpoint_file.read_bytes() == damage
+        assert run.status_file.read_bytes() == status
+    assert call(*words, "force=true").code == 0
+    same(run, uninterrupted)
+
+
+def test_a_checkpoint_of_another_model_is_damaged(call, words, run):
+    with interruption(Training, "one_step", 3, True):
+        assert call(*words).code == 130
+    for state in ({"step": 3, "model": {}}, {"step": 3}, {"weights": 1}, [1, 2]):
+        torch.save(state, run.checkpoint_file)
+        result = call(*words)
+        assert result.code == 2
+        assert "run/checkpoint.pt is damaged (" in result.err
+
+
+def test_a_damaged_csv_file_is_named(call, words, run):
+    with interruption(Training, "one_step", 7, True):
+        assert call(*words).code == 130
+    text = run.metrics_file.read_text()
+    for damage in (text.replace("\n1,3,", "\n1,x,").encode(), b"\xff\n", b"a\n1\n"):
+        assert damage != text.encode()
+        run.metrics_file.write_bytes(damage)
+        result = call(*words)
+        assert result.code == 2
+        assert "run/metrics.csv is damaged (" in result.err

@@ -1,0 +1,133 @@
+"""Killed at any moment, typed again: the same numbers to the last bit, as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from runner.runs import Run, read_rows
+
+OFTEN = "checkpoint_minutes=0.0005"  # every 30 ms, about every step
+
+
+def wait_for(happened: Callable[[], object], alive: Callable[[], bool], seconds: float = 60) -> None:
+    """Looks every millisecond until something has happened or the process has ended by itself."""
+    end = time.monotonic() + seconds
+    while alive() and not happened():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.001)
+
+
+def rows(run: Run) -> int:
+    return len(read_rows(run.metrics_file))
+
+
+def points(run: Run) -> int:
+    return len(read_rows(run.pruning_file))
+
+
+def checkpointed_inside_an_epoch(run: Run) -> bool:
+    """Whether there is a checkpoint newer than the last epoch's row."""
+    if not (run.checkpoint_file.exists() and run.metrics_file.exists()):
+        return run.checkpoint_file.exists()
+    return run.checkpoint_file.stat().st_mtime_ns > run.metrics_file.stat().st_mtime_ns
+
+
+# When a run is killed, one after the other.
+MOMENTS: list[Callable[[Run], object]] = [
+    lambda run: run.lock_file.exists(),
+    lambda run: run.status_file.exists(),
+    checkpointed_inside_an_epoch,
+    lambda run: rows(run) >= 1,
+    lambda run: rows(run) >= 3 and checkpointed_inside_an_epoch(run),
+    lambda run: rows(run) >= 5,
+    lambda run: run.weights_file.exists(),
+    lambda run: points(run) >= 1,
+    lambda run: points(run) >= 3,
+]
+
+
+def test_killed_again_and_again(start, longer, uninterrupted, same, tmp_path):
+    run, chance = Run(tmp_path / "run"), random.Random()
+    words = ("train", *longer, f"folder={run.folder}", OFTEN)
+    killed = 0
+    for moment in MOMENTS:
+        process = start(*words)
+        wait_for(lambda moment=moment: moment(run), process.is_alive)
+        time.sleep(chance.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        assert process.exitcode in (-signal.SIGKILL, 0)
+        killed += process.exitcode != 0
+        assert run.state() in ("interrupted", "finished", "")
+    assert killed >= 5
+    last = start(*words)
+    last.join()
+    assert last.exitcode == 0
+    same(run, uninterrupted)
+    status = run.status()
+    assert status["error"] is None and status["resumed"] >= status["started"]
+    assert not run.checkpoint_file.exists()
+
+
+def test_killed_at_random(start, longer, uninterrupted, same, tmp_path):
+    run, chance = Run(tmp_path / "run"), random.Random()
+    words = ("train", *longer, f"folder={run.folder}", OFTEN)
+    for _ in range(4):
+        process = start(*words)
+        process.join(timeout=chance.uniform(0.1, 1.5))
+        process.kill()
+        process.join()
+    last = start(*words)
+    last.join()
+    assert last.exitcode == 0
+    same(run, uninterrupted)
+
+
+def test_the_command_itself(start, longer, uninterrupted, same, tmp_path):
+    run = Run(tmp_path / "run")
+    words = ("train", *longer, f"folder={run.folder}", OFTEN)
+
+    def stopped_by(number: signal.Signals, happened: Callable[[], object]) -> tuple[int, str, str]:
+        line = [sys.executable, "-m", "runner", *words]
+        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(happened, lambda: process.poll() is None)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    assert stopped_by(signal.SIGKILL, lambda: rows(run) >= 1) == (-signal.SIGKILL, "", "")
+    assert run.state() == "interrupted"
+    said = "\nrun: interrupted; the same command goes on from the last checkpoint\n"
+    assert stopped_by(signal.SIGINT, lambda: rows(run) >= 3) == (130, "", said)
+    assert run.state() == "interrupted"
+    last = start(*words)
+    last.join()
+    assert last.exitcode == 0
+    same(run, uninterrupted)
+
+
+def test_two_at_once(start, longer, uninterrupted, same, call, tmp_path):
+    run = Run(tmp_path / "run")
+    words = ("train", *longer, f"folder={run.folder}")
+    first = start(*words)
+    wait_for(lambda: rows(run) >= 1, first.is_alive)
+    os.kill(first.pid, signal.SIGSTOP)  # so that it is there for as long as we look
+    try:
+        assert run.state() == "running"
+        for second in (words, (*words, "force=true")):
+            result = call(*second)
+            assert result.code == 1
+            assert result.err == f"run: {run.folder} is in use by another process; left as it is\n"
+        pruned = call("prune", str(run.folder))
+        assert pruned.code == 2
+        assert "is not finished (running)" in pruned.err
+        assert f"running      {run.folder}  epoch " in call("list", "runs", str(tmp_path)).out
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    first.join()
+    assert first.exitcode == 0
+    same(run, uninterrupted)

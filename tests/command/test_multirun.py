@@ -1,0 +1,131 @@
+"""Sweeps: each job's failure is its own, the others finish, and repeating one runs what is missing."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runner.runs import Run, find_runs
+
+ONE_FAILS = ("schedule.learning_rate=0.01,1e30,0.02",)
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr("runner.commands.prune.pruning_figure", lambda run: None)
+
+
+def by_rate(folder: Path) -> dict[float, Run]:
+    return {run.config()["schedule"]["learning_rate"]: run for run in find_runs([folder])}
+
+
+def test_runs_every_combination(call, tiny, tmp_path):
+    result = call("train", "-m", *tiny, "dropout=none,targeted", "seed=0,1", "outputs=out")
+    assert result.code == 0
+    assert result.err == ""
+    runs = find_runs([tmp_path / "out"])
+    assert {(run.config()["dropout"]["name"], run.config()["seed"]) for run in runs} == {
+        ("none", 0),
+        ("none", 1),
+        ("targeted", 0),
+        ("targeted", 1),
+    }
+    assert all(run.state() == "finished" for run in runs)
+    starts = [line for line in result.out.splitlines() if line.startswith("[")]
+    assert [line.split()[0] for line in starts] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert "dropout=none seed=1" in starts[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"], "Hydra leaves nothing behind"
+
+
+def test_a_job_is_the_run_that_the_command_alone_makes(call, train, tiny, tmp_path):
+    assert call("train", "-m", *tiny, "dropout=none,targeted", "outputs=out").code == 0
+    alone = train("dropout=targeted", "outputs=alone")
+    job = Run(tmp_path / "out" / alone.folder.relative_to("alone"))
+    assert job.weights_file.read_bytes() == alone.weights_file.read_bytes()
+    assert job.pruning_file.read_text() == alone.pruning_file.read_text()
+
+
+def test_the_others_finish_and_failures_are_listed(call, tiny, tmp_path):
+    result = call("train", "-m", *tiny, *ONE_FAILS, "outputs=out")
+    assert result.code == 1
+    runs = by_rate(tmp_path / "out")
+    assert {rate: run.state() for rate, run in runs.items()} == {0.01: "finished", 1e30: "failed", 0.02: "finished"}
+    failed = runs[1e30]
+    last = result.err.splitlines()[-2:]
+    assert last[0] == "1 of 3 jobs are not finished:"
+    assert last[1].split()[:2] == ["failed", str(failed.folder.relative_to(tmp_path))]
+    assert "loss is not finite" in last[1]
+    assert "loss is not finite" in failed.status()["error"]
+    assert "loss is not finite" in failed.log_file.read_text()
+    assert "Traceback" not in result.err
+
+
+def test_a_job_that_breaks_in_an_unforeseen_way_is_its_own_failure_too(call, tiny, tmp_path, monkeypatch):
+    from runner.training.loop import Training
+
+    fit, calls = Training.fit, iter([False, True])
+
+    def breaks(self, *arguments):
+        if not next(calls):
+            raise ZeroDivisionError("of all things")
+        fit(self, *arguments)
+
+    monkeypatch.setattr(Training, "fit", breaks)
+    result = call("train", "-m", *tiny, "seed=0,1", "outputs=out")
+    assert result.code == 1
+    first, second = find_runs([tmp_path / "out"])
+    assert (first.state(), second.state()) == ("failed", "finished")
+    assert first.status()["error"] == "ZeroDivisionError: of all things"
+    assert "Traceback" in first.log_file.read_text(), "the log keeps what the terminal doesn't show"
+    assert "Traceback" not in result.err
+
+
+def test_repeating_runs_only_what_is_missing(call, tiny, tmp_path, tree):
+    words = ("train", "-m", *tiny, "seed=0,1,2", "outputs=out")
+    assert call(*words).code == 0
+    first, second, third = find_runs([tmp_path / "out"])
+    shutil.rmtree(second.folder)
+    third.write_status(state="running", trained=False)
+    before = tree(first.folder)
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    assert call(*words).code == 0
+    assert second.state() == third.state() == "finished"
+    assert third.status()["resumed"] is not None
+    assert second.status()["resumed"] is None
+    assert tree(first.folder) == before
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == stamps
+
+
+def test_one_job_with_the_flag(call, tiny, tmp_path):
+    assert call("train", *tiny, "--multirun", "folder=x").code == 0
+    assert Run(tmp_path / "x").state() == "finished"
+
+
+def test_a_damaged_run_does_not_stop_the_others(call, tiny, tmp_path):
+    words = ("train", "-m", *tiny, "seed=0,1", "outputs=out")
+    assert call(*words).code == 0
+    first, second = find_runs([tmp_path / "out"])
+    first.status_file.write_text("{")
+    shutil.rmtree(second.folder)
+    result = call(*words)
+    assert result.code == 1
+    assert second.state() == "finished"
+    assert f"{first.status_file.relative_to(tmp_path)} is damaged" in result.err
+    assert result.err.splitlines()[-1].split()[0] == "damaged"
+
+
+def test_in_parallel(command, tiny, tmp_path):
+    """Each worker has its share of the cores from the moment when it imports torch; failures are kept and listed."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    parallel = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
+    result = command("train", "-m", *tiny, *ONE_FAILS, *parallel, OMP_NUM_THREADS="", MKL_NUM_THREADS="")
+    assert result.code == 1
+    runs = by_rate(tmp_path / "out")
+    assert {rate: run.state() for rate, run in runs.items()} == {0.01: "finished", 1e30: "failed", 0.02: "finished"}
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert [run.status()["threads"] for run in runs.values()] == [share] * 3
+    assert "loss is not finite" in runs[1e30].log_file.read_text()
+    assert "1 of 3 jobs are not finished:" in result.err
+    assert "Traceback" not in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "Hydra leaves nothing behind"

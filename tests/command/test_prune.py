@@ -1,0 +1,113 @@
+"""run prune: more rows for a finished run, without training."""
+
+import shutil
+
+import pytest
+import yaml
+
+from runner.runs import Run, read_rows
+
+
+def test_adds_rows_and_changes_nothing_else(call, finished, tree):
+    before, rows = tree(finished.folder), read_rows(finished.pruning_file)
+    result = call("prune", str(finished.folder), "prune.scores=random", "prune.sparsities=[0.5]", "prune.splits=[test]")
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == str(finished.folder)
+    after = tree(finished.folder)
+    assert {name for name in after if after[name] != before.get(name)} == {"pruning.csv", "pruning.png"}
+    more = read_rows(finished.pruning_file)
+    assert more[: len(rows)] == rows
+    assert [(row["scores"], row["sparsity"], row["batch_norm"]) for row in more[len(rows) :]] == [
+        ("random", "0.5", "kept"),
+        ("random", "0.5", "recalibrated"),
+    ]
+
+
+def test_measures_what_the_run_itself_measured(call, finished):
+    rows = read_rows(finished.pruning_file)
+    finished.pruning_file.unlink()
+    words = ("prune.sparsities=[0,0.5]", "prune.splits=[test]", "prune.batch_norm=[kept]")
+    assert call("prune", str(finished.folder), *words).code == 0
+    assert read_rows(finished.pruning_file) == rows
+
+
+def test_repeated_it_does_nothing(call, finished, tree):
+    words = ("prune", str(finished.folder), "prune.sparsities=[0.5]", "prune.splits=[test]")
+    assert call(*words).code == 0
+    before = tree(finished.folder)
+    assert call(*words).code == 0
+    assert tree(finished.folder) == before
+
+
+def test_takes_all_runs_below_a_folder(call, finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "runs" / "a")
+    shutil.copytree(finished.folder, tmp_path / "runs" / "b" / "c")
+    assert call("prune", "runs", "prune.sparsities=[0.25]", "prune.splits=[test]").code == 0
+    for name in ("a", "b/c"):
+        assert "0.25" in {row["sparsity"] for row in read_rows(Run(tmp_path / "runs" / name).pruning_file)}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["prune.sparsities=[1.5]"], "prune.sparsities=[1.5]: allowed is"),
+        (["prune.floor=-1"], "prune.floor=-1: allowed is auto or a number from 0 to 1"),
+        (["prune.scope=world"], "prune.scope=world: allowed is layer, global"),
+        (["seed=1"], "seed=1: there is no option seed"),
+        (["model=resnet32"], "model"),
+        (["data.root=nowhere"], "data=digits: Digits got an unexpected keyword argument 'root'"),
+        (["device=tpu"], "device=tpu: allowed is"),
+    ],
+)
+def test_bad_options(words, expected, call, finished, tree):
+    before = tree(finished.folder)
+    result = call("prune", str(finished.folder), *words)
+    assert (result.code, result.out) == (2, "")
+    assert expected in result.err
+    assert len(result.err.splitlines()) == 1
+    after = tree(finished.folder)
+    assert after == before
+
+
+def test_folders_that_are_no_finished_run(call, finished, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, said in (
+        ("nowhere", "nowhere is no folder"),
+        ("empty", "empty is no run folder and holds none"),
+    ):
+        for command in ("prune", "table"):
+            result = call(command, folder)
+            assert (result.code, result.out) == (2, "")
+            assert said in result.err
+    finished.write_status(state="running")
+    result = call("prune", str(finished.folder))
+    assert result.code == 2
+    assert f"{finished.folder} is not finished (interrupted); run train goes on with it" in result.err
+
+
+def test_damaged_files_are_named(call, finished, tmp_path):
+    for name in ("weights.safetensors", "scores.safetensors", "status.json", ".hydra/config.yaml", "pruning.csv"):
+        copy = tmp_path / "copy"
+        shutil.copytree(finished.folder, copy)
+        (copy / name).write_bytes(b"\xff{[")
+        result = call("prune", "copy", "prune.sparsities=[0.25]")
+        assert result.code == 2, name
+        assert f"copy/{name} is damaged" in result.err
+        assert len(result.err.splitlines()) == 1
+        shutil.rmtree(copy)
+
+
+def test_a_configuration_with_a_part_missing_or_bad(call, finished):
+    whole = finished.config()
+    for change, said in (
+        ({"seed": None}, "seed"),
+        ({"model": None}, "model is missing"),
+        ({"dropout": {**whole["dropout"], "alpha": 7}}, "dropout.alpha=7: allowed is a number from 0 to 1"),
+        ({"dropout": {**whole["dropout"], "beta": 7}}, "'beta'"),
+    ):
+        config = {key: value for key, value in (whole | change).items() if value is not None}
+        finished.config_file.write_text(yaml.safe_dump(config))
+        result = call("prune", str(finished.folder))
+        assert result.code == 2
+        assert said in result.err
+        assert len(result.err.splitlines()) == 1

@@ -1,0 +1,97 @@
+"""Files that are never half written, and CSV files that grow row by row."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.errors import DamagedRun
+from runner.files import append_row, read_rows, write_bytes, write_rows, write_text
+
+COLUMNS = ["a", "b"]
+
+
+def test_text_and_bytes(tmp_path):
+    write_text(tmp_path / "x", "γ\n")
+    assert (tmp_path / "x").read_text() == "γ\n"
+    write_bytes(tmp_path / "x", b"\x00")
+    assert (tmp_path / "x").read_bytes() == b"\x00"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_writing_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
+    write_text(tmp_path / "x", "old")
+
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:1])
+        raise OSError("full")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="full"):
+        write_text(tmp_path / "x", "new")
+    assert (tmp_path / "x").read_text() == "old"
+
+
+def test_rows_come_back_as_text(tmp_path):
+    path = tmp_path / "x.csv"
+    append_row(path, COLUMNS, {"a": 1, "b": 0.1})
+    append_row(path, COLUMNS, {"b": "x, y", "a": None})
+    assert path.read_text() == 'a,b\n1,0.1\n,"x, y"\n'
+    assert read_rows(path) == [{"a": "1", "b": "0.1"}, {"a": "", "b": "x, y"}]
+
+
+def test_numbers_survive_to_the_last_bit(tmp_path):
+    path = tmp_path / "x.csv"
+    for number in (1 / 3, 1e-300, 0.1 + 0.2):
+        write_rows(path, ["a"], [{"a": number}])
+        assert float(read_rows(path)[0]["a"]) == number
+
+
+def test_an_empty_file_gets_its_header(tmp_path):
+    """A crash can leave it so."""
+    path = tmp_path / "x.csv"
+    path.touch()
+    append_row(path, COLUMNS, {"a": 1, "b": 2})
+    assert read_rows(path) == [{"a": "1", "b": "2"}]
+
+
+def test_a_row_is_on_disk_when_append_returns(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    append_row(tmp_path / "x.csv", COLUMNS, {"a": 1, "b": 2})
+    assert synced == [len("a,b\n1,2\n")]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n1,2\n3,", 1),  # cut inside a row
+        ("a,b\n1,2\n3,4", 1),  # whole, perhaps, but who knows
+        ("a,b\n1,2\n3\n4,5\n", 2),  # a row too short
+        ("a,b\n1,2\n3,4,5\n", 1),  # too long
+        ("a,", 0),
+        ("a,b\n", 0),
+        ("", 0),
+    ],
+)
+def test_what_a_crash_cut_short_is_left_out(text, rows, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    assert len(read_rows(tmp_path / "x.csv")) == rows
+
+
+def test_no_file_has_no_rows(tmp_path):
+    assert read_rows(tmp_path / "x.csv") == []
+
+
+def test_what_is_no_text_is_damaged(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"a,b\n\xff\xfe\n")
+    with pytest.raises(DamagedRun, match=r"x\.csv is damaged"):
+        read_rows(tmp_path / "x.csv")
+
+
+def test_a_whole_table_at_once(tmp_path):
+    write_rows(tmp_path / "x.csv", COLUMNS, [{"a": 1, "b": 2}])
+    write_rows(tmp_path / "x.csv", COLUMNS, [])
+    assert (tmp_path / "x.csv").read_text() == "a,b\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
