@@ -62,9 +62,11 @@ def identity(config: Mapping[str, Any], content: str | None = None) -> str:
 
 
 def default_folder(config: Mapping[str, Any], hash_: str) -> Path:
-    """outputs/train/<data>-<model>-<dropout>-<8 hex>/seed<seed>"""
-    names = "-".join(config[group]["name"] for group in ("data", "model", "dropout"))
-    return Path(config["outputs"]) / "train" / f"{names}-{hash_[:8]}" / f"seed{config['seed']}"
+    """outputs/train/<data>-<model>-<dropout>-<8 hex>/seed<seed>; a regularizer stands behind the dropout."""
+    names = [config[group]["name"] for group in ("data", "model", "dropout")]
+    if config["regularizer"]["name"] != "none":
+        names.append(config["regularizer"]["name"])
+    return Path(config["outputs"]) / "train" / "-".join([*names, hash_[:8]]) / f"seed{config['seed']}"
 
 
 @dataclass(frozen=True)

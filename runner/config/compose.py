@@ -147,7 +147,8 @@ class Composer:
             key = override.key_or_group
             added = (override.is_add() or override.is_force_add()) and _may_be_added(key, defaults)
             if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
-                raise ConfigError(f"{override.input_line}: there is no option {key}{_near(key, [*known, *PACKAGES])}")
+                near = _near_option(key, known, defaults)
+                raise ConfigError(f"{override.input_line}: there is no option {key}{near}")
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:
@@ -161,6 +162,19 @@ def _may_be_added(key: str, defaults: Mapping[str, Any]) -> bool:
     """Whether somebody would read it: a class has arguments beyond its YAML, a mapping any keys."""
     group, _, rest = key.partition(".")
     return (group in PACKAGES and rest not in ("", "name")) or any(key.startswith(f"{n}.") for n, _ in leaves(defaults))
+
+
+def _near_option(key: str, known: Sequence[str], defaults: Mapping[str, Any]) -> str:
+    """The nearest option, and for an option of a group those that the choice has."""
+    group, _, option = key.partition(".")
+    part = defaults.get(group)
+    if not option or not isinstance(part, Mapping) or "name" not in part:
+        return _near(key, [*known, *PACKAGES])
+    own = [name.removeprefix(f"{group}.") for name in known if name.startswith(f"{group}.")]
+    has = ", ".join(name for name in own if name != "_target_") or "none"
+    near = get_close_matches(option, own, n=1, cutoff=0.6)
+    hint = f"; did you mean {group}.{near[0]}?" if near else ";"
+    return f"{hint} {group}={part['name']} has {has}"
 
 
 def _near(word: str, words: Sequence[str]) -> str:

@@ -47,6 +47,9 @@ def run_title(config: Mapping[str, Any]) -> str:
     """`digits · resnet32 · targeted · 50ep · seed 0`, from a run's stored configuration."""
     groups = (config.get(group) for group in ("data", "model", "dropout"))
     words = [str(group["name"]) for group in groups if isinstance(group, Mapping) and group.get("name")]
+    regularizer = config.get("regularizer")
+    if isinstance(regularizer, Mapping) and regularizer.get("name") not in (None, "none"):
+        words.append(str(regularizer["name"]))
     schedule = config.get("schedule")
     if isinstance(schedule, Mapping) and schedule.get("length"):
         words.append(str(schedule["length"]))
