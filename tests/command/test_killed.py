@@ -93,7 +93,15 @@ def test_the_command_itself(start, longer, uninterrupted, same, tmp_path):
 
     def stopped_by(number: signal.Signals, happened: Callable[[], object]) -> tuple[int, str, str]:
         line = [sys.executable, "-m", "runner", *words]
-        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            line,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         wait_for(happened, lambda: process.poll() is None)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)

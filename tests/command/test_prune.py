@@ -55,7 +55,6 @@ def test_takes_all_runs_below_a_folder(call, finished, tmp_path):
         (["prune.scope=world"], "prune.scope=world: allowed is layer, global"),
         (["seed=1"], "seed=1: there is no option seed"),
         (["model=resnet32"], "model"),
-        (["data.root=nowhere"], "data=digits: Digits got an unexpected keyword argument 'root'"),
         (["device=tpu"], "device=tpu: allowed is"),
     ],
 )
@@ -111,3 +110,9 @@ def test_a_configuration_with_a_part_missing_or_bad(call, finished):
         assert result.code == 2
         assert said in result.err
         assert len(result.err.splitlines()) == 1
+
+
+def test_a_place_for_data_is_for_the_sets_that_have_one(call, finished):
+    """So that one command sweeps runs on digits and on CIFAR-10 together."""
+    result = call("prune", str(finished.folder), "data.root=nowhere", "prune.sparsities=[0.5]")
+    assert (result.code, result.err) == (0, "")
