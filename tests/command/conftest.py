@@ -47,7 +47,7 @@ def tiny() -> tuple[str, ...]:
 def command(tmp_path: Path) -> Call:
     """Runs the command as a process of its own, in an empty folder."""
 
-    def run(*words: str, cwd: Path = tmp_path, timeout: float = 120, **environment: str) -> Result:
+    def run(*words: str, cwd: Path = tmp_path, timeout: float = 250, **environment: str) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "runner", *words],
             cwd=cwd,

@@ -81,6 +81,18 @@ def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):
     assert row["train_accuracy"] == expected["train_accuracy"]
 
 
+@pytest.mark.parametrize("dropout", ["rigl", "smallify"])
+def test_what_a_variant_remembers_is_taken_over(dropout, call, words, same):
+    """Grown connections, switches and their averages."""
+    words = [word.replace("ramping", dropout) for word in words]
+    assert call(*words[:-2], "folder=through").code == 0
+    for step in (5, 6):  # the fifth, and the tenth of all
+        with interruption(Training, "one_step", step, False):
+            assert call(*words).code == 130
+    assert call(*words).code == 0
+    same(Run(Path("run")), Run(Path("through")))
+
+
 @pytest.mark.parametrize("left", ["", "granul", "header\nweight,layer,ow"])
 def test_a_table_cut_short_by_a_crash_is_written_whole(left, call, words, run, uninterrupted, same):
     with interruption(runs, "append_row", 7, False):

@@ -13,7 +13,7 @@ from runner.runs import Run, read_rows
 OFTEN = "checkpoint_minutes=0.0005"  # every 30 ms, about every step
 
 
-def wait_for(happened: Callable[[], object], alive: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(happened: Callable[[], object], alive: Callable[[], bool], seconds: float = 200) -> None:
     """Looks every millisecond until something has happened or the process has ended by itself."""
     end = time.monotonic() + seconds
     while alive() and not happened():
@@ -104,7 +104,7 @@ def test_the_command_itself(start, longer, uninterrupted, same, tmp_path):
         )
         wait_for(happened, lambda: process.poll() is None)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
         return process.returncode, out, err
 
     assert stopped_by(signal.SIGKILL, lambda: rows(run) >= 1) == (-signal.SIGKILL, "", "")

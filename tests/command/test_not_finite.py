@@ -73,5 +73,13 @@ def test_weights_spoiled_by_the_last_step_are_no_result(call, tmp_path, tiny):
     assert read_rows(tmp_path / "run" / "metrics.csv") == []
 
 
+def test_without_validation_it_is_seen_at_the_next_step(call, tmp_path, tiny):
+    words = ("data.validation=0", "schedule.learning_rate=1e30", "folder=run")
+    result = call("train", *tiny, *words)
+    assert result.code == 1
+    assert "run: the loss is not finite (nan) at step " in result.err
+    assert Run(tmp_path / "run").state() == "failed"
+
+
 def test_run_list_tells_it(exploded, call):
     assert "failed       run  UserError: the " in call("list", "runs", "run").out
