@@ -4,8 +4,8 @@ import pytest
 
 from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer, options
-from runner.models.layers import prunable_layers
-from runner.pruning.apply import layer_weights, prune, recalibrated, zeros
+from runner.pruning.apply import prune, recalibrated
+from runner.pruning.cuts import cut
 from runner.runs import Run
 from runner.training.progress import Progress
 
@@ -46,8 +46,7 @@ def test_learns_digits_and_keeps_its_promise(name, tmp_path):
     own, granularity = parts.variant.scores(), parts.variant.granularities[-1]
     floor = parts.variant.floor(granularity)
     parts.variant.detach()
-    weights = layer_weights(prunable_layers(parts.model))
-    actual, _, _ = zeros(weights, granularity)
+    actual = cut(parts.model, granularity).sparsity()
     low, high = ZEROS.get(name, (0.0, 1.0) if name in FREE else (0.0, 0.0))
     assert low - 1e-9 <= actual <= high + 1e-9
 

@@ -99,7 +99,11 @@ class WeightVariant(Variant):
 
     def parametrizations(self) -> dict[str, Any]:
         """Layer name → the module that `parametrization` gave, while attached."""
-        return {name: layer.parametrizations.weight[0] for name, layer in self.layers.items()}  # type: ignore[union-attr, index]
+        return {name: self.parametrization_in(layer) for name, layer in self.layers.items()}
+
+    def parametrization_in(self, layer: nn.Module) -> Any:
+        """The module in one attached layer."""
+        return layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         weight = layer.weight

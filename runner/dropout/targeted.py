@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import WeightVariant, fraction
+from runner.models.layers import matrices_in
 from runner.ranking import count, like_weight, lowest, rows
 
 
@@ -68,12 +69,16 @@ class TargetWeights(nn.Module):
 
 
 class TargetUnits(nn.Module):
-    """Raw weight → the weight with its targeted filters dropped; all of them in evaluation."""
+    """Raw weight → the weight with its targeted filters dropped; all of them in evaluation.
+
+    Filters are compared within each of the weight's `matrices`, see `matrices_in`.
+    """
 
     def __init__(self, rates: Rates, element: bool = False) -> None:
         super().__init__()
         self.rates = rates
         self.element = element
+        self.matrices = 1
 
     def scores(self, weight: Tensor) -> Tensor:
         """(filters,); the lowest are targeted."""
@@ -82,10 +87,10 @@ class TargetUnits(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self.training and self.rates.alpha == 0:
             return weight
-        k = count(self.rates.gamma, len(weight))
+        k = count(self.rates.gamma, len(weight) // self.matrices)
         if k == 0:
             return weight
-        dropped = lowest(self.scores(weight.detach())[None], k).T
+        dropped = lowest(self.scores(weight.detach()).view(self.matrices, -1), k).view(-1, 1)
         if self.training and self.rates.alpha < 1:
             shape = (len(weight), weight[0].numel() if self.element else 1)
             dropped = dropped & (torch.rand(shape, device=weight.device) < self.rates.alpha)
@@ -114,6 +119,11 @@ class Targeted(WeightVariant):
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return TargetWeights(self.rates)
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
+        super().attach_layer(name, layer)
+        if isinstance(module := self.parametrization_in(layer), TargetUnits):
+            module.matrices = matrices_in(layer)
 
     def before_step(self, step: int, total: int) -> None:
         if self.ramp is not None:

@@ -1,6 +1,7 @@
-"""Which layers of any nn.Module are offered to dropout and pruning."""
+"""Which layers, and which features, of any nn.Module are offered to dropout and pruning."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from torch import nn
@@ -41,6 +42,37 @@ def _by_rule(modules: dict[str, nn.Module]) -> list[str]:
     matrices = [name for name, module in modules.items() if isinstance(module, (*_CONVOLUTIONS, nn.Linear))]
     stem = next((name for name in matrices if isinstance(modules[name], _CONVOLUTIONS)), None)
     return [name for name in matrices[:-1] if name != stem]
+
+
+def matrices_in(layer: nn.Module) -> int:
+    """How many matrices a layer's weight is, one above the other along dim 0: the heads of an attention projection.
+
+    Units are ranked within each: "each head of each of the inputs has its own matrix" (paper, on the Transformer). A
+    layer says it by an attribute `matrices`.
+    """
+    return int(getattr(layer, "matrices", 1))
+
+
+@dataclass(frozen=True)
+class FeaturePlace:
+    """Inner features that can be cut: the input of one module, which another one makes.
+
+    Cutting feature c leaves the same network as `consumer.weight[:, c] = 0`.
+
+    Args:
+        consumer: name of the module whose input they are, a convolution or a linear layer.
+        producer: name of the module whose filters make them, one each.
+        dim: the features' dimension in the consumer's input: 1 for convolutions, -1 for linear layers.
+    """
+
+    consumer: str
+    producer: str
+    dim: int
+
+
+def feature_places(model: nn.Module) -> tuple[FeaturePlace, ...]:
+    """The places that a model declares, as its attribute `feature_places`; none where it has no such attribute."""
+    return tuple(getattr(model, "feature_places", ()))
 
 
 def parameter_count(model: nn.Module) -> int:

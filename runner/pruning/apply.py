@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.models.layers import prunable_layers
-from runner.pruning.masks import GRANULARITIES, Ranking, magnitude, matrices, weight_mask
+from runner.pruning.cuts import LayerCut
+from runner.pruning.masks import GRANULARITIES, Ranking
 
 
 def prune(
@@ -34,17 +35,11 @@ def prune(
         raise ValueError(f"granularity={granularity}: allowed are {', '.join(GRANULARITIES)}")
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity={sparsity}: allowed is 0 to 1")
-    weights = layer_weights(prunable_layers(model, layers))
-    ranked = magnitude(weights, granularity) if scores is None else matrices(scores, weights)
-    pruned = Ranking(ranked).pruned(sparsity)
-    masks = {name: weight_mask(pruned[name], weight) for name, weight in weights.items()}
-    apply_masks(weights, weights, masks)
+    cut = LayerCut(prunable_layers(model, layers), granularity)
+    ranked = cut.magnitude() if scores is None else cut.matrices(scores)
+    masks = cut.masks(Ranking(ranked).pruned(sparsity))
+    apply_masks(cut.weights, cut.weights, masks)
     return masks
-
-
-def layer_weights(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Layer name → weight."""
-    return {name: layer.weight for name, layer in layers.items()}  # type: ignore[misc]
 
 
 @torch.no_grad()
@@ -61,17 +56,6 @@ def restore(weights: Mapping[str, Tensor], original: Mapping[str, Tensor]) -> No
     """weights := original."""
     for name, weight in weights.items():
         weight.copy_(original[name])
-
-
-def zeros(weights: Mapping[str, Tensor], granularity: str) -> tuple[float, int, int]:
-    """What is really zero: the fraction of members (weights or whole filters), non-zero weights, all weights."""
-    nonzero = sum(int(weight.count_nonzero()) for weight in weights.values())
-    total = sum(weight.numel() for weight in weights.values())
-    if granularity == "weight":
-        return 1 - nonzero / total, nonzero, total
-    filters = sum(len(weight) for weight in weights.values())
-    alive = sum(int(weight.flatten(1).any(dim=1).sum()) for weight in weights.values())
-    return 1 - alive / filters, nonzero, total
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:

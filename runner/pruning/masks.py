@@ -1,6 +1,7 @@
 """Scores in, masks out: which weights or filters a sparsity removes. Nothing here changes a model.
 
-Shapes: scores and masks for weights are (filters, entries), for units (1, filters), both in contiguous order, so that a
+Shapes: scores and masks for weights are (filters, entries), for units (matrices, filters a matrix), a matrix being a
+layer or one head's part of an attention projection, for features (1, features); all in contiguous order, so that a
 mask does not depend on a weight's memory format.
 """
 
@@ -12,30 +13,34 @@ from torch import Tensor
 
 from runner.ranking import count, ranks
 
-GRANULARITIES = ("weight", "unit")
+GRANULARITIES = ("weight", "unit")  # of layers; features are cut at a model's feature places, see cuts.py
 SCOPES = ("layer", "global")
 
 Matrices = dict[str, Tensor]
 
 
-def magnitude(weights: Mapping[str, Tensor], granularity: str) -> Matrices:
-    """|W_io| for weights (paper, eq. 2), ‖w_o‖₂ for units (eq. 1)."""
+def magnitude(weights: Mapping[str, Tensor], granularity: str) -> dict[str, Tensor]:
+    """|W_io| for weights (paper, eq. 2), ‖w_o‖₂ for units (eq. 1): (filters, entries) or (filters,)."""
     flat = {name: weight.detach().float().contiguous().flatten(1) for name, weight in weights.items()}
     if granularity == "weight":
         return {name: matrix.abs() for name, matrix in flat.items()}
-    return {name: matrix.norm(dim=1)[None] for name, matrix in flat.items()}
+    return {name: matrix.norm(dim=1) for name, matrix in flat.items()}
 
 
-def matrices(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Matrices:
-    """A variant's own scores, (filters, entries) or (filters,), as matrices for the layers of `weights`."""
-    return {name: scores[name] if scores[name].dim() == 2 else scores[name][None] for name in weights}
+def matrices(scores: Mapping[str, Tensor], stacked: Mapping[str, int] | None = None) -> Matrices:
+    """Scores of weights, (filters, entries), as they are; of units or features, (n,), as (matrices, n / matrices).
+
+    Args:
+        stacked: layer name → how many matrices its weight is, see `matrices_in`; one where it is not named.
+    """
+    stacked = stacked or {}
+    return {name: s if s.dim() == 2 else s.view(stacked.get(name, 1), -1) for name, s in scores.items()}
 
 
-def random_scores(weights: Mapping[str, Tensor], granularity: str, seed: int) -> Matrices:
+def random_scores(like: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """Uniform scores, the control: what any pruning at that sparsity costs."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = {name: (len(w), w[0].numel()) if granularity == "weight" else (1, len(w)) for name, w in weights.items()}
-    return {name: torch.rand(s, generator=generator).to(weights[name].device) for name, s in shapes.items()}
+    return {name: torch.rand(s.shape, generator=generator).to(s.device) for name, s in like.items()}
 
 
 class Ranking:
@@ -72,7 +77,7 @@ class Ranking:
 
 
 def weight_mask(pruned: Tensor, weight: Tensor) -> Tensor:
-    """A layer's mask in a form that broadcasts over its weight: (1, filters) becomes (filters, 1, …)."""
-    if pruned.shape[0] == 1 and pruned.shape[1] == len(weight) and pruned.numel() != weight.numel():
+    """A layer's mask in a form that broadcasts over its weight: one of units becomes (filters, 1, …)."""
+    if pruned.numel() == len(weight):
         return pruned.view(-1, *[1] * (weight.dim() - 1))
     return pruned.view(weight.shape)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.models.layers import prunable_layers
-from runner.pruning.apply import apply_masks, batch_norms, layer_weights, recalibrated, restore, zeros
-from runner.pruning.masks import Matrices, Ranking, magnitude, matrices, random_scores, weight_mask
+from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
+from runner.pruning.cuts import Cut, cut, nonzero_weights
+from runner.pruning.masks import Ranking, random_scores
 
 RECALIBRATION_IMAGES = 2000
 
@@ -18,7 +18,7 @@ RECALIBRATION_IMAGES = 2000
 class Point:
     """One evaluation of a sweep: the key of a row of pruning.csv."""
 
-    granularity: str  # weight or unit
+    granularity: str  # weight, unit or feature
     scope: str  # layer or global
     scores: str  # own, magnitude or random
     floor: float  # the sparsity that is pruned at least
@@ -41,7 +41,7 @@ class Sweeper:
         task: has evaluate(model, batches) → metrics, among them `loss` and `examples`.
         data: has eval_batches(split, limit).
         context: makes the context of a forward pass (autocast).
-        own_scores: the variant's: granularity → layer → scores; magnitude where it has none.
+        own_scores: the variant's: granularity → layer (a place's consumer) → scores; magnitude where it has none.
         seed: of random scores.
         limit: how many examples of a split are evaluated; None: all.
     """
@@ -58,45 +58,47 @@ class Sweeper:
         """Measure every point; points that differ in their asked sparsity alone and end at the same mask are measured
         once. Yields each as soon as it is known."""
         points = list(points)
-        weights = layer_weights(prunable_layers(self.model))
-        trained = {name: weight.detach().clone() for name, weight in weights.items()}
-        rankings: dict[tuple[str, str, str], Ranking] = {}
         known: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.model.eval()
-        try:
-            for point in sorted(points, key=_together):
-                what = (point.granularity, point.scope, point.scores)
-                setting = (*what, point.pruned, point.batch_norm)
-                if (*setting, point.split) not in known:
-                    if what not in rankings:
-                        rankings[what] = self._ranking(trained, *what)
-                    masks = rankings[what].pruned(point.pruned)
-                    apply_masks(weights, trained, {n: weight_mask(masks[n], weights[n]) for n in weights})
-                    counts = zeros(weights, point.granularity)
-                    splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
-                    with self.context(), self._statistics(point.batch_norm):
-                        for split in sorted(splits):
-                            metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
-                            known[*setting, split] = _row(counts, metrics)
-                yield point, known[*setting, point.split]
-        finally:
-            restore(weights, trained)
+        for granularity in sorted({point.granularity for point in points}):
+            members = cut(self.model, granularity)
+            trained = {name: weight.detach().clone() for name, weight in members.weights.items()}
+            rankings: dict[tuple[str, str, str], Ranking] = {}
+            try:
+                for point in sorted((p for p in points if p.granularity == granularity), key=_together):
+                    what = _what(point)
+                    setting = (*what, point.pruned, point.batch_norm)
+                    if (*setting, point.split) not in known:
+                        if what not in rankings:
+                            restore(members.weights, trained)
+                            rankings[what] = self._ranking(members, *what)
+                        apply_masks(members.weights, trained, members.masks(rankings[what].pruned(point.pruned)))
+                        splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
+                        known |= {(*setting, split): row for split, row in self._measured(members, point, splits)}
+                    yield point, known[*setting, point.split]
+            finally:
+                restore(members.weights, trained)
+
+    def _measured(self, members: Cut, point: Point, splits: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        nonzero, total = nonzero_weights(members.weights)
+        counts = {"actual_sparsity": members.sparsity(), "nonzero_weights": nonzero, "prunable_weights": total}
+        with self.context(), self._statistics(point.batch_norm):
+            for split in sorted(splits):
+                metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
+                yield split, {**counts, **metrics}
 
     def _statistics(self, batch_norm: str) -> AbstractContextManager[None]:
         if batch_norm == "recalibrated":
             return recalibrated(self.model, self.data.eval_batches("train", limit=RECALIBRATION_IMAGES))
         return nullcontext()
 
-    def _ranking(self, weights: Mapping[str, Tensor], granularity: str, scope: str, scores: str) -> Ranking:
-        entries = {n: w[0].numel() for n, w in weights.items()} if granularity == "unit" else None
-        return Ranking(self._scores(weights, granularity, scores), scope, entries)
-
-    def _scores(self, weights: Mapping[str, Tensor], granularity: str, scores: str) -> Matrices:
+    def _ranking(self, members: Cut, granularity: str, scope: str, scores: str) -> Ranking:
+        ranked = members.magnitude()
         if scores == "random":
-            return random_scores(weights, granularity, self.seed)
-        if scores == "own" and granularity in self.own_scores:
-            return matrices(self.own_scores[granularity], weights)
-        return magnitude(weights, granularity)
+            ranked = random_scores(ranked, self.seed)
+        elif scores == "own" and granularity in self.own_scores:
+            ranked = members.matrices(self.own_scores[granularity])
+        return Ranking(ranked, scope, members.entries())
 
 
 def _what(point: Point) -> tuple[str, str, str]:
@@ -105,11 +107,6 @@ def _what(point: Point) -> tuple[str, str, str]:
 
 def _together(point: Point) -> tuple[Any, ...]:
     return (*_what(point), point.batch_norm, point.sparsity, point.split)
-
-
-def _row(counts: tuple[float, int, int], metrics: Mapping[str, float]) -> dict[str, Any]:
-    actual, nonzero, total = counts
-    return {"actual_sparsity": actual, "nonzero_weights": nonzero, "prunable_weights": total, **metrics}
 
 
 def asked_points(

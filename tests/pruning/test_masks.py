@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from runner.pruning.apply import prune, zeros
-from runner.pruning.masks import Ranking, magnitude, random_scores, weight_mask
+from runner.pruning.apply import prune
+from runner.pruning.cuts import LayerCut, nonzero_weights
+from runner.pruning.masks import Ranking, magnitude, matrices, random_scores, weight_mask
 from runner.ranking import count
 
 
@@ -18,7 +19,7 @@ def weights(seed=0):
 def masks(granularity, sparsity, scope="layer", of=None):
     of = of or weights()
     entries = {name: w[0].numel() for name, w in of.items()} if granularity == "unit" else None
-    pruned = Ranking(magnitude(of, granularity), scope, entries).pruned(sparsity)
+    pruned = Ranking(matrices(magnitude(of, granularity)), scope, entries).pruned(sparsity)
     return {name: weight_mask(pruned[name], w).expand_as(w) for name, w in of.items()}
 
 
@@ -63,9 +64,10 @@ def test_global_filters_are_compared_by_norm_over_root_of_fan_in():
 
 
 def test_random_scores_follow_their_seed_and_their_shapes():
-    one, same, other = (random_scores(weights(), "weight", seed) for seed in (1, 1, 2))
+    like = matrices(magnitude(weights(), "unit"))
+    one, same, other = (random_scores(like, seed) for seed in (1, 1, 2))
     assert all(torch.equal(one[n], same[n]) and not torch.equal(one[n], other[n]) for n in one)
-    assert [tuple(s.shape) for s in random_scores(weights(), "unit", 0).values()] == [(1, 5), (1, 4), (1, 7)]
+    assert [tuple(s.shape) for s in one.values()] == [(1, 5), (1, 4), (1, 7)]
 
 
 def network(channels_last=False):
@@ -82,8 +84,9 @@ def test_prune_really_zeroes_whatever_the_memory_format(channels_last, granulari
     prune(plain, 0.75, granularity)
     for layer in (1, 2):
         assert torch.equal(model[layer].weight, plain[layer].weight)
-        actual, nonzero, total = zeros({"w": model[layer].weight}, granularity)
-        assert actual == 0.75
+        of = LayerCut({"w": model[layer]}, granularity)
+        nonzero, total = nonzero_weights(of.weights)
+        assert of.sparsity() == 0.75
         assert total - nonzero == int((model[layer].weight == 0).sum()) == 0.75 * total
     assert (model[0].weight != 0).all()
     assert (model[4].weight != 0).all()

@@ -1,0 +1,110 @@
+"""What a granularity takes out of a model: the weights or filters of its prunable layers, or features at its places."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from runner.models.layers import FeaturePlace, feature_places, matrices_in, prunable_layers
+from runner.pruning.masks import Matrices, magnitude, matrices, weight_mask
+
+
+class Cut(Protocol):
+    """How scores become zeros in a model's weights."""
+
+    weights: dict[str, Tensor]  # by module name: all that change, or are counted
+
+    def magnitude(self) -> Matrices:
+        """What is ranked by where a variant has no scores of its own."""
+
+    def matrices(self, scores: Mapping[str, Tensor]) -> Matrices:
+        """Scores as the rows that are ranked, each for itself."""
+
+    def entries(self) -> dict[str, int] | None:
+        """How many weights a member is, for comparing members of different layers; None: one."""
+
+    def masks(self, pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is pruned, as masks that broadcast over the weights."""
+
+    def sparsity(self) -> float:
+        """The fraction of members that really is zero now."""
+
+
+class LayerCut:
+    """Weights, or filters, of layers."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], granularity: str) -> None:
+        self.granularity = granularity
+        self.weights = _weights(layers)
+        self.stacked = {name: matrices_in(layer) for name, layer in layers.items()}
+
+    def magnitude(self) -> Matrices:
+        return self.matrices(magnitude(self.weights, self.granularity))
+
+    def matrices(self, scores: Mapping[str, Tensor]) -> Matrices:
+        return matrices({name: scores[name] for name in self.weights}, self.stacked)
+
+    def entries(self) -> dict[str, int] | None:
+        return {n: w[0].numel() for n, w in self.weights.items()} if self.granularity == "unit" else None
+
+    def masks(self, pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: weight_mask(pruned[name], weight) for name, weight in self.weights.items()}
+
+    def sparsity(self) -> float:
+        if self.granularity == "weight":
+            nonzero, total = nonzero_weights(self.weights)
+            return 1 - nonzero / total
+        filters = sum(len(weight) for weight in self.weights.values())
+        alive = sum(int(weight.flatten(1).any(dim=1).sum()) for weight in self.weights.values())
+        return 1 - alive / filters
+
+
+class FeatureCut:
+    """Features: the filters that make them and the columns that read them go together.
+
+    Scores are by the consumer's name, one a feature; the default is the L2 norm of the filter that makes it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.places: dict[str, FeaturePlace] = {place.consumer: place for place in feature_places(model)}
+        if not self.places:
+            raise ValueError(f"{type(model).__name__} declares no feature places")
+        ends = sorted({name for place in self.places.values() for name in (place.consumer, place.producer)})
+        self.weights = _weights({**prunable_layers(model), **{name: model.get_submodule(name) for name in ends}})
+
+    def magnitude(self) -> Matrices:
+        producers = {name: self.weights[place.producer] for name, place in self.places.items()}
+        return self.matrices(magnitude(producers, "unit"))
+
+    def matrices(self, scores: Mapping[str, Tensor]) -> Matrices:
+        return matrices({name: scores[name] for name in self.places})
+
+    def entries(self) -> dict[str, int] | None:
+        return {name: self.weights[place.producer][0].numel() for name, place in self.places.items()}
+
+    def masks(self, pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        masks = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
+        for name, place in self.places.items():
+            masks[name][:, pruned[name][0]] = True
+            masks[place.producer][pruned[name][0]] = True
+        return masks
+
+    def sparsity(self) -> float:
+        alive = [self.weights[name].transpose(0, 1).flatten(1).any(dim=1) for name in self.places]
+        return 1 - sum(int(a.sum()) for a in alive) / sum(len(a) for a in alive)
+
+
+def cut(model: nn.Module, granularity: str) -> Cut:
+    """ValueError where the granularity is "feature" and the model declares no places."""
+    return FeatureCut(model) if granularity == "feature" else LayerCut(prunable_layers(model), granularity)
+
+
+def nonzero_weights(weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How many weights are not zero, and how many there are."""
+    nonzero = sum(int(weight.count_nonzero()) for weight in weights.values())
+    return nonzero, sum(weight.numel() for weight in weights.values())
+
+
+def _weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {name: module.weight for name, module in modules.items()}  # type: ignore[misc]
