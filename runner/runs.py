@@ -112,6 +112,10 @@ class Run:
         return self.folder / "checkpoint.pt"
 
     @property
+    def samples_file(self) -> Path:
+        return self.folder / "samples.txt"
+
+    @property
     def log_file(self) -> Path:
         return self.folder / "run.log"
 
@@ -124,7 +128,7 @@ class Run:
         """What a run writes after its status."""
         return (
             *(self.metrics_file, self.pruning_file, self.pruning_figure, self.weights_file),
-            *(self.scores_file, self.checkpoint_file, self.log_file),
+            *(self.scores_file, self.samples_file, self.checkpoint_file, self.log_file),
         )
 
     def clear(self) -> None:

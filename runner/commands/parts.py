@@ -1,6 +1,6 @@
 """Putting a configuration's parts together: what training, pruning and bench all start from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +11,8 @@ from torch import nn
 from runner.config.build import arguments, build, check_targets, target
 from runner.config.length import Length
 from runner.dropout.base import Variant
+from runner.errors import ConfigError
+from runner.models.layers import feature_places
 from runner.pruning.sweep import Sweeper
 from runner.regularizers import NoRegularizer
 from runner.runs import identity
@@ -18,6 +20,9 @@ from runner.seeding import derive_seed
 from runner.training.loop import Training
 from runner.training.machine import autocast, resolve_device, resolve_precision
 from runner.training.schedules import decay_groups
+
+# What the examples are, for people.
+_KINDS = {"images": "images", "pairs": "pairs of sentences"}
 
 
 @dataclass
@@ -41,11 +46,19 @@ class Parts:
             config: settled, see `settle`.
         """
         device = resolve_device(config["device"])
+        _check_kinds(config)
         data = build(config, "data")
-        data.fit(target(config, "model").minimum_size, config["model"]["input_size"])  # type: ignore[attr-defined]
+        _check_splits(config, data.splits)
+        if hasattr(data, "fit"):  # images come in the size that the model asks for
+            data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))
         data.to(device)
         torch.manual_seed(derive_seed(config["seed"], "init"))
         model = build(config, "model", **data.model_arguments())
+        if config["prune"]["granularity"] == "feature" and not feature_places(model):
+            raise ConfigError(
+                f"prune.granularity=feature: model={config['model']['name']} declares no feature places; "
+                "allowed is auto, weight, unit"
+            )
         # Channels last is the layout in which convolutions are fast, on processors and GPUs.
         model = model.to(device=device, memory_format=torch.channels_last)
         task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
@@ -55,6 +68,13 @@ class Parts:
         """The training of these parts, with the variant attached."""
         schedule, config = build(self.config, "schedule"), self.config["schedule"]
         batches = self.data.train_batches(config["batch_size"], self.config["seed"])
+        try:
+            return self._training(schedule, batches)
+        except ValueError as error:  # the variant finds nothing in the model to work on
+            raise ConfigError(f"dropout={self.config['dropout']['name']}: {error}") from None
+
+    def _training(self, schedule: Any, batches: Any) -> Training:
+        config = self.config
         return Training(
             model=self.model,
             variant=self.variant,
@@ -63,15 +83,15 @@ class Parts:
             task=self.task,
             schedule=schedule,
             batches=batches,
-            steps=Length.parse(config["length"]).steps(batches.steps_per_epoch),
+            steps=Length.parse(config["schedule"]["length"]).steps(batches.steps_per_epoch),
             groups=decay_groups(self.model, schedule.weight_decay),
-            seed=self.config["seed"],
+            seed=config["seed"],
             device=self.device,
             precision=self.precision,
-            examples_per_step=config["batch_size"],
-            limit=self.config.get("limit"),
-            compile=self.config["compile"],
-            checkpoint_seconds=60 * self.config["checkpoint_minutes"],
+            examples_per_step=batches.examples_per_step,
+            limit=config.get("limit"),
+            compile=config["compile"],
+            checkpoint_seconds=60 * config["checkpoint_minutes"],
         )
 
     def sweeper(self, own_scores: Mapping[str, Mapping[str, torch.Tensor]]) -> Sweeper:
@@ -79,6 +99,24 @@ class Parts:
         context = partial(autocast, self.precision, self.device)
         seed, limit = self.config["seed"], self.config.get("limit")
         return Sweeper(self.model, self.task, self.data, context, own_scores, seed, limit)
+
+
+def _check_kinds(config: Mapping[str, Any]) -> None:
+    """Raises: ConfigError where data, task and model are not about the same kind of example."""
+    kinds = {group: getattr(target(config, group), "kind", "images") for group in ("model", "data", "task")}
+    for group in ("data", "task"):
+        if kinds[group] != kinds["model"]:
+            raise ConfigError(
+                f"{group}={config[group]['name']} is about {_KINDS.get(kinds[group], kinds[group])}, but "
+                f"model={config['model']['name']} about {_KINDS.get(kinds['model'], kinds['model'])}"
+            )
+
+
+def _check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
+    """Raises: ConfigError where the sweep is asked for on splits that hold nothing."""
+    asked = config["prune"]["splits"]
+    if not set(asked) & set(splits):
+        raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; allowed is {', '.join(splits)}")
 
 
 def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """run prune: sweep a finished run, adding the rows that its pruning.csv lacks, without training."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from runner.config.compose import Composer
 from runner.config.rules import check
 from runner.dropout.base import Scores
 from runner.errors import ConfigError, damaged
-from runner.pruning.sweep import asked_points, has_batch_norm
+from runner.pruning.sweep import Point, asked_points, has_batch_norm
 from runner.reporting.curves import pruning_figure
 from runner.reporting.summary import pruning_summary
 from runner.runs import Run
@@ -94,12 +95,24 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
         raise damaged(run.pruning_file, error) from None
     missing = [point for point in points if runs.point_key(vars(point)) not in keys]
     if missing:
-        columns = runs.pruning_columns(parts.task.metrics)
+        columns = runs.pruning_columns(parts.task.sweep_metrics)
         runs.write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
         sweeper = parts.sweeper(load_scores(run, parts.device))
+        sweeper.keep_samples = partial(_keep_samples, run)
         with progress.counting(len(missing), "pruning") as advance:
             for point, row in sweeper.rows(missing):
                 runs.append_row(run.pruning_file, columns, {**vars(point), **row})
                 advance()
     if missing or not run.pruning_figure.exists():
         pruning_figure(run)
+
+
+def _keep_samples(run: Run, point: Point, split: str, row: Mapping[str, Any], samples: Sequence[Sequence[str]]) -> None:
+    """Outputs on the test split, for people: a heading a point, then blocks of lines, one an example."""
+    if split != "test":
+        return
+    heading = f"{point.granularity} sparsity {point.pruned:.4g} (really {row['actual_sparsity']:.4f})"
+    heading += "".join(f", {words}" for words in (point.scope, f"{point.scores} scores", point.batch_norm))
+    blocks = ["\n".join(lines) for lines in samples]
+    with run.samples_file.open("a", encoding="utf-8") as file:
+        file.write(f"== {heading}\n\n" + "\n\n".join(blocks) + "\n\n")

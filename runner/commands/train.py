@@ -117,6 +117,7 @@ def _started(parts: Parts, hash_: str, overrides: Sequence[str], status: Mapping
         "hash": hash_,
         "command": " ".join(["run", "train", *overrides]),
         "headline": {"metric": parts.task.headline, "higher_is_better": parts.task.higher_is_better},
+        "signatures": getattr(parts.task, "signatures", {}),  # how metrics were computed, where that has a name
         "parameters": parameter_count(parts.model),
         "examples": parts.data.sizes(),
         "device": describe(parts.device),

@@ -87,6 +87,16 @@ def _inside(value: Any) -> str | None:
     return None if _number(value) and 0 < value < 1 else "a number between 0 and 1"
 
 
+def _files(value: Any) -> str | None:
+    fits = isinstance(value, list) and len(value) == 2 and not any(map(_path, value))
+    return None if fits else "two files, [source,target]"
+
+
+def _split(value: Any) -> str | None:
+    """A part of the training images, or files of its own for text."""
+    return _files(value) if isinstance(value, list) else between(0, 1, open_end=True)(value)
+
+
 _fraction = between(0, 1)
 
 # By full name, or by the last part of it for whatever group brings such an option.
@@ -100,11 +110,14 @@ RULES: dict[str, Rule] = {
     "outputs": _path,
     "out": either(None, _path),
     "data.root": either(None, _path),
-    "data.validation": between(0, 1, open_end=True),
-    "data.test": between(0, 1, open_end=True),
+    "data.validation": _split,
+    "data.test": _split,
     "data.crop": whole(0),
     "data.size": whole(1),
-    "data.normalize": one_of("channel", "image"),
+    "data.normalize": one_of("channel", "image", "pixel"),
+    "data.train": _files,
+    "data.vocabulary": whole(1),
+    "data.longest": whole(1),
     "data.workers": either(None, whole(0)),
     "schedule.length": _length,
     "schedule.batch_size": whole(1),
@@ -114,7 +127,15 @@ RULES: dict[str, Rule] = {
     "schedule.weight_decay": at_least(0),
     "schedule.clip_norm": either(None, above(0)),
     "schedule.drops": list_of(_fraction, low=0),
+    "schedule.factor": between(0, 1),
+    "schedule.betas": list_of(between(0, 1, open_end=True), low=2),
+    "schedule.epsilon": above(0),
+    "schedule.decay": one_of("cosine", "inverse_square_root", "none"),
     "task.label_smoothing": between(0, 1, open_end=True),
+    "task.beam": whole(1),
+    "task.length_penalty": at_least(0),
+    "task.longer": whole(0),
+    "task.samples": whole(0),
     "dropout.alpha": _fraction,
     "dropout.gamma": _fraction,
     "dropout.ramp": either(None, list_of(_fraction)),
@@ -142,9 +163,15 @@ RULES: dict[str, Rule] = {
     "model.widen": whole(1),
     "model.block": one_of("basic", "bottleneck", "preactivation"),
     "model.batch_norm_momentum": between(0, 1),
+    "model.layers": whole(1),
+    "model.features": whole(1),
+    "model.heads": whole(1),
+    "model.feed_forward": whole(1),
+    "model.residual_dropout": between(0, 1, open_end=True),
+    "model.code": whole(1),
     "model.input_size": either(None, whole(1)),
     "prune.sparsities": list_of(_fraction),
-    "prune.granularity": one_of("auto", "weight", "unit"),
+    "prune.granularity": one_of("auto", "weight", "unit", "feature"),
     "prune.scores": one_of("own", "magnitude", "random"),
     "prune.scope": one_of("layer", "global"),
     "prune.floor": either("auto", _fraction),

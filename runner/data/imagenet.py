@@ -40,6 +40,7 @@ class ImageNet:
     `workers` processes read ahead; None: one a core, at most 16. They make no difference to what is read.
     """
 
+    kind = "images"
     train: FileList
     validation: FileList
     test: FileList
@@ -146,12 +147,14 @@ class StreamedBatches:
     """
 
     steps_per_epoch: int
+    examples_per_step: int
 
     def __init__(self, data: ImageNet, batch_size: int, seed: int) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of images from 1 on")
         self._data, self._batch_size, self._seed = data, batch_size, seed
         self.steps_per_epoch = max(1, len(data.train) // batch_size)
+        self.examples_per_step = batch_size
         self._next: int | None = None  # the step whose batch comes next out of what is read ahead
         self._ahead: list[Iterator[tuple[Tensor, Tensor]]] = []  # one, or none before the first step
         # Not left to the garbage collector: where these batches are part of a cycle, it closes the queues of the

@@ -41,6 +41,7 @@ class ImageData:
     the same for every seed; `validation` is that fraction, in [0, 1).
     """
 
+    kind = "images"
     train: ImageSplit
     validation: ImageSplit
     test: ImageSplit
@@ -152,12 +153,14 @@ class TrainBatches:
     """
 
     steps_per_epoch: int
+    examples_per_step: int
 
     def __init__(self, data: ImageData, batch_size: int, seed: int) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of images from 1 on")
         self._data, self._batch_size, self._seed = data, batch_size, seed
         self.steps_per_epoch = max(1, len(data.train) // batch_size)
+        self.examples_per_step = batch_size
         self._order_of: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

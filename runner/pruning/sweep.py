@@ -44,6 +44,7 @@ class Sweeper:
         own_scores: the variant's: granularity → layer (a place's consumer) → scores; magnitude where it has none.
         seed: of random scores.
         limit: how many examples of a split are evaluated; None: all.
+        keep_samples: is given a point, a split, its row and what the task shows of the network's outputs, if anything.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Sweeper:
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0
     limit: int | None = None
+    keep_samples: Callable[[Point, str, Mapping[str, Any], Any], object] = lambda *_: None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
         """Measure every point; points that differ in their asked sparsity alone and end at the same mask are measured
@@ -85,7 +87,10 @@ class Sweeper:
         with self.context(), self._statistics(point.batch_norm):
             for split in sorted(splits):
                 metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
-                yield split, {**counts, **metrics}
+                row = {**counts, **metrics}
+                if samples := row.pop("samples", None):
+                    self.keep_samples(point, split, row, samples)
+                yield split, row
 
     def _statistics(self, batch_norm: str) -> AbstractContextManager[None]:
         if batch_norm == "recalibrated":

@@ -11,7 +11,7 @@ NONE = "–"  # a cell without a value
 
 def is_fraction(metric: str) -> bool:
     """Whether the metric lies in [0, 1] and is printed in percent; losses and scores are printed as they are."""
-    return metric.endswith("accuracy")
+    return metric.endswith(("accuracy", "exact_match"))
 
 
 def scale(metric: str) -> float:

@@ -14,9 +14,11 @@ class Classification:
         label_smoothing: in [0, 1), of the training loss; the reported loss is without it.
     """
 
+    kind = "images"  # of data
     headline = "accuracy"
     higher_is_better = True
-    metrics: tuple[str, ...] = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)  # while training
+    sweep_metrics: tuple[str, ...] = ("accuracy",)  # of a pruned network
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
@@ -38,3 +40,5 @@ class Classification:
             correct += int((logits.argmax(1) == labels).sum())
             examples += len(labels)
         return {"accuracy": correct / examples, "loss": loss / examples, "examples": examples}
+
+    validate = evaluate

@@ -36,7 +36,7 @@ class Training:
 
     Args:
         data: has train_batches(batch_size, seed), eval_batches(split) and splits.
-        task: has training_loss(model, batch), evaluate(model, batches) and metrics.
+        task: has training_loss(model, batch), validate(model, batches) and metrics.
         schedule: has optimizer(groups), rate(step, total) and clip_norm.
         steps: training steps in all.
         groups: the optimiser's parameter groups of the plain model, see `decay_groups`.
@@ -167,7 +167,7 @@ class Training:
         """The task's metrics of a split; in evaluation targeted variants prune."""
         self.model.eval()
         with autocast(self.precision, self.device):
-            return self.task.evaluate(self.forward, self.data.eval_batches(split, self.limit))
+            return self.task.validate(self.forward, self.data.eval_batches(split, self.limit))
 
     def _save(self, run: Run) -> None:
         state = {

@@ -1,0 +1,124 @@
+"""Translation: label-smoothed cross-entropy to learn by; BLEU, exact match and token accuracy to judge by."""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.data.token_batches import PairBatch
+from runner.errors import ConfigError
+from runner.models.transformer import PAD
+from runner.tasks.decoding import beam_search, greedy
+
+
+class Translation:
+    """Pairs of sentences.
+
+    Examples are target tokens, the one that ends a sentence among them. While training, only the loss and the accuracy
+    of the next token are measured; the sweep translates every sentence.
+
+    Args:
+        label_smoothing: in [0, 1), of the training loss; the reported loss is without it.
+        beam: hypotheses a sentence; 1 is greedy.
+        length_penalty: of beam search (Wu et al., 2016, equation 14); 0 is none.
+        longer: how many tokens a translation may be longer than its source.
+        samples: how many sentences of a split are shown.
+    """
+
+    kind = "pairs"
+    headline = "bleu"
+    higher_is_better = True
+    metrics: tuple[str, ...] = ("token_accuracy",)
+    sweep_metrics: tuple[str, ...] = ("bleu", "bleu_uncased", "exact_match", "token_accuracy")
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.1,
+        beam: int = 1,
+        length_penalty: float = 0.6,
+        longer: int = 50,
+        samples: int = 8,
+    ) -> None:
+        self.label_smoothing = label_smoothing
+        self.beam = beam
+        self.length_penalty = length_penalty
+        self.longer = longer
+        self.samples = samples
+        try:
+            bleu = importlib.import_module("sacrebleu.metrics").BLEU
+        except ImportError:
+            raise ConfigError("task=translation needs sacrebleu: pip install 'runner[text]'") from None
+        self._bleu = {"bleu": bleu(), "bleu_uncased": bleu(lowercase=True)}
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """How sacrebleu counts, by metric, in its own words."""
+        for metric in self._bleu.values():
+            metric.corpus_score(["one"], [["one"]])  # the signature names how many references there were
+        return {name: str(metric.get_signature()) for name, metric in self._bleu.items()}
+
+    def training_loss(self, model: nn.Module, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Returns the mean loss a token, the sum over tokens of its metrics, and how many tokens."""
+        logits, labels = _next_tokens(model, batch)
+        loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=self.label_smoothing)
+        return loss, {"token_accuracy": _right(logits.detach(), labels)}, _tokens(batch)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, batches: Iterable[PairBatch]) -> dict[str, float]:
+        """The mean loss a token, the share of tokens that are likeliest after the right ones, the number of tokens."""
+        loss, right, tokens = 0.0, 0, 0
+        for batch in batches:
+            logits, labels = _next_tokens(model, batch)
+            loss += float(F.cross_entropy(logits, labels, ignore_index=PAD, reduction="sum"))
+            right += int(_right(logits, labels))
+            tokens += _tokens(batch)
+        return {"token_accuracy": right / tokens, "loss": loss / tokens, "examples": tokens}
+
+    def evaluate(self, model: nn.Module, batches: Iterable[PairBatch]) -> dict[str, Any]:
+        """As `validate`, and of whole translations: corpus BLEU (0 to 100) by sacrebleu, cased and not, and the share
+        that is the reference to the letter; `samples` shows some."""
+        known = list(batches)
+        outputs = [sentence for batch in known for sentence in self.translate(model, batch)]
+        references = [reference for batch in known for reference in batch.references]
+        sources = [source for batch in known for source in batch.sources]
+        exact = sum(output == reference for output, reference in zip(outputs, references, strict=True))
+        return {
+            **{name: metric.corpus_score(outputs, [references]).score for name, metric in self._bleu.items()},
+            "exact_match": exact / len(references),
+            **self.validate(model, known),
+            "samples": self._shown(sources, references, outputs),
+        }
+
+    def translate(self, model: Any, batch: PairBatch) -> list[str]:
+        """The network's own translations of a batch's sources; the model is in evaluation mode."""
+        limit = (batch.source != PAD).sum(1) + self.longer
+        if self.beam == 1:
+            found = greedy(model, batch.source, limit)
+        else:
+            found = beam_search(model, batch.source, self.beam, self.length_penalty, limit)
+        assert batch.decode is not None
+        return [batch.decode(ids) for ids in found.tolist()]
+
+    def _shown(self, *texts: Sequence[str]) -> list[list[str]]:
+        """Some sentences, evenly over the split, with their source and reference."""
+        count = min(self.samples, len(texts[0]))
+        chosen = [i * len(texts[0]) // count for i in range(count)]
+        words = ("source   ", "reference", "output   ")
+        return [[f"{word} {lines[i]}" for word, lines in zip(words, texts, strict=True)] for i in chosen]
+
+
+def _next_tokens(model: nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """Logits (N·T, vocabulary), float32, and labels (N·T,) of the tokens after each of the target's."""
+    logits = model(batch.source, batch.target[:, :-1])
+    return logits.flatten(0, 1).float(), batch.target[:, 1:].flatten()
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    return ((logits.argmax(1) == labels) & (labels != PAD)).sum()
+
+
+def _tokens(batch: PairBatch) -> int:
+    return int((batch.target[:, 1:] != PAD).sum())
