@@ -24,6 +24,7 @@ from runner.files import append_row, read_rows, write_bytes, write_rows, write_t
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
+_FILES = ("train", "validation", "test")  # a fraction of the images, or lists of files
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
@@ -58,6 +59,10 @@ def identity(config: Mapping[str, Any], content: str | None = None) -> str:
         kept.pop("limit", None)
     if content is not None:
         kept["content"] = content
+        # What files are called makes no other data.
+        kept["data"] = {
+            key: value for key, value in kept["data"].items() if not (key in _FILES and isinstance(value, list))
+        }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

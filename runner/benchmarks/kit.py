@@ -55,16 +55,20 @@ class OneBatch:
 
     steps_per_epoch = 1
 
-    def __init__(self, batch: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, batch: Any) -> None:
         self._batch = batch
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> Any:
         return self._batch
 
 
 def late_training(parts: Parts) -> Training:
     """The training of these parts, near its end."""
-    training = parts.training()
+    return late(parts.training())
+
+
+def late(training: Training) -> Training:
+    """The same training, near its end."""
     training.steps, training.step = _STEPS, _LATE
     return training
 

@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from runner.benchmarks.kit import Kit, late_training, on_one_batch, one_step
 from runner.benchmarks.sorting import SortingTargeted
+from runner.benchmarks.tail import tail_dropout
 from runner.benchmarks.timing import Comparison
+from runner.benchmarks.translation import decoding, transformer
 from runner.dropout.targeted import Targeted
 from runner.pruning.sweep import Point, Sweeper
 from runner.training.loop import Training
@@ -126,4 +128,12 @@ def step_flops(training: Training) -> int:
     return int(counter.get_total_flops())
 
 
-ROWS: dict[str, Callable[[Kit], Iterator[Comparison]]] = {"step": step, "data": data, "sweep": sweep, "matmul": matmul}
+def tail(kit: Kit) -> Iterator[Comparison]:
+    """TailDropout beside a product with a mask that is ready."""
+    return tail_dropout(kit.parts().device)
+
+
+ROWS: dict[str, Callable[[Kit], Iterator[Comparison]]] = {
+    **{"step": step, "data": data, "sweep": sweep, "matmul": matmul},
+    **{"tail": tail, "transformer": transformer, "decoding": decoding},
+}

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -47,11 +48,12 @@ def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path
     finished = [(cell, [run for run in done if run.state() == "finished"]) for cell, done in runs]
     finished = [(cell, done) for cell, done in finished if done]
     if finished:
-        metric = finished[0][1][0].status()["headline"]["metric"]
-        rows = rows_of(plan, finished, metric)
-        text = markdown(plan, rows, _title(distinct, finished[0][1][0], overrides))
+        rows = rows_of(plan, finished)
+        about, machine = _about(distinct), _machine(finished[0][1][0])
+        text = markdown(plan, rows, f"{about}; {machine}.\n\n`run reproduce {' '.join(overrides)}`")
+        folder = Path(config["out"] or Path(config["outputs"]) / "table" / plan.name)
         print(text)
-        print(*write(Path(config["out"] or Path(config["outputs"]) / "table" / plan.name), plan, rows, text), sep="\n")
+        print(*write(folder, plan, rows, text, about), sep="\n")
     for line in failed:
         print(line, file=sys.stderr)
     return 1 if failed else 0
@@ -69,7 +71,7 @@ def _jobs(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tupl
     found = []
     for cell in plan.cells:
         sweep = [f"prune.sparsities={show(list(cell.sparsities))}", f"prune.granularity={plan.granularity}"]
-        sweep.append("prune.splits=[test]")
+        sweep += ["prune.splits=[test]", *plan.sweep]
         jobs, _ = composer.jobs([*base, *cell.overrides, *sweep, *rest])
         found.append((cell, jobs))
     return found
@@ -86,7 +88,8 @@ def _train_one(job: dict[str, Any], overrides: Sequence[str], foreign: bool) -> 
     from runner.commands.train import train
 
     try:
-        train(job, overrides, foreign)
+        run = train(job, overrides, foreign, quiet=True)
+        print(run.folder, flush=True)
     except UserError as error:
         return f"run: {error}"
     except Exception as error:
@@ -101,19 +104,26 @@ def _train_all(jobs: Sequence[dict[str, Any]], rest: Sequence[str], foreign: boo
     else:
         share_cores(workers)
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(_train_one, jobs, overrides, [foreign] * len(jobs)))
+            try:
+                results = list(pool.map(_train_one, jobs, overrides, [foreign] * len(jobs)))
+            except BrokenProcessPool:
+                raise UserError(
+                    "a training was killed, by the system for its memory perhaps; the same command goes on, "
+                    "with fewer jobs= if need be"
+                ) from None
     return [line for line in results if line is not None]
 
 
-def _title(jobs: Sequence[dict[str, Any]], run: Run, overrides: Sequence[str]) -> str:
-    job, status = jobs[0], run.status()
-    seeds = sorted({job["seed"] for job in jobs})
-    return (
-        f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule, "
-        f"{job['schedule']['length']}, seed {', '.join(map(str, seeds))}; {status['device']}, "
-        f"threads: {status['threads']}, {status['precision']}, torch {status['versions']['torch']}.\n\n"
-        f"`run reproduce {' '.join(overrides)}`"
-    )
+def _about(jobs: Sequence[dict[str, Any]]) -> str:
+    job, seeds = jobs[0], sorted({job["seed"] for job in jobs})
+    what = f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule"
+    return f"{what}, {job['schedule']['length']}, seed {', '.join(map(str, seeds))}"
+
+
+def _machine(run: Run) -> str:
+    status = run.status()
+    threads = f"threads: {status['threads']}, {status['precision']}"
+    return f"{status['device']}, {threads}, torch {status['versions']['torch']}"
 
 
 def _estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
@@ -142,15 +152,19 @@ def _timed(job: dict[str, Any]) -> tuple[float, int]:
 
     parts = Parts.of(settle(job, foreign=True))
     training = parts.training()
+    # The last steps: ramps have risen by then, and masks are drawn in every layer.
+    training.step = max(0, training.steps - 5)
     steps = [_seconds(training.one_step) for _ in range(5)][2:]
-    images = parts.data.sizes().get("test", 0)
+    examples = parts.data.sizes().get("test", 0)
     parts.model.eval()
     batch = next(iter(parts.data.eval_batches("test")))
+    count = len(batch[0]) if isinstance(batch, tuple) else len(batch)
     with autocast(parts.precision, parts.device):
-        forward = min(_seconds(lambda: parts.task.evaluate(parts.model, [batch])) for _ in range(2)) / len(batch[0])
+        forward = min(_seconds(lambda: parts.task.evaluate(parts.model, [batch])) for _ in range(2)) / count
     points = len(job["prune"]["sparsities"]) * len(job["prune"]["batch_norm"])
-    bytes_left = sum(p.numel() for p in parts.model.parameters()) * 4
-    return training.steps * statistics.median(steps) + points * images * forward, bytes_left
+    kept = [*parts.model.state_dict().values(), *(s for d in parts.variant.scores().values() for s in d.values())]
+    bytes_left = sum(tensor.numel() * tensor.element_size() for tensor in kept)
+    return training.steps * statistics.median(steps) + points * examples * forward, bytes_left
 
 
 def _seconds(work: Any) -> float:

@@ -35,7 +35,7 @@ def run_of(config: Mapping[str, Any], foreign: bool = False) -> tuple[Run, dict[
     return Run(folder), settled, hash_
 
 
-def train(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False) -> Run:
+def train(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False, quiet: bool = False) -> Run:
     """Train, prune and report one run; a finished one is only reported, an interrupted one goes on.
 
     Raises:
@@ -51,8 +51,9 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: boo
         parts = Parts.of(config)
         with run.locked():
             _go(run, parts, config, overrides, _status_for(run, hash_, config["force"]), hash_)
-    print(pruning_summary(run))
-    print(run.folder)
+    if not quiet:
+        print(pruning_summary(run))
+        print(run.folder)
     return run
 
 

@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
     "data.size": whole(1),
     "data.normalize": one_of("channel", "image", "pixel"),
     "data.train": _files,
-    "data.vocabulary": whole(1),
+    "data.vocabulary": whole(259),
     "data.longest": whole(1),
     "data.workers": either(None, whole(0)),
     "schedule.length": _length,

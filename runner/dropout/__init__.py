@@ -2,6 +2,16 @@
 
 from runner.dropout.base import Variant
 from runner.dropout.standard import UnitDropout, WeightDropout
+from runner.dropout.tail import Tail, TailDropout, get_scale_param
 from runner.dropout.targeted import Targeted, TargetedUnit
 
-__all__ = ["Targeted", "TargetedUnit", "UnitDropout", "Variant", "WeightDropout"]
+__all__ = [
+    "Tail",
+    "TailDropout",
+    "Targeted",
+    "TargetedUnit",
+    "UnitDropout",
+    "Variant",
+    "WeightDropout",
+    "get_scale_param",
+]

@@ -20,10 +20,12 @@ def scale(metric: str) -> float:
 
 
 def number(value: float, metric: str) -> str:
-    """A metric as printed: percent with two decimals, anything else with four digits."""
+    """A metric as printed: percent and BLEU with two decimals, anything else with four digits."""
     if math.isnan(value):
         return NONE
-    return f"{100 * value:.2f}" if is_fraction(metric) else f"{value:#.4g}".rstrip(".")
+    if is_fraction(metric) or metric.startswith("bleu"):
+        return f"{scale(metric) * value:.2f}"
+    return f"{value:#.4g}".rstrip(".")
 
 
 def mean_and_deviation(mean: float, std: float, metric: str) -> str:
@@ -40,7 +42,8 @@ def percent(fraction: float) -> str:
 
 def metric_label(split: str, metric: str) -> str:
     """`test accuracy (%)`"""
-    return f"{split} {metric.replace('_', ' ')}{' (%)' if is_fraction(metric) else ''}"
+    words = metric.replace("_", " ").replace("bleu", "BLEU").replace("mse", "mean squared error")
+    return f"{split} {words}{' (%)' if is_fraction(metric) else ''}"
 
 
 def run_title(config: Mapping[str, Any]) -> str:

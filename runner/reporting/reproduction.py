@@ -1,7 +1,7 @@
 """A published table's cells, ours beside them, and the difference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,11 @@ import pandas as pd
 
 from runner.config.rules import between, list_of, show
 from runner.errors import ConfigError
+from runner.reporting.drawing import Curve, Panel, Style, draw
+from runner.reporting.formats import BATCH_NORMS, is_fraction, mean_and_deviation, metric_label, number, percent, scale
 from runner.reporting.points import read_points
 from runner.reporting.published import published_files, published_heads, published_values
+from runner.reporting.writing import padded
 from runner.runs import Run, write_text
 
 
@@ -30,7 +33,8 @@ class Plan:
     name: str
     granularity: str
     base: tuple[str, ...]
-    file: str
+    sweep: tuple[str, ...]  # how the table is swept, whatever the set-up
+    files: Mapping[str, str]  # metric → published file
     cells: tuple[Cell, ...]
     doubtful: Mapping[str, str]  # head → why
     notes: tuple[str, ...]  # where the set-up is not the paper's
@@ -44,12 +48,15 @@ class Plan:
         """
         if "cells" not in table:
             raise ConfigError(f"table={table['name']}: allowed is a published table, one with cells; run list table")
-        file, files = table["published_file"], published_files()
-        if file not in files:
-            raise ConfigError(f"table.published_file={file}: allowed is {', '.join(files)}")
-        heads, fractions = published_heads(file), list_of(between(0, 1))
+        files = table["published_file"]
+        files = dict(files) if isinstance(files, Mapping) else {"accuracy": files}
+        for file in files.values():
+            if file not in published_files():
+                raise ConfigError(f"table.published_file={file}: allowed is {', '.join(published_files())}")
+        fractions = list_of(between(0, 1))
+        heads = {head: None for file in files.values() for head in published_heads(file)}
         for cell in table["cells"]:
-            if cell["head"] not in heads:
+            if cell["head"] not in heads and not cell.get("ours"):
                 raise ConfigError(f"table.cells: {cell['head']} is no published column; allowed is {', '.join(heads)}")
             if allowed := fractions(cell["sparsities"]):
                 raise ConfigError(f"table.cells.sparsities={show(cell['sparsities'])}: allowed is {allowed}")
@@ -58,28 +65,31 @@ class Plan:
             name=table["name"],
             granularity=table["granularity"],
             base=tuple(table["base"]),
-            file=file,
+            sweep=tuple(table.get("sweep", ())),
+            files=files,
             cells=tuple(cells),
             doubtful=table["doubtful"],
             notes=tuple(table["notes"]),
         )
 
 
-def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]], metric: str) -> pd.DataFrame:
-    """All cells in long form: head, batch_norm, sparsity, actual_sparsity, mean, std, n, paper, paper_std, difference.
+def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFrame:
+    """All cells in long form: head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, paper, paper_std,
+    difference, doubtful.
 
     Fractions, not percent; deviations over seeds with n − 1; `difference` is ours less the paper's, for BatchNorm kept
     (or a model without it), which is how the paper measured.
     """
-    frames = [_cell(plan, cell, done, metric) for cell, done in runs]
+    frames = [_cell(plan, cell, done, metric) for metric in plan.files for cell, done in runs]
     rows = pd.concat(frames, ignore_index=True)
-    for head in rows["head"].unique():
-        paper = published_values(plan.file, head, in_percent=True)
-        here = rows["head"] == head
-        rows.loc[here, "paper"] = rows.loc[here, "sparsity"].map(paper["mean"])
-        rows.loc[here, "paper_std"] = rows.loc[here, "sparsity"].map(paper["std"])
-    as_paper = rows["batch_norm"] != "recalibrated"
-    rows["difference"] = (rows["mean"] - rows["paper"]).where(as_paper)
+    rows["paper"] = rows["paper_std"] = float("nan")
+    for metric, file in plan.files.items():
+        for head in published_heads(file):
+            paper = published_values(file, head, in_percent=is_fraction(metric))
+            here = (rows["metric"] == metric) & (rows["head"] == head)
+            rows.loc[here, "paper"] = rows.loc[here, "sparsity"].map(paper["mean"])
+            rows.loc[here, "paper_std"] = rows.loc[here, "sparsity"].map(paper["std"])
+    rows["difference"] = (rows["mean"] - rows["paper"]).where(rows["batch_norm"] != "recalibrated")
     rows["doubtful"] = rows["head"].map(lambda head: plan.doubtful.get(head, ""))
     return rows
 
@@ -90,10 +100,13 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: str) -> pd.DataFr
     for column, value in wanted.items():
         points = points[points[column] == value]
     points = points[points["sparsity"].isin([round(s, 9) for s in cell.sparsities])]
+    if metric not in points:
+        raise ConfigError(f"table={plan.name} is about {metric}, which the task of {runs[0].folder} does not measure")
     rows = points.groupby(["batch_norm", "sparsity"], as_index=False).agg(
         actual_sparsity=("actual_sparsity", "mean"), mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
     )
     rows.insert(0, "head", cell.head)
+    rows.insert(4, "metric", metric)
     return rows
 
 
@@ -107,46 +120,84 @@ def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 
 def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
-    """One table a way with BatchNorm, in percent; ours with its deviation and the difference, then the paper's."""
+    """A table for each metric and way with BatchNorm; ours with its deviation and the difference, then the paper's."""
     parts = [f"# {plan.name}", title]
-    for norm, part in rows.groupby("batch_norm", sort=True):
+    for metric, norm, part in _sections(plan, rows):
         as_paper = norm != "recalibrated"
-        heads = list(dict.fromkeys(rows["head"]))
-        shown = [word for head in heads for word in ([_marked(plan, head), "paper"] if as_paper else [head])]
-        lines = [f"| sparsity | {' | '.join(shown)} |", f"|---:|{'---:|' * len(shown)}"]
+        heads = list(dict.fromkeys(part["head"]))
+        columns = [(head, published) for head in heads for published in ([False, True] if as_paper else [False])]
+        columns = [(h, p) for h, p in columns if not p or part.loc[part["head"] == h, "paper"].notna().any()]
+        lines = [["sparsity", *("paper" if published else _marked(plan, head) for head, published in columns)]]
+        by_key = {(str(row["head"]), float(row["sparsity"])): row for _, row in part.iterrows()}
         for sparsity in sorted(part["sparsity"].unique()):
-            cells = []
-            for head in heads:
-                found = part[(part["head"] == head) & (part["sparsity"] == sparsity)]
-                cells += _shown(found.iloc[0] if len(found) else None, as_paper)
-            lines.append(f"| {100 * sparsity:g} % | {' | '.join(cells)} |")
-        how = {"kept": "BatchNorm kept, as in the paper", "recalibrated": "BatchNorm recalibrated"}
-        parts += [f"## {how.get(str(norm), 'No BatchNorm')}", "\n".join(lines)]
+            found = [(by_key.get((head, float(sparsity))), published) for head, published in columns]
+            lines.append([f"{percent(sparsity)} %", *(_shown(row, published, metric) for row, published in found)])
+        parts += [f"## {_heading(metric, norm)}", "\n".join(padded(lines))]
     notes = [f"- † {head}: {why}." for head, why in plan.doubtful.items()] + [f"- {note}." for note in plan.notes]
-    parts.append("\n".join(["In percent: ours ± deviation over seeds (difference to the paper).", *notes]))
+    parts.append("\n".join(["Ours ± deviation over seeds (difference to the paper).", *notes]))
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(plan: Plan, rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    norms = [norm for norm in BATCH_NORMS if norm in set(rows["batch_norm"])]
+    pairs = [(metric, norm) for metric in plan.files for norm in norms]
+    return [(m, n, rows[(rows["metric"] == m) & (rows["batch_norm"] == n)]) for m, n in pairs]
+
+
+def _heading(metric: str, norm: str) -> str:
+    how = {"kept": "BatchNorm kept, as in the paper"}.get(norm, BATCH_NORMS[norm])
+    return f"{metric_label('test', metric)}, {how}"
 
 
 def _marked(plan: Plan, head: str) -> str:
     return f"{head} †" if head in plan.doubtful else head
 
 
-def _shown(row: Any, as_paper: bool) -> list[str]:
+def _shown(row: Any, published: bool, metric: str) -> str:
     if row is None:
-        return ["", ""] if as_paper else [""]
-    ours = f"{100 * row['mean']:.2f}" + (f" ± {100 * row['std']:.2f}" if row["n"] > 1 else "")
-    if not as_paper:
-        return [ours]
-    if pd.isna(row["paper"]):
-        return [ours, ""]
-    spread = "" if pd.isna(row["paper_std"]) else f" ± {100 * row['paper_std']:.2f}"
-    return [f"{ours} ({100 * row['difference']:+.1f})", f"{100 * row['paper']:.2f}{spread}"]
+        return ""
+    if published:
+        return "" if pd.isna(row["paper"]) else mean_and_deviation(row["paper"], row["paper_std"], metric)
+    ours = mean_and_deviation(row["mean"], row["std"], metric)
+    if pd.isna(row["difference"]):
+        return ours
+    sign = "+" if row["difference"] >= 0 else "-"
+    return f"{ours} ({sign}{number(abs(row['difference']), metric)})"
 
 
-def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str) -> list[Path]:
-    """table.csv and table.md."""
+def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -> list[Path]:
+    """table.csv, table.md and table.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "table.csv", folder / "table.md"]
-    write_text(paths[0], rows.to_csv(index=False))
+    paths = [folder / f"table.{ending}" for ending in ("csv", "md", "png")]
+    write_text(paths[0], rows.to_csv(index=False, float_format="%.9g"))
     write_text(paths[1], text)
+    _figure(plan, rows, title, paths[2])
     return paths
+
+
+def _figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> None:
+    """A panel a section, ours solid and the paper's dashed in the same colour; one figure for each further metric."""
+    styles = {head: Style.number(index) for index, head in enumerate(dict.fromkeys(rows["head"]))}
+    for index, metric in enumerate(plan.files):
+        panels = [
+            Panel(BATCH_NORMS[norm], [curve for head in styles for curve in _curves(part, head, styles[head], metric)])
+            for name, norm, part in _sections(plan, rows)
+            if name == metric
+        ]
+        top = 100.0 if is_fraction(metric) else None
+        file = path if index == 0 else path.with_stem(f"{path.stem}_{metric}")
+        draw(panels, len(panels), f"{plan.name} · {title}", metric_label("test", metric), file, top)
+
+
+def _curves(part: pd.DataFrame, head: str, style: Style, metric: str) -> list[Curve]:
+    own = part[part["head"] == head].sort_values("sparsity")
+    paper = own[own["paper"].notna() & (own["batch_norm"] != "recalibrated")]
+    factor, curves = scale(metric), []
+    for rows, mean, std, drawn, label in (
+        (own, "mean", "std", style, head),
+        (paper, "paper", "paper_std", replace(style, dashed=True), f"paper: {head}"),
+    ):
+        if len(rows):
+            values = [list(factor * rows[name]) for name in (mean, std)]
+            curves.append(Curve(label, drawn, list(100 * rows["sparsity"]), *values))
+    return curves

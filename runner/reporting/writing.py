@@ -33,10 +33,10 @@ def write_table(table: Table, folder: Path) -> list[Path]:
 
 
 def markdown(table: Table) -> str:
-    """All sections, with cells padded so that the text is a table in a terminal, too."""
+    """All sections."""
     lines = [f"## {table.title}"]
     for section in table.sections:
-        lines += ["", f"### {section.title}", "", *_markdown(cells(section, table.metric))]
+        lines += ["", f"### {section.title}", "", *padded(cells(section, table.metric))]
     if table.notes:
         lines += ["", *(f"- {note}" for note in table.notes)]
     return "\n".join(lines) + "\n"
@@ -108,7 +108,8 @@ def _seeds(section: Section, column: str) -> str:
     return "–".join(str(n) for n in dict.fromkeys([numbers[0], numbers[-1]])) if numbers else NONE
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+def padded(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, head first, with cells padded so that it is a table in a terminal, too."""
     rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"| {' | '.join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))} |" for row in rows]

@@ -5,6 +5,7 @@ from torch import nn
 from runner.benchmarks.kit import Kit, late_training, on_one_batch, one_step
 from runner.benchmarks.rows import ROWS, step_flops, sweep_points
 from runner.benchmarks.sorting import SortingTargeted
+from runner.benchmarks.translation import TorchTransformer, model_of, random_pairs
 from runner.commands.bench import _Configurations
 from runner.dropout.base import Variant
 from runner.pruning.masks import count
@@ -134,3 +135,24 @@ def test_the_share_is_of_a_product_in_the_same_precision(kit):
     assert comparison.target is None
     product = comparison.b()
     assert (product.shape, product.dtype) == ((2048, 2048), torch.float32)
+
+
+def test_our_transformer_and_pytorchs_have_as_many_parameters_and_learn_on_the_same_batch(kit):
+    ours, heads, dropout = model_of("model=transformer")
+    theirs = TorchTransformer(ours, heads, dropout)
+    # PyTorch's has the same matrices; its packed projections hold the same weights and biases.
+    assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
+    batch = random_pairs()
+    assert len(batch) == 160
+    for model in (ours.eval(), theirs.eval()):
+        with torch.no_grad():
+            assert model(batch.source[:2], batch.target[:2, :-1]).shape == (2, 25, 8000)
+
+
+def test_random_pairs_end_and_are_padded():
+    batch = random_pairs()
+    for row in torch.cat([batch.source, batch.target[:, 1:]]).tolist():
+        end = row.index(2)
+        assert min(row[:end]) > 2
+        assert set(row[end + 1 :]) <= {0}
+    assert int((batch.target[:, 1:] != 0).sum(1).max()) == 25

@@ -15,7 +15,18 @@ KEYS_FOR_OTHERS = ("_target_", "name", "length")
 
 
 def test_the_promised_ones_are_there() -> None:
-    promised = {"digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "image_folder"}
+    promised = {
+        "digits",
+        "fashion_mnist",
+        "mnist",
+        "cifar10",
+        "cifar100",
+        "image_folder",
+        "numbers",
+        "multi30k",
+        "wmt14",
+        "parallel",
+    }
     assert promised <= {path.stem for path in FILES}
 
 

@@ -1,7 +1,14 @@
 import numpy as np
 import torch
 
-from runner.data.normalization import channel_statistics, normalize_channels, normalize_images
+from runner.data.normalization import (
+    KINDS,
+    channel_statistics,
+    normalize,
+    normalize_channels,
+    normalize_images,
+    normalize_pixels,
+)
 
 
 def pixels(*shape: int) -> np.ndarray:
@@ -34,6 +41,7 @@ def test_floats_come_out_anew() -> None:
     images = torch.full((1, 2, 2, 1), 100.0)
     normalize_channels(images, torch.tensor([0.5]), torch.tensor([0.5]))
     normalize_images(images)
+    normalize_pixels(images)
     assert torch.equal(images, torch.full((1, 2, 2, 1), 100.0))
 
 
@@ -47,3 +55,29 @@ def test_by_image_as_tensorflow_does() -> None:
         expected = (image - image.mean()) / max(image.std(), 1 / np.sqrt(image.size))
         np.testing.assert_allclose(normalized, expected, atol=1e-5)
     assert torch.all(result[5] == 0)
+
+
+def test_pixels_are_only_scaled() -> None:
+    images = pixels(6, 4, 5, 3)
+    images[0, 0, 0] = 0, 128, 255
+    result = normalize_pixels(torch.from_numpy(images))
+    assert result.dtype == torch.float32
+    assert np.array_equal(result, images.astype(np.float32) / np.float32(255))
+    assert result[0, 0, 0, 0] == 0
+    assert result[0, 0, 0, 2] == 1
+
+
+def test_each_kind_is_its_function() -> None:
+    images, mean, std = (
+        torch.from_numpy(pixels(2, 4, 5, 3)),
+        torch.tensor([0.1, 0.5, 0.9]),
+        torch.tensor([0.2, 0.3, 0.5]),
+    )
+    functions = {
+        "channel": lambda images: normalize_channels(images, mean, std),
+        "image": normalize_images,
+        "pixel": normalize_pixels,
+    }
+    assert set(functions) == set(KINDS)
+    for kind, function in functions.items():
+        assert torch.equal(normalize(kind, images, mean, std), function(images))

@@ -1,0 +1,118 @@
+"""Sentences and their translations, in memory as subwords."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+
+from runner.data.errors import DataError
+from runner.data.token_batches import PairBatch, Sentences, TokenBatches, TokenPairs, slices
+from runner.data.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+EVALUATION_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Lines, none of them empty, and their translations."""
+
+    sources: list[str]
+    targets: list[str]
+
+
+class PairData:
+    """Parallel text in memory, on one device, in the subwords of one vocabulary for both languages.
+
+    The vocabulary, of at most `vocabulary` ids, is learned from both sides of the training text. Training pairs with
+    more than `longest` subwords on a side are left out. Of the other splits all pairs stay, so that scores are those
+    of the whole split; their sources are cut to `longest` subwords, their references never.
+    """
+
+    kind: ClassVar[str] = "pairs"
+
+    train: TokenPairs
+    validation: TokenPairs
+    test: TokenPairs
+
+    def __init__(self, train: Texts, validation: Texts, test: Texts, *, vocabulary: int, longest: int) -> None:
+        """ValueError or DataError, in one line naming the option, for a bad `vocabulary` or `longest`."""
+        if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
+            raise ValueError(f"data.longest={longest}: allowed is a whole number of subwords from 1 on")
+        self.vocabulary = Vocabulary.of([*train.sources, *train.targets], vocabulary)
+        self.longest = longest
+        self.train = self._without_long(self._encoded(train))
+        self.validation = self._with_cut_sources("validation", self._encoded(validation))
+        self.test = self._with_cut_sources("test", self._encoded(test))
+        self.device = torch.device("cpu")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits; none is empty."""
+        return ("train", "validation", "test")
+
+    def sizes(self) -> dict[str, int]:
+        """Number of pairs by split."""
+        return {name: len(getattr(self, name)) for name in self.splits}
+
+    def model_arguments(self) -> dict[str, int]:
+        """What a model must know of the data: `vocabulary`, its number of ids."""
+        return {"vocabulary": self.vocabulary.size}
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all splits, in place."""
+        self.device = torch.device(device)
+        for name in self.splits:
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def train_batches(self, batch_size: int, seed: int) -> TokenBatches:
+        """Endless batches of the training split, of `batch_size` target tokens each, in an order that `seed` gives."""
+        return TokenBatches(self.train, batch_size, seed)
+
+    def eval_batches(
+        self, split: str, limit: int | None = None, batch_size: int = EVALUATION_TOKENS
+    ) -> Iterator[PairBatch]:
+        """The first `limit` pairs of a split (all if None), from the shortest to the longest, with their texts.
+
+        A batch is of `batch_size` tokens on each side at most, padding included, or a single longer pair. ValueError
+        for an unknown split.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no pairs; those that do: {', '.join(self.splits)}")
+        return self._by_length(getattr(self, split), limit, batch_size)
+
+    def _by_length(self, pairs: TokenPairs, limit: int | None, batch_size: int) -> Iterator[PairBatch]:
+        lengths, order = pairs.lengths()[:limit].sort(stable=True)
+        for part in slices(lengths, batch_size):
+            batch = pairs.batch(order[part])
+            # Subwords give their text back exactly, so that none need be kept beside them.
+            sources, references = (
+                [self.vocabulary.decode(ids) for ids in side.tolist()] for side in (batch.source, batch.target)
+            )
+            yield PairBatch(batch.source, batch.target, sources, references, self.vocabulary.decode)
+
+    def _encoded(self, texts: Texts) -> TokenPairs:
+        return TokenPairs(*(Sentences.encoded(side, self.vocabulary) for side in (texts.sources, texts.targets)))
+
+    def _without_long(self, pairs: TokenPairs) -> TokenPairs:
+        keep = pairs.lengths() <= self.longest + 1
+        left_out = int((~keep).sum())
+        if left_out == len(pairs):
+            raise DataError(f"data.longest={self.longest}: no training pair is that short; allowed is a larger number")
+        if left_out:
+            what = f"{left_out} of {len(pairs)} pairs, of more than data.longest={self.longest} subwords"
+            log.info("data.train: left out %s", what)
+        return pairs.kept(keep)
+
+    def _with_cut_sources(self, split: str, pairs: TokenPairs) -> TokenPairs:
+        long = int((pairs.source.lengths > self.longest + 1).sum())
+        if not long:
+            return pairs
+        log.warning("data.%s: cut %d of %d sources to data.longest=%d subwords", split, long, len(pairs), self.longest)
+        return TokenPairs(pairs.source.cut(self.longest), pairs.target)

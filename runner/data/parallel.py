@@ -1,0 +1,144 @@
+"""A user's own parallel text: files whose lines are translations of one another."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import io
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.data.errors import DataError, one_line
+from runner.data.pairs import PairData, Texts
+
+log = logging.getLogger(__name__)
+
+GZIP = b"\x1f\x8b"
+ALLOWED = "allowed is [SOURCE,TARGET], two UTF-8 files with a line for each other's line, plain or gzipped"
+
+Names = Sequence[str | Path]
+
+
+class ParallelText(PairData):
+    """Parallel text from `[source, target]` files for each split; relative names are looked up in `root`.
+
+    Line n of a target file is the translation of line n of its source file. White space around a line, a byte order
+    mark and the kind of line end don't count. Pairs with an empty side are left out of every split; for long ones see
+    PairData.
+    """
+
+    def __init__(
+        self,
+        train: Names,
+        validation: Names,
+        test: Names,
+        root: str | Path | None = None,
+        vocabulary: int = 8000,
+        longest: int = 100,
+    ) -> None:
+        """DataError, beginning with the option, for files that are missing, damaged, empty or don't fit together."""
+        texts = [files.read() for files in splits_in(root, train, validation, test)]
+        super().__init__(*texts, vocabulary=vocabulary, longest=longest)
+
+    @staticmethod
+    def fingerprint(train: Names, validation: Names, test: Names, root: str | Path | None = None, **_: object) -> str:
+        """A hash of the six files' contents, wherever they lie, plain or gzipped."""
+        hashes = [files.hashes() for files in splits_in(root, train, validation, test)]
+        return hashlib.sha256(repr(hashes).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The two files of a split, and the option that names them."""
+
+    option: str
+    names: Any  # as the option has them, not checked yet
+    folder: Path
+
+    def read(self) -> Texts:
+        """The pairs of lines that are not empty. DataError, beginning with the option."""
+        with self._paths() as (source, target):
+            sources, targets = read_lines(source), read_lines(target)
+            if len(sources) != len(targets):
+                raise DataError(f"{source} has {len(sources)} lines, {target} has {len(targets)}")
+            pairs = [(one, other) for one, other in zip(sources, targets, strict=True) if one and other]
+            if not pairs:
+                raise DataError(f"{source} and {target} hold no pair of lines that are not empty")
+        if len(pairs) < len(sources):
+            log.warning("%s: left out %d of %d pairs, empty on a side", self, len(sources) - len(pairs), len(sources))
+        return Texts([one for one, _ in pairs], [other for _, other in pairs])
+
+    def hashes(self) -> list[str]:
+        """Of each file's content, unpacked. DataError, beginning with the option."""
+        with self._paths() as paths:
+            return [hash_of(path) for path in paths]
+
+    @contextmanager
+    def _paths(self) -> Iterator[tuple[Path, Path]]:
+        try:
+            if not is_pair_of_names(self.names):
+                raise DataError("these are not two names")
+            source, target = (self.folder / Path(name).expanduser() for name in self.names)
+            yield source, target
+        except DataError as error:
+            raise DataError(f"{self}: {error}; {ALLOWED}") from error
+
+    def __str__(self) -> str:
+        names = self.names
+        return f"{self.option}={'[' + ','.join(map(str, names)) + ']' if isinstance(names, list | tuple) else names}"
+
+
+def splits_in(root: str | Path | None, train: Names, validation: Names, test: Names) -> list[SplitFiles]:
+    """Training, validation and test files. DataError if `root` is no folder."""
+    folder = Path() if root is None else Path(str(root)).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"data.root={root}: no such folder; allowed is one in which the files of data.train etc. are")
+    named = {"data.train": train, "data.validation": validation, "data.test": test}
+    return [SplitFiles(option, names, folder) for option, names in named.items()]
+
+
+def is_pair_of_names(names: Any) -> bool:
+    fits = isinstance(names, list | tuple) and len(names) == 2
+    return fits and all(isinstance(name, str | Path) and str(name) for name in names)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines without white space around them. DataError, naming file and line, for what is not UTF-8."""
+    lines = []
+    # Only "\n" ends a line: of the other characters that do for Python, one side of a pair may have more.
+    with unpacked(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                lines.append(line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode().strip())
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
+    return lines
+
+
+def hash_of(path: Path) -> str:
+    with unpacked(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
+    """The file, or what it holds if it is gzipped, whatever its name. DataError, naming it, if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            if file.peek(2)[:2] == GZIP:
+                with gzip.open(file) as content:
+                    yield content
+            else:
+                yield file
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is a damaged or truncated gzip file: {one_line(error)}") from error
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {one_line(error)}") from error

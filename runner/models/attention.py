@@ -1,0 +1,119 @@
+"""Multi-head attention, and the layers of a Transformer that are made of it (Vaswani et al. 2017, pre-norm)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]  # each (N, heads, positions, features of a head)
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention of several heads.
+
+    Each projection is a layer of its own. Those of queries, keys and values carry `matrices`, the number of heads: the
+    weight is so many matrices, one above the other along dim 0, because "each head of each of the inputs has its own
+    matrix" (the paper, on the Transformer).
+    """
+
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(features, features)
+        self.key = nn.Linear(features, features)
+        self.value = nn.Linear(features, features)
+        self.output = nn.Linear(features, features)
+        for projection in (self.query, self.key, self.value):
+            projection.matrices = heads  # type: ignore[assignment]
+
+    def keys_values(self, memory: Tensor) -> KeysValues:
+        """What can be attended to in memory (N, S, features)."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """x (N, T, features) → what each of its positions reads, (N, T, features).
+
+        Args:
+            mask: bool, broadcast to (N, heads, T, S); True may be attended to.
+            causal: each position attends to itself and to earlier ones.
+        """
+        queries = self._split(self.query(x))
+        y = F.scaled_dot_product_attention(queries, *keys_values, attn_mask=mask, is_causal=causal)
+        return self.output(y.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Linear–ReLU–linear on every position."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(features, hidden)
+        self.outer = nn.Linear(hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(F.relu(self.inner(x)))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each x + dropout(sublayer(LayerNorm(x)))."""
+
+    def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(features, heads)
+        self.feed_forward = FeedForward(features, hidden)
+        self.attention_norm = nn.LayerNorm(features)
+        self.feed_forward_norm = nn.LayerNorm(features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (N, S, features), mask (N, 1, 1, S) → (N, S, features)."""
+        y = self.attention_norm(x)
+        x = x + self.dropout(self.attention(y, self.attention.keys_values(y), mask))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encoder's output, feed-forward, each as in `EncoderLayer`."""
+
+    def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(features, heads)
+        self.cross_attention = Attention(features, heads)
+        self.feed_forward = FeedForward(features, hidden)
+        self.attention_norm = nn.LayerNorm(features)
+        self.cross_attention_norm = nn.LayerNorm(features)
+        self.feed_forward_norm = nn.LayerNorm(features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """All positions at once: x (N, T, features), memory (N, S, features), mask (N, 1, 1, S) → (N, T, features)."""
+        y = self.attention_norm(x)
+        x = x + self.dropout(self.attention(y, self.attention.keys_values(y), causal=True))
+        return self._read_memory(x, self.cross_attention.keys_values(memory), mask)
+
+    def step(self, x: Tensor, past: KeysValues | None, memory: KeysValues, mask: Tensor) -> tuple[Tensor, KeysValues]:
+        """The next position of B hypotheses for each sentence.
+
+        To the encoder's output the hypotheses are what positions are in training, so its keys and values are there
+        once for a sentence; only self-attention tells hypotheses apart.
+
+        Args:
+            x: (N, B, features).
+            past: keys and values of the positions before, (N·B, heads, positions, …); None at the first.
+            memory: `cross_attention.keys_values` of the encoder's output.
+
+        Returns:
+            (N, B, features), and the past of the position after.
+        """
+        y = self.attention_norm(x).flatten(0, 1).unsqueeze(1)
+        present = self.attention.keys_values(y)
+        if past is not None:
+            present = torch.cat([past[0], present[0]], 2), torch.cat([past[1], present[1]], 2)
+        x = x + self.dropout(self.attention(y, present)).view(x.shape)
+        return self._read_memory(x, memory, mask), present
+
+    def _read_memory(self, x: Tensor, memory: KeysValues, mask: Tensor) -> Tensor:
+        x = x + self.dropout(self.cross_attention(self.cross_attention_norm(x), memory, mask))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))

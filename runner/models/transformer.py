@@ -1,0 +1,146 @@
+"""The Transformer, encoder and decoder, for pairs of sentences."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.models.attention import DecoderLayer, EncoderLayer, KeysValues
+from runner.models.layers import FeaturePlace
+
+PAD, BEGIN, END = 0, 1, 2
+
+
+@dataclass
+class DecoderState:
+    """What decoding knows of the source and of the tokens so far, of B hypotheses for each of N sentences."""
+
+    memory: list[KeysValues]  # of each layer's attention to the source, N each
+    mask: Tensor  # (N, 1, 1, S), True where the source is no padding
+    past: list[KeysValues | None]  # of each layer's self-attention, N·B each
+    length: int = 0  # positions so far
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with the hypotheses `rows`, (N·B,) indices into N·B, each of the same sentence as its place."""
+        self.past = [kv and (kv[0].index_select(0, rows), kv[1].index_select(0, rows)) for kv in self.past]
+
+
+class Transformer(nn.Module):
+    """The Transformer of Vaswani et al. (2017) with LayerNorm before each sublayer and one after each stack.
+
+    One matrix embeds source and target and makes the logits. Prunable are, as in the paper (section on the
+    Transformer), the projections of all attentions and the feed-forward matrices; feature places are the hidden units
+    of the feed-forward sublayers.
+
+    Args:
+        vocabulary: tokens; 0 is padding, 1 begins and 2 ends a sentence.
+        layers: of each stack.
+        features: of each position (d_model).
+        heads: of each attention.
+        feed_forward: hidden units of the feed-forward sublayers.
+        residual_dropout: plain dropout of what each sublayer adds and of the embeddings.
+        width: multiplies features, to a multiple of 2·heads, and feed_forward.
+
+    Raises:
+        ValueError: features is no multiple of 2·heads (each head gets as many; positions are pairs of sine and cosine).
+    """
+
+    kind = "pairs"
+
+    def __init__(
+        self,
+        vocabulary: int,
+        layers: int = 2,
+        features: int = 128,
+        heads: int = 4,
+        feed_forward: int = 512,
+        residual_dropout: float = 0.1,
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        unit = 2 * heads
+        if features < unit or features % unit:
+            raise ValueError(f"model.features={features}: allowed is a multiple of 2 x model.heads, {unit}")
+        features = max(1, round(features * width / unit)) * unit
+        hidden = max(1, round(feed_forward * width))
+        sizes = (features, heads, hidden, residual_dropout)
+        self.embedding = nn.Embedding(vocabulary, features)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(layers))
+        self.encoder_norm = nn.LayerNorm(features)
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(layers))
+        self.decoder_norm = nn.LayerNorm(features)
+        self.dropout = nn.Dropout(residual_dropout)
+        stacks = [f"{stack}.{layer}.feed_forward" for stack in ("encoder", "decoder") for layer in range(layers)]
+        self.feature_places = [FeaturePlace(f"{name}.outer", f"{name}.inner", -1) for name in stacks]
+        self.prunable = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits (N, T, vocabulary) of the token after each of the target's.
+
+        Args:
+            source: (N, S) int64, padded at the end.
+            target: (N, T) int64, begins with BEGIN, padded at the end.
+        """
+        return self.logits(self.decode(target, *self.encode(source)))
+
+    def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Source (N, S) → memory (N, S, features), and its mask (N, 1, 1, S), True where there is no padding."""
+        mask = (source != PAD)[:, None, None, :]
+        x = self._embed(source)
+        for layer in self.encoder:
+            x = layer(x, mask)
+        return self.encoder_norm(x), mask
+
+    def decode(self, target: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """All positions of a target (N, T) at once → (N, T, features), for `logits`."""
+        x = self._embed(target)
+        for layer in self.decoder:
+            x = layer(x, memory, mask)
+        return self.decoder_norm(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(…, features) → (…, vocabulary)."""
+        return F.linear(x, self.embedding.weight)
+
+    def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
+        """The state before the first token; the source's keys and values are computed here, once."""
+        keys_values = [layer.cross_attention.keys_values(memory) for layer in self.decoder]  # type: ignore[union-attr, operator]
+        return DecoderState(keys_values, mask, [None] * len(keys_values))
+
+    def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
+        """The latest tokens (N, B) of B hypotheses for each sentence → logits (N, B, vocabulary) of the next ones.
+
+        The state takes them in; B is the same in every step.
+        """
+        x = self._embed(tokens, state.length)
+        for i, layer in enumerate(self.decoder):
+            x, state.past[i] = layer.step(x, state.past[i], state.memory[i], state.mask)  # type: ignore[operator]
+        state.length += 1
+        return self.logits(self.decoder_norm(x))
+
+    def _embed(self, tokens: Tensor, position: int | None = None) -> Tensor:
+        """Tokens (N, T) at positions 0, 1, …, or all at one position → (N, T, features)."""
+        first, count = (0, tokens.shape[1]) if position is None else (position, 1)
+        x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
+        return self.dropout(x + positions(first, count, self.embedding.embedding_dim, tokens.device))
+
+
+def positions(first: int, count: int, features: int, device: torch.device) -> Tensor:
+    """Sinusoids (count, features) of positions from `first` on: Vaswani et al., section 3.5.
+
+    All sines stand before all cosines, which is the paper's own order but for a permutation of the features.
+    """
+    half = features // 2
+    rates = torch.exp(torch.arange(half, device=device) * (-math.log(10_000) / half))
+    angles = torch.arange(first, first + count, device=device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)

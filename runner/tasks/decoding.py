@@ -1,0 +1,174 @@
+"""Sentences out of an encoder-decoder: greedy and beam search, for whole batches.
+
+The tokens before END, padding and BEGIN, are never taken: no sentence has them in it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from runner.models.transformer import BEGIN, END, PAD
+
+
+class EncoderDecoder(Protocol):
+    """What decoding needs of a model; see `runner.models.transformer.Transformer`."""
+
+    def encode(self, source: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def decode(self, target: Tensor, memory: Tensor, mask: Tensor) -> Tensor: ...
+
+    def logits(self, x: Tensor) -> Tensor: ...
+
+    def start(self, memory: Tensor, mask: Tensor) -> Any: ...
+
+    def step(self, tokens: Tensor, state: Any) -> Tensor: ...
+
+
+# A dropout variant may compute each weight anew whenever it is read; a sentence is decoded with one and the same.
+@torch.no_grad()
+@parametrize.cached()
+def greedy(model: EncoderDecoder, source: Tensor, limit: int | Tensor, cache: bool = True) -> Tensor:
+    """The likeliest token at every step.
+
+    Args:
+        model: in evaluation mode.
+        source: (N, S) int64, padded at the end.
+        limit: most tokens of a sentence, END among them: one number, or one for each sentence (N,).
+        cache: False computes all earlier positions anew at every step; for measuring.
+
+    Returns:
+        (N, T) int64 without BEGIN, T <= limit; padded after END. A sentence cut at its limit has no END.
+    """
+    limits = _limits(limit, source)
+    memory, mask = model.encode(source)
+    state = model.start(memory, mask) if cache else None
+    tokens = source.new_full((len(source), 1), BEGIN)
+    running = limits > 0
+    for length in range(1, _longest(limits) + 1):
+        if cache:
+            logits = model.step(tokens[:, -1:], state)[:, 0]
+        else:
+            logits = model.logits(model.decode(tokens, memory, mask)[:, -1])
+        latest = (logits[:, END:].argmax(-1) + END).where(running, PAD)
+        tokens = torch.cat([tokens, latest[:, None]], 1)
+        running &= (latest != END) & (limits > length)
+        if not running.any():
+            break
+    return tokens[:, 1:]
+
+
+@torch.no_grad()
+@parametrize.cached()
+def beam_search(model: EncoderDecoder, source: Tensor, beam: int, length_penalty: float, limit: int | Tensor) -> Tensor:
+    """The best of the sentences that `beam` hypotheses at a time lead to.
+
+    Best is the greatest log-probability / ((5 + length) / 6)^length_penalty (Wu et al. 2016, equation 14, without
+    coverage), the length with END. A hypothesis ends where END is among the `beam` best continuations of all. A
+    sentence is done when nothing that still runs can become better than its best one so far.
+
+    Args:
+        model: in evaluation mode.
+        source: (N, S) int64, padded at the end.
+        beam: at least 1.
+        length_penalty: at least 0; more favours longer sentences.
+        limit: as in `greedy`. Where none has ended at the limit, the likeliest that runs is taken, without END.
+
+    Returns:
+        as `greedy`.
+    """
+    limits = _limits(limit, source)
+    search = _Search.begin(source, beam, length_penalty, limits)
+    state = model.start(*model.encode(source))
+    while not search.done.all():
+        log_probabilities = F.log_softmax(model.step(search.tokens, state).float(), -1)
+        state.select(search.extend(log_probabilities))
+    return search.best[:, : search.length]
+
+
+@dataclass
+class _Search:
+    """The hypotheses of N sentences, B each, best first, and the best ended one of each."""
+
+    tokens: Tensor  # (N, B), the latest
+    scores: Tensor  # (N, B), log-probabilities; -inf is no hypothesis
+    history: Tensor  # (N, B, longest), all tokens
+    best: Tensor  # (N, longest), ended
+    best_values: Tensor  # (N,), log-probability over length penalty; -inf: none has ended
+    done: Tensor  # (N,)
+    limits: Tensor  # (N,)
+    length_penalty: float
+    length: int = 0
+
+    @classmethod
+    def begin(cls, source: Tensor, beam: int, length_penalty: float, limits: Tensor) -> "_Search":
+        longest = _longest(limits)
+        scores = torch.full((len(source), beam), -math.inf, device=source.device)
+        scores[:, 0] = 0  # all are alike at first: one is enough
+        return cls(
+            tokens=source.new_full((len(source), beam), BEGIN),
+            scores=scores,
+            history=source.new_full((len(source), beam, longest), PAD),
+            best=source.new_full((len(source), longest), PAD),
+            best_values=torch.full_like(scores[:, 0], -math.inf),
+            done=limits <= 0,
+            limits=limits,
+            length_penalty=length_penalty,
+        )
+
+    def extend(self, log_probabilities: Tensor) -> Tensor:
+        """Take the next tokens, by their log-probabilities (N, B, vocabulary).
+
+        Returns:
+            which of the hypotheses each of the new ones goes on from, (N·B,) indices into N·B.
+        """
+        log_probabilities = log_probabilities[:, :, END:]
+        beam, choices = log_probabilities.shape[1:]
+        self.length += 1
+        # Each hypothesis has one continuation that ends, so that among twice the beam there are enough that don't.
+        scores, index = (self.scores[:, :, None] + log_probabilities).flatten(1).topk(2 * beam)
+        parents, tokens = index // choices, index % choices + END
+        ended = tokens == END
+        self._keep_best(scores[:, :beam].masked_fill(~ended[:, :beam], -math.inf), parents)
+        running = ended.int().argsort(dim=1, stable=True)[:, :beam]
+        parents = parents.gather(1, running)
+        self.scores, self.tokens = scores.gather(1, running), tokens.gather(1, running)
+        self.history = self.history.gather(1, parents[:, :, None].expand_as(self.history))
+        self.history[:, :, self.length - 1] = self.tokens
+        self._finish()
+        first = torch.arange(0, parents.numel(), beam, device=parents.device)
+        return (parents + first[:, None]).flatten()
+
+    def _keep_best(self, ended_scores: Tensor, parents: Tensor) -> None:
+        score, which = ended_scores.max(1)
+        value = score / self._penalty(self.limits.new_tensor(self.length))
+        parent = parents.gather(1, which[:, None])
+        sentences = self.history.take_along_dim(parent[:, :, None], 1)[:, 0]
+        sentences[:, self.length - 1] = END
+        self._replace(~self.done & (value > self.best_values), sentences)
+        self.best_values = torch.where(self.done, self.best_values, self.best_values.maximum(value))
+
+    def _finish(self) -> None:
+        at_limit = self.limits <= self.length
+        self._replace(~self.done & at_limit & self.best_values.isneginf(), self.history[:, 0])
+        # Log-probabilities only fall, and the penalty divides by most at the limit.
+        reachable = self.scores[:, 0] / self._penalty(self.limits)
+        self.done = self.done | at_limit | (self.best_values >= reachable)
+
+    def _replace(self, which: Tensor, sentences: Tensor) -> None:
+        self.best = torch.where(which[:, None], sentences, self.best)
+
+    def _penalty(self, lengths: Tensor) -> Tensor:
+        return ((5 + lengths) / 6) ** self.length_penalty
+
+
+def _limits(limit: int | Tensor, source: Tensor) -> Tensor:
+    return torch.as_tensor(limit, device=source.device).expand(len(source))
+
+
+def _longest(limits: Tensor) -> int:
+    return max(0, int(limits.max())) if len(limits) else 0
