@@ -7,6 +7,7 @@ run: train networks that survive pruning, prune them, tabulate
   run prune       sweep a finished run again under other rules, without training
   run table       gather runs into one table and a figure, mean ± deviation over seeds
   run reproduce   train a published table's runs and set ours beside it
+  run coadapt     which weights of finished runs depend on which, and what pruning them costs
   run bench       measure this machine: what each dropout costs a training step, …
   run list        what there is: models, dropouts, data, …; run list runs: what ran
 
@@ -108,4 +109,30 @@ run list [GROUP]: what there is, one line each
   run list dropout    one group
   run list runs       the runs under outputs/ with their state and headline results"""
 
-COMMANDS = {"train": TRAIN, "prune": PRUNE, "table": TABLE, "reproduce": REPRODUCE, "bench": BENCH, "list": LIST}
+COADAPT = """\
+run coadapt FOLDER… [options]: which weights depend on which, and what pruning changes, predicted and measured
+
+  run train -m experiment=toy dropout=none seed=0,1,2
+  run train -m experiment=toy dropout=targeted dropout.alpha=0.5 seed=0,1,2
+  run coadapt outputs/train/cifar10-mlp-*                the paper's table 1 and figure 1
+  run coadapt outputs/train/cifar10-mlp-* layers=[logits]
+  run coadapt outputs/train/cifar10-resnet32-* limit=200 probes=8      block sums of a large network
+
+Takes finished runs of image classification; those that differ in their seed only are averaged. The loss is the mean
+cross-entropy over a split, BatchNorm uses its running statistics. M has the entries θ_i H_ij θ_j, H the Hessian.
+Writes CSV, Markdown, a picture and a .npz file a run below outputs/coadaptation.
+
+Options
+  layers=[NAME,…]   whose weights are pruned and shown; by default all prunable layers
+  sparsity=0.75     of every filter, smallest weights first; the picture frames what is left
+  split=test|validation|train    limit=1000 (examples)
+  members=auto|N    weights the matrix shows: all of up to 4,000, 1,000 of up to 100,000, else none; or N, at evenly
+                    spaced ranks of magnitude; 0: no matrix. The sums of M are over all weights in any case
+  probes=32|null    random vectors that estimate the sums of squares where the matrix lacks weights
+  dtype=auto|float64|float32     seed=0 (of the probes)
+  device=auto|cpu|cuda|mps       data.root=PATH     out=PATH"""
+
+COMMANDS = {
+    **{"train": TRAIN, "prune": PRUNE, "table": TABLE, "reproduce": REPRODUCE},
+    **{"coadapt": COADAPT, "bench": BENCH, "list": LIST},
+}

@@ -26,24 +26,31 @@ def prune(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     """The command; every run at or below the folders is swept under the same rules."""
     asked = Composer("prune", config_dir).single(overrides)
     found = runs.find_runs(folders)
-    for run in found:
-        if run.state() != "finished":
-            raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
-    for run in found:
-        prune_run(run, asked, config_dir)
+    configs = {run: stored_config(run, asked, config_dir) for run in found}
+    for run, config in configs.items():
+        prune_run(run, {**config, "prune": asked["prune"]})
     return 0
 
 
-def prune_run(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None) -> None:
-    """Sweep one finished run."""
+def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None) -> dict[str, Any]:
+    """A finished run's configuration, checked, on the device and with the place of the data that are asked for.
+
+    Raises:
+        ConfigError: the run is not finished, or its configuration names foreign classes or bad values.
+    """
+    if run.state() != "finished":
+        raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
     config = run.config()
     check_stored(config, config_dir)
     check(config, config)
     if missing := {"seed", "precision"} - set(config):
         raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
-    config |= {key: asked[key] for key in ("prune", "device")}
     places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}
-    config["data"] |= places
+    return {**config, "device": asked["device"], "data": {**config["data"], **places}}
+
+
+def prune_run(run: Run, config: Mapping[str, Any]) -> None:
+    """Sweep one finished run."""
     with run.locked():
         if threads := run.threads():
             torch.set_num_threads(threads)

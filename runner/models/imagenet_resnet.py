@@ -13,6 +13,7 @@ from runner.models.blocks import (
     projection,
     scaled,
 )
+from runner.models.places import inside_blocks
 
 BLOCKS = ("basic", "bottleneck", "preactivation")
 
@@ -65,6 +66,7 @@ class ImageNetResNet(nn.Module):
                 self.blocks.append(_block(block, inputs, inner, stride, unit == 0, batch_norm_momentum))
                 inputs = inner * Bottleneck.expansion if block == "bottleneck" else inner
         self.logits = nn.Linear(inputs, classes)
+        self.feature_places = inside_blocks(self.blocks, "blocks")
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from runner.models.blocks import scaled
+from runner.models.places import chain, layers_in
 
 
 class LeNet(nn.Module):
@@ -48,6 +49,10 @@ class LeNet(nn.Module):
             self.dense.extend([nn.Linear(inputs, outputs), nn.ReLU()])
             inputs = outputs
         self.logits = nn.Linear(inputs, classes)
+        self.feature_places = [
+            *chain(layers_in(self.features, "features"), 1),
+            *chain([*layers_in(self.dense, "dense"), "logits"], -1),
+        ]
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_normal_(module.weight)  # glorot_normal, as the official code

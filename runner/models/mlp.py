@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from runner.models.blocks import scaled
+from runner.models.places import chain, layers_in
 
 
 class MLP(nn.Module):
     """Dense–ReLU for each width, then the logits, on the image's pixels; no BatchNorm.
 
     Widths 128, 64, 32 are the official code's `mnist_basic` (for-ai/TD); the single 10 is the paper's toy network of
-    table 1. Everything but the logits is prunable, the first layer too.
+    table 1. Everything but the logits is prunable, the first layer too; with `prune_logits` everything.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size).
@@ -27,6 +28,7 @@ class MLP(nn.Module):
         image_size: int = 28,
         classes: int = 10,
         widths: Sequence[int] = (128, 64, 32),
+        prune_logits: bool = False,
         width: float = 1.0,
     ) -> None:
         super().__init__()
@@ -36,6 +38,9 @@ class MLP(nn.Module):
             self.hidden.extend([nn.Linear(inputs, outputs), nn.ReLU()])
             inputs = outputs
         self.logits = nn.Linear(inputs, classes)
+        if prune_logits:
+            self.prunable = [*layers_in(self.hidden, "hidden"), "logits"]
+        self.feature_places = chain([*layers_in(self.hidden, "hidden"), "logits"], -1)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as the official code

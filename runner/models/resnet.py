@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.models.blocks import BasicBlock, PaddedShortcut, PreActBlock, conv, scaled
+from runner.models.places import inside_blocks
 
 
 class PreActResNet(nn.Module):
@@ -51,6 +52,7 @@ class PreActResNet(nn.Module):
                 inputs = outputs
         self.norm = nn.BatchNorm2d(inputs, eps=1e-3, momentum=batch_norm_momentum)
         self.logits = nn.Linear(inputs, classes)
+        self.feature_places = inside_blocks(self.blocks, "blocks")
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_normal_(module.weight)  # glorot_normal, as the official code
@@ -95,6 +97,7 @@ class ResNet(nn.Module):
                 self.blocks.append(BasicBlock(inputs, outputs, stride, shortcut, batch_norm_momentum))
                 inputs = outputs
         self.logits = nn.Linear(inputs, classes)
+        self.feature_places = inside_blocks(self.blocks, "blocks")
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

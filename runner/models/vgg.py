@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from runner.models.blocks import check_one_for_each, conv, scaled
+from runner.models.places import chain, layers_in
 
 
 class VGG(nn.Module):
@@ -58,6 +59,10 @@ class VGG(nn.Module):
             self.dense.extend([nn.Linear(inputs, outputs), norm1d])
             inputs = outputs
         self.logits = nn.Linear(inputs, classes)
+        self.feature_places = [
+            *chain(layers_in(self.features, "features"), 1),
+            *chain([*layers_in(self.dense, "dense"), "logits"], -1),
+        ]
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as the official code

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.models.blocks import PreActBlock, conv, scaled
+from runner.models.places import inside_blocks
 
 
 class WideResNet(nn.Module):
@@ -51,6 +52,7 @@ class WideResNet(nn.Module):
                 inputs = outputs
         self.norm = nn.BatchNorm2d(inputs, momentum=batch_norm_momentum)
         self.logits = nn.Linear(inputs, classes)
+        self.feature_places = inside_blocks(self.blocks, "blocks")
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,7 @@
 """A published table's cells, ours beside them, and the difference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,28 +176,25 @@ def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -
 
 
 def _figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> None:
-    """A panel a section, ours solid and the paper's dashed in the same colour; one figure for each further metric."""
+    """Ours, the published curves in the same colours beside them, and ours recalibrated; a figure for each metric."""
     styles = {head: Style.number(index) for index, head in enumerate(dict.fromkeys(rows["head"]))}
     for index, metric in enumerate(plan.files):
-        panels = [
-            Panel(BATCH_NORMS[norm], [curve for head in styles for curve in _curves(part, head, styles[head], metric)])
-            for name, norm, part in _sections(plan, rows)
-            if name == metric
-        ]
+        panels = []
+        for name, norm, part in _sections(plan, rows):
+            if name == metric:
+                panels.append(_panel(f"ours, {BATCH_NORMS[norm]}", part, "mean", "std", styles, metric))
+                if norm != "recalibrated" and part["paper"].notna().any():
+                    panels.append(_panel("published", part, "paper", "paper_std", styles, metric))
         top = 100.0 if is_fraction(metric) else None
         file = path if index == 0 else path.with_stem(f"{path.stem}_{metric}")
         draw(panels, len(panels), f"{plan.name} · {title}", metric_label("test", metric), file, top)
 
 
-def _curves(part: pd.DataFrame, head: str, style: Style, metric: str) -> list[Curve]:
-    own = part[part["head"] == head].sort_values("sparsity")
-    paper = own[own["paper"].notna() & (own["batch_norm"] != "recalibrated")]
-    factor, curves = scale(metric), []
-    for rows, mean, std, drawn, label in (
-        (own, "mean", "std", style, head),
-        (paper, "paper", "paper_std", replace(style, dashed=True), f"paper: {head}"),
-    ):
-        if len(rows):
-            values = [list(factor * rows[name]) for name in (mean, std)]
-            curves.append(Curve(label, drawn, list(100 * rows["sparsity"]), *values))
-    return curves
+def _panel(title: str, part: pd.DataFrame, mean: str, std: str, styles: Mapping[str, Style], metric: str) -> Panel:
+    curves = []
+    for head, style in styles.items():
+        line = part[(part["head"] == head) & part[mean].notna()].sort_values("sparsity")
+        if len(line):
+            values = [list(scale(metric) * line[name]) for name in (mean, std)]
+            curves.append(Curve(head, style, list(100 * line["sparsity"]), *values))
+    return Panel(title, curves)

@@ -53,7 +53,7 @@ class Progress:
             yield Bar(bar, step, steps, steps_per_epoch)
 
     @contextmanager
-    def counting(self, total: int, what: str) -> Iterator[Callable[[], object]]:
-        """A bar over `total` equal pieces of work; call what it gives after each."""
+    def counting(self, total: int, what: str) -> Iterator[Callable[..., object]]:
+        """A bar over `total` equal pieces of work; call what it gives after each, or with a number after so many."""
         with tqdm(total=total, desc=what, disable=not self.bars, dynamic_ncols=True, leave=False) as bar:
             yield bar.update

@@ -1,0 +1,59 @@
+"""Squared sums of the dependence matrix's blocks without the matrix, for networks with millions of weights.
+
+With M = diag(θ) H diag(θ), z a vector of random signs and z_b what is left of it on block b, the rows a of M z_b have
+the expected squared length E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², as E z_j z_k is 1 for j = k and else 0 (Hutchinson,
+1990). One product with H a block and probe gives an unbiased estimate; the spread over probes gives its error.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runner.coadaptation.blocks import Blocks
+from runner.coadaptation.surface import Surface
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Σ (θ_i H_ij θ_j)² of each block, with standard errors where it is an estimate."""
+
+    values: Blocks
+    errors: Blocks | None = None
+    share_errors: Blocks | None = None
+    probes: int = 0
+
+    @classmethod
+    def exact(cls, matrix: Tensor, pruned: Tensor) -> "Squares":
+        return cls(Blocks.of(matrix.square(), pruned))
+
+    @classmethod
+    def estimated(cls, samples: Tensor) -> "Squares":
+        """From (probes, 3), at least two probes."""
+        probes, means = len(samples), samples.mean(0)
+        errors = samples.std(0) / probes**0.5
+        # A share is a ratio of means; to first order its error is that of the numerator less share times denominator.
+        totals = samples.sum(1, keepdim=True)
+        shares = means / means.sum()
+        share_errors = (samples - shares * totals).std(0) / (probes**0.5 * means.sum())
+        return cls(Blocks(*means.tolist()), Blocks(*errors.tolist()), Blocks(*share_errors.tolist()), probes)
+
+
+def block_squares(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Squares:
+    """The three sums, estimated with so many probes (at least 2)."""
+    size = max(1, surface.at_once // 2)
+    samples = [_samples(surface, pruned, min(size, probes - start), generator) for start in range(0, probes, size)]
+    return Squares.estimated(torch.cat(samples))
+
+
+def _samples(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Tensor:
+    """(probes, 3) float64: kept, between, pruned."""
+    theta = surface.theta
+    # Drawn on the processor, so that every device has the same probes.
+    signs = torch.randint(0, 2, (probes, len(theta)), generator=generator, dtype=torch.int8).to(theta.device) * 2 - 1
+    weighted = signs * theta
+    rows = (theta * surface.products(torch.cat([weighted * ~pruned, weighted * pruned]))).square()
+    from_kept, from_pruned = rows[:probes], rows[probes:]
+    kept = from_kept[:, ~pruned].sum(1)
+    between = from_kept[:, pruned].sum(1) + from_pruned[:, ~pruned].sum(1)
+    return torch.stack([kept, between, from_pruned[:, pruned].sum(1)], dim=1).cpu().double()
