@@ -15,7 +15,15 @@ from runner.errors import ConfigError
 from runner.runs import Run, identity, read_rows
 
 # One layer of 320 weights can be pruned.
-TOY = ("debug=smoke", "experiment=toy", "model.prune_logits=false", "data=digits", "schedule.length=8it", "model.width=0.5", "limit=null")
+TOY = (
+    "debug=smoke",
+    "experiment=toy",
+    "model.prune_logits=false",
+    "data=digits",
+    "schedule.length=8it",
+    "model.width=0.5",
+    "limit=null",
+)
 SWEEP = ("prune.sparsities=[0,0.75]", "prune.splits=[test]", "prune.granularity=weight")
 
 
@@ -179,7 +187,9 @@ def test_the_papers_rows_stand_beside_its_own_network(trained, monkeypatch):
 
 
 def test_the_toy_experiment_is_the_papers():
-    config = Composer("train").single(["experiment=toy", "model.prune_logits=false", "dropout=targeted", "dropout.alpha=0.5"])
+    config = Composer("train").single(
+        ["experiment=toy", "model.prune_logits=false", "dropout=targeted", "dropout.alpha=0.5"]
+    )
     assert (config["data"]["name"], config["data"]["crop"], config["data"]["flip"]) == ("cifar10", 0, False)
     assert (config["model"]["name"], config["model"]["widths"]) == ("mlp", [10])
     schedule = config["schedule"]

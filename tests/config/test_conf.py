@@ -16,7 +16,13 @@ CHOICES = [
     (path.parent.name, path.stem) for path in FILES if path.parent.name in (*PACKAGES, "prune", "experiment", "debug")
 ]
 # What a choice can't do without.
-NEEDS = {("data", "image_folder"): ["data.root=images"], ("data", "imagenet"): ["data.root=images"]}
+NEEDS = {
+    ("data", "image_folder"): ["data.root=images"],
+    ("data", "imagenet"): ["data.root=images"],
+    ("data", "multi30k"): ["data.root=text"],
+    ("data", "wmt14"): ["data.root=text"],
+    ("data", "parallel"): ["data.train=[a,b]", "data.validation=[a,b]", "data.test=[a,b]"],
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -46,7 +52,9 @@ def test_composes_with_train_and_fits_its_class(group, name, compose):
         cls = target(config, part)
         signature = inspect.signature(cls)
         if part == "model":  # the data tells it the rest
-            signature.bind(**arguments(config, part), channels=1, image_size=8, classes=10)
+            pairs = {"vocabulary": 300}
+            images = {"channels": 1, "image_size": 8, "classes": 10}
+            signature.bind(**arguments(config, part), **(pairs if cls.__name__ == "Transformer" else images))
         else:
             signature.bind(**arguments(config, part))
     if group in PACKAGES:
