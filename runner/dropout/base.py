@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from runner.models.layers import prunable_layers
 
@@ -29,6 +30,7 @@ class Variant:
 
     def __init__(self) -> None:
         self.layers: dict[str, nn.Module] = {}
+        self.hooks: list[RemovableHandle] = []  # on modules of the model; they go when the variant detaches
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
         """Put the variant into the model's prunable layers, or into the named ones.
@@ -47,9 +49,11 @@ class Variant:
 
     def detach(self) -> None:
         """Take the variant out: plain layers, nothing random and nothing pruned left in them."""
+        for hook in self.hooks:
+            hook.remove()
         for layer in self.layers.values():
             self.detach_layer(layer)
-        self.layers = {}
+        self.layers, self.hooks = {}, []
 
     def detach_layer(self, layer: nn.Module) -> None:
         """Take the variant out of one layer."""

@@ -115,7 +115,7 @@ class Targeted(WeightVariant):
         self.gamma = fraction("dropout.gamma", gamma)
         self.ramp = None if ramp is None else _checked_ramp(ramp)
         self.rates = Rates(self.alpha, self.gamma)
-        self.before_step(0, 1)
+        self._ramp_to(0.0)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return TargetWeights(self.rates)
@@ -126,10 +126,14 @@ class Targeted(WeightVariant):
             module.matrices = matrices_in(layer)
 
     def before_step(self, step: int, total: int) -> None:
+        # The last step is at the end of training, so that a ramp over all of it gets there.
+        self._ramp_to(step / total if step + 1 < total else 1.0)
+
+    def _ramp_to(self, progress: float) -> None:
         if self.ramp is not None:
             bend, gamma_end, alpha_end = self.ramp
-            self.rates.gamma = ramped_gamma(step / total, self.gamma, bend, gamma_end)
-            self.rates.alpha = self.alpha * rise(step / total, 0.0, alpha_end)
+            self.rates.gamma = ramped_gamma(progress, self.gamma, bend, gamma_end)
+            self.rates.alpha = self.alpha * rise(progress, 0.0, alpha_end)
 
     def floor(self, granularity: str) -> float:
         return self.gamma if granularity in self.granularities else 0.0

@@ -8,7 +8,6 @@ mean |x_i|; the weights that read the floor(γ c) channels of lowest score are d
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from runner.dropout.base import WeightVariant, fraction
 from runner.dropout.noise import uniform_like
@@ -48,7 +47,6 @@ class TargetedARD(WeightVariant):
         super().__init__()
         self.alpha = fraction("dropout.alpha", alpha)
         self.gamma = fraction("dropout.gamma", gamma)
-        self.hooks: list[RemovableHandle] = []
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _TargetInputs(self.alpha, self.gamma)
@@ -59,10 +57,4 @@ class TargetedARD(WeightVariant):
                 f"layer {name!r} is a grouped convolution: its input channels have no weights of their own"
             )
         super().attach_layer(name, layer)
-        self.hooks.append(layer.register_forward_pre_hook(layer.parametrizations.weight[0].look))  # type: ignore[union-attr, index]
-
-    def detach(self) -> None:
-        for hook in self.hooks:
-            hook.remove()
-        self.hooks = []
-        super().detach()
+        self.hooks.append(layer.register_forward_pre_hook(self.parametrization_in(layer).look))

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from runner.dropout.base import Scores, WeightVariant, fraction
 from runner.dropout.noise import normal_like
@@ -85,7 +84,6 @@ class Variational(WeightVariant):
         self.scale = scale / examples
         self.warmup = fraction("dropout.warmup", warmup)
         self.rise = 0.0
-        self.hooks: list[RemovableHandle] = []
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Noise(weight, "unit" in self.granularities)
@@ -95,7 +93,7 @@ class Variational(WeightVariant):
             kind = type(layer).__name__
             raise ValueError(f"layer {name!r} is a {kind}: allowed are linear layers and 2-d convolutions")
         super().attach_layer(name, layer)
-        self.hooks.append(layer.register_forward_hook(layer.parametrizations.weight[0].perturb))  # type: ignore[union-attr, index]
+        self.hooks.append(layer.register_forward_hook(self.parametrization_in(layer).perturb))
 
     def before_step(self, step: int, total: int) -> None:
         self.rise = 1.0 if step >= self.warmup * total else step / (self.warmup * total)
@@ -113,12 +111,6 @@ class Variational(WeightVariant):
         if "unit" in self.granularities:
             return {}
         return {"weight": {n: -value.detach().contiguous().flatten(1) for n, value in self._log_alphas().items()}}
-
-    def detach(self) -> None:
-        for hook in self.hooks:
-            hook.remove()
-        self.hooks = []
-        super().detach()
 
 
 class VariationalUnit(Variational):

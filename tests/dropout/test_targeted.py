@@ -140,6 +140,10 @@ def test_the_ramp_ends_exactly():
     assert ramped_gamma(0.4, 0.99, 0.2, 0.4) == 0.99
     assert ramped_gamma(0.0, 0.99, 0.0, 0.0) == 0.99
     assert rise(0.0, 0.0, 0.0) == 1.0
+    over_all_of_it = Targeted(0.5, 0.75, ramp=[0.5, 1.0, 1.0])
+    assert (over_all_of_it.rates.alpha, over_all_of_it.rates.gamma) == (0, 0)
+    over_all_of_it.before_step(9, 10)
+    assert (over_all_of_it.rates.alpha, over_all_of_it.rates.gamma) == (0.5, 0.75)
 
 
 def test_a_ramping_variants_rates_survive_saving():
