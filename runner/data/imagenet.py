@@ -134,9 +134,7 @@ class ImageNet:
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Pixels (n, S, S, 3) uint8 to a network's input (n, 3, S, S) float32, channels_last."""
-        if self.normalize == "image":
-            return normalization.normalize_images(pixels).permute(0, 3, 1, 2)
-        return normalization.normalize_channels(pixels, self.mean, self.std).permute(0, 3, 1, 2)
+        return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
 
 class StreamedBatches:

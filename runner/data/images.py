@@ -139,11 +139,7 @@ class ImageData:
     def prepare(self, pixels: Tensor) -> Tensor:
         """Native pixels (n, S, S, C) uint8 to a network's input (n, C, S', S') float32, channels_last."""
         pixels = resize(pixels, self.image_size, self.nearest)
-        if self.normalize == "image":
-            normalized = normalization.normalize_images(pixels)
-        else:
-            normalized = normalization.normalize_channels(pixels, self.mean, self.std)
-        return normalized.permute(0, 3, 1, 2)
+        return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
 
 class TrainBatches:

@@ -1,11 +1,11 @@
-"""Pixels 0..255 to what a network sees: by channel over the training set, or by image as the paper does."""
+"""Pixels 0..255 to what a network sees: by channel over the training set, by image as in the paper, or only scaled."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-KINDS = ("channel", "image")
+KINDS = ("channel", "image", "pixel")
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,6 +20,16 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     mean = (counts @ values) / total
     variance = (counts * (values - mean[:, None]).square()).sum(1) / total
     return mean.float(), variance.sqrt().clamp_min(1 / 255).float()
+
+
+def normalize(kind: str, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images (N, H, W, C) of 0..255, contiguous, normalised in one of KINDS; the result is float32.
+
+    mean, std: (C,) of pixels / 255, for "channel".
+    """
+    if kind == "image":
+        return normalize_images(images)
+    return normalize_channels(images, mean, std) if kind == "channel" else normalize_pixels(images)
 
 
 def normalize_channels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -42,3 +52,8 @@ def normalize_images(images: Tensor) -> Tensor:
     variance, mean = torch.var_mean(flat, 1, correction=0, keepdim=True)
     flat.sub_(mean).div_(variance.sqrt_().clamp_min_(255 * flat.shape[1] ** -0.5))
     return flat.view(images.shape)
+
+
+def normalize_pixels(images: Tensor) -> Tensor:
+    """pixels / 255, in [0, 1]; images of 0..255, the result is float32."""
+    return images.to(torch.float32, copy=True).div_(255)

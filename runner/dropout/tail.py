@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from runner.dropout.base import Scores, Variant, fraction
 from runner.models.layers import feature_places
@@ -238,7 +237,6 @@ class Tail(Variant):
             raise ValueError(f"dropout.sampling={sampling}: allowed is {', '.join(SAMPLING)}")
         self.chosen, self.sampling, self.per_position = places, sampling, per_position
         self.dropouts: dict[str, TailDropout] = {}
-        self.hooks: list[RemovableHandle] = []
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
         """Put the variant before the modules that the model's feature places name, or before those of them in `layers`.
@@ -262,9 +260,8 @@ class Tail(Variant):
             self.layers[name], self.dropouts[name] = consumer, dropout
 
     def detach(self) -> None:
-        for hook in self.hooks:
-            hook.remove()
-        self.layers, self.dropouts, self.hooks = {}, {}, []
+        super().detach()
+        self.dropouts = {}
 
     def set_k(self, k: int | None) -> None:
         """Keep the first k features of every place while attached, in training too; None: as if never set."""

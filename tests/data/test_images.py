@@ -89,6 +89,12 @@ def test_image_normalization_is_used(make_data: Make) -> None:
         assert torch.allclose(x.std((1, 2, 3), correction=0), torch.ones(len(x)), atol=1e-4)
 
 
+def test_pixels_are_seen_as_they_are(make_data: Make) -> None:
+    data = make_data(normalize="pixel", crop=0)
+    x, _ = next(data.eval_batches("test"))
+    np.testing.assert_allclose(x, data.test.images[: len(x)] / 255, rtol=1e-6)
+
+
 def test_moving_moves_everything(make_data: Make) -> None:
     data = make_data(validation=0.2)
     assert data.to("meta") is data

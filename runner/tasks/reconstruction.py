@@ -1,0 +1,40 @@
+"""Reconstruction of images by an autoencoder: mean squared error."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Reconstruction:
+    """The squared error, mean over pixels and channels, to learn and to judge by; labels are not looked at.
+
+    With `data.normalize=pixel` it is in units of the largest pixel value squared.
+    """
+
+    kind = "images"
+    headline = "mse"
+    higher_is_better = False
+    metrics: tuple[str, ...] = ("mse",)
+    sweep_metrics: tuple[str, ...] = ("mse",)
+
+    def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Returns the mean loss of the batch, sums over examples of its metrics, and how many examples."""
+        images, _ = batch
+        loss = F.mse_loss(model(images).float(), images)
+        return loss, {"mse": loss.detach() * len(images)}, len(images)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """The mean squared error, as `mse` and as `loss`, and the number of examples, over all batches."""
+        total, examples = 0.0, 0
+        for images, _ in batches:
+            errors = (model(images).float() - images).square().flatten(1).mean(1)
+            total += float(errors.sum(dtype=torch.float64))
+            examples += len(images)
+        return {"mse": total / examples, "loss": total / examples, "examples": examples}
+
+    def validate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """The same as `evaluate`, which costs no more."""
+        return self.evaluate(model, batches)
