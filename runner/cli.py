@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"run: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        going_on = "; the same command goes on from the last checkpoint" if words[0] in ("train", "reproduce") else ""
+        resumable = words[0] in ("train", "reproduce", "ticket")
+        going_on = "; the same command goes on from the last checkpoint" if resumable else ""
         print(f"\nrun: interrupted{going_on}", file=sys.stderr)
         code = 130
     except OSError as error:

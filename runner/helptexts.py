@@ -8,6 +8,8 @@ run: train networks that survive pruning, prune them, tabulate
   run table       gather runs into one table and a figure, mean ± deviation over seeds
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
+  run ticket      train what pruning leaves again, from early weights: is it a winning ticket, what does it save?
+  run scree       what is left of a finished run that keeps its first k features, beside PCA and other trainings
   run bench       measure this machine: what each dropout costs a training step, …
   run list        what there is: models, dropouts, data, …; run list runs: what ran
 
@@ -132,7 +134,59 @@ Options
   dtype=auto|float64|float32     seed=0 (of the probes)
   device=auto|cpu|cuda|mps       data.root=PATH     out=PATH"""
 
+SCREE = """\
+run scree FOLDER… [options]: loss and metric over k, the number of features that are kept; where to cut
+
+  run train model=autoencoder dropout=tail
+  run train -m model=autoencoder dropout=none,unit_dropout
+  run train -m model=autoencoder dropout=none model.code=2,8
+  run scree outputs/train/digits-autoencoder-tail-* outputs/train/digits-autoencoder-*
+
+The first folder's runs beside all others. Features go in the variant's order; where it has none (dropout=none,
+unit_dropout, …) those whose filters have the smallest norm go first. Runs that differ in their seed only are averaged.
+Runs with fewer features at the place, and otherwise alike, were trained at exactly that width: the column "exact".
+For autoencoders also PCA of the training images with k components, the reconstructions by k (a grid and an animated
+GIF), the test set's code by class and what each feature adds to the picture.
+The elbow and the fewest features within the tolerance are chosen on validation.
+Writes CSV, Markdown and pictures below outputs/scree.
+
+Options
+  tolerance=0.01    of the full score that may be lost: a fraction of losses, 0.01 of accuracy is one percentage point
+  ks=[1,2,4]        of the widest place where all are cut; by default every k up to 32, about 24 of wider places
+  places=[NAME,…]   modules whose inputs are cut, all: together; by default the tailed ones, each alone and together
+  batch_norm=kept|recalibrated   limit=1000 (examples of a split)
+  device=auto|cpu|cuda|mps       data.root=PATH     out=PATH"""
+
+TICKET = """\
+run ticket FOLDER… [options]: train what pruning leaves again: is it a winning ticket, and what does it save?
+
+  run train -m dropout=none,targeted seed=0,1,2
+  run ticket outputs/train/digits-resnet32-* sparsity=0.9 iterations=5 finetune=10ep
+  run ticket outputs/train/digits-resnet32-* rewind=2ep
+  run table outputs/train table=tickets table.sparsities=[0,0.9]
+
+Takes the mask of each finished run, resets the weights and trains them with the mask held, all else as in that run:
+ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask that removes as much
+everywhere, rewound weights); beside them the run itself, dense and pruned once. What is trained becomes usual runs
+below outputs/train; they are not trained again, and not taken for runs to prune.
+Writes CSV and Markdown below outputs/ticket: what each reaches, and its epochs and seconds, alone and in all, that is
+with the trainings which it needs before it.
+
+Options
+  sparsity=0.9      of every filter's weights, every layer's filters or every place's features
+  granularity=auto|weight|unit|feature
+  scores=own|magnitude|random    what finds the mask: the dropout's own gates, positions, …; magnitude where it has none
+  rewind=0ep        where the weights are reset to and training goes on: 0ep (initial weights), 2ep, 500it
+  keep=true         keep the weights at that point below outputs/ticket/early; else each command trains to it again
+  kinds=[ticket,fresh,random]
+  iterations=5      also iterative magnitude pruning, of runs without dropout: so often pruned, rewound and trained
+  finetune=10ep     also the pruned network trained on with its final weights; again and again with iterations=
+  finetune_rate=0.1 the peak of its learning rate, as a fraction of the run's
+  length=30ep       of the other masked trainings; by default the run's own
+  force=true        train finished or damaged tickets again
+  device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
+
 COMMANDS = {
     **{"train": TRAIN, "prune": PRUNE, "table": TABLE, "reproduce": REPRODUCE},
-    **{"coadapt": COADAPT, "bench": BENCH, "list": LIST},
+    **{"coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
 }

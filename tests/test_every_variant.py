@@ -9,7 +9,6 @@ from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer, options
 from runner.models.layers import prunable_layers
 from runner.pruning.apply import prune
-from runner.pruning.masks import GRANULARITIES
 from runner.runs import Run
 from runner.training.progress import Progress
 
@@ -100,8 +99,7 @@ def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
 
     # The plain model, pruned at the variant's floor, is what the attached one computed in evaluation.
     for granularity, floor in floors.items():
-        if granularity in GRANULARITIES:  # features are cut by nobody but the sweep
-            prune(parts.model, floor, granularity, scores=own.get(granularity))
+        prune(parts.model, floor, granularity, scores=own.get(granularity))
     with torch.no_grad():
         assert torch.allclose(parts.model(*inputs), attached, atol=1e-5)
 

@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +35,19 @@ def run_of(config: Mapping[str, Any], foreign: bool = False) -> tuple[Run, dict[
     return Run(folder), settled, hash_
 
 
-def train(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False, quiet: bool = False) -> Run:
+def train(
+    config: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    foreign: bool = False,
+    quiet: bool = False,
+    command: Sequence[str] = ("train",),
+    training_of: Callable[[Parts], Training] = Parts.training,
+) -> Run:
     """Train, prune and report one run; a finished one is only reported, an interrupted one goes on.
+
+    Args:
+        command: the words of the command line before the overrides.
+        training_of: makes the training of the parts, at its first step; called only if there is something to train.
 
     Raises:
         UserError: with a message for the user; the folder's status and log say it too, unless another process holds
@@ -50,7 +61,8 @@ def train(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: boo
         # Everything that can be wrong with the configuration and the data is found before anything is written.
         parts = Parts.of(config)
         with run.locked():
-            _go(run, parts, config, overrides, _status_for(run, hash_, config["force"]), hash_)
+            status = _status_for(run, hash_, config["force"])
+            _go(run, parts, config, overrides, status, hash_, command, training_of)
     if not quiet:
         print(pruning_summary(run))
         print(run.folder)
@@ -82,7 +94,14 @@ def _complete(run: Run, config: Mapping[str, Any]) -> bool:
 
 
 def _go(
-    run: Run, parts: Parts, config: dict[str, Any], overrides: Sequence[str], status: dict[str, Any], hash_: str
+    run: Run,
+    parts: Parts,
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    status: dict[str, Any],
+    hash_: str,
+    command: Sequence[str],
+    training_of: Callable[[Parts], Training],
 ) -> None:
     """Train and sweep what is missing, in a folder that is ours."""
     if status and (threads := run.threads()):
@@ -91,14 +110,14 @@ def _go(
         load_weights(run, parts)
         training = None
     else:
-        training = parts.training()
+        training = training_of(parts)
         if status:
             training.restore(run)
     if not status:
         run.clear()
     with _log_into(run), _outcome_of(run):
         if status.get("state") != "finished":
-            run.write_status(**_started(parts, hash_, overrides, status))
+            run.write_status(**_started(parts, hash_, [*command, *overrides], status))
             run.write_config(config, overrides)
         if training is not None:
             _train(run, parts, training)
@@ -106,7 +125,7 @@ def _go(
         run.write_status(state="finished", finished=status.get("finished") or runs.now(), swept=config["prune"])
 
 
-def _started(parts: Parts, hash_: str, overrides: Sequence[str], status: Mapping[str, Any]) -> dict[str, Any]:
+def _started(parts: Parts, hash_: str, words: Sequence[str], status: Mapping[str, Any]) -> dict[str, Any]:
     """What status.json says from the start."""
     return {
         "state": "running",
@@ -116,7 +135,7 @@ def _started(parts: Parts, hash_: str, overrides: Sequence[str], status: Mapping
         "finished": None,
         "error": None,
         "hash": hash_,
-        "command": " ".join(["run", "train", *overrides]),
+        "command": " ".join(["run", *words]),
         "headline": {"metric": parts.task.headline, "higher_is_better": parts.task.higher_is_better},
         "signatures": getattr(parts.task, "signatures", {}),  # how metrics were computed, where that has a name
         "parameters": parameter_count(parts.model),

@@ -1,11 +1,13 @@
 """Dropout variants: each attaches itself to any nn.Module and leaves it plain when it detaches."""
 
 from runner.dropout.base import Variant
+from runner.dropout.features import FeatureDropout
 from runner.dropout.standard import UnitDropout, WeightDropout
 from runner.dropout.tail import Tail, TailDropout, get_scale_param
 from runner.dropout.targeted import Targeted, TargetedUnit
 
 __all__ = [
+    "FeatureDropout",
     "Tail",
     "TailDropout",
     "Targeted",

@@ -17,14 +17,16 @@ Because of the censoring even p = 1e-5 orders features: most examples keep all, 
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores, Variant, fraction
-from runner.models.layers import feature_places
+from runner.dropout.base import Scores, fraction
+from runner.dropout.features import FeatureVariant
+from runner.models.layers import FeaturePlace
 
 SAMPLING = ("independent", "stratified")
 
@@ -212,7 +214,7 @@ class TailDropout(nn.Module):
         return f"p={self.p}, batch_dim={self.batch_dim}, dropout_dim={self.dropout_dim}"
 
 
-class Tail(Variant):
+class Tail(FeatureVariant):
     """TailDropout of the model's feature places: their features learn an order, the last ones are the first to go.
 
     Args:
@@ -222,8 +224,6 @@ class Tail(Variant):
         per_position: in sequences and images, draw a k for each position, not one for each example.
     """
 
-    granularities = ("feature",)
-
     def __init__(
         self,
         p: float = 0.5,
@@ -231,33 +231,18 @@ class Tail(Variant):
         sampling: str = "independent",
         per_position: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(places)
         self.p = fraction("dropout.p", p)
         if sampling not in SAMPLING:
             raise ValueError(f"dropout.sampling={sampling}: allowed is {', '.join(SAMPLING)}")
-        self.chosen, self.sampling, self.per_position = places, sampling, per_position
+        self.sampling, self.per_position = sampling, per_position
         self.dropouts: dict[str, TailDropout] = {}
 
-    def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
-        """Put the variant before the modules that the model's feature places name, or before those of them in `layers`.
-
-        Raises:
-            ValueError: it is attached already, the model has no feature places, or none of that name.
-        """
-        if self.layers:
-            raise ValueError("this Tail is attached already; detach() it first")
-        places = {place.consumer: place for place in feature_places(model)}
-        if not places:
-            raise ValueError(f"{type(model).__name__} declares no feature places, which dropout=tail orders")
-        names = self.chosen if layers is None else layers
-        for name in places if names is None else names:
-            if name not in places:
-                raise ValueError(f"dropout.places: {name!r} is none of the model's; allowed is {', '.join(places)}")
-            consumer = model.get_submodule(name)
-            dropout = TailDropout(self.p, 0, places[name].dim, self.sampling).to(_weight(consumer).device)
-            # The hook holds the module, which is no part of the model: parameters and state dict stay the plain ones.
-            self.hooks.append(consumer.register_forward_pre_hook(_Hook(dropout, self.per_position)))
-            self.layers[name], self.dropouts[name] = consumer, dropout
+    def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
+        # The module is no part of the model: parameters and state dict stay the plain ones.
+        dropout = TailDropout(self.p, 0, place.dim, self.sampling).to(_weight(consumer).device)
+        self.dropouts[place.consumer] = dropout
+        return partial(dropout.drop, per_position=self.per_position)
 
     def detach(self) -> None:
         super().detach()
@@ -272,16 +257,6 @@ class Tail(Variant):
         """(features,) for every consumer: n - 1 … 0, so the last features go first."""
         widths = {name: _weight(layer).shape[1] * getattr(layer, "groups", 1) for name, layer in self.layers.items()}
         return {"feature": {name: torch.arange(n - 1, -1, -1, dtype=torch.float32) for name, n in widths.items()}}
-
-
-class _Hook:
-    """A forward pre-hook: TailDropout in the mode of the module that the input goes to."""
-
-    def __init__(self, dropout: TailDropout, per_position: bool) -> None:
-        self.dropout, self.per_position = dropout, per_position
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self.dropout.drop(inputs[0], module.training, self.per_position), *inputs[1:])
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from runner.models.layers import prunable_layers
-from runner.pruning.cuts import LayerCut
+from runner.pruning.cuts import cut
 from runner.pruning.masks import GRANULARITIES, Ranking
 
 
@@ -20,13 +19,15 @@ def prune(
     layers: Iterable[str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Set the smallest weights of every filter, or the filters of smallest norm of every layer, to zero, in place.
+    """Set the smallest weights of every filter, or whole filters or features of small norm, to zero, in place.
 
     Args:
         model: any plain module; its prunable layers, or the named ones, are pruned.
         sparsity: fraction in [0, 1].
-        granularity: "weight" (paper, eq. 2) or "unit" (eq. 1).
-        scores: layer name → what to rank by instead, as a variant's own: (filters, entries) or (filters,).
+        granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": at the model's feature places what makes a
+            feature and what reads it, ranked by the norm of the filter that makes it.
+        scores: layer name (for features the consumer's) → what to rank by instead, as a variant's own: (filters,
+            entries), (filters,) or (features,).
 
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight.
@@ -35,10 +36,10 @@ def prune(
         raise ValueError(f"granularity={granularity}: allowed are {', '.join(GRANULARITIES)}")
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity={sparsity}: allowed is 0 to 1")
-    cut = LayerCut(prunable_layers(model, layers), granularity)
-    ranked = cut.magnitude() if scores is None else cut.matrices(scores)
-    masks = cut.masks(Ranking(ranked).pruned(sparsity))
-    apply_masks(cut.weights, cut.weights, masks)
+    members = cut(model, granularity, layers)
+    ranked = members.magnitude() if scores is None else members.matrices(scores)
+    masks = members.masks(Ranking(ranked).pruned(sparsity))
+    apply_masks(members.weights, members.weights, masks)
     return masks
 
 

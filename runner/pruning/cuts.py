@@ -1,6 +1,6 @@
 """What a granularity takes out of a model: the weights or filters of its prunable layers, or features at its places."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
@@ -63,7 +63,7 @@ class LayerCut:
 class FeatureCut:
     """Features: the filters that make them and the columns that read them go together.
 
-    Scores are by the consumer's name, one a feature; the default is the L2 norm of the filter that makes it.
+    Scores are by the consumer's name, one a feature; where there are none, the L2 norm of the filter that makes it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -74,11 +74,13 @@ class FeatureCut:
         self.weights = _weights({**prunable_layers(model), **{name: model.get_submodule(name) for name in ends}})
 
     def magnitude(self) -> Matrices:
-        producers = {name: self.weights[place.producer] for name, place in self.places.items()}
-        return self.matrices(magnitude(producers, "unit"))
+        return self.matrices({})
 
     def matrices(self, scores: Mapping[str, Tensor]) -> Matrices:
-        return matrices({name: scores[name] for name in self.places})
+        producers = {name: self.weights[place.producer] for name, place in self.places.items()}
+        # A variant may have ordered some places only.
+        own = {name: scores[name] for name in self.places if name in scores}
+        return matrices({**magnitude(producers, "unit"), **own})
 
     def entries(self) -> dict[str, int] | None:
         return {name: self.weights[place.producer][0].numel() for name, place in self.places.items()}
@@ -95,9 +97,17 @@ class FeatureCut:
         return 1 - sum(int(a.sum()) for a in alive) / sum(len(a) for a in alive)
 
 
-def cut(model: nn.Module, granularity: str) -> Cut:
-    """ValueError where the granularity is "feature" and the model declares no places."""
-    return FeatureCut(model) if granularity == "feature" else LayerCut(prunable_layers(model), granularity)
+def cut(model: nn.Module, granularity: str, layers: Iterable[str] | None = None) -> Cut:
+    """What "weight" or "unit" takes out of the prunable layers, or of the named ones, and "feature" at the places.
+
+    Raises:
+        ValueError: "feature", and the model declares no places or layers are named.
+    """
+    if granularity != "feature":
+        return LayerCut(prunable_layers(model, layers), granularity)
+    if layers is not None:
+        raise ValueError("layers are for weights and units; features are cut at all places that the model declares")
+    return FeatureCut(model)
 
 
 def nonzero_weights(weights: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runner.ranking import count, ranks
 
-GRANULARITIES = ("weight", "unit")  # of layers; features are cut at a model's feature places, see cuts.py
+GRANULARITIES = ("weight", "unit", "feature")
 SCOPES = ("layer", "global")
 
 Matrices = dict[str, Tensor]

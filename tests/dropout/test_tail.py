@@ -501,7 +501,7 @@ def test_an_attached_model_compiles_whole(compiled_frames):
 @pytest.mark.parametrize(
     ("variant", "model", "message"),
     [
-        (Tail(), nn.Sequential(nn.Linear(2, 2)), "Sequential declares no feature places, which dropout=tail orders"),
+        (Tail(), nn.Sequential(nn.Linear(2, 2)), "Sequential declares no feature places, which this dropout is for"),
         (
             Tail(places=["hidden.0"]),
             MLP(widths=(8, 8)),

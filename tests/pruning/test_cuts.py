@@ -67,6 +67,17 @@ def test_features_go_by_the_norm_of_the_filter_that_makes_them_and_a_sweep_puts_
     assert sorted(gone.nonzero().flatten().tolist()) == sorted(norms.argsort()[:3].tolist())
 
 
+def test_prune_cuts_features_by_a_variants_scores_and_elsewhere_by_norm():
+    model = Network()
+    by_norm = Ranking(cut(model, "feature").magnitude()).pruned(0.5)["second"][0]
+    masks = prune(model, 0.5, "feature", scores={"logits": torch.arange(8.0).flip(0)})
+    assert (model.logits.weight[:, 4:] == 0).all() and (model.logits.weight[:, :4] != 0).all()
+    assert (model.second.weight[:, by_norm] == 0).all() and (model.second.weight[:, ~by_norm] != 0).all()
+    assert set(masks) == {"first", "second", "dense", "logits"}
+    with pytest.raises(ValueError, match="features are cut at all places"):
+        prune(model, 0.5, "feature", ["dense"])
+
+
 def test_a_model_without_places_says_so():
     with pytest.raises(ValueError, match="Sequential declares no feature places"):
         cut(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 2)), "feature")

@@ -1,0 +1,105 @@
+"""The trained runs that run ticket is given: read and checked before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runner.commands.parts import Parts
+from runner.commands.prune import stored_config
+from runner.config.length import Length
+from runner.config.rules import leaves
+from runner.dropout.base import Variant
+from runner.errors import ConfigError, damaged
+from runner.pruning.cuts import cut
+from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
+from runner.reporting.gather import Measured
+from runner.runs import Run
+from runner.tickets.plan import TARGET
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained run whose tickets are asked for."""
+
+    column: str  # what tells its kind from the others
+    run: Run
+    config: dict[str, Any]
+    variant: Variant
+    steps_per_epoch: int
+    rewind: int  # steps
+    steps: int  # that it trained
+    seconds: float
+    metric: str
+
+    @property
+    def plain(self) -> bool:
+        return type(self.variant) is Variant
+
+
+def find_sources(
+    found: Sequence[Run], asked: Mapping[str, Any], config_dir: Path | None
+) -> tuple[list[Source], str, list[str]]:
+    """The runs, those without dropout first, all that is asked of them checked; what they have in common, for a title;
+    and notes on which were left out."""
+    tickets = {run for run in found if _is_ticket(run)}
+    if tickets == set(found):
+        raise ConfigError(f"{found[0].folder} is a masked training itself; give the runs that masks are to come from")
+    configs = {run: stored_config(run, asked, config_dir) for run in found if run not in tickets}
+    measured = [
+        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
+        for run, config in configs.items()
+    ]
+    groups = [without_repeats(group) for group in same_but_seed(measured)]
+    names = column_names([group[0] for group, _ in groups])
+    order = sorted(range(len(names)), key=lambda i: (groups[i][0][0].config.get("dropout.name") != "none", names[i]))
+    seeds = [(names[i], one) for i in order for one in sorted(groups[i][0], key=lambda m: m.seed)]
+    sources = [_source(name, one.run, configs[one.run], asked) for name, one in seeds]
+    if others := {source.metric for source in sources} - {sources[0].metric}:
+        raise ConfigError(
+            f"the runs are judged by {sources[0].metric} and {', '.join(others)}: give one kind at a time"
+        )
+    if asked["iterations"] > 1 and not any(source.plain for source in sources):
+        raise ConfigError(f"iterations={asked['iterations']}: none of the runs is without dropout, as this loop is")
+    notes = [f"left out: {repeat}" for _, repeats in groups for repeat in repeats]
+    return sources, common_title([one for _, one in seeds]), notes
+
+
+def _is_ticket(run: Run) -> bool:
+    dropout = run.config().get("dropout")
+    return isinstance(dropout, Mapping) and dropout.get("_target_") == TARGET
+
+
+def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, Any]) -> Source:
+    for group in ("data", "model", "dropout", "regularizer"):
+        if Path(str(config[group].get("name"))).name != config[group].get("name"):  # it becomes part of a path
+            raise damaged(run.config_file, ValueError(f"{group}.name is no name"))
+    status = run.status()
+    try:
+        steps, seconds = int(status["steps"]), float(status["seconds"])
+        hash_of(run)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(run.status_file, error) from None
+    parts = Parts.of(config)
+    per_epoch = parts.data.train_batches(config["schedule"]["batch_size"], config["seed"]).steps_per_epoch
+    rewind = 0 if asked["rewind"] == "0ep" else Length.parse(asked["rewind"]).steps(per_epoch)
+    last = min(steps, Length.parse(asked["length"] or config["schedule"]["length"]).steps(per_epoch))
+    if rewind and rewind >= last:
+        raise ConfigError(
+            f"rewind={asked['rewind']}: allowed is a point before the end of training, at step {last} ({run.folder})"
+        )
+    if asked["finetune"] and "learning_rate" not in config["schedule"]:
+        raise ConfigError(f"finetune={asked['finetune']}: {run.folder} has no schedule.learning_rate")
+    if asked["granularity"] != "auto":
+        try:
+            cut(parts.model, asked["granularity"])
+        except ValueError as error:
+            raise ConfigError(f"granularity={asked['granularity']}: {error} ({run.folder})") from None
+    return Source(column, run, config, parts.variant, per_epoch, rewind, steps, seconds, parts.task.headline)
+
+
+def hash_of(run: Run) -> str:
+    """Eight digits, as in folders' names."""
+    return f"{int(str(run.status()['hash'])[:8], 16):08x}"

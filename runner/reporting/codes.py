@@ -1,0 +1,180 @@
+"""Pictures of an autoencoder's code whose features stand in an order: what k of them keep, and what each means."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from runner.reporting.scree import save
+from runner.runs import write_bytes
+from runner.scree.ordered import Meter
+
+EXAMPLES = 10  # images in a row, one a class as far as there are
+CLASSES = 20  # that can be told apart
+_ROWS = 9
+_DIRECTIONS = 64
+_TILE = 64  # px of an image in the animation, about
+_LABEL = 24  # px above it
+_SECONDS = 0.5  # a frame
+_DOTS = 4_000
+
+
+@torch.no_grad()
+def pictures(meter: Meter, place: str, ks: Sequence[int], folder: Path) -> list[Path]:
+    """Writes reconstructions.png, reconstructions.gif, code.png and directions.png, of the test split.
+
+    Args:
+        meter: of a model with encode(images) → (N, code) and decode(code) → images.
+        place: the feature place that is the code.
+        ks: of how many features reconstructions are shown, rising.
+    """
+    ordered, model = meter.ordered, meter.ordered.model.eval()
+    kept = ordered.features(place)
+    images, codes, labels = _encoded(meter, model)
+    codes, chosen = codes[:, kept], _one_a_class(labels)
+    shown = images[chosen.to(images.device)]
+    at_k = {}
+    for k in ks:
+        with ordered.first({place: k}), meter.context():
+            at_k[k] = model(shown).float()
+    # In the order in which the decoder takes them, each feature by itself one standard deviation above the mean.
+    middle, order = codes.mean(0, keepdim=True), kept.argsort()
+    units = middle + torch.diag(codes.std(0))
+    decode: Any = model.decode
+    directions = decode(units[:, order]) - decode(middle[:, order])
+    low, high = shown.min(), shown.max()
+    pixels = {k: ((made - low) / (high - low)).clamp(0, 1).cpu() for k, made in {0: shown, **at_k}.items()}
+    names = meter.data.class_names[:CLASSES]
+    return [
+        _grid(pixels, folder / "reconstructions.png"),
+        _animation(pixels, folder / "reconstructions.gif"),
+        _code(codes.cpu().numpy(), labels.numpy(), names, folder / "code.png"),
+        _directions(directions[:_DIRECTIONS].cpu(), folder / "directions.png"),
+    ]
+
+
+def _encoded(meter: Meter, model: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The test split's images (N, C, H, W), codes (N, features) float32 and labels (N,), these on the processor."""
+    images, codes, labels = [], [], []
+    for batch, classes in meter.data.eval_batches("test", meter.limit):
+        codes.append(model.encode(batch))  # in single precision: the steps of a shorter one would be seen
+        images.append(batch)
+        labels.append(classes.cpu())
+    return torch.cat(images), torch.cat(codes), torch.cat(labels)
+
+
+def _one_a_class(labels: Tensor) -> Tensor:
+    """Indices of up to ten images: the first of each class, then the second of each, and so on."""
+    classes = pd.Series(labels.numpy())
+    rounds = pd.DataFrame({"round": classes.groupby(classes).cumcount(), "class": classes})
+    return torch.from_numpy(rounds.sort_values(["round", "class"], kind="stable").index[:EXAMPLES].to_numpy().copy())
+
+
+def _grid(pixels: Mapping[int, Tensor], path: Path) -> Path:
+    """A row of originals (k = 0), then one for each k; of many only the powers of two and the last."""
+    ks = [k for k in pixels if len(pixels) <= _ROWS or k & (k - 1) == 0 or k == max(pixels)]
+    mosaic = _mosaic([pixels[k] for k in ks])
+    inches = 0.85
+    figure = Figure(figsize=(1 + inches * len(pixels[0]), 0.5 + inches * len(ks)), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(mosaic, interpolation="nearest")
+    axes.set_yticks((np.arange(len(ks)) + 0.5) * len(mosaic) / len(ks), [f"k = {k}" if k else "original" for k in ks])
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=10)
+    axes.spines[:].set_visible(False)
+    return save(figure, path)
+
+
+def _animation(pixels: Mapping[int, Tensor], path: Path) -> Path:
+    """A frame for each k: the originals, below them what the first k features keep."""
+    side = pixels[0].shape[-1]
+    zoom = max(1, _TILE // side)
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 16)  # comes with Matplotlib
+    frames = []
+    for k in list(pixels)[1:]:
+        mosaic = Image.fromarray(_mosaic([pixels[0], pixels[k]]))
+        frame = Image.new("RGB", (mosaic.width * zoom, mosaic.height * zoom + _LABEL), "white")
+        frame.paste(mosaic.resize((mosaic.width * zoom, mosaic.height * zoom), Image.Resampling.NEAREST), (0, _LABEL))
+        ImageDraw.Draw(frame).text((4, 2), f"k = {k}", "black", font)
+        frames.append(frame.convert("L") if pixels[0].shape[1] == 1 else frame.quantize(256))
+    seconds = [_SECONDS] * (len(frames) - 1) + [4 * _SECONDS]
+    content = io.BytesIO()
+    frames[0].save(
+        content, "GIF", save_all=True, append_images=frames[1:], duration=[int(1000 * s) for s in seconds], loop=0
+    )
+    write_bytes(path, content.getvalue())
+    return path
+
+
+def _mosaic(rows: Sequence[Tensor]) -> Any:
+    """Rows of images (n, C, H, W) in [0, 1] → (height, width, 3) uint8, with white lines between them."""
+    padded = F.pad(torch.stack(list(rows)), (1, 0, 1, 0), value=1.0)
+    r, n, channels, height, width = padded.shape
+    joined = padded.permute(0, 3, 1, 4, 2).reshape(r * height, n * width, channels)
+    return (255 * joined.expand(-1, -1, 3)).round().to(torch.uint8).numpy()
+
+
+def _code(codes: Any, labels: Any, names: Sequence[str], path: Path) -> Path:
+    """The first feature by class, and the first two as a plane."""
+    panels = min(2, codes.shape[1])
+    figure = Figure(figsize=(1.5 + 5 * panels, 5.5), dpi=150, layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    colours = [colormaps["tab10" if len(names) <= 10 else "tab20"](index) for index in range(len(names))]
+    _strips(axes[0], codes[:, 0], labels, names, colours)
+    if panels > 1:
+        # In the order of the split, so that no class covers the others.
+        few = labels < len(names)
+        dots = codes[few][:_DOTS, :2]
+        axes[1].scatter(*dots.T, c=[colours[label] for label in labels[few][:_DOTS]], s=6, alpha=0.6, linewidths=0)
+        axes[1].set_title("k = 2", fontsize=10)
+        axes[1].set_xlabel("first feature", fontsize=9)
+        axes[1].set_ylabel("second feature", fontsize=9)
+        for name, colour in zip(names, colours, strict=True):
+            axes[1].scatter([], [], color=colour, label=name, s=20)
+        figure.legend(loc="outside right center", fontsize=9, frameon=False)
+    for place in axes:
+        place.spines[["top", "right"]].set_visible(False)
+        place.tick_params(labelsize=8)
+    return save(figure, path)
+
+
+def _strips(axes: Axes, values: Any, labels: Any, names: Sequence[str], colours: Sequence[Any]) -> None:
+    """How the values of each class are distributed, one class above the other."""
+    edges = np.histogram_bin_edges(values, 80)
+    for index, colour in enumerate(colours):
+        heights, _ = np.histogram(values[labels == index], edges)
+        bottom = len(names) - 1 - index
+        axes.stairs(bottom + 0.9 * heights / max(1, heights.max()), edges, baseline=bottom, fill=True, color=colour)
+    axes.set_yticks(np.arange(len(names)) + 0.3, names[::-1])
+    axes.set_ylim(0, len(names))
+    axes.set_title("k = 1", fontsize=10)
+    axes.set_xlabel("first feature", fontsize=9)
+
+
+def _directions(changes: Tensor, path: Path) -> Path:
+    """What more of each feature does to the picture of the mean code, in their order, each in its own scale."""
+    columns = min(8, len(changes))
+    rows = -(-len(changes) // columns)
+    figure = Figure(figsize=(1.15 * columns, 0.4 + 1.35 * rows), dpi=150, layout="constrained")
+    what = "one standard deviation more of each feature, at the mean code"
+    figure.suptitle(f"{what} (largest change of a pixel)", fontsize=9)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for place in axes:
+        place.set_axis_off()
+    for index, change in enumerate(changes):
+        most = float(change.abs().max()) or 1.0
+        picture = (0.5 + 0.5 * change / most).permute(1, 2, 0).numpy()
+        axes[index].imshow(picture, cmap="RdBu_r", vmin=0, vmax=1, interpolation="nearest")
+        axes[index].set_title(f"{index + 1} ({most:.2g})", fontsize=8, pad=2)
+    return save(figure, path)

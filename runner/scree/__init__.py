@@ -1,0 +1,1 @@
+"""How much is left of a network that keeps the first k of its features."""

@@ -1,0 +1,103 @@
+"""What masked trainings reach and cost, beside the runs that they came from: mean and deviation over seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from runner.reporting.formats import NONE, mean_and_deviation, metric_label
+from runner.reporting.writing import padded
+
+# What each row is, for the notes below a table.
+METHODS = {
+    "dense": "the trained run itself; one of targeted dropout is pruned at its γ, as in its own sweep",
+    "pruned": "the run pruned once, nothing after",
+    "finetuned": "the run pruned once, then trained on with its final weights",
+    "finetuned iteratively": "pruned a little and trained on with final weights, again and again",
+    "ticket": "the run's mask on rewound weights, trained",
+    "fresh": "the run's mask on other initial weights, trained",
+    "random": "a random mask of equal sparsity in every part, on rewound weights, trained; no other training is needed",
+    "iterative": "iterative magnitude pruning: pruned a little, rewound and trained, again and again",
+}
+_KEY = ["column", "method"]
+_BASE = "iterative"  # what others' training is set against
+_COSTS = ("actual_sparsity", "epochs", "total_epochs", "seconds", "total_seconds")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One way to a sparse network, from one run."""
+
+    column: str  # what tells the run's kind from the others
+    method: str
+    seed: int
+    epochs: float  # of training, beyond the run that was pruned
+    seconds: float
+    total_epochs: float  # with all that had to be trained before
+    total_seconds: float
+    actual_sparsity: float
+    values: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (split, batch_norm) → the headline metric
+
+
+def table(outcomes: Sequence[Outcome], metric: str, granularity: str, sparsity: float) -> pd.DataFrame:
+    """A row a kind of run, method, split and way with BatchNorm; deviations have n - 1 in the denominator.
+
+    `saved_epochs`, `saved_seconds`: the fraction of iterative magnitude pruning's total that a way does without; where
+    no kind of run was pruned so, or several were, there is nothing to compare with.
+    """
+    rows = pd.DataFrame(
+        [
+            {**{name: getattr(one, name) for name in (*_KEY, *_COSTS)}, "split": split, "batch_norm": norm, "x": value}
+            for one in outcomes
+            for (split, norm), value in one.values.items()
+        ]
+    )
+    means = {name: (name, "mean") for name in _COSTS}
+    made = rows.groupby([*_KEY, "split", "batch_norm"], as_index=False, sort=False).agg(
+        **{"mean": ("x", "mean"), "std": ("x", "std"), "n": ("x", "count"), **means}
+    )
+    base = made[made["method"] == _BASE]
+    for name in ("epochs", "seconds") if base["column"].nunique() == 1 else ():
+        total = float(base[f"total_{name}"].iloc[0])
+        made[f"saved_{name}"] = 1 - made[f"total_{name}"] / total if total else math.nan
+    made.insert(4, "metric", metric)
+    made.insert(5, "granularity", granularity)
+    made.insert(6, "sparsity", sparsity)
+    return made
+
+
+def markdown(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
+    """A line a kind of run and method; epochs and seconds of it alone, and in all with what came before it."""
+    metric = str(rows["metric"].iloc[0])
+    there = set(zip(rows["split"], rows["batch_norm"], strict=True))
+    # Columns for people; the CSV file has all.
+    heads = {("test", "kept"): metric_label("test", metric), ("test", "none"): metric_label("test", metric)}
+    heads |= {("test", "recalibrated"): "recalibrated", **{("validation", n): "validation" for n in ("kept", "none")}}
+    shown = [pair for pair in heads if pair in there]
+    costs = ["epochs", "total epochs", "seconds", "total seconds"]
+    saved = [f"saved_{name}" for name in ("epochs", "seconds") if f"saved_{name}" in rows]
+    savings = [f"{name.removeprefix('saved_')} saved (%)" for name in saved]
+    lines = [["run", "then", *(heads[pair] for pair in shown), "zero (%)", *costs, *savings, "seeds"]]
+    for (column, method), part in rows.groupby(_KEY, sort=False):
+        values = {(str(row["split"]), str(row["batch_norm"])): row for _, row in part.iterrows()}
+        first = part.iloc[0]
+        lines.append(
+            [
+                *(str(column), str(method)),
+                *(_value(values.get(pair), metric) for pair in shown),
+                f"{100 * float(first['actual_sparsity']):.2f}",
+                *(f"{float(first[name]):.4g}" for name in ("epochs", "total_epochs")),
+                *(f"{float(first[name]):.1f}" for name in ("seconds", "total_seconds")),
+                *(f"{100 * float(first[name]):.0f}" for name in saved),
+                str(first["n"]),
+            ]
+        )
+    meanings = [f"{method}: {METHODS[method]}." for method in METHODS if method in set(rows["method"])]
+    if saved:
+        meanings.append(f"saved: of the total of {_BASE}; below 0 where more was trained than there.")
+    return "\n".join([f"## {title}", "", *padded(lines), "", *(f"- {note}" for note in [*meanings, *notes])]) + "\n"
+
+
+def _value(row: "pd.Series | None", metric: str) -> str:
+    return NONE if row is None else mean_and_deviation(float(row["mean"]), float(row["std"]), metric)

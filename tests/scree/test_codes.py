@@ -1,0 +1,44 @@
+"""What the pictures of a code are drawn from, in the order of its features."""
+
+import torch
+
+from runner.models.autoencoder import Autoencoder
+from runner.reporting import codes
+from runner.scree.ordered import Meter, Ordered
+from runner.tasks.reconstruction import Reconstruction
+
+
+class Data:
+    """Three classes in turn, and a fourth of which there is none."""
+
+    class_names = ("a", "b", "c", "d")
+    images = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50) % 3
+
+    def eval_batches(self, split, limit=None):
+        assert split == "test"
+        return zip(self.images[:limit].split(20), self.labels[:limit].split(20), strict=True)
+
+
+def test_directions_and_codes_are_in_the_order_in_which_features_are_kept(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model, drawn = Autoencoder(1, 4, widths=(), code=5, linear=True), {}
+    for name in ("_directions", "_code", "_grid"):
+        monkeypatch.setattr(codes, name, lambda *words, name=name: drawn.setdefault(name, words)[-1])
+    ordered = Ordered(model, {"decoder.0": torch.tensor([2.0, 9, 1, 7, 5])})
+    paths = codes.pictures(Meter(ordered, Reconstruction(), Data()), "decoder.0", [1, 3, 5], tmp_path)
+    assert [path.name for path in paths] == ["reconstructions.png", "reconstructions.gif", "code.png", "directions.png"]
+    kept = [1, 3, 4, 0, 2]
+    with torch.no_grad():
+        code = model.encode(Data.images)
+        expected = (code.std(0) * model.decoder[0].weight).T[kept].view(5, 1, 4, 4)
+        whole = model(Data.images)
+    torch.testing.assert_close(drawn["_directions"][0], expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(drawn["_code"][0]), code[:, kept])
+    pixels = drawn["_grid"][0]
+    assert list(pixels) == [0, 1, 3, 5]
+    # The first of each class, then the second, …: here the first ten as they are.
+    rows = Data.images[:10]
+    low, high = rows.min(), rows.max()
+    torch.testing.assert_close(pixels[0], (rows - low) / (high - low))
+    torch.testing.assert_close(pixels[5], ((whole[:10] - low) / (high - low)).clamp(0, 1))
