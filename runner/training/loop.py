@@ -20,7 +20,7 @@ from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.training import checkpoint
-from runner.training.machine import autocast
+from runner.training.machine import autocast, seed_generators
 from runner.training.progress import Progress
 
 log = logging.getLogger("runner")
@@ -103,7 +103,7 @@ class Training:
 
     def one_step(self) -> int:
         self.model.train()
-        torch.manual_seed(derive_seed(self.seed, "step", self.step))
+        seed_generators(derive_seed(self.seed, "step", self.step), self.device)
         self.variant.before_step(self.step, self.steps)
         rate = self.schedule.rate(self.step, self.steps)
         for group in self.optimizer.param_groups:

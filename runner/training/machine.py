@@ -57,3 +57,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed PyTorch's own generators of the processor and of the device, to the numbers that torch.manual_seed gives.
+
+    That one also writes down a stack trace for every kind of accelerator that is not there: half a millisecond a call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).manual_seed(seed)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from runner.errors import ConfigError
-from runner.training.machine import autocast, resolve_device, resolve_precision
+from runner.training.machine import autocast, resolve_device, resolve_precision, seed_generators
 
 
 def test_a_missing_device_is_named():
@@ -25,3 +25,10 @@ def test_auto_precision_follows_the_hardware(monkeypatch, fast):
 def test_autocast_computes_in_the_precision(precision, dtype):
     with autocast(precision, torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_seeding_gives_the_numbers_of_manual_seed():
+    seed_generators(2**62 + 1, torch.device("cpu"))
+    ours = torch.rand(5)
+    torch.manual_seed(2**62 + 1)
+    assert torch.equal(ours, torch.rand(5))
