@@ -55,8 +55,9 @@ run prune FOLDER… [options]: sweep finished runs again under other rules, addi
   run prune outputs/train prune.sparsities=[0.85,0.97] prune.scope=global
 
 Options
-  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit   prune.scores=own|magnitude|random
-  prune.scope=layer|global       prune.floor=auto|0…1                 prune.batch_norm=[kept,recalibrated]
+  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit|feature
+  prune.scope=layer|global       prune.floor=auto|0…1          prune.scores=own|magnitude|random
+  prune.batch_norm=[kept,recalibrated]
   prune.splits=[validation,test] device=auto|cpu|cuda|mps             data.root=PATH"""
 
 TABLE = """\
@@ -88,16 +89,20 @@ Options
 BENCH = """\
 run bench [options]: measure this machine, two things in turn, medians of ratios with 95 % intervals
 
-  run bench                                       everything, some minutes
+  run bench                                       the first four below, some minutes
   run bench only=[step]                           what each dropout costs a training step
   run bench pairs=50 only=[data,sweep]            narrower intervals
   run bench model=resnet32_he dropouts=[ramping_unit,weight_dropout]
 
 Options
-  only=[step,data,sweep,matmul]   a training step with dropout over one without, and over a port that sorts every layer;
-                                  training with its data pipeline over steps on one batch;
-                                  a point of a pruning sweep over a bare forward pass;
-                                  a training step's share of the speed of large matrix products
+  only=[step,data,sweep,matmul]   what is measured:
+    step          a training step with dropout over one without, and over a port that sorts every layer
+    data          training with its data pipeline over steps on one batch
+    sweep         a point of a pruning sweep over a bare forward pass
+    matmul        a training step's share of the speed of large matrix products
+    transformer   training the Transformer over torch.nn.Transformer, and with dropout over without
+    decoding      translating with the key-value cache over without
+    tail          TailDropout over one multiplication by a ready mask
   dropouts=[targeted,ramping,targeted_unit]   pairs=30   model=resnet32   schedule.batch_size=128
   threads=2   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false   out=outputs/bench
 
@@ -138,12 +143,12 @@ SCREE = """\
 run scree FOLDER… [options]: loss and metric over k, the number of features that are kept; where to cut
 
   run train model=autoencoder dropout=tail
-  run train -m model=autoencoder dropout=none,unit_dropout
+  run train -m model=autoencoder dropout=none,feature_dropout
   run train -m model=autoencoder dropout=none model.code=2,8
   run scree outputs/train/digits-autoencoder-tail-* outputs/train/digits-autoencoder-*
 
-The first folder's runs beside all others. Features go in the variant's order; where it has none (dropout=none,
-unit_dropout, …) those whose filters have the smallest norm go first. Runs that differ in their seed only are averaged.
+The first folder's runs beside all others; those that differ in their seed only are averaged. Features go in the
+variant's order; where it has none (dropout=none, feature_dropout, …) those of smallest filter norm go first.
 Runs with fewer features at the place, and otherwise alike, were trained at exactly that width: the column "exact".
 For autoencoders also PCA of the training images with k components, the reconstructions by k (a grid and an animated
 GIF), the test set's code by class and what each feature adds to the picture.
