@@ -17,9 +17,7 @@ from typing import Any
 import yaml
 
 from runner.errors import ConfigError, FolderInUse, UserError, damaged
-
-# Also for others: what reads and writes a run's files finds the ways to do it here.
-from runner.files import append_row, read_rows, write_bytes, write_rows, write_text  # noqa: F401
+from runner.files import read_rows, write_rows, write_text
 
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")

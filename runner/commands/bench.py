@@ -20,6 +20,7 @@ from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer
 from runner.config.rules import either, list_of, one_of, show, whole
 from runner.errors import ConfigError
+from runner.files import append_row, write_rows
 from runner.seeding import derive_seed
 from runner.training.machine import describe, resolve_device
 from runner.training.progress import Progress
@@ -50,7 +51,7 @@ def bench(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
         torch.set_num_threads(config["threads"])
     machine = _machine(config)
     path = _new_file(Path(config["out"]))
-    results = _measure(config, configs.parts, lambda result: runs.append_row(path, COLUMNS, csv_row(result, machine)))
+    results = _measure(config, configs.parts, lambda result: append_row(path, COLUMNS, csv_row(result, machine)))
     print(table(results, machine))
     if warning := _warning(results):
         print(warning)
@@ -98,7 +99,7 @@ def _new_file(folder: Path) -> Path:
     """An empty CSV file, now rather than after some minutes: the folder may not be writable."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / time.strftime("bench-%Y%m%d-%H%M%S.csv")
-    runs.write_rows(path, COLUMNS, [])
+    write_rows(path, COLUMNS, [])
     return path
 
 

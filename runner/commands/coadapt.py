@@ -17,6 +17,7 @@ from runner.commands.prune import load_weights, stored_config
 from runner.config.compose import Composer
 from runner.config.rules import between, either, leaves, list_of, one_of, show, whole
 from runner.errors import ConfigError
+from runner.files import write_text
 from runner.models.layers import prunable_layers
 from runner.reporting.columns import column_names, same_but_seed, without_repeats
 from runner.reporting.dependence import Studied, markdown, picture, save_matrix, table
@@ -65,8 +66,8 @@ def coadapt(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
     rows = table(studied)
     text = markdown(rows, studied, [f"left out: {repeat}" for repeat in repeats])
     paths = [out / "table.csv", out / "table.md"]
-    runs.write_text(paths[0], rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
-    runs.write_text(paths[1], text)
+    write_text(paths[0], rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    write_text(paths[1], text)
     paths += [save_matrix(one, out) for one in studied if one.found.shown is not None]
     if len(paths) > 2:
         paths.append(picture(studied, out / "matrix.png"))

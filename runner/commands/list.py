@@ -7,6 +7,7 @@ from typing import Any
 from runner import runs
 from runner.config.compose import CONF, options
 from runner.errors import ConfigError, UserError
+from runner.files import read_rows
 from runner.runs import Run
 
 GROUPS = ("model", "dropout", "regularizer", "data", "task", "schedule", "prune", "experiment", "debug", "table")
@@ -49,9 +50,9 @@ def _results(run: Run) -> str:
     status = run.status()
     if status.get("error"):
         return str(status["error"])
-    rows = [row for row in runs.read_rows(run.pruning_file) if _shown(row)]
+    rows = [row for row in read_rows(run.pruning_file) if _shown(row)]
     if not rows:
-        metrics = runs.read_rows(run.metrics_file)
+        metrics = read_rows(run.metrics_file)
         return f"epoch {metrics[-1]['epoch']}" if metrics else ""
     metric = status["headline"]["metric"]
     parts = []

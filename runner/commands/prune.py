@@ -15,6 +15,7 @@ from runner.config.compose import Composer
 from runner.config.rules import check
 from runner.dropout.base import Scores
 from runner.errors import ConfigError, damaged
+from runner.files import append_row, read_rows, write_rows
 from runner.pruning.sweep import Point, asked_points, has_batch_norm
 from runner.reporting.curves import pruning_figure
 from runner.reporting.summary import pruning_summary
@@ -95,7 +96,7 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
         has_batch_norm(parts.model),
         parts.data.splits,
     )
-    done = runs.read_rows(run.pruning_file)
+    done = read_rows(run.pruning_file)
     try:
         keys = {runs.point_key(row) for row in done}
     except KeyError as error:
@@ -103,12 +104,12 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
     missing = [point for point in points if runs.point_key(vars(point)) not in keys]
     if missing:
         columns = runs.pruning_columns(parts.task.sweep_metrics)
-        runs.write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
+        write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
         sweeper = parts.sweeper(load_scores(run, parts.device))
         sweeper.keep_samples = partial(_keep_samples, run)
         with progress.counting(len(missing), "pruning") as advance:
             for point, row in sweeper.rows(missing):
-                runs.append_row(run.pruning_file, columns, {**vars(point), **row})
+                append_row(run.pruning_file, columns, {**vars(point), **row})
                 advance()
     if missing or not run.pruning_figure.exists():
         pruning_figure(run)

@@ -15,6 +15,7 @@ from runner.commands.prune import load_scores, load_weights, stored_config
 from runner.config.compose import Composer
 from runner.config.rules import between, either, leaves, list_of, one_of, show, whole
 from runner.errors import ConfigError
+from runner.files import write_text
 from runner.reporting.codes import pictures
 from runner.reporting.columns import MACHINE, column_names, same_but_seed, without_repeats
 from runner.reporting.gather import Measured
@@ -94,8 +95,8 @@ def scree(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     text = markdown(wide, chosen, choosing, name, notes)
     paths = [out / "table.csv", out / "choices.csv", out / "table.md"]
     for path, frame in zip(paths[:2], (wide, chosen), strict=True):
-        runs.write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
-    runs.write_text(paths[2], text)
+        write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    write_text(paths[2], text)
     paths += figures(wide, chosen, choosing, name, out)
     if isinstance(task, Reconstruction) and hasattr(first.parts.model, "encode"):
         code, n = next(iter(first.widths.items()))

@@ -20,6 +20,7 @@ from runner.config.build import build
 from runner.config.compose import Composer
 from runner.config.rules import RULES, above, between, either, list_of, one_of, show, whole
 from runner.errors import ConfigError, DamagedRun, first_line
+from runner.files import write_bytes, write_text
 from runner.pruning.sweep import asked_points, has_batch_norm
 from runner.reporting.formats import GRANULARITIES, percent
 from runner.reporting.points import read_points
@@ -68,8 +69,8 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
     out = Path(asked["out"] or Path(asked["outputs"]) / "ticket" / name)
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / "table.csv", out / "table.md"]
-    runs.write_text(paths[0], rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
-    runs.write_text(paths[1], text)
+    write_text(paths[0], rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    write_text(paths[1], text)
     print(text)
     print(*paths, sep="\n")
     return 0
@@ -223,7 +224,7 @@ class _Trainings:
             self.early = self._early()
             if self.asked["keep"]:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                runs.write_bytes(file, save({key: tensor.cpu().contiguous() for key, tensor in self.early.items()}))
+                write_bytes(file, save({key: tensor.cpu().contiguous() for key, tensor in self.early.items()}))
         model.load_state_dict(self.early)
 
     def _early(self) -> dict[str, Tensor]:

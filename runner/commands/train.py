@@ -17,6 +17,7 @@ from runner import runs
 from runner.commands.parts import Parts, run_hash, settle
 from runner.commands.prune import load_weights, sweep
 from runner.errors import ConfigError, FolderInUse, UserError, first_line
+from runner.files import write_bytes
 from runner.models.layers import parameter_count
 from runner.reporting.summary import pruning_summary
 from runner.runs import Run
@@ -164,8 +165,8 @@ def _train(run: Run, parts: Parts, training: Training) -> None:
     training.fit(run, Progress())
     own = {f"{granularity}/{name}": t for granularity, d in parts.variant.scores().items() for name, t in d.items()}
     parts.variant.detach()
-    runs.write_bytes(run.scores_file, save(_plain(own)))
-    runs.write_bytes(run.weights_file, save(_plain(parts.model.state_dict())))
+    write_bytes(run.scores_file, save(_plain(own)))
+    write_bytes(run.weights_file, save(_plain(parts.model.state_dict())))
     run.write_status(trained=True, steps=training.steps, seconds=round(training.seconds, 1))
     run.checkpoint_file.unlink(missing_ok=True)  # the weights are final
 

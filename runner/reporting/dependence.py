@@ -20,12 +20,12 @@ from torch import Tensor
 from runner.coadaptation.blocks import Blocks
 from runner.coadaptation.dependence import Dependence
 from runner.config.rules import leaves
+from runner.files import write_bytes
 from runner.ranking import count
 from runner.reporting.choice import matches
 from runner.reporting.formats import mean_and_deviation, percent
 from runner.reporting.published import FOLDER
 from runner.reporting.writing import padded
-from runner.runs import write_bytes
 
 # The runs that the rows of the paper's table 1 are about.
 _TOY = {"data": "cifar10", "model": "mlp", "model.widths": [10]}

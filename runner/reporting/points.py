@@ -3,7 +3,8 @@
 import pandas as pd
 
 from runner.errors import DamagedRun
-from runner.runs import COUNT_COLUMNS, POINT_COLUMNS, Run, read_rows
+from runner.files import read_rows
+from runner.runs import COUNT_COLUMNS, POINT_COLUMNS, Run
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
 _NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, "examples")

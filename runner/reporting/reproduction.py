@@ -9,12 +9,13 @@ import pandas as pd
 
 from runner.config.rules import between, list_of, show
 from runner.errors import ConfigError
+from runner.files import write_text
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import BATCH_NORMS, is_fraction, mean_and_deviation, metric_label, number, percent, scale
 from runner.reporting.points import read_points
 from runner.reporting.published import published_files, published_heads, published_values
 from runner.reporting.writing import padded
-from runner.runs import Run, write_text
+from runner.runs import Run
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from runner.files import write_text
 from runner.reporting.curves import floors_of
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import NONE, is_fraction, mean_and_deviation, metric_label, percent, scale
 from runner.reporting.table import Section, Table
-from runner.runs import write_text
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from runner import runs
 from runner.dropout.base import Variant
 from runner.errors import UserError, damaged
+from runner.files import append_row
 from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
@@ -94,7 +95,7 @@ class Training:
                 bar.advance(examples, self.averages if looks else None)
                 if ends:
                     row = self._epoch_row()
-                    runs.append_row(run.metrics_file, columns, row)
+                    append_row(run.metrics_file, columns, row)
                     log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
                     self.sums, self.epoch_began = {}, self.seconds
                 if ends or due:

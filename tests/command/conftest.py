@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from runner.cli import main
-from runner.runs import TIMING_COLUMNS, Run, read_rows
+from runner.files import read_rows
+from runner.runs import TIMING_COLUMNS, Run
 
 # The smallest run that still has all its parts: four steps of a narrow network of four layers, two points of a sweep.
 TINY = (

@@ -12,7 +12,8 @@ from runner.cli import main
 from runner.commands.coadapt import coadapt
 from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.runs import Run, identity, read_rows
+from runner.files import read_rows
+from runner.runs import Run, identity
 
 # One layer of 320 weights can be pruned.
 TOY = (

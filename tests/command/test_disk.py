@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.runs import Run, read_rows, write_bytes
+from runner.files import read_rows, write_bytes
+from runner.runs import Run
 
 # What writing to it says is what a full disk says.
 FULL = Path("/dev/full")

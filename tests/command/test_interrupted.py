@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner import runs
-from runner.runs import Run, read_rows
-from runner.training import checkpoint
+from runner.commands import prune, train
+from runner.files import read_rows
+from runner.runs import Run
+from runner.training import checkpoint, loop
 from runner.training.loop import Training
 
 ALWAYS = "checkpoint_minutes=1e-9"  # after every step
@@ -48,12 +49,12 @@ def run() -> Run:
 PLACES = {
     "after a step, before its checkpoint": (Training, "one_step", 5, True),
     "in a validation": (Training, "evaluate", 2, False),
-    "after an epoch's row, before its checkpoint": (runs, "append_row", 3, True),
+    "after an epoch's row, before its checkpoint": (loop, "append_row", 3, True),
     "writing a checkpoint": (checkpoint, "save", 11, False),
     "after the last checkpoint": (checkpoint, "save", 18, True),
-    "after the weights, before the status": (runs, "write_bytes", 2, True),
-    "at the first point of the sweep": (runs, "append_row", 7, False),
-    "after the fourth point of the sweep": (runs, "append_row", 10, True),
+    "after the weights, before the status": (train, "write_bytes", 2, True),
+    "at the first point of the sweep": (prune, "append_row", 1, False),
+    "after the fourth point of the sweep": (prune, "append_row", 4, True),
 }
 
 
@@ -95,7 +96,7 @@ def test_what_a_variant_remembers_is_taken_over(dropout, call, words, same):
 
 @pytest.mark.parametrize("left", ["", "granul", "header\nweight,layer,ow"])
 def test_a_table_cut_short_by_a_crash_is_written_whole(left, call, words, run, uninterrupted, same):
-    with interruption(runs, "append_row", 7, False):
+    with interruption(prune, "append_row", 1, False):
         assert call(*words).code == 130
     header = uninterrupted.pruning_file.read_text().splitlines()[0]
     run.pruning_file.write_text(left.replace("header", header))

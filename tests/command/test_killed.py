@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from runner.runs import Run, read_rows
+from runner.files import read_rows
+from runner.runs import Run
 
 OFTEN = "checkpoint_minutes=0.0005"  # every 30 ms, about every step
 

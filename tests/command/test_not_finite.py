@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from runner.runs import Run, read_rows
+from runner.files import read_rows
+from runner.runs import Run
 
 # Each step makes the weights some fifty times as large, with the other sign.
 EXPLODING = (

@@ -5,7 +5,8 @@ import shutil
 import pytest
 import yaml
 
-from runner.runs import Run, read_rows
+from runner.files import read_rows
+from runner.runs import Run
 
 
 def test_adds_rows_and_changes_nothing_else(call, finished, tree):

@@ -15,7 +15,8 @@ from runner.commands.parts import Parts
 from runner.commands.prune import load_weights
 from runner.commands.scree import scree
 from runner.errors import ConfigError
-from runner.runs import Run, read_rows
+from runner.files import read_rows
+from runner.runs import Run
 
 COMMON = (
     "debug=smoke",

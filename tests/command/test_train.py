@@ -9,7 +9,8 @@ import yaml
 from safetensors.torch import load_file
 
 from runner.config.compose import Composer
-from runner.runs import Run, metrics_columns, pruning_columns, read_rows
+from runner.files import read_rows
+from runner.runs import Run, metrics_columns, pruning_columns
 
 
 def test_prints_the_table_and_the_folder_and_names_it_readably(command, tmp_path, tiny):

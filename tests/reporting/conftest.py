@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.runs import Run, identity, pruning_columns, write_rows
+from runner.files import write_rows
+from runner.runs import Run, identity, pruning_columns
 
 BASE: dict[str, dict[str, Any]] = {
     "data": {"name": "digits", "validation": 0.1, "length": "50ep"},
