@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which the colour-blind tell apart, without its yellow, which is too light for a line.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-# One more marker than colours: the pairs repeat only after 56 columns.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8B4513", "#7A7A00")
+# One marker less than there are colours: the pairs repeat only after 72 columns.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GRID = "#d9d9d9"
 FLOOR = "#8c8c8c"
