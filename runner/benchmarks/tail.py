@@ -1,41 +1,56 @@
 """TailDropout beside a product with a mask that is ready: the least that any dropout by a mask can cost."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runner.benchmarks.timing import Comparison
 from runner.dropout.tail import TailDropout
 
-# Input shape, batch and dropout dimensions, and what forward and backward may cost, over the product. A mask as large
-# as its input has to be written before it is read.
-SHAPES: tuple[tuple[tuple[int, ...], int, int, float], ...] = (
-    ((1024, 512), 0, -1, 1.6),
-    ((128, 64, 16, 16), 0, 1, 1.1),
-    ((64, 128, 512), 0, -1, 1.6),
+# Input shape, batch dimensions, the features' dimension, and what forward and backward may cost, over the product. A
+# mask as large as its input has to be written before it is read.
+SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...], int, float], ...] = (
+    ((1024, 512), (0,), -1, 1.6),
+    ((128, 64, 16, 16), (0,), 1, 1.1),
+    ((64, 128, 512), (0, 1), -1, 1.6),
 )
 
 
 def tail_dropout(device: torch.device | str = "cpu") -> Iterator[Comparison]:
-    """Forward and backward pass over each of the shapes."""
-    for shape, batch_dim, dropout_dim, target in SHAPES:
-        dropout = TailDropout(0.5, batch_dim, dropout_dim)
+    """Forward and backward pass over each of the shapes; beside it PyTorch's own dropout and the obvious version."""
+    for shape, batch_dims, dropout_dim, target in SHAPES:
         x = torch.randn(shape, device=device, requires_grad=True)
-        mask = ready_mask(shape, batch_dim, dropout_dim).to(device)
-        yield Comparison(
-            f"TailDropout, {'x'.join(map(str, shape))}",
-            "product with a ready mask",
-            forward_and_backward(dropout, x),
-            forward_and_backward(lambda x, mask=mask: x * mask, x),  # type: ignore[misc]
-            target=target,
-        )
+        mask = ready_mask(shape, batch_dims, dropout_dim).to(device)
+        own = nn.Dropout2d(0.5) if len(shape) == 4 else nn.Dropout(0.5)
+        versions: dict[str, Callable[[Tensor], Tensor]] = {
+            "TailDropout": TailDropout(0.5, batch_dims, dropout_dim),
+            f"nn.{type(own).__name__}": own,
+            "obvious TailDropout": partial(obvious, batch_dims=batch_dims, dropout_dim=dropout_dim),
+        }
+        for name, version in versions.items():
+            yield Comparison(
+                f"{name}, {'x'.join(map(str, shape))}",
+                "product with a ready mask",
+                forward_and_backward(version, x),
+                forward_and_backward(partial(torch.mul, mask), x),
+                target=target if name == "TailDropout" else None,
+            )
 
 
-def ready_mask(shape: tuple[int, ...], batch_dim: int, dropout_dim: int) -> Tensor:
+def obvious(x: Tensor, batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
+    """A uniform k for every entry of the batch, compared with the features' places."""
+    features, n = dropout_dim % x.dim(), x.shape[dropout_dim]
+    k = torch.randint(0, n + 1, [x.shape[dim] if dim in batch_dims else 1 for dim in range(x.dim())], device=x.device)
+    places = torch.arange(n, device=x.device).view([n if dim == features else 1 for dim in range(x.dim())])
+    return x * (places < k).to(x.dtype)
+
+
+def ready_mask(shape: tuple[int, ...], batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
     """Half of the features, in the shape that broadcasts as TailDropout's mask does."""
-    batch, features = batch_dim % len(shape), dropout_dim % len(shape)
-    mask = torch.zeros([size if dim in (batch, features) else 1 for dim, size in enumerate(shape)])
+    features = dropout_dim % len(shape)
+    mask = torch.zeros([size if dim in (*batch_dims, features) else 1 for dim, size in enumerate(shape)])
     mask.narrow(features, 0, shape[features] // 2).fill_(1)
     return mask
 
