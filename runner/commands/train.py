@@ -183,11 +183,13 @@ def _log_into(run: Run) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"can't write into {run.folder}: {error.strerror}") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:
         yield
     finally:
+        log.setLevel(level)
         log.removeHandler(handler)
         with suppress(OSError):
             handler.close()
