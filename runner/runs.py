@@ -164,6 +164,8 @@ class Run:
             raise damaged(self.config_file, error) from None
         if not isinstance(config, dict):
             raise damaged(self.config_file, ValueError("no configuration in it"))
+        if "dropout" in config:  # runs from before there were regularizers have none
+            config.setdefault("regularizer", {"name": "none", "_target_": "runner.regularizers.NoRegularizer"})
         return config
 
     # --- status --------------------------------------------------------------------------------------------------
