@@ -121,8 +121,8 @@ run coadapt FOLDER… [options]: which weights depend on which, and what pruning
 
   run train -m experiment=toy dropout=none seed=0,1,2
   run train -m experiment=toy dropout=targeted dropout.alpha=0.5 seed=0,1,2
-  run coadapt outputs/train/cifar10-mlp-*                the paper's table 1 and figure 1
-  run coadapt outputs/train/cifar10-mlp-* layers=[logits]
+  run coadapt outputs/train/cifar10-mlp-* layers=[logits]     the paper's table 1 and figure 1
+  run coadapt outputs/train/cifar10-mlp-*                     of both layers
   run coadapt outputs/train/cifar10-resnet32-* limit=200 probes=8      block sums of a large network
 
 Takes finished runs of image classification; those that differ in their seed only are averaged. The loss is the mean
