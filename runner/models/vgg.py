@@ -15,8 +15,9 @@ class VGG(nn.Module):
     With the 13 convolutions of Simonyan & Zisserman's configuration D and two dense layers of 4096: 34,027,556
     parameters at 32 px and a hundred classes. Convolutions have no bias, dense layers have one.
 
-    Prunable are the dense layers and all convolutions but the first, by the rule for every model here. The official
-    code puts its dropout into the first convolution too, and its two dense layers are plain ones without any.
+    Prunable are the two hidden dense layers and all convolutions but the first, by the rule for every model here. The
+    official code drops and prunes the same layers and the first convolution too; in evaluation it leaves its mask out
+    of the dense layers, so that its accuracies during training are those of a network pruned in the convolutions only.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
