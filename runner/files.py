@@ -4,9 +4,12 @@ import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import damaged
+
+if TYPE_CHECKING:  # listing runs is quick without it
+    import pandas as pd
 
 
 def write_text(path: Path, text: str) -> None:
@@ -19,6 +22,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     beside = path.with_name(path.name + ".new")
     beside.write_bytes(content)
     beside.replace(path)
+
+
+def write_frame(path: Path, frame: "pd.DataFrame") -> None:
+    """A data frame as CSV, in nine digits, which every float32 survives; never half written."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

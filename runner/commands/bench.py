@@ -18,7 +18,7 @@ from runner.benchmarks.rows import ROWS
 from runner.benchmarks.timing import WARM_UP, Result, Stopwatch, measure
 from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer
-from runner.config.rules import either, list_of, one_of, show, whole
+from runner.config.rules import check_each, either, list_of, one_of, whole
 from runner.errors import ConfigError
 from runner.files import append_row, write_rows
 from runner.seeding import derive_seed
@@ -126,8 +126,8 @@ class _Configurations:
         """The checked configuration."""
         if more not in self._known:
             config = self._composer.single([*self._overrides, *more])
-            _check(config, _RULES, "")
-            _check(config["images"], _IMAGE_RULES, "images.")
+            check_each(config, _RULES, "")
+            check_each(config["images"], _IMAGE_RULES, "images.")
             images, batch = config["images"]["train"], config["schedule"]["batch_size"]
             if images < batch:
                 raise ConfigError(
@@ -146,9 +146,3 @@ class _Configurations:
         data = {**config["data"], **splits, "class_names": CLASSES, "validation": 0}
         # Nothing is saved here, and so never a checkpoint.
         return Parts.of({**config, "data": data, "checkpoint_minutes": 1})
-
-
-def _check(values: Mapping[str, Any], rules: Mapping[str, Callable[[Any], str | None]], prefix: str) -> None:
-    for name, rule in rules.items():
-        if allowed := rule(values[name]):
-            raise ConfigError(f"{prefix}{name}={show(values[name])}: allowed is {allowed}")

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from runner import runs
@@ -15,13 +14,12 @@ from runner.coadaptation.surface import Surface
 from runner.commands.parts import Parts
 from runner.commands.prune import load_weights, stored_config
 from runner.config.compose import Composer
-from runner.config.rules import between, either, leaves, list_of, one_of, show, whole
+from runner.config.rules import between, check_each, either, list_of, one_of, show, whole
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.files import write_frame, write_text
 from runner.models.layers import prunable_layers
-from runner.reporting.columns import column_names, same_but_seed, without_repeats
+from runner.reporting.columns import in_columns, seed_groups
 from runner.reporting.dependence import Studied, markdown, picture, save_matrix, table
-from runner.reporting.gather import Measured
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.tasks.classification import Classification
@@ -56,17 +54,15 @@ def coadapt(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
     if not folders:
         raise ConfigError("run coadapt needs a run folder, or several: run coadapt outputs/train/…")
     asked = Composer("coadapt", config_dir).single(overrides)
-    for name, rule in _RULES.items():
-        if allowed := rule(asked[name]):
-            raise ConfigError(f"{name}={show(asked[name])}: allowed is {allowed}")
-    samples, repeats = _samples(runs.find_runs(folders), asked, config_dir)
+    check_each(asked, _RULES)
+    samples, notes = _samples(runs.find_runs(folders), asked, config_dir)
     studied = [_study(sample, asked) for sample in samples]
     out = Path(asked["out"] or Path("outputs") / "coadaptation" / _name(samples))
     out.mkdir(parents=True, exist_ok=True)
     rows = table(studied)
-    text = markdown(rows, studied, [f"left out: {repeat}" for repeat in repeats])
+    text = markdown(rows, studied, notes)
     paths = [out / "table.csv", out / "table.md"]
-    write_text(paths[0], rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    write_frame(paths[0], rows)
     write_text(paths[1], text)
     paths += [save_matrix(one, out) for one in studied if one.found.shown is not None]
     if len(paths) > 2:
@@ -79,20 +75,10 @@ def coadapt(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
 def _samples(
     found: Sequence[Run], asked: Mapping[str, Any], config_dir: Path | None
 ) -> tuple[list[_Sample], list[str]]:
-    """The runs, those that differ in their seed only together, the one without dropout first; and which are repeats."""
+    """The runs, those that differ in their seed only together, the one without dropout first; and notes."""
     configs = {run: stored_config(run, asked, config_dir) for run in found}
-    measured = [
-        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
-        for run, config in configs.items()
-    ]
-    groups = [without_repeats(group) for group in same_but_seed(measured)]
-    columns = [group for group, _ in groups]
-    names = column_names([column[0] for column in columns])
-    order = sorted(range(len(names)), key=lambda i: (columns[i][0].config.get("dropout.name") != "none", names[i]))
-    samples = [
-        _Sample(names[i], one.run, configs[one.run]) for i in order for one in sorted(columns[i], key=lambda m: m.seed)
-    ]
-    return samples, [repeat for _, repeats in groups for repeat in repeats]
+    groups, notes = seed_groups(configs)
+    return [_Sample(name, one.run, configs[one.run]) for name, one in in_columns(groups)], notes
 
 
 def _study(sample: _Sample, asked: Mapping[str, Any]) -> Studied:

@@ -7,17 +7,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from runner import runs
 from runner.commands.parts import Parts
 from runner.commands.prune import load_scores, load_weights, stored_config
 from runner.config.compose import Composer
-from runner.config.rules import between, either, leaves, list_of, one_of, show, whole
+from runner.config.rules import between, check_each, either, list_of, one_of, show, whole
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.files import write_frame, write_text
 from runner.reporting.codes import pictures
-from runner.reporting.columns import MACHINE, column_names, same_but_seed, without_repeats
+from runner.reporting.columns import MACHINE, column_names, seed_groups
 from runner.reporting.gather import Measured
 from runner.reporting.scree import EXACT, PCA, Choosing, choices, figures, markdown, table
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
@@ -70,9 +68,7 @@ def scree(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     if not folders:
         raise ConfigError("run scree needs a run folder, others beside it can follow: run scree outputs/train/…")
     asked = Composer("scree", config_dir).single(overrides)
-    for name, rule in _RULES.items():
-        if allowed := rule(asked[name]):
-            raise ConfigError(f"{name}={show(asked[name])}: allowed is {allowed}")
+    check_each(asked, _RULES)
     configs = {run: stored_config(run, asked, config_dir) for run in _found(folders)}
     groups, notes = _groups(configs, runs.find_runs(folders[:1]), folders[0])
     asked["limit"] = asked["limit"] or configs[groups[0][0].run].get("limit")
@@ -95,7 +91,7 @@ def scree(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     text = markdown(wide, chosen, choosing, name, notes)
     paths = [out / "table.csv", out / "choices.csv", out / "table.md"]
     for path, frame in zip(paths[:2], (wide, chosen), strict=True):
-        write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+        write_frame(path, frame)
     write_text(paths[2], text)
     paths += figures(wide, chosen, choosing, name, out)
     if isinstance(task, Reconstruction) and hasattr(first.parts.model, "encode"):
@@ -113,15 +109,10 @@ def _found(folders: Sequence[str]) -> list[Run]:
 
 def _groups(configs: Configs, first: Sequence[Run], folder: str) -> tuple[list[list[Measured]], list[str]]:
     """Runs that differ in their seed only together, the first folder's before the others; and notes."""
-    measured = [
-        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
-        for run, config in configs.items()
-    ]
-    groups = [without_repeats(group) for group in same_but_seed(measured)]
-    notes = [f"left out: {repeat}" for _, repeats in groups for repeat in repeats]
-    if sum(any(one.run in first for one in group) for group, _ in groups) > 1:
+    groups, notes = seed_groups(configs)
+    if sum(any(one.run in first for one in group) for group in groups) > 1:
         raise ConfigError(f"{folder} holds runs that differ in more than their seed; name one of them first")
-    return [group for group, _ in groups], notes
+    return groups, notes
 
 
 def _load(one: Measured, configs: Configs, asked: Options) -> _Loaded:

@@ -18,9 +18,9 @@ from runner.commands.ticket_sources import Source, find_sources, hash_of
 from runner.commands.train import run_of, train
 from runner.config.build import build
 from runner.config.compose import Composer
-from runner.config.rules import RULES, above, between, either, list_of, one_of, show, whole
+from runner.config.rules import RULES, above, between, check_each, either, list_of, one_of, whole
 from runner.errors import ConfigError, DamagedRun, first_line
-from runner.files import write_bytes, write_text
+from runner.files import write_bytes, write_frame, write_text
 from runner.pruning.sweep import asked_points, has_batch_norm
 from runner.reporting.formats import GRANULARITIES, percent
 from runner.reporting.points import read_points
@@ -50,9 +50,7 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
     if not folders:
         raise ConfigError("run ticket needs a run folder, or several: run ticket outputs/train/… sparsity=0.9")
     asked = Composer("ticket", config_dir).single(overrides)
-    for name, rule in _RULES.items():
-        if allowed := rule(asked[name]):
-            raise ConfigError(f"{name}={show(asked[name])}: allowed is {allowed}")
+    check_each(asked, _RULES)
     sources, title, notes = find_sources(runs.find_runs(folders), asked, config_dir)
     asked["granularity"] = granularity = _granularity(sources, asked)
     for column, floor in {source.column: source.variant.floor(granularity) for source in sources}.items():
@@ -69,7 +67,7 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
     out = Path(asked["out"] or Path(asked["outputs"]) / "ticket" / name)
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / "table.csv", out / "table.md"]
-    write_text(paths[0], rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    write_frame(paths[0], rows)
     write_text(paths[1], text)
     print(text)
     print(*paths, sep="\n")

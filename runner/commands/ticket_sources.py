@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from runner.commands.parts import Parts
 from runner.commands.prune import stored_config
 from runner.config.length import Length
-from runner.config.rules import leaves
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, damaged
 from runner.pruning.cuts import cut
-from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
-from runner.reporting.gather import Measured
+from runner.reporting.columns import common_title, in_columns, seed_groups
 from runner.runs import Run
 from runner.tickets.plan import TARGET
 
@@ -48,14 +44,8 @@ def find_sources(
     if tickets == set(found):
         raise ConfigError(f"{found[0].folder} is a masked training itself; give the runs that masks are to come from")
     configs = {run: stored_config(run, asked, config_dir) for run in found if run not in tickets}
-    measured = [
-        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
-        for run, config in configs.items()
-    ]
-    groups = [without_repeats(group) for group in same_but_seed(measured)]
-    names = column_names([group[0] for group, _ in groups])
-    order = sorted(range(len(names)), key=lambda i: (groups[i][0][0].config.get("dropout.name") != "none", names[i]))
-    seeds = [(names[i], one) for i in order for one in sorted(groups[i][0], key=lambda m: m.seed)]
+    groups, notes = seed_groups(configs)
+    seeds = in_columns(groups)
     sources = [_source(name, one.run, configs[one.run], asked) for name, one in seeds]
     if others := {source.metric for source in sources} - {sources[0].metric}:
         raise ConfigError(
@@ -63,7 +53,6 @@ def find_sources(
         )
     if asked["iterations"] > 1 and not any(source.plain for source in sources):
         raise ConfigError(f"iterations={asked['iterations']}: none of the runs is without dropout, as this loop is")
-    notes = [f"left out: {repeat}" for _, repeats in groups for repeat in repeats]
     return sources, common_title([one for _, one in seeds]), notes
 
 

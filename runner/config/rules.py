@@ -200,6 +200,13 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}={show(value)}: allowed is {allowed}")
 
 
+def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
+    """A command's own options by its own rules; ConfigError as `check`."""
+    for name, rule in rules.items():
+        if allowed := rule(values[name]):
+            raise ConfigError(f"{prefix}{name}={show(values[name])}: allowed is {allowed}")
+
+
 def leaves(
     config: Mapping[str, Any], prefix: str = "", stop: Container[str] = frozenset()
 ) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.models.layers import FeaturePlace, feature_places, matrices_in, prunable_layers
-from runner.pruning.masks import Matrices, magnitude, matrices, weight_mask
+from runner.pruning.masks import Matrices, magnitude, matrices, random_scores, weight_mask
 
 
 class Cut(Protocol):
@@ -108,6 +108,13 @@ def cut(model: nn.Module, granularity: str, layers: Iterable[str] | None = None)
     if layers is not None:
         raise ValueError("layers are for weights and units; features are cut at all places that the model declares")
     return FeatureCut(model)
+
+
+def ranked(members: Cut, scores: str, own: Mapping[str, Tensor] | None, seed: int) -> Matrices:
+    """What is ranked: the variant's "own" scores, or magnitude where it has none; "magnitude"; or "random" numbers."""
+    if scores == "random":
+        return random_scores(members.magnitude(), seed)
+    return members.matrices(own) if scores == "own" and own is not None else members.magnitude()
 
 
 def nonzero_weights(weights: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
-from runner.pruning.cuts import Cut, cut, nonzero_weights
-from runner.pruning.masks import Ranking, random_scores
+from runner.pruning.cuts import Cut, cut, nonzero_weights, ranked
+from runner.pruning.masks import Ranking
 
 RECALIBRATION_IMAGES = 2000
 
@@ -84,7 +84,7 @@ class Sweeper:
     def _measured(self, members: Cut, point: Point, splits: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         nonzero, total = nonzero_weights(members.weights)
         counts = {"actual_sparsity": members.sparsity(), "nonzero_weights": nonzero, "prunable_weights": total}
-        with self.context(), self._statistics(point.batch_norm):
+        with self.context(), statistics(self.model, self.data, point.batch_norm):
             for split in sorted(splits):
                 metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
                 row = {**counts, **metrics}
@@ -92,18 +92,15 @@ class Sweeper:
                     self.keep_samples(point, split, row, samples)
                 yield split, row
 
-    def _statistics(self, batch_norm: str) -> AbstractContextManager[None]:
-        if batch_norm == "recalibrated":
-            return recalibrated(self.model, self.data.eval_batches("train", limit=RECALIBRATION_IMAGES))
-        return nullcontext()
-
     def _ranking(self, members: Cut, granularity: str, scope: str, scores: str) -> Ranking:
-        ranked = members.magnitude()
-        if scores == "random":
-            ranked = random_scores(ranked, self.seed)
-        elif scores == "own" and granularity in self.own_scores:
-            ranked = members.matrices(self.own_scores[granularity])
-        return Ranking(ranked, scope, members.entries())
+        return Ranking(ranked(members, scores, self.own_scores.get(granularity), self.seed), scope, members.entries())
+
+
+def statistics(model: nn.Module, data: Any, batch_norm: str) -> AbstractContextManager[None]:
+    """A context in which BatchNorm's statistics are measured anew, if it is "recalibrated"."""
+    if batch_norm == "recalibrated":
+        return recalibrated(model, data.eval_batches("train", limit=RECALIBRATION_IMAGES))
+    return nullcontext()
 
 
 def _what(point: Point) -> tuple[str, str, str]:

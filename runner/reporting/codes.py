@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from runner.files import write_bytes
-from runner.reporting.scree import save
+from runner.reporting.drawing import save
 from runner.scree.ordered import Meter
 
 EXAMPLES = 10  # images in a row, one a class as far as there are

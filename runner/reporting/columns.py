@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.config.rules import show
+import pandas as pd
+
+from runner.config.rules import leaves, show
 from runner.reporting.gather import Measured
-from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA
+from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 
 # What a run's machine may have decided; named only where nothing else tells two columns apart.
 MACHINE = ("precision", "compile")
@@ -30,6 +32,31 @@ def without_repeats(column: Sequence[Measured]) -> tuple[list[Measured], list[st
         if first.setdefault(run.seed, run) is not run:
             repeats.append(f"{run.run.folder} (seed {run.seed} again)")
     return list(first.values()), repeats
+
+
+def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], list[str]]:
+    """Runs that differ in their seed only together, one a seed, without points; and notes on what was left out.
+
+    Args:
+        configs: each run's stored configuration, nested.
+    """
+    measured = [
+        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
+        for run, config in configs.items()
+    ]
+    groups = [without_repeats(group) for group in same_but_seed(measured)]
+    return [group for group, _ in groups], [f"left out: {repeat}" for _, repeats in groups for repeat in repeats]
+
+
+def in_columns(groups: Sequence[Sequence[Measured]]) -> list[tuple[str, Measured]]:
+    """Every run with its column's name: those without dropout first, then by name, each column by seed."""
+    names = column_names([group[0] for group in groups])
+    columns = sorted(zip(names, groups, strict=True), key=lambda column: (_has_dropout(column[1][0]), column[0]))
+    return [(name, run) for name, group in columns for run in sorted(group, key=lambda run: run.seed)]
+
+
+def _has_dropout(run: Measured) -> bool:
+    return run.config.get("dropout.name") != "none"
 
 
 def column_names(columns: Sequence[Measured]) -> list[str]:

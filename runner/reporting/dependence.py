@@ -23,6 +23,7 @@ from runner.config.rules import leaves
 from runner.files import write_bytes
 from runner.ranking import count
 from runner.reporting.choice import matches
+from runner.reporting.drawing import save
 from runner.reporting.formats import mean_and_deviation, percent
 from runner.reporting.published import FOLDER
 from runner.reporting.writing import padded
@@ -230,10 +231,7 @@ def picture(studied: Sequence[Studied], path: Path) -> Path:
     powers = [10.0**power for power in range(floor(log10(_LINEAR * end)) + 1, floor(log10(end)) + 1)]
     bar = figure.colorbar(image, ax=axes, shrink=0.8, extend="both", ticks=[*(-p for p in powers), 0.0, *powers])
     bar.set_label(r"$\theta_i\,H_{ij}\,\theta_j$")
-    beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", metadata={"Software": None})
-    beside.replace(path)
-    return path
+    return save(figure, path)
 
 
 def _panel(axes: Axes, one: Studied, matrix: Any, norm: SymLogNorm) -> Any:

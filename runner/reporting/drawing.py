@@ -71,9 +71,15 @@ def draw(panels: Sequence[Panel], columns: int, title: str, label: str, path: Pa
         axes[(len(panels) - 1 - column) // columns][column].set_xlabel("sparsity (%)", fontsize=10)
         axes[(len(panels) - 1 - column) // columns][column].tick_params(labelbottom=True)
     _legend(figure, panels)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """A PNG, never half written; the same figure gives the same bytes."""
     beside = path.with_name(path.name + ".new")
     figure.savefig(beside, format="png", metadata={"Software": None})
     beside.replace(path)
+    return path
 
 
 def _panel(axes: Axes, panel: Panel, top: float | None) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from runner.config.rules import between, list_of, show
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.files import write_frame, write_text
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import BATCH_NORMS, is_fraction, mean_and_deviation, metric_label, number, percent, scale
 from runner.reporting.points import read_points
@@ -170,7 +170,7 @@ def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -
     """table.csv, table.md and table.png."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "png")]
-    write_text(paths[0], rows.to_csv(index=False, float_format="%.9g"))
+    write_frame(paths[0], rows)
     write_text(paths[1], text)
     _figure(plan, rows, title, paths[2])
     return paths

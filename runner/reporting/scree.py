@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from runner.reporting.drawing import FLOOR, GRID, Style
+from runner.reporting.drawing import FLOOR, GRID, Style, save
 from runner.reporting.formats import NONE, is_fraction, metric_label, number, percent, scale
 from runner.reporting.writing import padded
 from runner.scree.choice import elbow, fewest
@@ -244,11 +244,3 @@ def _marks(axes: Axes, at: Any) -> None:
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             zorder=1.5,
         )
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """A PNG, never half written; the same figure gives the same bytes."""
-    beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", metadata={"Software": None})
-    beside.replace(path)
-    return path

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runner.files import write_text
+from runner.files import write_frame, write_text
 from runner.reporting.curves import floors_of
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import NONE, is_fraction, mean_and_deviation, metric_label, percent, scale
@@ -25,7 +25,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
     """Write table.csv, table.md, table.tex and table.png; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex", "png")]
-    write_text(paths[0], table.rows.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    write_frame(paths[0], table.rows)
     write_text(paths[1], markdown(table))
     write_text(paths[2], latex(table))
     table_figure(table, paths[3])

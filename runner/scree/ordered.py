@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.pruning.apply import apply_masks, recalibrated, restore
+from runner.pruning.apply import apply_masks, restore
 from runner.pruning.cuts import FeatureCut
-from runner.pruning.sweep import RECALIBRATION_IMAGES
+from runner.pruning.sweep import statistics
 from runner.ranking import count, ranks
 
 ALL = "all"  # the name of all places together
@@ -30,7 +30,7 @@ class Ordered:
 
     def __init__(self, model: nn.Module, own: Mapping[str, Tensor]) -> None:
         self.model, self.cut = model, FeatureCut(model)
-        scores = {**self.cut.magnitude(), **{name: own[name].view(1, -1) for name in own if name in self.cut.places}}
+        scores = self.cut.matrices(own)
         self.positions = {name: len(row[0]) - 1 - ranks(row)[0] for name, row in scores.items()}  # 0: goes last
         self.widths = {name: len(position) for name, position in self.positions.items()}
         self.trained = {name: weight.detach().clone() for name, weight in self.cut.weights.items()}
@@ -121,7 +121,11 @@ class Meter:
         for cut in asked:
             key = tuple((name, k) for name, k in cut.kept.items() if k < self.ordered.widths[name])
             if key not in known:
-                with self.ordered.first(cut.kept), self.context(), self._statistics():
+                with (
+                    self.ordered.first(cut.kept),
+                    self.context(),
+                    statistics(self.ordered.model, self.data, self.batch_norm),
+                ):
                     known[key] = {split: self._evaluate(split) for split in splits}
             for split, values in known[key].items():
                 yield cut, split, values
@@ -133,8 +137,3 @@ class Meter:
         if values["loss"] == values[self.task.headline]:  # the same thing under two names
             del names["loss"]
         return {name: float(values[name]) for name in names}
-
-    def _statistics(self) -> AbstractContextManager[None]:
-        if self.batch_norm == "kept":
-            return nullcontext()
-        return recalibrated(self.ordered.model, self.data.eval_batches("train", limit=RECALIBRATION_IMAGES))

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.pruning.cuts import cut
-from runner.pruning.masks import Ranking, random_scores
+from runner.pruning.cuts import cut, ranked
+from runner.pruning.masks import Ranking
 
 TARGET = "runner.dropout.masked.Masked"
 
@@ -96,9 +96,5 @@ def removed(
         ValueError: features are to go and the model declares no places.
     """
     members = cut(model, ticket.granularity)
-    ranked = members.magnitude()
-    if ticket.scores == "random":
-        ranked = random_scores(ranked, seed)
-    elif ticket.scores == "own" and ticket.granularity in own_scores:
-        ranked = members.matrices(own_scores[ticket.granularity])
-    return members.masks(Ranking(ranked).pruned(ticket.sparsity))
+    scores = ranked(members, ticket.scores, own_scores.get(ticket.granularity), seed)
+    return members.masks(Ranking(scores).pruned(ticket.sparsity))
