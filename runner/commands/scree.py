@@ -124,7 +124,7 @@ def _load(one: Measured, configs: Configs, asked: Options) -> _Loaded:
     except ValueError as error:
         raise ConfigError(f"{one.run.folder}: {error}, which run scree cuts") from None
     context = partial(autocast, parts.precision, parts.device)
-    meter = Meter(ordered, parts.task, parts.data, context, asked["batch_norm"], asked["limit"])
+    meter = Meter(ordered, parts.task, parts.data, context, asked["batch_norm"], asked["limit"], parts.config["seed"])
     return _Loaded(one, parts, meter, tuple(n for n in ordered.widths if n in own or not own), not own)
 
 

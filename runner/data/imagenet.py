@@ -118,9 +118,13 @@ class ImageNet:
         if split not in self.splits:
             raise ValueError(f"split {split!r} holds no images; those that do: {', '.join(self.splits)}")
         files: FileList = getattr(self, split)
-        count = len(files) if limit is None else min(limit, len(files))
-        starts = range(0, count, batch_size)
-        return self.batches(files, (Request([*range(s, min(s + batch_size, count))]) for s in starts))
+        return self.batches(files, map(Request, _in_order(len(files), limit, batch_size)))
+
+    def augmented_batches(self, limit: int, seed: int, batch_size: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of `eval_batches("train", limit)`, augmented as in training: a pure function of `seed`."""
+        chosen = _in_order(len(self.train), limit, batch_size)
+        requests = (Request(part, [derive_seed(seed, "recalibration", index) for index in part]) for part in chosen)
+        return self.batches(self.train, requests)
 
     def batches(self, files: FileList, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
         """The requested batches as a network takes them, on the device."""
@@ -135,6 +139,13 @@ class ImageNet:
     def prepare(self, pixels: Tensor) -> Tensor:
         """Pixels (n, S, S, 3) uint8 to a network's input (n, 3, S, S) float32, channels_last."""
         return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
+
+
+def _in_order(images: int, limit: int | None, batch_size: int) -> Iterator[list[int]]:
+    """The indices of each batch of the first `limit` images."""
+    count = images if limit is None else min(limit, images)
+    for start in range(0, count, batch_size):
+        yield [*range(start, min(start + batch_size, count))]
 
 
 class StreamedBatches:

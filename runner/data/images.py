@@ -131,10 +131,33 @@ class ImageData:
         part: ImageSplit = getattr(self, split)
         return self._in_order(part if limit is None else part[:limit], batch_size)
 
+    def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of `eval_batches("train", limit)`, augmented as in training: a pure function of `seed`.
+
+        Without augmentation they are the same batches.
+        """
+        for number, (pixels, labels) in enumerate(self._chunks(self.train[:limit], batch_size)):
+            yield self.prepare(self.augment(pixels, _generator(seed, "recalibration", number))), labels
+
     def _in_order(self, part: ImageSplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for pixels, labels in self._chunks(part, batch_size):
+            yield self.prepare(pixels), labels
+
+    @staticmethod
+    def _chunks(part: ImageSplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Native pixels (n, S, S, C) uint8 and labels, in order."""
         for start in range(0, len(part), batch_size):
             chunk = part[start : start + batch_size]
-            yield self.prepare(chunk.images.permute(0, 2, 3, 1)), chunk.labels
+            yield chunk.images.permute(0, 2, 3, 1), chunk.labels
+
+    def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Native pixels (n, S, S, C), cropped and mirrored at random, each image on its own."""
+        if not (self.crop or self.flip):
+            return pixels
+        count = len(pixels)
+        offsets = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(self.device)
+        flip = (torch.rand(count, generator=generator) < 0.5).to(self.device) if self.flip else None
+        return crop_and_flip(pixels, offsets[0], offsets[1], flip, self.crop)
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Native pixels (n, S, S, C) uint8 to a network's input (n, C, S', S') float32, channels_last."""
@@ -166,26 +189,19 @@ class TrainBatches:
         data = self._data
         chosen = self._order(epoch)[start : start + self._batch_size].to(data.device)
         pixels = data.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
-        if data.crop or data.flip:
-            pixels = self._augment(pixels, step)
+        pixels = data.augment(pixels, _generator(self._seed, "augmentation", step))
         return data.prepare(pixels), data.train.labels.index_select(0, chosen)
-
-    def _augment(self, pixels: Tensor, step: int) -> Tensor:
-        data, count = self._data, len(pixels)
-        generator = self._generator("augmentation", step)
-        offsets = torch.randint(0, 2 * data.crop + 1, (2, count), generator=generator).to(data.device)
-        flip = (torch.rand(count, generator=generator) < 0.5).to(data.device) if data.flip else None
-        return crop_and_flip(pixels, offsets[0], offsets[1], flip, data.crop)
 
     def _order(self, epoch: int) -> Tensor:
         if self._order_of is None or self._order_of[0] != epoch:
-            order = torch.randperm(len(self._data.train), generator=self._generator("order", epoch))
+            order = torch.randperm(len(self._data.train), generator=_generator(self._seed, "order", epoch))
             self._order_of = (epoch, order)
         return self._order_of[1]
 
-    def _generator(self, purpose: str, number: int) -> torch.Generator:
-        # On the CPU whatever the device: a few hundred numbers a step, and every device sees the same batches.
-        return torch.Generator().manual_seed(derive_seed(self._seed, purpose, number))
+
+def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
+    # On the CPU whatever the device: a few hundred numbers a step, and every device sees the same batches.
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, number))
 
 
 def rows_of_pixels(split: ImageSplit) -> ImageSplit:

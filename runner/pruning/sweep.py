@@ -39,10 +39,10 @@ class Sweeper:
     Args:
         model: plain, with its trained weights; they are back in place after every sweep.
         task: has evaluate(model, batches) → metrics, among them `loss` and `examples`.
-        data: has eval_batches(split, limit).
+        data: has eval_batches(split, limit) and augmented_batches(limit, seed).
         context: makes the context of a forward pass (autocast).
         own_scores: the variant's: granularity → layer (a place's consumer) → scores; magnitude where it has none.
-        seed: of random scores.
+        seed: of random scores, and of the augmentation of the images that BatchNorm is recalibrated on.
         limit: how many examples of a split are evaluated; None: all.
         keep_samples: is given a point, a split, its row and what the task shows of the network's outputs, if anything.
     """
@@ -84,7 +84,7 @@ class Sweeper:
     def _measured(self, members: Cut, point: Point, splits: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         nonzero, total = nonzero_weights(members.weights)
         counts = {"actual_sparsity": members.sparsity(), "nonzero_weights": nonzero, "prunable_weights": total}
-        with self.context(), statistics(self.model, self.data, point.batch_norm):
+        with self.context(), statistics(self.model, self.data, point.batch_norm, self.seed):
             for split in sorted(splits):
                 metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
                 row = {**counts, **metrics}
@@ -96,10 +96,14 @@ class Sweeper:
         return Ranking(ranked(members, scores, self.own_scores.get(granularity), self.seed), scope, members.entries())
 
 
-def statistics(model: nn.Module, data: Any, batch_norm: str) -> AbstractContextManager[None]:
-    """A context in which BatchNorm's statistics are measured anew, if it is "recalibrated"."""
+def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:
+    """A context in which BatchNorm's statistics are measured anew, if it is "recalibrated".
+
+    They are those of training images as training sees them: statistics of images without augmentation are of other
+    activations than the network learned with. Each call with the same seed sees the same images.
+    """
     if batch_norm == "recalibrated":
-        return recalibrated(model, data.eval_batches("train", limit=RECALIBRATION_IMAGES))
+        return recalibrated(model, data.augmented_batches(RECALIBRATION_IMAGES, seed))
     return nullcontext()
 
 

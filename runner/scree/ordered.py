@@ -98,6 +98,7 @@ class Meter:
         context: makes the context of a forward pass (autocast).
         batch_norm: "kept" as trained, or "recalibrated" for every cut.
         limit: how many examples of a split; None: all.
+        seed: of the augmentation of the images that BatchNorm is recalibrated on.
     """
 
     ordered: Ordered
@@ -106,6 +107,7 @@ class Meter:
     context: Callable[[], AbstractContextManager[object]] = nullcontext
     batch_norm: str = "kept"
     limit: int | None = None
+    seed: int = 0
 
     def measure(
         self, asked: Iterable[Cut], advance: Callable[[], object] = lambda: None
@@ -124,7 +126,7 @@ class Meter:
                 with (
                     self.ordered.first(cut.kept),
                     self.context(),
-                    statistics(self.ordered.model, self.data, self.batch_norm),
+                    statistics(self.ordered.model, self.data, self.batch_norm, self.seed),
                 ):
                     known[key] = {split: self._evaluate(split) for split in splits}
             for split, values in known[key].items():

@@ -147,6 +147,17 @@ def test_evaluation_is_in_order_and_the_same_every_time(make: Make, workers: int
         make(validation=0).eval_batches("validation")
 
 
+def test_augmented_batches_are_the_first_training_images_at_random_crops_of_the_seed(make: Make) -> None:
+    data = make()
+    batches = list(data.augmented_batches(limit=7, seed=3, batch_size=5))
+    assert [len(y) for _, y in batches] == [5, 2]
+    assert torch.equal(torch.cat([y for _, y in batches]), data.train.labels[:7])
+    again, other = (list(make(workers=2).augmented_batches(7, seed, 5)) for seed in (3, 4))
+    assert all(map(equal, batches, again))
+    centred = list(data.eval_batches("train", 7, 5))
+    assert not any(torch.equal(a[0], b[0]) for pairs in (other, centred) for a, b in zip(batches, pairs, strict=True))
+
+
 def test_each_image_by_its_own_mean_and_deviation(make: Make) -> None:
     x, _ = make(normalize="image").train_batches(4, seed=0).batch(0)
     assert torch.allclose(x.mean((1, 2, 3)), torch.zeros(4), atol=1e-5)

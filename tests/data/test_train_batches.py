@@ -132,3 +132,25 @@ def test_torchs_global_generator_is_neither_read_nor_moved(make_data: Make) -> N
 def test_a_bad_batch_size_is_named(make_data: Make, size: int) -> None:
     with pytest.raises(ValueError, match=rf"^schedule\.batch_size={size}: allowed is [^\n]+$"):
         make_data().train_batches(size, seed=0)
+
+
+def test_augmented_batches_are_the_first_training_images_as_training_sees_them() -> None:
+    data = numbered(64, size=5, crop=1, flip=True)
+    batches = list(data.augmented_batches(limit=50, seed=3, batch_size=20))
+    assert [labels.tolist() for _, labels in batches] == [
+        labels.tolist() for _, labels in data.eval_batches("train", 50, 20)
+    ]
+    found = [place for x, _ in batches for place in where(data, x)]
+    assert all(number in (0, expected) for expected, (number, _, _) in enumerate(found, 1))
+    # The bright pixel is in the corner: cropped away, moved by one, or mirrored.
+    assert {row for number, row, _ in found if number} == {0, 1}
+    assert {column for number, _, column in found if number} == {0, 1, 3, 4}
+    again, other = (list(data.augmented_batches(50, seed, 20)) for seed in (3, 4))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, again, strict=True))
+    assert not any(torch.equal(a[0], b[0]) for a, b in zip(batches, other, strict=True))
+
+
+def test_without_augmentation_augmented_batches_are_the_evaluated_ones() -> None:
+    data = numbered(64)
+    for one, other in zip(data.augmented_batches(50, 0, 20), data.eval_batches("train", 50, 20), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])

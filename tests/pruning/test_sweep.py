@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from runner.pruning.apply import recalibrated
+from runner.pruning.apply import prune, recalibrated
 from runner.pruning.sweep import Point, Sweeper, asked_points
 from runner.tasks.classification import Classification
 
@@ -31,6 +31,10 @@ class Data:
         self.asked[split] += 1
         images = self.images[split][:limit]
         yield from zip(images.split(16), torch.zeros(len(images), dtype=torch.long).split(16), strict=True)
+
+    def augmented_batches(self, limit, seed):
+        self.asked["train", limit, seed] += 1
+        yield (self.images["train"][:limit] + 1,)
 
 
 def network():
@@ -109,6 +113,19 @@ def test_recalibration_is_the_mean_of_the_batches_statistics_and_is_undone():
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert model[1].momentum == 0.1
     assert model.training
+
+
+def test_a_sweep_recalibrates_on_augmented_images_of_its_seed():
+    model, data = network(), Data()
+    sweeper = Sweeper(model, Classification(), data, seed=7)
+    asked = points(sparsities=[0.5], splits=["test"], batch_norm=["recalibrated"])
+    found = dict(sweeper.rows(asked))
+    assert data.asked["train"] == 0
+    assert set(data.asked) - {"test"} == {("train", 2000, 7)}
+    prune(model.eval(), 0.5)
+    with recalibrated(model, data.augmented_batches(2000, 7)):
+        expected = Classification().evaluate(model, data.eval_batches("test"))
+    assert found[asked[-1]]["loss"] == pytest.approx(expected["loss"])
 
 
 def test_an_error_in_recalibration_leaves_the_model_as_it_was():

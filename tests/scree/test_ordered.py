@@ -55,6 +55,10 @@ class Data:
         for part in images.split(3):
             yield part, torch.arange(len(part)) % 3
 
+    def augmented_batches(self, limit, seed):
+        self.asked.append(("augmented", limit, seed))
+        yield (self.images["train"][:limit] + 1,)
+
 
 OWN = {"second": torch.arange(6.0).flip(0), "logits": torch.tensor([0.0, 3, 1, 7, 2, 6, 4, 5])}
 
@@ -181,8 +185,8 @@ def test_recalibration_is_of_the_cut_network_on_images_to_learn_from(model):
     asked = [Cut("second", 2, 6, {"second": 2})]
     kept = _measured(Meter(ordered, Classification(), data), asked)
     assert "train" not in {split for split, _ in data.asked}
-    found = _measured(Meter(ordered, Classification(), data, batch_norm="recalibrated"), asked)
-    assert data.asked.count(("train", 2000)) == 1
+    found = _measured(Meter(ordered, Classification(), data, batch_norm="recalibrated", seed=7), asked)
+    assert data.asked.count(("augmented", 2000, 7)) == 1
     assert found["second", 2, "test"]["loss"] != kept["second", 2, "test"]["loss"]
 
 
