@@ -31,6 +31,10 @@ _HYDRA_FLAGS = (
 )
 
 
+# How OpenMP's threads wait for work; each overrules or refines the first.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
 @dataclass(frozen=True)
 class Arguments:
     """The words behind the command."""
@@ -48,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # γ and ± where a terminal's letters are others
+    if not any(name in os.environ for name in _WAITING):
+        # Threads that wait by spinning take the cores from those that have work, as soon as anything else runs.
+        # OpenMP reads this when torch is imported.
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     try:
         code = _dispatch(words)
         sys.stdout.flush()
