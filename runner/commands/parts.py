@@ -11,7 +11,7 @@ from torch import nn
 from runner.config.build import arguments, build, check_targets, target
 from runner.config.length import Length
 from runner.dropout.base import Variant
-from runner.errors import ConfigError
+from runner.errors import ConfigError, first_line
 from runner.models.layers import feature_places
 from runner.pruning.sweep import Sweeper
 from runner.regularizers import NoRegularizer
@@ -58,6 +58,7 @@ class Parts:
         # Channels last is the layout in which convolutions are fast, on processors and GPUs.
         model = model.to(device=device, memory_format=torch.channels_last)
         task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
+        _check_output(config, data, task, model, device)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def training(self) -> Training:
@@ -106,6 +107,30 @@ def _check_kinds(config: Mapping[str, Any]) -> None:
                 f"{group}={config[group]['name']} is about {_KINDS.get(kinds[group], kinds[group])}, but "
                 f"model={config['model']['name']} about {_KINDS.get(kinds['model'], kinds['model'])}"
             )
+
+
+def _check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Module, device: torch.device) -> None:
+    """Raises: ConfigError where the model returns something else for an image than the task expects, or fails on it."""
+    if not hasattr(task, "output_shape"):
+        return
+    about = data.model_arguments()
+    name, size = config["model"]["name"], about["image_size"]
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(1, about["channels"], size, size, device=device))
+    except Exception as error:  # whatever a user's own model raises
+        raise ConfigError(
+            f"model={name} fails on an image of {size}x{size} px of data={config['data']['name']}: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    finally:
+        model.train()
+    expected = tuple(task.output_shape(**about))
+    found = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != expected:
+        wanted = f"task={config['task']['name']} expects {task.output}, of shape {expected}"
+        raise ConfigError(f"{wanted}, but model={name} returns {found}")
 
 
 def _check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ class Classification:
     """
 
     kind = "images"  # of data
+    output = "a logit for each class"  # of the model, for one image
     headline = "accuracy"
     higher_is_better = True
     metrics: tuple[str, ...] = ("accuracy",)  # while training
@@ -22,6 +23,11 @@ class Classification:
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
+
+    @staticmethod
+    def output_shape(channels: int, image_size: int, classes: int) -> tuple[int, ...]:
+        """The shape of `output`: (classes,)."""
+        return (classes,)
 
     def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
         """Returns the mean loss of the batch, sums over examples of its metrics, and how many examples."""

@@ -14,10 +14,16 @@ class Reconstruction:
     """
 
     kind = "images"
+    output = "a reconstruction of each image"
     headline = "mse"
     higher_is_better = False
     metrics: tuple[str, ...] = ("mse",)
     sweep_metrics: tuple[str, ...] = ("mse",)
+
+    @staticmethod
+    def output_shape(channels: int, image_size: int, classes: int) -> tuple[int, ...]:
+        """The shape of `output`: that of an image, (channels, image_size, image_size)."""
+        return (channels, image_size, image_size)
 
     def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
         """Returns the mean loss of the batch, sums over examples of its metrics, and how many examples."""

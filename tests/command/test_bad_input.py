@@ -77,6 +77,14 @@ BAD = {
     "config dir missing": (["--config-dir", "nowhere"], ["--config-dir nowhere", "no such folder"]),
     "interpolation of nothing": (["folder=${nothing}"], ["nothing"]),
     "interpolation of itself": (["seed=${seed}"], ["ecursive"]),
+    "task for another kind of model": (
+        ["model=mlp", "task=reconstruction"],
+        ["task=reconstruction expects a reconstruction", "(1, 8, 8)", "model=mlp returns (10,)"],
+    ),
+    "one job whose task and model don't fit": (
+        ["-m", "model=mlp,autoencoder", "task=classification"],
+        ["task=classification expects a logit for each class", "(10,)", "model=autoencoder returns (1, 8, 8)"],
+    ),
     "one bad job of three": (["-m", "seed=0,1,-1"], ["seed=-1", "from 0 on"]),
     "one bad choice of two": (["-m", "dropout=none,targetd"], ["dropout=targetd", "did you mean targeted?"]),
     "one job's class refuses": (
