@@ -1,5 +1,6 @@
 """run prune: sweep a finished run, adding the rows that its pruning.csv lacks, without training."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from runner.pruning.sweep import Point, asked_points, has_batch_norm
 from runner.reporting.curves import pruning_figure
 from runner.reporting.summary import pruning_summary
 from runner.runs import Run
+from runner.training.machine import slow_precision
 from runner.training.progress import Progress
 
 
@@ -56,6 +58,8 @@ def prune_run(run: Run, config: Mapping[str, Any]) -> None:
         if threads := run.threads():
             torch.set_num_threads(threads)
         parts = Parts.of(config)
+        if warning := slow_precision(parts.precision, parts.device):
+            print(f"run: {warning}", file=sys.stderr)
         load_weights(run, parts)
         sweep(run, parts, Progress())
         print(pruning_summary(run))

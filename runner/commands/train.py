@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from runner.models.layers import parameter_count
 from runner.reporting.summary import pruning_summary
 from runner.runs import Run
 from runner.training.loop import Training
-from runner.training.machine import describe
+from runner.training.machine import describe, slow_precision
 from runner.training.progress import Progress
 
 log = logging.getLogger("runner")
@@ -117,6 +118,9 @@ def _go(
     if not status:
         run.clear()
     with _log_into(run), _outcome_of(run):
+        if warning := slow_precision(parts.precision, parts.device):
+            log.warning("%s", warning)
+            print(f"run: {warning}", file=sys.stderr)
         if status.get("state") != "finished":
             run.write_status(**_started(parts, hash_, [*command, *overrides], status))
             run.write_config(config, overrides)

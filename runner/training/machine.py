@@ -8,6 +8,8 @@ import torch
 
 from runner.errors import ConfigError
 
+_X86 = ("x86_64", "AMD64")
+
 
 def resolve_device(asked: str) -> torch.device:
     """`auto` is the first of cuda, mps and cpu that is there.
@@ -35,6 +37,21 @@ def resolve_precision(asked: str, device: torch.device) -> str:
     if device.type == "cpu":
         return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
     return "float32"
+
+
+def slow_precision(precision: str, device: torch.device) -> str | None:
+    """A line for the user where the processor has to imitate the precision; None where it does not.
+
+    Measured with AVX2 alone: a product of 512 x 512 matrices takes 3 ms in float32 and 302 ms in bf16. ARM processors
+    were not measured.
+    """
+    imitated = device.type == "cpu" and platform.machine() in _X86 and resolve_precision("auto", device) != "bf16"
+    if precision != "bf16" or not imitated:
+        return None
+    return (
+        "precision=bf16: this processor has no bf16 instructions, which can make bf16 a hundred times slower than "
+        "float32; train with precision=float32, or with precision=auto, which chooses what is fast"
+    )
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -167,3 +167,17 @@ def test_weights_of_another_model_are_named(finished, call, tiny):
     result = call(*words)
     assert result.code == 2
     assert f"{finished.weights_file} is damaged" in result.err
+
+
+def test_bf16_on_a_processor_without_it_is_one_line_on_the_terminal_and_in_the_log(call, monkeypatch, tiny):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    words = (*tiny, "precision=bf16", "device=cpu", "schedule.length=1it", "prune.sparsities=[0]", "folder=run")
+    trained = call("train", *words)
+    assert trained.code == 0
+    assert trained.err.startswith("run: precision=bf16: this processor has no bf16 instructions")
+    assert len(trained.err.splitlines()) == 1
+    assert Run(Path("run")).log_file.read_text().count("precision=bf16: ") == 1
+    assert call("prune", "run", "device=cpu", "prune.sparsities=[0.5]", "prune.splits=[test]").err == trained.err
+    assert call("train", *tiny, "device=cpu", "precision=float32", "folder=other").err == ""

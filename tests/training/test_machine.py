@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from runner.errors import ConfigError
-from runner.training.machine import autocast, resolve_device, resolve_precision, seed_generators
+from runner.training.machine import autocast, resolve_device, resolve_precision, seed_generators, slow_precision
 
 
 def test_a_missing_device_is_named():
@@ -19,6 +19,19 @@ def test_auto_precision_follows_the_hardware(monkeypatch, fast):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert resolve_precision("auto", torch.device("cpu")) == ("bf16" if fast else "float32")
     assert resolve_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_imitated_bf16_is_warned_of(monkeypatch, machine, device, fast, precision):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    said = slow_precision(precision, torch.device(device))
+    assert (said is not None) == ((machine, device, fast, precision) == ("x86_64", "cpu", False, "bf16"))
+    assert said is None or ("precision=float32" in said and "\n" not in said)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
