@@ -15,8 +15,9 @@ train: $(VENV)/.installed ## train ResNet-32 without and with targeted dropout, 
 	$(BIN)/run train -m model=resnet32 dropout=none,targeted
 	$(BIN)/run table
 
-test: $(VENV)/.installed ## all tests
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/.installed ## all tests, and how much of the package they cover
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
+	@printf 'coverage in percent: ' && $(BIN)/coverage report --format=total
 
 smoke: $(VENV)/.installed ## the real commands, end to end, in seconds each
 	rm -rf build/smoke && mkdir -p build

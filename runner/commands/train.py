@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from runner import runs
+from runner import __version__, runs
 from runner.commands.parts import Parts, run_hash, settle
 from runner.commands.prune import load_weights, sweep
 from runner.errors import ConfigError, FolderInUse, UserError, first_line
@@ -149,7 +149,10 @@ def _started(parts: Parts, hash_: str, words: Sequence[str], status: Mapping[str
         "threads": torch.get_num_threads(),
         "precision": parts.precision,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("runner", "torch", "torchvision", "numpy", "hydra-core")},
+        "versions": {
+            "runner": __version__,
+            **{name: version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
+        },
         "git": _commit(),
     }
 

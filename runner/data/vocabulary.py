@@ -111,4 +111,4 @@ def tokenizers() -> Any:
 
 
 def not_installed(library: str) -> DataError:
-    return DataError(f"this data needs {library}, which is not installed: pip install 'runner[text]'")
+    return DataError(f"this data needs {library}, which is not installed: pip install '.[text]' in a checkout")

@@ -50,7 +50,7 @@ class Translation:
         try:
             bleu = importlib.import_module("sacrebleu.metrics").BLEU
         except ImportError:
-            raise ConfigError("task=translation needs sacrebleu: pip install 'runner[text]'") from None
+            raise ConfigError("task=translation needs sacrebleu: pip install '.[text]' in a checkout") from None
         self._bleu = {"bleu": bleu(), "bleu_uncased": bleu(lowercase=True)}
 
     @property

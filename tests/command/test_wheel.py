@@ -77,3 +77,12 @@ def test_lists_trains_and_leaves_its_own_folder_alone(installed, python, tmp_pat
 def test_there_is_the_command(installed, python, tmp_path):
     """The script that pip makes of the wheel's entry point."""
     assert python(installed / "bin" / "run", "--version", cwd=tmp_path) == f"run {__version__}\n"
+
+
+def test_says_what_it_is(installed):
+    (folder,) = installed.glob("*.dist-info")
+    metadata = (folder / "METADATA").read_text()
+    for line in ("Name: prune-runner", f"Version: {__version__}", "License-Expression: MIT", "Author: the run authors"):
+        assert f"\n{line}\n" in metadata
+    assert (folder / "licenses" / "LICENSE").read_text().startswith("MIT License")
+    assert (installed / "runner" / "py.typed").exists()

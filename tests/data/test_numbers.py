@@ -141,7 +141,7 @@ def test_a_missing_library_is_named(few: Path, monkeypatch: pytest.MonkeyPatch) 
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    expected = r"^[^\n]*num2words[^\n]*: pip install 'runner\[text\]'$"
+    expected = r"^[^\n]*num2words[^\n]*: pip install '\.\[text\]' in a checkout$"
     with monkeypatch.context() as patch:
         patch.setattr(importlib, "import_module", missing)
         with pytest.raises(ConfigError, match=expected):

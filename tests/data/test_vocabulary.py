@@ -169,7 +169,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     vocabulary.tokenizers.cache_clear()
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ConfigError, match=r"^[^\n]*tokenizers[^\n]*: pip install 'runner\[text\]'$"):
+    with pytest.raises(ConfigError, match=r"^[^\n]*tokenizers[^\n]*: pip install '\.\[text\]' in a checkout$"):
         Vocabulary.of(LINES, 300)
 
 
@@ -178,5 +178,5 @@ def test_a_library_without_its_metadata_is_missing_too(monkeypatch: pytest.Monke
         raise vocabulary.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(vocabulary.metadata, "version", missing)
-    with pytest.raises(ConfigError, match=r"tokenizers[^\n]*pip install 'runner\[text\]'$"):
+    with pytest.raises(ConfigError, match=r"tokenizers[^\n]*pip install '\.\[text\]' in a checkout$"):
         Vocabulary.of(LINES, 300)
