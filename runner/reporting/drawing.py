@@ -8,13 +8,24 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import ArrayLike, NDArray
 
-# Okabe and Ito's palette, which the colour-blind tell apart, without its yellow, which is too light for a line.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8B4513", "#7A7A00")
-# One marker less than there are colours: the pairs repeat only after 72 columns.
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Okabe and Ito's palette, which the colour-blind tell apart, without its yellow, which is too light for a line, and
+# with Tol's wine.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
+# One marker more than there are colours: the pairs repeat only after 72 columns.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+# One for each round through the colours; "--" is left to what stands beside a column.
+LINES = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
+# Beyond this sparsity (%) the axis is logarithmic in what remains, so that 98 and 99 % don't lie on each other.
+LINEAR_TO = 90
+TICKS = (0, 30, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 100)
+_LETTER = 0.019  # width of a tick label's letter, as a fraction of the axis
 GRID = "#d9d9d9"
 FLOOR = "#8c8c8c"
+
+Line = str | tuple[int, tuple[float, ...]]  # as Matplotlib's linestyle
 
 
 @dataclass(frozen=True)
@@ -23,11 +34,14 @@ class Style:
 
     colour: str
     marker: str
-    dashed: bool = False
+    line: Line = "-"
+    dashed: bool = False  # with hollow markers: what stands beside the column
 
     @classmethod
     def number(cls, index: int) -> "Style":
-        return cls(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        """The style of a column: colour, marker and line are together another one for each of the first 32 columns."""
+        line = LINES[index // len(COLOURS) % len(LINES)]
+        return cls(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], line)
 
 
 @dataclass(frozen=True)
@@ -61,14 +75,17 @@ def draw(panels: Sequence[Panel], columns: int, title: str, label: str, path: Pa
     figure = Figure(figsize=(1.2 + 4.9 * columns, 1.3 + 3.3 * rows), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    sparsities = np.array([x for panel in panels for curve in panel.curves for x in curve.x])
     for index, panel in enumerate(panels):
         _panel(axes[index // columns][index % columns], panel, top)
+    _sparsity_axis(axes[0][0], sparsities)
     for index in range(len(panels), rows * columns):
         axes[index // columns][index % columns].set_axis_off()
     for row in axes:
         row[0].set_ylabel(label, fontsize=10)
+    spread = "" if axes[0][0].get_xscale() == "linear" else ", logarithmic in what remains"
     for column in range(columns):
-        axes[(len(panels) - 1 - column) // columns][column].set_xlabel("sparsity (%)", fontsize=10)
+        axes[(len(panels) - 1 - column) // columns][column].set_xlabel(f"sparsity (%){spread}", fontsize=10)
         axes[(len(panels) - 1 - column) // columns][column].tick_params(labelbottom=True)
     _legend(figure, panels)
     save(figure, path)
@@ -84,8 +101,6 @@ def save(figure: Figure, path: Path) -> Path:
 
 def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
     axes.set_title(panel.title, fontsize=10)
-    axes.set_xlim(-2, 102)
-    axes.set_xticks(range(0, 101, 10))
     if top is not None:
         axes.set_ylim(0, 1.03 * top)
     axes.grid(color=GRID, linewidth=0.6)
@@ -109,6 +124,38 @@ def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
         _curve(axes, curve)
 
 
+def _sparsity_axis(axes: Axes, sparsities: NDArray[np.float64]) -> None:
+    """Scale the horizontal axis, which all panels share: linear, or −log10 of the remaining fraction where the
+    sparsities (%) go beyond `LINEAR_TO`."""
+    largest = sparsities.max(initial=0.0)
+    if largest <= LINEAR_TO:
+        axes.set_xlim(-2, 102)
+        axes.set_xticks(range(0, 101, 10))
+        return
+    # 100 % has no logarithm: where it is shown, everything moves by half of what remains at the point before.
+    shift = (100 - sparsities[sparsities < 100]).min(initial=100 - LINEAR_TO) / 200 if largest == 100 else 0.0
+
+    def forward(x: ArrayLike) -> NDArray[np.float64]:
+        return -np.log10(np.maximum(1 + shift - np.asarray(x, dtype=float) / 100, 1e-9))
+
+    def inverse(y: ArrayLike) -> NDArray[np.float64]:
+        return 100 * (1 + shift - 10 ** -np.asarray(y, dtype=float))
+
+    start, end = forward(np.array([sparsities.min(), largest]))
+    axes.set_xscale("function", functions=(forward, inverse))
+    margin = 0.03 * (end - start) or 0.1
+    axes.set_xlim(*inverse(np.array([start - margin, end + margin])))
+    inside = [tick for tick in TICKS if start - margin <= forward(tick) <= end + margin]
+    ticks: list[float] = []
+    for tick in reversed(inside if len(inside) > 2 else np.unique(sparsities)):
+        letters = sum(len(f"{t:g}") for t in (tick, *ticks[-1:])) / 2
+        if not ticks or forward(ticks[-1]) - forward(tick) > (0.01 + _LETTER * letters) * (end - start):
+            ticks.append(float(tick))
+    axes.xaxis.set_major_locator(FixedLocator(ticks[::-1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 def _curve(axes: Axes, curve: Curve) -> None:
     style = curve.style
     axes.plot(
@@ -118,7 +165,7 @@ def _curve(axes: Axes, curve: Curve) -> None:
         marker=style.marker,
         markersize=4.5,
         markerfacecolor="white" if style.dashed else style.colour,
-        linestyle="--" if style.dashed else "-",
+        linestyle="--" if style.dashed else style.line,
         linewidth=1.5,
         label=curve.label,
     )
@@ -138,5 +185,11 @@ def _legend(figure: Figure, panels: Sequence[Panel]) -> None:
     width = figure.get_figwidth() * 14  # characters that fit beside each other, about
     columns = max(1, min(len(entries), int(width // (longest + 7))))
     figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+        handlelength=3,
     )
