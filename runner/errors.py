@@ -25,9 +25,9 @@ class DamagedRun(UserError):
     exit_code = 2
 
 
-def damaged(path: Path, error: Exception) -> DamagedRun:
+def damaged(path: Path, error: Exception, remedy: str = "run train … force=true starts over") -> DamagedRun:
     """The error that says which file can't be used, and what helps."""
-    return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); run train … force=true starts over")
+    return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); {remedy}")
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Files that are never half written, and CSV files that grow row by row."""
 
 import csv
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_frame(path: Path, frame: "pd.DataFrame") -> None:
     """A data frame as CSV, in nine digits, which every float32 survives; never half written."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

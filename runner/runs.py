@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from runner.errors import ConfigError, FolderInUse, UserError, damaged
-from runner.files import read_rows, write_rows, write_text
+from runner.errors import ConfigError, DamagedRun, FolderInUse, UserError, damaged
+from runner.files import read_rows, sha256_of, write_rows, write_text
 
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")
@@ -156,6 +156,7 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The stored configuration: plain YAML, no resolvers, no tags that make objects."""
+        self.verify(self.config_file)
         try:
             config = yaml.safe_load(self.config_file.read_text())
         except FileNotFoundError:
@@ -195,6 +196,53 @@ class Run:
     def write_status(self, **changes: Any) -> None:
         status = {**self.status(), **changes}
         write_text(self.status_file, json.dumps(status, indent=2) + "\n")
+
+    # --- checksums -----------------------------------------------------------------------------------------------
+
+    def seal(self, *files: Path, **changes: Any) -> None:
+        """Store checksums of files that are final in status.json, with other changes to it in the same write."""
+        sums = {str(file.relative_to(self.folder)): sha256_of(file) for file in files}
+        self.write_status(**changes, checksums={**self._checksums(), **sums})
+
+    def unseal(self, file: Path) -> None:
+        """Forget a file's checksum, before the file changes: a kill between two writes never reads as damage."""
+        sums = self._checksums()
+        if sums.pop(str(file.relative_to(self.folder)), None) is not None:
+            self.write_status(checksums=sums)
+
+    def sealed(self, file: Path) -> bool:
+        return str(file.relative_to(self.folder)) in self._checksums()
+
+    def verify(self, file: Path) -> None:
+        """Hold a file against its checksum. One that is missing, or has no checksum, passes.
+
+        Raises:
+            DamagedRun: the content is another.
+        """
+        expected = self._checksums().get(str(file.relative_to(self.folder)))
+        if expected is not None and file.exists() and sha256_of(file) != expected:
+            error = ValueError(f"its checksum is not the one in {self.status_file.name}")
+            raise self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
+
+    def _checksums(self) -> dict[str, Any]:
+        sums = self.status().get("checksums")
+        return dict(sums) if isinstance(sums, dict) else {}
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def pruning_rows(self) -> list[dict[str, str]]:
+        """The rows of pruning.csv, [] where there is none yet.
+
+        Raises:
+            DamagedRun: it is not what the last sweep wrote, or no text.
+        """
+        self.verify(self.pruning_file)
+        return read_rows(self.pruning_file)
+
+    def damaged_rows(self, error: Exception) -> DamagedRun:
+        """The error that says what is wrong with pruning.csv, and how to get another."""
+        again = f"delete it and run prune {self.folder} measures again, or run train … force=true starts over"
+        return damaged(self.pruning_file, error, again)
 
     # --- lock ----------------------------------------------------------------------------------------------------
 

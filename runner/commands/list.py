@@ -50,7 +50,7 @@ def _results(run: Run) -> str:
     status = run.status()
     if status.get("error"):
         return str(status["error"])
-    rows = [row for row in read_rows(run.pruning_file) if _shown(row)]
+    rows = [row for row in run.pruning_rows() if _shown(row)]
     if not rows:
         metrics = read_rows(run.metrics_file)
         return f"epoch {metrics[-1]['epoch']}" if metrics else ""

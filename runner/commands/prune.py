@@ -16,7 +16,7 @@ from runner.config.compose import Composer
 from runner.config.rules import check
 from runner.dropout.base import Scores
 from runner.errors import ConfigError, damaged
-from runner.files import append_row, read_rows, write_rows
+from runner.files import append_row, write_rows
 from runner.pruning.sweep import Point, asked_points, has_batch_norm
 from runner.reporting.curves import pruning_figure
 from runner.reporting.summary import pruning_summary
@@ -72,6 +72,7 @@ def load_weights(run: Run, parts: Parts) -> None:
     Raises:
         DamagedRun: they are missing, can't be read or are another model's.
     """
+    run.verify(run.weights_file)
     try:
         parts.model.load_state_dict(load_file(run.weights_file, device=str(parts.device)))
     except Exception as error:
@@ -80,6 +81,7 @@ def load_weights(run: Run, parts: Parts) -> None:
 
 def load_scores(run: Run, device: torch.device) -> Scores:
     """The variant's own scores: granularity → layer → scores."""
+    run.verify(run.scores_file)
     try:
         flat = load_file(run.scores_file, device=str(device))
     except Exception as error:
@@ -100,21 +102,24 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
         has_batch_norm(parts.model),
         parts.data.splits,
     )
-    done = read_rows(run.pruning_file)
+    done = run.pruning_rows()
     try:
         keys = {runs.point_key(row) for row in done}
     except KeyError as error:
-        raise damaged(run.pruning_file, error) from None
+        raise run.damaged_rows(error) from None
     missing = [point for point in points if runs.point_key(vars(point)) not in keys]
     if missing:
-        columns = runs.pruning_columns(parts.task.sweep_metrics)
-        write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
         sweeper = parts.sweeper(load_scores(run, parts.device))
         sweeper.keep_samples = partial(_keep_samples, run)
+        columns = runs.pruning_columns(parts.task.sweep_metrics)
+        run.unseal(run.pruning_file)
+        write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
         with progress.counting(len(missing), "pruning") as advance:
             for point, row in sweeper.rows(missing):
                 append_row(run.pruning_file, columns, {**vars(point), **row})
                 advance()
+    if not run.sealed(run.pruning_file):
+        run.seal(run.pruning_file)
     if missing or not run.pruning_figure.exists():
         pruning_figure(run)
 

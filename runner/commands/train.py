@@ -122,8 +122,10 @@ def _go(
             log.warning("%s", warning)
             print(f"run: {warning}", file=sys.stderr)
         if status.get("state") != "finished":
+            run.unseal(run.config_file)
             run.write_status(**_started(parts, hash_, [*command, *overrides], status))
             run.write_config(config, overrides)
+            run.seal(run.config_file)
         if training is not None:
             _train(run, parts, training)
         sweep(run, parts, Progress())
@@ -174,7 +176,8 @@ def _train(run: Run, parts: Parts, training: Training) -> None:
     parts.variant.detach()
     write_bytes(run.scores_file, save(_plain(own)))
     write_bytes(run.weights_file, save(_plain(parts.model.state_dict())))
-    run.write_status(trained=True, steps=training.steps, seconds=round(training.seconds, 1))
+    seconds = round(training.seconds, 1)
+    run.seal(run.weights_file, run.scores_file, trained=True, steps=training.steps, seconds=seconds)
     run.checkpoint_file.unlink(missing_ok=True)  # the weights are final
 
 

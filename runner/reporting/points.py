@@ -3,10 +3,10 @@
 import pandas as pd
 
 from runner.errors import DamagedRun
-from runner.files import read_rows
 from runner.runs import COUNT_COLUMNS, POINT_COLUMNS, Run
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
+_KNOWN = {"batch_norm": ("kept", "recalibrated", "none"), "split": ("train", "validation", "test")}
 _NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, "examples")
 
 
@@ -14,19 +14,22 @@ def read_points(run: Run) -> pd.DataFrame:
     """All evaluations of a run's sweeps, in the order in which they were made; of a repeated one the last.
 
     Raises:
-        DamagedRun: there are none, columns are missing, or a number is none.
+        DamagedRun: there are none, the file was changed, columns are missing, or a value can't be one.
     """
-    rows = read_rows(run.pruning_file)
+    rows = run.pruning_rows()
     if not rows:
         raise DamagedRun(f"{run.folder} has no rows in {run.pruning_file.name}; run prune {run.folder} makes them")
     points = pd.DataFrame(rows).drop_duplicates(list(POINT_COLUMNS), keep="last") if _complete(rows[0]) else None
     if points is None or not metrics_of(points):
-        raise DamagedRun(f"{run.pruning_file} is damaged: columns are missing")
+        raise run.damaged_rows(ValueError("columns are missing"))
+    for column, known in _KNOWN.items():
+        if unknown := sorted(set(points[column]) - set(known)):
+            raise run.damaged_rows(ValueError(f"{column} {unknown[0]!r}; expected {', '.join(known)}"))
     try:
         for column in points.columns.difference(list(_WORDS)):
             points[column] = points[column].astype(float)
     except ValueError as error:
-        raise DamagedRun(f"{run.pruning_file} is damaged: {error}") from None
+        raise run.damaged_rows(error) from None
     # One spelling of each fraction, so that rows of several runs meet: 0.30000000000000004 is 0.3.
     for column in ("floor", "sparsity"):
         points[column] = points[column].round(9)

@@ -1,5 +1,6 @@
 """Everything a run needs to go on, in one file that can't run code and is never half written."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        # The file is a ZIP archive with a checksum of each member, which torch.load doesn't look at.
+        with zipfile.ZipFile(path) as archive:
+            if (member := archive.testzip()) is not None:
+                raise ValueError(f"{member} has another checksum")
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict) or "step" not in state:
             raise ValueError("no training state in it")

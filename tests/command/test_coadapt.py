@@ -233,6 +233,7 @@ def test_folders_that_cannot_be_studied(trained, tmp_path):
         coadapt([str(trained / "none1"), "run"], [])
     Run(Path("run")).write_status(state="finished")
     config = Run(Path("run")).config()
+    Run(Path("run")).unseal(Run(Path("run")).config_file)
     for change, said in (
         ({"data": {**config["data"], "validation": 0}}, "split=validation: run has train, test"),
         (

@@ -53,6 +53,9 @@ PLACES = {
     "writing a checkpoint": (checkpoint, "save", 11, False),
     "after the last checkpoint": (checkpoint, "save", 18, True),
     "after the weights, before the status": (train, "write_bytes", 2, True),
+    "after the configuration, before its checksum": (Run, "seal", 1, False),
+    "before the weights' checksums": (Run, "seal", 2, False),
+    "after the last point of the sweep, before its checksum": (Run, "seal", 3, False),
     "at the first point of the sweep": (prune, "append_row", 1, False),
     "after the fourth point of the sweep": (prune, "append_row", 4, True),
 }
@@ -80,6 +83,20 @@ def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):
     row, expected = (read_rows(metrics)[0] for metrics in (run.metrics_file, uninterrupted.metrics_file))
     assert row["train_loss"] == expected["train_loss"]
     assert row["train_accuracy"] == expected["train_accuracy"]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_repeated_sweep_cut_short_is_no_damage(n, call, finished):
+    """Before and after its only row, in all commands that read the rows."""
+    words = ("prune", str(finished.folder), "prune.sparsities=[0.25]", "prune.splits=[test]")
+    with interruption(prune, "append_row", n, False):
+        assert call(*words).code == 130
+    assert finished.state() == "finished"
+    for command in ("table", "prune"):
+        result = call(command, *words[1:] if command == "prune" else words[1:2])
+        assert (result.code, result.err) == (0, "")
+    assert call(*words).code == 0
+    assert finished.sealed(finished.pruning_file)
 
 
 @pytest.mark.parametrize("dropout", ["rigl", "smallify"])
@@ -126,7 +143,9 @@ def test_a_damaged_checkpoint_is_named_and_force_starts_over(call, words, run, u
     with interruption(Training, "one_step", 7, True):
         assert call(*words).code == 130
     whole, status = run.checkpoint_file.read_bytes(), run.status_file.read_bytes()
-    for damage in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # in a weight: one that can be read, and goes unnoticed into every number
+    for damage in (whole[: len(whole) // 2], b"", b"no checkpoint at all", bytes(flipped)):
         run.checkpoint_file.write_bytes(damage)
         result = call(*words)
         assert result.code == 2

@@ -1,5 +1,6 @@
 """run prune: more rows for a finished run, without training."""
 
+import json
 import shutil
 
 import pytest
@@ -15,7 +16,9 @@ def test_adds_rows_and_changes_nothing_else(call, finished, tree):
     assert result.code == 0
     assert result.out.splitlines()[-1] == str(finished.folder)
     after = tree(finished.folder)
-    assert {name for name in after if after[name] != before.get(name)} == {"pruning.csv", "pruning.png"}
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"pruning.csv", "pruning.png", "status.json"}, "the last for the checksum alone"
+    assert {**finished.status(), "checksums": None} == {**json.loads(before["status.json"]), "checksums": None}
     more = read_rows(finished.pruning_file)
     assert more[: len(rows)] == rows
     assert [(row["scores"], row["sparsity"], row["batch_norm"]) for row in more[len(rows) :]] == [
@@ -85,7 +88,10 @@ def test_folders_that_are_no_finished_run(call, finished, tmp_path):
     assert f"{finished.folder} is not finished (interrupted); run train goes on with it" in result.err
 
 
-def test_damaged_files_are_named(call, finished, tmp_path):
+@pytest.mark.parametrize("checksums", [True, False])
+def test_damaged_files_are_named(checksums, call, finished, tmp_path):
+    if not checksums:  # as runs from before there were checksums
+        finished.write_status(checksums={})
     for name in ("weights.safetensors", "scores.safetensors", "status.json", ".hydra/config.yaml", "pruning.csv"):
         copy = tmp_path / "copy"
         shutil.copytree(finished.folder, copy)
@@ -99,6 +105,7 @@ def test_damaged_files_are_named(call, finished, tmp_path):
 
 def test_a_configuration_with_a_part_missing_or_bad(call, finished):
     whole = finished.config()
+    finished.unseal(finished.config_file)
     for change, said in (
         ({"seed": None}, "seed"),
         ({"model": None}, "model is missing"),

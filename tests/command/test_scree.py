@@ -237,6 +237,7 @@ def test_a_run_without_images_for_validation_chooses_nothing(trained):
     shutil.copytree(trained("tail"), "run")
     config = Run(Path("run")).config()
     config["data"]["validation"] = 0
+    Run(Path("run")).unseal(Run(Path("run")).config_file)
     Run(Path("run")).config_file.write_text(yaml.safe_dump(config))
     scree(["run"], ["ks=[2]"])
     assert set(_table()["split"]) == {"test"}

@@ -394,7 +394,7 @@ def test_runs_that_give_no_tickets(trained, monkeypatch):
     shutil.copytree(trained / "none0", "run")
     run = Run(Path("run"))
     config = run.config()
-    run.write_status(state="running")
+    run.write_status(state="running", checksums={})
     with pytest.raises(ConfigError, match=r"run is not finished \(interrupted\)"):
         ticket([str(trained / "none1"), "run"], [])
     run.write_status(state="finished", hash="nothing")
@@ -425,6 +425,7 @@ def test_nothing_that_a_strangers_run_names_is_called_or_written_to(group, part,
     shutil.copytree(trained / "none0", "a/run")
     run = Run(Path("a/run"))
     config = run.config()
+    run.write_status(checksums={})
     run.config_file.write_text(yaml.safe_dump({**config, group: {**config[group], **part}}))
     before = tree(Path())
     with pytest.raises((ConfigError, DamagedRun), match=said):

@@ -163,6 +163,7 @@ def test_a_damaged_status_is_named_and_force_helps(finished, call, tiny):
 
 def test_weights_of_another_model_are_named(finished, call, tiny):
     finished.weights_file.write_bytes(finished.scores_file.read_bytes())
+    finished.seal(finished.weights_file)
     words = ("train", *tiny, "dropout=targeted", f"folder={finished.folder}", "prune.scores=random")
     result = call(*words)
     assert result.code == 2
