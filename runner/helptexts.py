@@ -137,7 +137,7 @@ Options
                     spaced ranks of magnitude; 0: no matrix. The sums of M are over all weights in any case
   probes=32|null    random vectors that estimate the sums of squares where the matrix lacks weights
   dtype=auto|float64|float32     seed=0 (of the probes)
-  device=auto|cpu|cuda|mps       data.root=PATH     out=PATH"""
+  device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
 
 SCREE = """\
 run scree FOLDER… [options]: loss and metric over k, the number of features that are kept; where to cut
@@ -160,7 +160,7 @@ Options
   ks=[1,2,4]        of the widest place where all are cut; by default every k up to 32, about 24 of wider places
   places=[NAME,…]   modules whose inputs are cut, all: together; by default the tailed ones, each alone and together
   batch_norm=kept|recalibrated   limit=1000 (examples of a split)
-  device=auto|cpu|cuda|mps       data.root=PATH     out=PATH"""
+  device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
 
 TICKET = """\
 run ticket FOLDER… [options]: train what pruning leaves again: is it a winning ticket, and what does it save?

@@ -57,7 +57,7 @@ def coadapt(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
     check_each(asked, _RULES)
     samples, notes = _samples(runs.find_runs(folders), asked, config_dir)
     studied = [_study(sample, asked) for sample in samples]
-    out = Path(asked["out"] or Path("outputs") / "coadaptation" / _name(samples))
+    out = Path(asked["out"] or Path(asked["outputs"]) / "coadaptation" / _name(samples))
     out.mkdir(parents=True, exist_ok=True)
     rows = table(studied)
     text = markdown(rows, studied, notes)

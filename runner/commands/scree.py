@@ -86,7 +86,7 @@ def scree(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     chosen = choices(wide, choosing)
     if chosen.empty:
         notes.append("no images for validation, on which elbow and fewest features are chosen")
-    out = Path(asked["out"] or Path("outputs") / "scree" / _name(first.parts.config))
+    out = Path(asked["out"] or Path(asked["outputs"]) / "scree" / _name(first.parts.config))
     out.mkdir(parents=True, exist_ok=True)
     text = markdown(wide, chosen, choosing, name, notes)
     paths = [out / "table.csv", out / "choices.csv", out / "table.md"]
@@ -174,7 +174,7 @@ def _column(
             for metric, value in values.items()
         ]
         # All features of a network that differs in nothing but its dropout are an exact width, too.
-        same = not differing and not exact and loaded is not first and one.config["dropout.name"] == "none"
+        same = not differing and not exact and first.one not in group and one.config["dropout.name"] == "none"
         rows += [*found, *({**row, "column": EXACT} for row in found if same and row["k"] == row["n"])]
     return _Column(group, exact, by_norm, rows)
 

@@ -171,7 +171,7 @@ def _commit() -> str | None:
 
 
 def _train(run: Run, parts: Parts, training: Training) -> None:
-    training.fit(run, Progress())
+    training.fit(run, Progress(unit=getattr(parts.task, "example_unit", "img")))
     own = {f"{granularity}/{name}": t for granularity, d in parts.variant.scores().items() for name, t in d.items()}
     parts.variant.detach()
     write_bytes(run.scores_file, save(_plain(own)))

@@ -29,6 +29,7 @@ class Translation:
     """
 
     kind = "pairs"
+    example_unit = "tok"  # in which a training's progress is counted
     headline = "bleu"
     higher_is_better = True
     metrics: tuple[str, ...] = ("token_accuracy",)

@@ -183,8 +183,8 @@ def test_the_papers_rows_stand_beside_its_own_network(trained, monkeypatch):
     assert paper["predicted"].tolist() == [0.120698, 0.0145907]
     assert paper["accuracy_pruned"].tolist() == pytest.approx([0.2613, 0.4014])
     for word in ("split=validation", "sparsity=0.5"):
-        coadapt(folders, ["members=0", "probes=null", word])
-        assert "paper" not in _rows()["kind"].tolist()
+        coadapt(folders, ["members=0", "probes=null", "outputs=other", word])
+        assert "paper" not in _rows("other/coadaptation/digits-mlp")["kind"].tolist()
 
 
 def test_the_toy_experiment_is_the_papers():

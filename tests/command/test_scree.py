@@ -30,6 +30,7 @@ RUNS = {
     "tail": (*DENSE, "dropout=tail"),
     "tail1": (*DENSE, "dropout=tail", "seed=1"),
     "none": (*DENSE, "dropout=none"),
+    "none1": (*DENSE, "dropout=none", "seed=1"),
     "plain": (*DENSE, "dropout=unit_dropout"),
     "code4": (*DENSE, "dropout=none", "model.code=4"),
     "code2tail": (*DENSE, "dropout=tail", "model.code=2"),
@@ -125,6 +126,15 @@ def test_seeds_are_averaged_and_copies_left_out(trained, capsys):
     values = [float(_pruned(trained(name))[0.75, "test"]["mse"]) for name in ("tail", "tail1")]
     assert values[0] != values[1]
     assert _table(split="test")["tail"][2] == pytest.approx(sum(values) / 2, rel=1e-6)
+
+
+def test_a_second_seed_is_no_exact_width(trained):
+    scree([trained("none"), trained("none1")], ["ks=[8]", "outputs=other"])
+    rows = _table(Path("other/scree/digits-autoencoder-none"), split="test")
+    values = [float(_pruned(trained(name))[0.0, "test"]["mse"]) for name in ("none", "none1")]
+    assert rows["none"][8] == pytest.approx(sum(values) / 2, rel=1e-6)
+    assert "exact" not in rows.columns
+    assert not Path("outputs").exists(), "outputs= is where everything goes"
 
 
 def test_the_first_folder_comes_first_whatever_it_is_called(trained):

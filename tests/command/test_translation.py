@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from runner.commands import train
+from runner.training.progress import Progress
+
 TINY = ["model=transformer", "debug=smoke", "data=parallel", "data.vocabulary=300", "schedule.batch_size=64"]
 
 
@@ -27,11 +30,14 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_own_files(call, text, tmp_path):
+def test_own_files(call, text, tmp_path, monkeypatch):
+    units = []
+    monkeypatch.setattr(train, "Progress", lambda unit="": units.append(unit) or Progress())
     folder = tmp_path / "one"
     words = ["train", *TINY, *text, f"folder={folder}", "prune.granularity=weight"]
     done = call(*words)
     assert done.code == 0, done.err
+    assert units[0] == "tok", "what the bar counts while training"
     assert "BLEU" in done.out
     found = rows(folder / "pruning.csv")
     assert {row["sparsity"] for row in found} == {"0.0", "0.5", "0.9"}
