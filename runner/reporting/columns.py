@@ -1,13 +1,15 @@
 """What tells runs apart: which of them share a column, and what the column is called."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from runner.config.rules import leaves, show
-from runner.reporting.gather import Measured
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
+
+if TYPE_CHECKING:  # run list is quick without pandas
+    from runner.reporting.gather import Measured
 
 # What a run's machine may have decided; named only where nothing else tells two columns apart.
 MACHINE = ("precision", "compile")
@@ -40,6 +42,10 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
     Args:
         configs: each run's stored configuration, nested.
     """
+    import pandas as pd
+
+    from runner.reporting.gather import Measured
+
     measured = [
         Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
         for run, config in configs.items()
@@ -76,6 +82,17 @@ def column_names(columns: Sequence[Measured]) -> list[str]:
     for words in ([run.hash[:8] for run in columns], [str(run.run.folder) for run in columns]):
         names = [f"{n} {word}".strip() if _clash(n, names) else n for n, word in zip(names, words, strict=True)]
     return names
+
+
+def differing_options(configs: Sequence[Config]) -> list[str]:
+    """Of runs of the same data, model, dropout and regularizer, the options in which they differ: `alpha=0.5`.
+
+    Args:
+        configs: dotted configurations, all of them with the same four choices.
+    """
+    configs = [_identity(config) for config in configs]
+    shown = [name for name in _ordered(configs) if _varies(name, configs)]
+    return [_name(config, shown, configs) for config in configs]
 
 
 def common_title(columns: Sequence[Measured]) -> str:

@@ -40,6 +40,16 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.6g}"
 
 
+def duration(seconds: float) -> str:
+    """`48 s`, `1 min 35 s`, `2 h 05 min`"""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def metric_label(split: str, metric: str) -> str:
     """`test accuracy (%)`"""
     words = metric.replace("_", " ").replace("bleu", "BLEU").replace("mse", "mean squared error")

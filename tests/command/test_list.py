@@ -2,6 +2,7 @@
 
 import shutil
 
+from runner.reporting.formats import duration
 from runner.runs import Run
 
 
@@ -62,8 +63,12 @@ def test_runs_with_their_state_and_results(call, finished, tmp_path):
     lines = result.out.splitlines()
     assert lines[0].startswith("finished     outputs/a  accuracy at sparsity weight: 0% ")
     assert ", 50% " in lines[0]
-    assert lines[1] == "interrupted  outputs/b  epoch 1"
-    assert lines[2] == "failed       outputs/c  UserError: no"
+    assert lines[1].startswith("interrupted  outputs/b  epoch 1  (")
+    assert lines[2].startswith("failed       outputs/c  UserError: no  (")
+    started = finished.status()["started"][:16].replace("T", " ")
+    trained = duration(finished.status()["seconds"])
+    for line in lines[:3]:
+        assert line.endswith(f"  ({started}, {trained} of training)")
     assert lines[3].startswith("damaged      outputs/d  outputs/d/status.json is damaged")
 
 

@@ -1,0 +1,93 @@
+"""One line a run for run list runs: its state, what tells it from the others, its results. Imports no pandas."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.config.rules import leaves, show
+from runner.errors import UserError
+from runner.files import read_rows
+from runner.reporting.columns import differing_options
+from runner.reporting.formats import duration, number
+from runner.runs import Run
+
+_CHOICES = ("data.name", "model.name", "dropout.name", "regularizer.name")  # in the name of a run's own folder
+_SPARSITIES = (0.0, 0.5, 0.75, 0.9)
+
+
+def run_lines(runs: Sequence[Run]) -> list[str]:
+    """`finished     outputs/…/seed0  alpha=0.5  accuracy at sparsity …  (2026-01-31 12:00, 1 min 35 s of training)`"""
+    apart = _apart(runs)
+    lines = []
+    for run in runs:
+        try:
+            words = [run.state(), str(run.folder), apart.get(run, ""), _results(run), _times(run)]
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            words = ["damaged", str(run.folder), str(error)]
+        lines.append("  ".join([f"{words[0]:11}", *filter(None, words[1:])]))
+    return lines
+
+
+def _apart(runs: Sequence[Run]) -> dict[Run, str]:
+    """What tells each run from the others and its folder's name doesn't; nothing of those that can't be read."""
+    configs = {}
+    for run in runs:
+        try:
+            configs[run] = dict(leaves(run.config()))
+        except UserError:
+            continue
+    kinds: dict[tuple[str, ...], list[Run]] = {}
+    for run, config in configs.items():
+        kinds.setdefault(tuple(str(config.get(name)) for name in _CHOICES), []).append(run)
+    words: dict[Run, str] = {}
+    for alike in kinds.values():
+        options = differing_options([configs[run] for run in alike])
+        words |= {run: f"{_choices(run, configs)} {text}".strip() for run, text in zip(alike, options, strict=True)}
+    return words
+
+
+def _choices(run: Run, configs: Mapping[Run, Mapping[str, Any]]) -> str:
+    """Names of data, model, dropout, and the seed, where runs differ in them and the folder was named by the user."""
+    config = configs[run]
+    names = [str(config.get(name)) for name in _CHOICES]
+    own = f"{'-'.join(names[:3])}-"
+    if run.folder.parent.name.startswith(own) and run.folder.name == f"seed{config.get('seed')}":
+        return ""
+    words = [str(config.get(name)) for name in _CHOICES if len({str(c.get(name)) for c in configs.values()}) > 1]
+    if len({c.get("seed") for c in configs.values()}) > 1:
+        words.append(f"seed={show(config.get('seed'))}")
+    return " ".join(words)
+
+
+def _results(run: Run) -> str:
+    """The test headline at a few sparsities, or what went wrong, or how far it is."""
+    status = run.status()
+    if status.get("error"):
+        return str(status["error"])
+    rows = [row for row in run.pruning_rows() if _shown(row)]
+    if not rows:
+        metrics = read_rows(run.metrics_file)
+        return f"epoch {metrics[-1]['epoch']}" if metrics else ""
+    metric = status["headline"]["metric"]
+    parts = []
+    for granularity in dict.fromkeys(row["granularity"] for row in rows):
+        values = [row for row in rows if row["granularity"] == granularity]
+        shown = ", ".join(f"{float(r['sparsity']):.0%} {number(float(r[metric]), metric)}" for r in values)
+        parts.append(f"{granularity}: {shown}")
+    return f"{metric} at sparsity " + "; ".join(parts)
+
+
+def _shown(row: Mapping[str, Any]) -> bool:
+    usual = row["split"] == "test" and row["batch_norm"] != "recalibrated"
+    return usual and (row["scope"], row["scores"]) == ("layer", "own") and float(row["sparsity"]) in _SPARSITIES
+
+
+def _times(run: Run) -> str:
+    """When it began, and how long it trained, so far if it is not finished."""
+    status = run.status()
+    words = [str(status["started"])[:16].replace("T", " ")] if status.get("started") else []
+    seconds = status.get("seconds")
+    if seconds is None and (rows := read_rows(run.metrics_file)):
+        seconds = rows[-1].get("seconds")
+    if seconds is not None:
+        words.append(f"{duration(float(seconds))} of training")
+    return f"({', '.join(words)})" if words else ""

@@ -1,0 +1,78 @@
+"""run list runs on runs that are made up: each told from the others."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.commands.list import list_
+from runner.files import write_rows
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def lines(tmp_path, monkeypatch, capsys) -> Callable[..., list[str]]:
+    """What run list runs prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def listed(*folders: str) -> list[str]:
+        assert list_(["runs", *folders], []) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return listed
+
+
+def test_scores_are_printed_on_their_own_scale(make_run: Make, row: Make, lines) -> None:
+    make_run([row(0.0, 0.5, bleu=26.2), row(0.5, 0.5, bleu=4.8)], metrics=["bleu", "accuracy"])
+    make_run([row(0.0, 0.987)], seed=1)
+    make_run([row(0.0, 0.5, mse=0.01234)], seed=2, metrics=["mse", "accuracy"])
+    said = lines()
+    assert "  bleu at sparsity weight: 0% 26.20, 50% 4.80" in said[0]
+    assert "  accuracy at sparsity weight: 0% 98.70" in said[1]
+    assert "  mse at sparsity weight: 0% 0.01234" in said[2]
+
+
+def test_options_in_which_runs_differ_are_shown(make_run: Make, row: Make, lines, tmp_path) -> None:
+    """What the folder's name says is not said again, and options are compared among runs of the same kind."""
+    for number, (dropout, options) in enumerate(
+        [
+            ("none", {}),
+            ("none", {"schedule.length": "9ep", "model.width": 0.5}),
+            ("targeted", {"dropout.alpha": 0.5}),
+            ("targeted", {"dropout.alpha": 0.66}),
+            ("ramping", {}),
+        ]
+    ):
+        folder = tmp_path / "outputs" / "train" / f"digits-resnet32-{dropout}-{number:08x}" / "seed0"
+        make_run([row(0.0, 0.9)], dropout, folder=folder, **options)
+    said = [line.split("  accuracy")[0].split("seed0")[1].strip() for line in lines()]
+    assert said == ["width=1.0 length=50ep", "width=0.5 length=9ep", "", "alpha=0.5", "alpha=0.66"]
+
+
+def test_folders_that_the_user_named_say_which_kind_they_hold(make_run: Make, row: Make, lines, tmp_path) -> None:
+    make_run([row(0.0, 0.9)], "none", folder=tmp_path / "outputs" / "a")
+    make_run([row(0.0, 0.9)], "targeted", seed=1, folder=tmp_path / "outputs" / "b")
+    assert [line.split("  ")[-2] for line in lines()] == ["none seed=0", "targeted seed=1"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(47.6, "48 s"), (95, "1 min 35 s"), (7530, "2 h 05 min")])
+def test_date_and_duration(seconds, shown, make_run: Make, row: Make, lines) -> None:
+    run = make_run([row(0.0, 0.9)])
+    run.write_status(started="2026-01-31T12:03:59+0100", seconds=seconds)
+    assert lines()[0].endswith(f"  (2026-01-31 12:03, {shown} of training)")
+
+
+def test_a_run_that_goes_on_tells_how_long_it_has_trained(make_run: Make, lines) -> None:
+    run = make_run(state="running")
+    run.write_status(started="2026-01-31T12:03:59+0100")
+    write_rows(run.metrics_file, ["epoch", "seconds"], [{"epoch": 1, "seconds": 40.0}, {"epoch": 2, "seconds": 80.5}])
+    assert lines()[0].endswith("  epoch 2  (2026-01-31 12:03, 1 min 20 s of training)")
+
+
+def test_no_pandas_and_no_torch() -> None:
+    """So that it is quick."""
+    script = "import sys, runner.commands.list; sys.exit(bool({'pandas', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
