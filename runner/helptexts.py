@@ -38,7 +38,7 @@ What to choose (run list shows all): model, dropout, data, schedule, task, prune
   force=true      train a finished or damaged run again
   limit=1000      evaluate on so many examples of each split only
   folder=PATH     where this run goes; by default outputs/train/<data>-<model>-<dropout>-<hash>/seed<seed>
-  debug=smoke     any configuration in seconds
+  debug=smoke     any configuration in seconds, below outputs/smoke
 
 Flags
   -m, --multirun      several values an option, separated by commas: one run for each combination
@@ -63,7 +63,7 @@ Options
 TABLE = """\
 run table [FOLDER…] [options]: gather runs into one table and a figure
 
-  run table                                      all finished runs under outputs/
+  run table                                      all finished runs under outputs/ but run ticket's and smoke runs
   run table outputs/train table.granularity=unit table.batch_norm=recalibrated
   run table table=cifar10                        beside the paper's numbers; run list shows the tables
 

@@ -22,6 +22,8 @@ from runner.files import read_rows, sha256_of, write_rows, write_text
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
+SMOKE = "smoke"  # below outputs: where debug=smoke puts its runs
+TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class by which run ticket's trainings are known
 _FILES = ("train", "validation", "test")  # a fraction of the images, or lists of files
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
@@ -308,6 +310,13 @@ def find_runs(folders: Iterable[Path | str]) -> list[Run]:
             )
         found += runs
     return sorted(set(found), key=lambda run: str(run.folder))
+
+
+def without_smoke(found: Iterable[Run], outputs: Path) -> tuple[list[Run], int]:
+    """The runs found below `outputs` that are results, and the number of those of debug=smoke."""
+    found = list(found)
+    results = [run for run in found if not run.folder.is_relative_to(outputs / SMOKE)]
+    return results, len(found) - len(results)
 
 
 def point_key(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ def list_(words: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     if overrides:
         raise ConfigError(f"{overrides[0]}: run list has no options")
     if words and words[0] == "runs":
-        return _runs(words[1:] or ["outputs"])
+        return _runs(words[1:])
     folders = [CONF] + ([config_dir] if config_dir else [])
     groups = list(words) or [group for group in GROUPS if any((folder / group).is_dir() for folder in folders)]
     for group in groups:
@@ -31,8 +31,16 @@ def list_(words: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
 
 
 def _runs(folders: Sequence[str]) -> int:
-    if list(folders) == ["outputs"] and not Path("outputs").is_dir():
+    """A line a run below the folders, by default of all under outputs but smoke runs."""
+    outputs = Path("outputs")
+    if not folders and not outputs.is_dir():
         print("no runs yet: there is no folder outputs here")
         return 0
-    print(*run_lines(runs.find_runs(folders)), sep="\n")
+    found, smoke = runs.find_runs(folders or [outputs]), 0
+    if not folders:
+        found, smoke = runs.without_smoke(found, outputs)
+    for line in run_lines(found):
+        print(line)
+    if smoke:
+        print(f"and {smoke} of debug=smoke: run list runs {outputs / runs.SMOKE}")
     return 0

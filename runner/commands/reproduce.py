@@ -37,7 +37,8 @@ def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path
     if config["setup"] == "own":
         plan = replace(plan, base=())
     rest = [text for text in overrides if text not in own]
-    cells = _jobs(plan, [*rest, f"outputs={config['outputs']}"], config_dir)
+    outputs = [text for text in own if _key(text) == "outputs"]  # else the runs' own: debug=smoke has another
+    cells = _jobs(plan, [*rest, *outputs], config_dir)
     distinct = list({repr(job): job for _, jobs in cells for job in jobs}.values())
     foreign = config_dir is not None
     checked_folders(distinct, foreign)
@@ -51,7 +52,7 @@ def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path
         rows = rows_of(plan, finished)
         about, machine = _about(distinct), _machine(finished[0][1][0])
         text = markdown(plan, rows, f"{about}; {machine}.\n\n`run reproduce {' '.join(overrides)}`")
-        folder = Path(config["out"] or Path(config["outputs"]) / "table" / plan.name)
+        folder = Path(config["out"] or Path(distinct[0]["outputs"]) / "table" / plan.name)
         print(text)
         print(*write(folder, plan, rows, text, about), sep="\n")
     for line in failed:

@@ -17,23 +17,29 @@ def table(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     """The command; without folders it gathers all runs under `outputs`."""
     config = Composer("table", config_dir).single(overrides)
     choice = Choice.of(config["table"])
-    measured, left_out = gather(_found(folders, config), choice.runs)
+    found, notes = _found(folders, config)
+    measured, left_out = gather(found, choice.runs)
     made = make_table(measured, choice)
     paths = write_table(made, _out(config, choice))
     print(markdown(made))
-    for line in left_out:
+    for line in [*left_out, *notes]:
         print(line)
     print(*paths, sep="\n")
     return 0
 
 
-def _found(folders: Sequence[str], config: dict[str, Any]) -> list[runs.Run]:
+def _found(folders: Sequence[str], config: dict[str, Any]) -> tuple[list[runs.Run], list[str]]:
+    """The runs below the folders, by default all under `outputs` but smoke runs; and a note on those."""
     if folders:
-        return runs.find_runs(folders)
+        return runs.find_runs(folders), []
     outputs = Path(config["outputs"])
-    if not any(outputs.rglob(".hydra/config.yaml")):
-        raise ConfigError(f"there is no run under {outputs}/ yet; run train -m dropout=none,targeted makes two")
-    return runs.find_runs([outputs])
+    there = any(outputs.rglob(".hydra/config.yaml"))
+    found, smoke = runs.without_smoke(runs.find_runs([outputs]) if there else [], outputs)
+    notes = [f"left out: {smoke} of debug=smoke; run table outputs={outputs / runs.SMOKE} shows them"] if smoke else []
+    if not found:
+        makes = "run train -m dropout=none,targeted makes two"
+        raise ConfigError("; ".join([f"there is no run under {outputs}/ yet", *notes, makes]))
+    return found, notes
 
 
 def _out(config: dict[str, Any], choice: Choice) -> Path:

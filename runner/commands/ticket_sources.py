@@ -12,8 +12,7 @@ from runner.dropout.base import Variant
 from runner.errors import ConfigError, damaged
 from runner.pruning.cuts import cut
 from runner.reporting.columns import common_title, in_columns, seed_groups
-from runner.runs import Run
-from runner.tickets.plan import TARGET
+from runner.runs import TICKET_DROPOUT, Run
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def find_sources(
 
 def _is_ticket(run: Run) -> bool:
     dropout = run.config().get("dropout")
-    return isinstance(dropout, Mapping) and dropout.get("_target_") == TARGET
+    return isinstance(dropout, Mapping) and dropout.get("_target_") == TICKET_DROPOUT
 
 
 def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, Any]) -> Source:

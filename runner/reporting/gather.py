@@ -11,7 +11,9 @@ from runner.config.rules import leaves, show
 from runner.errors import ConfigError, DamagedRun
 from runner.reporting.choice import matches
 from runner.reporting.points import headline_of, read_points
-from runner.runs import Run
+from runner.runs import TICKET_DROPOUT, Run
+
+Chosen = Sequence[tuple[Run, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,15 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
     """
     configs = [(run, _config(run)) for run in runs]
     _check_known([config for _, config in configs], wanted)
+    chosen, notes = _without_tickets([(run, c) for run, c in configs if matches(c, wanted)], wanted)
     measured, unfinished = [], []
-    for run, config in configs:
-        if not matches(config, wanted):
-            continue
+    for run, config in chosen:
         state = run.state()
         if state == "finished":
             measured.append(_measured(run, config))
         else:
             unfinished.append(f"{run.folder} ({state or 'no status'})")
-    left_out = [f"left out, not finished: {', '.join(unfinished)}"] if unfinished else []
+    left_out = [*notes, *([f"left out, not finished: {', '.join(unfinished)}"] if unfinished else [])]
     if not measured:
         what = f" with table.runs={{{_shown(wanted)}}}" if wanted else ""
         raise ConfigError("; ".join([f"there is no finished run{what} to make a table of", *left_out]))
@@ -63,6 +64,15 @@ def _config(run: Run) -> dict[str, Any]:
         if not isinstance(config.get(name), kind):
             raise DamagedRun(f"{run.config_file} is damaged: it has no {name}")
     return config
+
+
+def _without_tickets(chosen: Chosen, wanted: Mapping[str, Any]) -> tuple[Chosen, list[str]]:
+    """Without what run ticket trained, unless there is nothing else or `wanted` says which dropouts; and a note."""
+    others = [(run, config) for run, config in chosen if config.get("dropout._target_") != TICKET_DROPOUT]
+    tickets = len(chosen) - len(others)
+    if not others or not tickets or any(name.partition(".")[0] == "dropout" for name in wanted):
+        return chosen, []
+    return others, [f"left out: {tickets} trained by run ticket; table=tickets shows them"]
 
 
 def _measured(run: Run, config: Mapping[str, Any]) -> Measured:

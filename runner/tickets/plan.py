@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from runner.pruning.cuts import cut, ranked
 from runner.pruning.masks import Ranking
-
-TARGET = "runner.dropout.masked.Masked"
+from runner.runs import TICKET_DROPOUT
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Ticket:
         """
         name = f"{first['dropout']['name'] if self.needs_source else 'any'}-{self.name}"
         dropout = {
-            **{"name": name, "_target_": TARGET, "source": source if self.needs_source else None},
+            **{"name": name, "_target_": TICKET_DROPOUT, "source": source if self.needs_source else None},
             **{"granularity": self.granularity, "sparsity": self.sparsity, "scores": self.scores},
             **{"weights": self.weights, "rewind": self.rewind, "round": self.round},
         }

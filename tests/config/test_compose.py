@@ -37,6 +37,8 @@ def test_a_value_on_the_command_line_wins_over_every_file(compose):
     assert config["schedule"]["length"] == "7it"
     assert config["model"]["width"] == 0.5
     assert config["prune"]["sparsities"] == [0.1]
+    assert config["outputs"] == "outputs/smoke", "apart from results"
+    assert compose("debug=smoke", "outputs=here")["outputs"] == "here"
 
 
 def test_the_order_of_words_does_not_matter_between_options(compose):

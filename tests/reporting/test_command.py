@@ -1,6 +1,6 @@
 """run table, from the command's words to its files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,39 @@ def test_without_runs(make_run: Make, tmp_path: Path) -> None:
     make_run(state="failed")
     with pytest.raises(ConfigError, match=r"there is no finished run .*left out, not finished: .*\(failed\)"):
         table([], [])
+
+
+def test_smoke_runs_stand_in_no_table_of_results(make_run: Make, row: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run([row(0.5, 0.1)], folder=Path("outputs/smoke/train/x/seed0"), limit=200)
+    with pytest.raises(ConfigError, match=r"no run under outputs/ yet; left out: 1 of debug=smoke; run table outputs="):
+        table([], [])
+    make_run([row(0.5, 0.9)])
+    for words, mean, said in (([], 0.9, True), (["outputs=outputs/smoke"], 0.1, False)):
+        assert table([], words) == 0
+        assert ("left out: 1 of debug=smoke" in capsys.readouterr().out) == said
+        out = Path(words[0].removeprefix("outputs=")) if words else Path("outputs")
+        assert pd.read_csv(out / "table/summary/table.csv")["mean"].tolist() == [mean]
+
+
+def test_tickets_stand_in_a_table_only_if_they_are_asked_for(
+    make_run: Make, row: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def columns(*words: str, folders: Sequence[str] = ()) -> tuple[list[str], bool]:
+        assert table(folders, [*words, "out=here"]) == 0
+        said = "left out: 2 trained by run ticket; table=tickets shows them" in capsys.readouterr().out
+        return pd.read_csv("here/table.csv")["column"].tolist(), said
+
+    masked = "runner.dropout.masked.Masked"
+    make_run([row(0.5, 0.9)], **{"dropout._target_": "runner.dropout.base.Variant"})
+    tickets = [
+        make_run([row(0.5, 0.8)], **{"dropout._target_": masked, "dropout.name": name}, state=state)
+        for name, state in (("none-ticket", "finished"), ("any-random", "failed"))
+    ]
+    assert columns() == (["none"], True)
+    assert columns("table.runs={data: digits}") == (["none"], True)
+    assert columns("table=tickets") == (["none", "none-ticket"], False)
+    assert columns("table.runs={dropout: [none, none-ticket]}") == (["none", "none-ticket"], False)
+    assert columns(folders=[str(tickets[0].folder)]) == (["none-ticket"], False)
 
 
 def _cut_config(folder: Path) -> None:

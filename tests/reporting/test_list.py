@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,15 @@ def test_folders_that_the_user_named_say_which_kind_they_hold(make_run: Make, ro
     make_run([row(0.0, 0.9)], "none", folder=tmp_path / "outputs" / "a")
     make_run([row(0.0, 0.9)], "targeted", seed=1, folder=tmp_path / "outputs" / "b")
     assert [line.split("  ")[-2] for line in lines()] == ["none seed=0", "targeted seed=1"]
+
+
+def test_smoke_runs_are_counted_alone(make_run: Make, row: Make, lines) -> None:
+    make_run([row(0.0, 0.9)])
+    make_run([row(0.0, 0.9)], folder=Path("outputs/smoke/train/x/seed0"))
+    assert len(lines("outputs/smoke")) == 1
+    run, hint = lines()
+    assert "smoke" not in run
+    assert hint == "and 1 of debug=smoke: run list runs outputs/smoke"
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(47.6, "48 s"), (95, "1 min 35 s"), (7530, "2 h 05 min")])
