@@ -7,9 +7,10 @@ denser. At each of `updates` equally spaced steps until progress `end`, of every
     drop / 2 · (1 + cos(π t / end))
 
 of smallest magnitude is dropped, and as many of the inactive ones (the dropped among them) with the largest gradient of
-the loss grow, from zero. The optimiser's state of dropped and grown weights starts anew (and its step follows, where
-Evci et al. leave it out). The number of active weights
-never changes; the mask holds exactly, momentum and weight decay included.
+the loss grow, from zero. A weight that is dropped and grown in the same update keeps its value and its state in the
+optimiser, as in the official code (`reinit_when_same=False`); the state of the others that move starts anew. The
+optimiser's step follows, where Evci et al. leave it out. The number of active weights never changes; the mask holds
+exactly, momentum and weight decay included.
 """
 
 import math
@@ -133,8 +134,8 @@ class RigL(WeightVariant):
         stays = active & ~dropped
         gradient = connections.effective.grad.abs()  # type: ignore[union-attr]
         grown = lowest(-gradient.masked_fill(stays, -1).reshape(1, -1), k).view(weight.shape)
+        changed = dropped ^ grown  # a weight that is dropped and grown at once stays as it is
         active.copy_(stays | grown)
-        changed = dropped | grown
         weight.masked_fill_(changed, 0)
         if weight.grad is not None:
             weight.grad.masked_fill_(changed, 0)

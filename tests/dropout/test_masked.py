@@ -205,7 +205,12 @@ def test_rigl_drops_the_smallest_and_grows_where_the_dense_gradient_is_largest()
     momentum = optimizer.state[raw]["momentum_buffer"]
     changed = expected != active.flatten()
     assert not momentum.flatten()[changed].any()
-    assert not raw.detach().flatten()[candidates].any()
+    after, before = raw.detach().flatten(), weight.flatten()
+    regrown = [i for i in candidates if active.flatten()[i]]
+    assert regrown, "the gradient of some dropped weight is among the largest"
+    assert torch.equal(after[regrown], before[regrown]), "it keeps its value, as in the official code"
+    assert momentum.flatten()[regrown].all()
+    assert not after[[i for i in candidates if i not in regrown]].any()
 
 
 @pytest.mark.parametrize(
