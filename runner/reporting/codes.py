@@ -166,15 +166,23 @@ def _directions(changes: Tensor, path: Path) -> Path:
     """What more of each feature does to the picture of the mean code, in their order, each in its own scale."""
     columns = min(8, len(changes))
     rows = -(-len(changes) // columns)
-    figure = Figure(figsize=(1.15 * columns, 0.4 + 1.35 * rows), dpi=150, layout="constrained")
-    what = "one standard deviation more of each feature, at the mean code"
-    figure.suptitle(f"{what} (largest change of a pixel)", fontsize=9)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for place in axes:
+    figure = Figure(figsize=(max(1.15 * columns, 4.6), 1.0 + 1.35 * rows), dpi=150, layout="constrained")
+    figure.suptitle(
+        "one standard deviation more of each feature,\nat the mean code (largest change of a pixel)", fontsize=9
+    )
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for place in axes.flat:
         place.set_axis_off()
-    for index, change in enumerate(changes):
-        most = float(change.abs().max()) or 1.0
-        picture = (0.5 + 0.5 * change / most).permute(1, 2, 0).numpy()
-        axes[index].imshow(picture, cmap="RdBu_r", vmin=0, vmax=1, interpolation="nearest")
-        axes[index].set_title(f"{index + 1} ({most:.2g})", fontsize=8, pad=2)
+    for place, index in zip(axes.flat, range(len(changes)), strict=False):
+        most = float(changes[index].abs().max()) or 1.0
+        picture = (0.5 + 0.5 * changes[index] / most).permute(1, 2, 0).numpy()
+        image = place.imshow(picture, cmap="RdBu_r", vmin=0, vmax=1, interpolation="nearest")
+        place.set_title(f"{index + 1} ({most:.2g})", fontsize=8, pad=2)
+    if changes.shape[1] == 1:
+        bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=40, ticks=[0, 0.5, 1])
+        bar.ax.set_xticklabels(["darker by the largest change", "no change", "brighter by as much"], fontsize=8)
+    else:  # the pictures are colours themselves
+        figure.supxlabel(
+            "gray: no change; else what is added to each colour, in units of the largest change", fontsize=8
+        )
     return save(figure, path)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ PCA = "PCA"
 EXACT = "exact"  # networks trained at exactly that width
 _KEY = ["place", "k", "metric", "split"]
 _PANELS = 4  # beside each other
+_LEAST_POINTS = 20.0  # percentage points that a vertical axis spans at least
+_LEAST_RATIO = 2.0  # of the ends of a loss's axis
 
 
 @dataclass(frozen=True)
@@ -170,37 +173,46 @@ def _figure(
 ) -> None:
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(0.6 + 4.6 * columns, 0.9 + 3.4 * rows), dpi=150, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    shared = len({panel[1:] for panel in panels}) == 1
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
     for place in axes[len(panels) :]:
         place.set_axis_off()
-    for place, panel in zip(axes, panels, strict=False):
+    for index, (place, panel) in enumerate(zip(axes, panels, strict=False)):
         _panel(place, wide, chosen, first, *panel)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fit = int(14 * figure.get_figwidth() // (max(map(len, labels)) + 7))  # beside each other, about
-    columns = max(1, min(len(labels), fit))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+        _value_axis(place, [_values(wide, *other) for other in (panels if shared else [panel])], panel[1])
+        if index % columns == 0 or not shared:
+            place.set_ylabel(metric_label(panel[2], panel[1]), fontsize=9)
+    entries = {
+        label: handle for place in axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
+    }
+    fit = int(14 * figure.get_figwidth() // (max(map(len, entries)) + 8))  # beside each other, about
+    columns = max(1, min(len(entries), fit))
+    how = {"ncols": columns, "fontsize": 9, "frameon": False, "handlelength": 3}
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", **how)
     save(figure, path)
+
+
+def _values(wide: pd.DataFrame, place: str, metric: str, split: str) -> pd.DataFrame:
+    """What a panel shows: `k` and the measured columns, as they are printed."""
+    part = wide[(wide["place"] == place) & (wide["metric"] == metric) & (wide["split"] == split)].set_index("k")
+    return scale(metric) * part[_measured(wide)]
 
 
 def _panel(
     axes: Axes, wide: pd.DataFrame, chosen: pd.DataFrame, first: str, place: str, metric: str, split: str
 ) -> None:
-    part = wide[(wide["place"] == place) & (wide["metric"] == metric) & (wide["split"] == split)]
+    part = _values(wide, place, metric, split)
     axes.set_title("all places" if place == ALL else place, fontsize=10)
     axes.set_xlabel("features kept", fontsize=9)
-    axes.set_ylabel(metric_label(split, metric), fontsize=9)
-    names = _measured(wide)
-    for index, name in enumerate(names):
-        values = part[["k", name]].dropna()
-        exact, style = name.startswith(EXACT), Style.number(index)
+    for index, name in enumerate(part):
+        exact, style = str(name).startswith(EXACT), Style.number(index)
         axes.plot(
-            values["k"],
-            scale(metric) * values[name],
+            part[name].dropna(),
             color=style.colour,
             marker=style.marker,
             markersize=7 if exact else 3.5,
             markerfacecolor="none" if exact else style.colour,
-            linestyle="" if exact else "--" if name == PCA else "-",
+            linestyle="" if exact else "--" if name == PCA else style.line,
             linewidth=1.5,
             label=name,
             zorder=3 if exact else 2,
@@ -210,37 +222,49 @@ def _panel(
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    smallest = float(part[names].min().min())
-    # Losses over orders of magnitude, so that equal ratios look alike.
-    if not is_fraction(metric) and smallest > 0:
-        axes.set_yscale("log")
-        few = float(part[names].max().max()) < 30 * smallest
-        axes.yaxis.set_major_locator(LogLocator(10, (1, 1.5, 2, 3, 4, 6, 8) if few else (1, 3)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
+def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: str) -> None:
+    """Scale the vertical axis for all that is shown, never so finely that a difference of 1 % looks large."""
+    values = np.concatenate([part.to_numpy().ravel() for part in shown])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if is_fraction(metric):
+        low = max(0.0, min(low, high - _LEAST_POINTS))
+        high = max(high, low + _LEAST_POINTS)
+    # Losses over orders of magnitude, so that equal ratios look alike.
+    elif low > 0:
+        factor = max(1.0, _LEAST_RATIO * low / high) ** 0.5
+        low, high = low / factor, high * factor
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(10, (1, 1.5, 2, 3, 4, 6, 8) if high < 30 * low else (1, 3)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    transform = axes.yaxis.get_transform()
+    bottom, top = transform.transform(np.array([low, high]))
+    margin = 0.05 * (top - bottom) or 0.5
+    axes.set_ylim(*transform.inverted().transform(np.array([bottom - margin, top + margin])))
+
+
 def _marks(axes: Axes, at: Any) -> None:
-    """Lines at the elbow and at the fewest features, with their names on the sides that look away from each other."""
-    ks = {word: int(at[word]) for word in ("elbow", "fewest") if not pd.isna(at[word])}
-    for word, k in ks.items():
-        axes.axvline(k, color=FLOOR, linewidth=1, linestyle=":", zorder=1)
-        left = k == min(ks.values()) and (word == "elbow" or len(set(ks.values())) > 1)
-        axes.annotate(
-            word,
-            (k, 1),
-            (-3 if left else 3, -3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            rotation=90,
-            ha="right" if left else "left",
-            va="top",
-            color=FLOOR,
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            zorder=1.5,
-        )
+    """Lines at the elbow and at the fewest features, which the legend names; both are seen where they coincide."""
+    for word, line, size, face in (("elbow", ":", 8, "white"), ("fewest", "--", 4, FLOOR)):
+        if not pd.isna(at[word]):
+            axes.plot(
+                [int(at[word])] * 2,
+                [0, 1],
+                transform=axes.get_xaxis_transform(),
+                color=FLOOR,
+                linewidth=1,
+                linestyle=line,
+                marker="o",
+                markersize=size,
+                markerfacecolor=face,
+                markevery=[1],
+                clip_on=False,
+                label=f"{at['column']}: {word}",
+                zorder=1.5,
+            )
