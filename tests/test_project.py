@@ -52,6 +52,10 @@ def test_the_workflow_covers_what_is_supported():
         assert re.search(rf"\b{package}=={re.escape(lower_bound(package))}\.0\b", text), "the oldest that is allowed"
 
 
-@pytest.mark.parametrize("where", re.findall(r"\]\(((?!http)[^)#]+)", (ROOT / "README.md").read_text()))
-def test_the_readmes_links_lead_somewhere(where):
-    assert (ROOT / where).exists()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "outputs" / "reference").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(((?!http)[^)#]+)", page.read_text())
+    assert [where for where in links if not (page.parent / where).exists()] == []
