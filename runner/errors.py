@@ -1,6 +1,7 @@
 """The errors whose message is for the user: printed as they are, without a traceback."""
 
 from pathlib import Path
+from typing import Any
 
 
 class UserError(Exception):
@@ -13,6 +14,26 @@ class ConfigError(UserError):
     """A bad option, value or choice, found before anything was written."""
 
     exit_code = 2
+
+
+class ParameterError(ValueError):
+    """A value that a parameter can't have.
+
+    Constructors raise it with their own parameter's name, as somebody who calls them in Python knows it; the command
+    line puts the name of the configuration group before it, see `runner.config.build.options_of`.
+
+    Args:
+        name: the parameter.
+        value: what it was given.
+        allowed: what is expected, to follow the word "expected": "a number from 0 to 1", "one of erk, uniform".
+    """
+
+    def __init__(self, name: str, value: Any, allowed: str) -> None:
+        super().__init__(name, value, allowed)
+        self.name, self.value, self.allowed = name, value, allowed
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}: expected {self.allowed}"
 
 
 class FolderInUse(UserError):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.config.build import arguments, build, check_targets, target
+from runner.config.build import arguments, build, check_targets, options_of, target
 from runner.config.length import Length
 from runner.dropout.base import Variant
-from runner.errors import ConfigError, first_line
+from runner.errors import ConfigError, ParameterError, first_line
 from runner.models.layers import feature_places
 from runner.pruning.sweep import Sweeper
 from runner.regularizers import NoRegularizer
@@ -50,7 +50,8 @@ class Parts:
         data = build(config, "data")
         _check_splits(config, data.splits)
         if hasattr(data, "fit"):  # images come in the size that the model asks for
-            data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))
+            with options_of("model"):
+                data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))
         data.to(device)
         torch.manual_seed(derive_seed(config["seed"], "init"))
         model = build(config, "model", **data.model_arguments())
@@ -64,9 +65,12 @@ class Parts:
     def training(self) -> Training:
         """The training of these parts, with the variant attached."""
         schedule, config = build(self.config, "schedule"), self.config["schedule"]
-        batches = self.data.train_batches(config["batch_size"], self.config["seed"])
+        with options_of("schedule"):
+            batches = self.data.train_batches(config["batch_size"], self.config["seed"])
         try:
             return self._training(schedule, batches)
+        except ParameterError as error:
+            raise ConfigError(f"dropout.{error}") from None
         except ValueError as error:  # the variant finds nothing in the model to work on
             raise ConfigError(f"dropout={self.config['dropout']['name']}: {error}") from None
 
@@ -161,4 +165,7 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
 def run_hash(config: Mapping[str, Any]) -> str:
     """The settled configuration's identity, with the content of a user's own corpus in it."""
     fingerprint = getattr(target(config, "data"), "fingerprint", None)
-    return identity(config, fingerprint(**arguments(config, "data")) if fingerprint else None)
+    if fingerprint is None:
+        return identity(config, None)
+    with options_of("data"):
+        return identity(config, fingerprint(**arguments(config, "data")))

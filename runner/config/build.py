@@ -3,11 +3,14 @@
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runner.errors import ConfigError
+from runner.config.rules import show
+from runner.data.errors import DataError
+from runner.errors import ConfigError, ParameterError
 
 # Group → the package whose classes it may name. Hydra's own check is a list of forbidden names, which lets
 # pandas.read_pickle pass; this is the list of allowed ones.
@@ -98,7 +101,22 @@ def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
         inspect.signature(cls).bind(**given)
     except TypeError as error:
         raise ConfigError(f"{group}={config[group].get('name')}: {cls.__name__} {error}") from None
-    try:
+    with options_of(group):
         return cls(**given)
+
+
+@contextmanager
+def options_of(group: str) -> Iterator[None]:
+    """Name refused parameters as the command line does, `dropout.alpha` for `alpha`.
+
+    Raises:
+        ConfigError: in place of any ValueError.
+    """
+    try:
+        yield
+    except ParameterError as error:
+        raise ConfigError(f"{group}.{error.name}={show(error.value)}: allowed is {error.allowed}") from None
+    except DataError as error:
+        raise DataError(error.text(group)) from error
     except ValueError as error:
         raise ConfigError(str(error)) from None

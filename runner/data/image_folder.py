@@ -13,7 +13,8 @@ import torch
 from runner.data.errors import DataError
 from runner.data.image_file import SUFFIXES, read_image
 from runner.data.images import ImageData, ImageSplit
-from runner.data.splitting import check_fraction, stratified_fraction
+from runner.data.splitting import stratified_fraction
+from runner.parameters import proper_fraction, whole
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +39,13 @@ class ImageFolder(ImageData):
         flip: bool = True,
         normalize: str = "channel",
     ) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"data.size={size}: allowed is a whole number of pixels from 1 on")
-        check_fraction("data.test", test)
-        if not test:
-            raise ValueError(f"data.test={test}: allowed is a fraction above 0 and below 1")
+        whole("size", size, of="pixels")
+        proper_fraction("test", test)
         try:
             train_files, test_files, names = find_files(Path(str(root)).expanduser(), test)
             both = read_files([*shuffled(train_files), *shuffled(test_files)], size)
         except DataError as error:
-            raise DataError(f"data.root={root}: {error}") from error
+            raise DataError(str(error), "root", root) from error
         count = len(train_files)
         super().__init__(
             both[:count], both[count:], names, validation=validation, crop=crop, flip=flip, normalize=normalize
@@ -58,7 +56,7 @@ class ImageFolder(ImageData):
         """A hash of all image files' names and bytes: the same folder with other images is another experiment."""
         folder = Path(str(root)).expanduser()
         if not folder.is_dir():
-            raise DataError(f"data.root={root}: no such folder")
+            raise DataError("no such folder", "root", root)
         digest = hashlib.sha256()
         for path in sorted(path for path in folder.rglob("*") if is_image_file(path, folder)):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -82,7 +80,7 @@ def find_files(root: Path, test: float) -> tuple[Labelled, Labelled, tuple[str, 
     folder = train_folder if train_folder.is_dir() and holds_folders(train_folder) else root
     names = class_folders(folder)
     files = labelled(folder, names)
-    kept, taken = stratified_fraction(np.array([label for _, label in files]), test, "data.test")
+    kept, taken = stratified_fraction(np.array([label for _, label in files]), test, "test")
     return [files[index] for index in kept], [files[index] for index in taken], names
 
 

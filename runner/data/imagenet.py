@@ -20,6 +20,7 @@ from runner.data.file_list import FileList, list_files
 from runner.data.image_folder import class_folders
 from runner.data.splitting import check_fraction, stratified_fraction
 from runner.data.streaming import BatchReader, Request, stream
+from runner.parameters import one_of, whole
 from runner.seeding import derive_seed
 
 # Of the training images' pixels / 255, by channel: the constants in use wherever ImageNet is.
@@ -54,13 +55,11 @@ class ImageNet:
         workers: int | None = None,
         normalize: str = "channel",
     ) -> None:
-        """DataError, beginning with data.root, for folders that are not as above; ValueError for a bad option."""
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"data.size={size}: allowed is a whole number of pixels from 1 on")
-        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
-            raise ValueError(f"data.workers={workers}: allowed is null or a whole number from 0 on")
-        if normalize not in normalization.KINDS:
-            raise ValueError(f"data.normalize={normalize}: allowed is {', '.join(normalization.KINDS)}")
+        """DataError for folders that are not as above; ParameterError for any other bad value."""
+        whole("size", size, of="pixels")
+        if workers is not None:
+            whole("workers", workers, 0)
+        one_of("normalize", normalize, normalization.KINDS)
         self.root = root
         self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
         self.size = self.image_size = size
@@ -90,8 +89,8 @@ class ImageNet:
 
     def fit(self, minimum: int, input_size: int | None = None) -> None:
         """Sets the size of the images in all batches from now on: `size`, at least `minimum`; or just `input_size`."""
-        if input_size is not None and (isinstance(input_size, bool) or input_size < 1):
-            raise ValueError(f"model.input_size={input_size}: allowed is a whole number of pixels from 1 on")
+        if input_size is not None:
+            whole("input_size", input_size, of="pixels")
         self.image_size = max(self.size, minimum) if input_size is None else input_size
 
     def model_arguments(self) -> dict[str, int]:
@@ -134,7 +133,7 @@ class ImageNet:
                 pixels = pixels.to(self.device, non_blocking=True)
                 yield self.prepare(pixels), labels.to(self.device, non_blocking=True)
         except DataError as error:
-            raise DataError(f"data.root={self.root}: {error}") from error
+            raise DataError(str(error), "root", self.root) from error
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Pixels (n, S, S, 3) uint8 to a network's input (n, 3, S, S) float32, channels_last."""
@@ -159,8 +158,7 @@ class StreamedBatches:
     examples_per_step: int
 
     def __init__(self, data: ImageNet, batch_size: int, seed: int) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of images from 1 on")
+        whole("batch_size", batch_size, of="images")
         self._data, self._batch_size, self._seed = data, batch_size, seed
         self.steps_per_epoch = max(1, len(data.train) // batch_size)
         self.examples_per_step = batch_size
@@ -194,7 +192,7 @@ def training_requests(seed: int, images: int, batch_size: int, step: int) -> Ite
 
 
 def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
-    """Training files, test files and class names. DataError, beginning with data.root."""
+    """Training files, test files and class names. DataError that names `root`."""
     folder = Path(str(root)).expanduser()
     try:
         for part in (folder, folder / "train", folder / "val"):
@@ -203,17 +201,17 @@ def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
         names = class_folders(folder / "train")
         return list_files(folder / "train", names), list_files(folder / "val", names), names
     except DataError as error:
-        raise DataError(f"data.root={root}: {error}") from error
+        raise DataError(str(error), "root", root) from error
     except OSError as error:
-        raise DataError(f"data.root={root}: can't be read: {one_line(error)}") from error
+        raise DataError(f"can't be read: {one_line(error)}", "root", root) from error
 
 
 def splits_in(root: str | Path, validation: float) -> tuple[FileList, FileList, FileList, tuple[str, ...]]:
     """Training, validation and test files, each in a fixed random order, and class names."""
-    check_fraction("data.validation", validation)
+    check_fraction("validation", validation)
     train, test, names = files_in(root)
     train = shuffled(train)
-    kept, taken = stratified_fraction(train.labels.numpy(), validation, "data.validation")
+    kept, taken = stratified_fraction(train.labels.numpy(), validation, "validation")
     return train[kept], train[taken], shuffled(test), names
 
 

@@ -13,6 +13,8 @@ from runner.data import normalization
 from runner.data.augmentation import crop_and_flip
 from runner.data.resizing import fitted_size, resize
 from runner.data.splitting import stratified_fraction
+from runner.errors import ParameterError
+from runner.parameters import one_of, whole
 from runner.seeding import derive_seed
 
 
@@ -58,18 +60,16 @@ class ImageData:
         flip: bool,
         normalize: str = "channel",
     ) -> None:
-        """ValueError, in one line naming the option, for a bad `validation`, `crop`, `flip` or `normalize`."""
-        if isinstance(crop, bool) or not isinstance(crop, int) or crop < 0:
-            raise ValueError(f"data.crop={crop}: allowed is a whole number of pixels from 0 on")
+        """ParameterError for a bad `validation`, `crop`, `flip` or `normalize`."""
+        whole("crop", crop, 0, "pixels")
         if not isinstance(flip, bool):
-            raise ValueError(f"data.flip={flip}: allowed is true or false")
-        if normalize not in normalization.KINDS:
-            raise ValueError(f"data.normalize={normalize}: allowed is {', '.join(normalization.KINDS)}")
+            raise ParameterError("flip", flip, "true or false")
+        one_of("normalize", normalize, normalization.KINDS)
         for name, split in (("training", train), ("test", test)):
             check_split(name, split, len(class_names))
         if train.images.shape[1:] != test.images.shape[1:]:
             raise ValueError(f"training images {(*train.images.shape,)} and test images {(*test.images.shape,)} differ")
-        kept, taken = stratified_fraction(train.labels.numpy(force=True), validation, "data.validation")
+        kept, taken = stratified_fraction(train.labels.numpy(force=True), validation, "validation")
         self.train = rows_of_pixels(train[torch.from_numpy(kept)])
         self.validation = rows_of_pixels(train[torch.from_numpy(taken)])
         self.test = rows_of_pixels(test)
@@ -98,8 +98,8 @@ class ImageData:
         Images below `minimum` pixels are enlarged by the smallest integer factor that fits, repeating pixels;
         `input_size` instead resizes to exactly that (bilinear). Crop and flip happen before, at the native size.
         """
-        if input_size is not None and (isinstance(input_size, bool) or input_size < 1):
-            raise ValueError(f"model.input_size={input_size}: allowed is a whole number of pixels from 1 on")
+        if input_size is not None:
+            whole("input_size", input_size, of="pixels")
         self.nearest = input_size is None
         self.image_size = fitted_size(self.native_size, minimum) if input_size is None else input_size
 
@@ -175,8 +175,7 @@ class TrainBatches:
     examples_per_step: int
 
     def __init__(self, data: ImageData, batch_size: int, seed: int) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of images from 1 on")
+        whole("batch_size", batch_size, of="images")
         self._data, self._batch_size, self._seed = data, batch_size, seed
         self.steps_per_epoch = max(1, len(data.train) // batch_size)
         self.examples_per_step = batch_size
@@ -214,10 +213,10 @@ def check_split(name: str, split: ImageSplit, classes: int) -> None:
     """ValueError unless dtypes, shapes and label values are those of a split of square images."""
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"{name} images are {images.dtype} {(*images.shape,)}; allowed is uint8 (N, C, S, S)")
+        raise ValueError(f"{name} images are {images.dtype} {(*images.shape,)}; expected uint8 (N, C, S, S)")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(f"{name} labels are {labels.dtype} {(*labels.shape,)}; allowed is int64 ({len(images)},)")
+        raise ValueError(f"{name} labels are {labels.dtype} {(*labels.shape,)}; expected int64 ({len(images)},)")
     if not len(labels):
         raise ValueError(f"{name} split holds no images")
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"{name} labels are {int(labels.min())} to {int(labels.max())}; allowed is 0 to {classes - 1}")
+        raise ValueError(f"{name} labels are {int(labels.min())} to {int(labels.max())}; expected 0 to {classes - 1}")

@@ -54,7 +54,7 @@ class MNIST(ImageData):
         for relative in (MNIST, FashionMNIST):
             known = relative.first_test_labels
             if relative is not type(self) and tuple(test.labels[: len(known)].tolist()) == known:
-                raise DataError(f"data.root={root}: holds {relative.__name__}, not {type(self).__name__}")
+                raise DataError(f"holds {relative.__name__}, not {type(self).__name__}", "root", root)
 
 
 class FashionMNIST(MNIST):

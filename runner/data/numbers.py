@@ -32,7 +32,7 @@ class Numbers(PairData):
     """
 
     def __init__(self, vocabulary: int = 400) -> None:
-        """ConfigError if tokenizers or num2words is not installed; ValueError for a bad `vocabulary`."""
+        """ConfigError if tokenizers or num2words is not installed; ParameterError for a bad `vocabulary`."""
         pairs = iter(number_pairs())
         parts = {}
         for split, size in SIZES.items():

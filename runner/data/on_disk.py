@@ -34,7 +34,7 @@ def load(
 ) -> tuple[ImageSplit, ImageSplit]:
     """Training and test split of torchvision's `dataset`, from the first layout that is complete.
 
-    `layouts` is called again after a download. DataError, beginning with data.root, if no layout is complete, or one is
+    `layouts` is called again after a download. DataError that names `root` if no layout is complete, or one is
     there in part, or a file is damaged, or the download fails.
     """
     try:
@@ -43,18 +43,17 @@ def load(
             refuse_halves(layouts(), download)
             if not download:
                 expected = layouts()[0].files[0]
-                raise DataError(
-                    f"no {dataset} here (looked for {expected} and other layouts); data.download=true fetches it"
-                )
+                problem = f"no {dataset} here (looked for {expected} and other layouts)"
+                raise DataError(problem, remedy="download=true fetches it")
             fetch(root, dataset)
             found = first_complete(layouts())
             if found is None:
                 raise DataError(f"the download of {dataset} left no complete set of files")
         return found.read(found.files)
     except DataError as error:
-        raise DataError(f"data.root={root}: {error}") from error
+        raise DataError(error.problem, "root", root, error.remedy) from error
     except OSError as error:
-        raise DataError(f"data.root={root}: can't be read: {one_line(error)}") from error
+        raise DataError(f"can't be read: {one_line(error)}", "root", root) from error
 
 
 def first_complete(layouts: Sequence[Layout]) -> Layout | None:
@@ -77,5 +76,5 @@ def fetch(root: Path, dataset: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             getattr(import_torchvision().datasets, dataset)(root=str(root), train=True, download=True)
     except DOWNLOAD_ERRORS as error:
-        problem = f"no {dataset} here, and data.download=true failed: {one_line(error)}"
+        problem = f"no {dataset} here, and its download failed: {one_line(error)}"
         raise DataError(f"{problem}; name a folder that holds it") from error

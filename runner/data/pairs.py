@@ -12,6 +12,7 @@ import torch
 from runner.data.errors import DataError
 from runner.data.token_batches import PairBatch, Sentences, TokenBatches, TokenPairs, slices
 from runner.data.vocabulary import Vocabulary
+from runner.parameters import whole
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,8 @@ class PairData:
     test: TokenPairs
 
     def __init__(self, train: Texts, validation: Texts, test: Texts, *, vocabulary: int, longest: int) -> None:
-        """ValueError or DataError, in one line naming the option, for a bad `vocabulary` or `longest`."""
-        if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
-            raise ValueError(f"data.longest={longest}: allowed is a whole number of subwords from 1 on")
+        """ParameterError or DataError for a bad `vocabulary` or `longest`."""
+        whole("longest", longest, of="subwords")
         self.vocabulary = Vocabulary.of([*train.sources, *train.targets], vocabulary)
         self.longest = longest
         self.train = self._without_long(self._encoded(train))
@@ -104,7 +104,7 @@ class PairData:
         keep = pairs.lengths() <= self.longest + 1
         left_out = int((~keep).sum())
         if left_out == len(pairs):
-            raise DataError(f"data.longest={self.longest}: no training pair is that short; allowed is a larger number")
+            raise DataError("no training pair is that short; expected a larger number", "longest", self.longest)
         if left_out:
             what = f"{left_out} of {len(pairs)} pairs, of more than data.longest={self.longest} subwords"
             log.info("data.train: left out %s", what)

@@ -20,7 +20,7 @@ from runner.data.pairs import PairData, Texts
 log = logging.getLogger(__name__)
 
 GZIP = b"\x1f\x8b"
-ALLOWED = "allowed is [SOURCE,TARGET], two UTF-8 files with a line for each other's line, plain or gzipped"
+ALLOWED = "expected [SOURCE,TARGET], two UTF-8 files with a line for each other's line, plain or gzipped"
 
 Names = Sequence[str | Path]
 
@@ -42,7 +42,7 @@ class ParallelText(PairData):
         vocabulary: int = 8000,
         longest: int = 100,
     ) -> None:
-        """DataError, beginning with the option, for files that are missing, damaged, empty or don't fit together."""
+        """DataError that names the parameter for files that are missing, damaged, empty or don't fit together."""
         texts = [files.read() for files in splits_in(root, train, validation, test)]
         super().__init__(*texts, vocabulary=vocabulary, longest=longest)
 
@@ -55,14 +55,14 @@ class ParallelText(PairData):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The two files of a split, and the option that names them."""
+    """The two files of a split, and the parameter that names them."""
 
-    option: str
-    names: Any  # as the option has them, not checked yet
+    split: str
+    names: Any  # as the parameter has them, not checked yet
     folder: Path
 
     def read(self) -> Texts:
-        """The pairs of lines that are not empty. DataError, beginning with the option."""
+        """The pairs of lines that are not empty. DataError that names the parameter."""
         with self._paths() as (source, target):
             sources, targets = read_lines(source), read_lines(target)
             if len(sources) != len(targets):
@@ -75,7 +75,7 @@ class SplitFiles:
         return Texts([one for one, _ in pairs], [other for _, other in pairs])
 
     def hashes(self) -> list[str]:
-        """Of each file's content, unpacked. DataError, beginning with the option."""
+        """Of each file's content, unpacked. DataError that names the parameter."""
         with self._paths() as paths:
             return [hash_of(path) for path in paths]
 
@@ -87,20 +87,22 @@ class SplitFiles:
             source, target = (self.folder / Path(name).expanduser() for name in self.names)
             yield source, target
         except DataError as error:
-            raise DataError(f"{self}: {error}; {ALLOWED}") from error
+            raise DataError(f"{error}; {ALLOWED}", self.split, self._shown()) from error
+
+    def _shown(self) -> str:
+        return f"[{','.join(map(str, self.names))}]" if isinstance(self.names, list | tuple) else str(self.names)
 
     def __str__(self) -> str:
-        names = self.names
-        return f"{self.option}={'[' + ','.join(map(str, names)) + ']' if isinstance(names, list | tuple) else names}"
+        return f"data.{self.split}={self._shown()}"
 
 
 def splits_in(root: str | Path | None, train: Names, validation: Names, test: Names) -> list[SplitFiles]:
     """Training, validation and test files. DataError if `root` is no folder."""
     folder = Path() if root is None else Path(str(root)).expanduser()
     if not folder.is_dir():
-        raise DataError(f"data.root={root}: no such folder; allowed is one in which the files of data.train etc. are")
-    named = {"data.train": train, "data.validation": validation, "data.test": test}
-    return [SplitFiles(option, names, folder) for option, names in named.items()]
+        raise DataError("no such folder; expected the one that the files of each split are in", "root", root)
+    named = {"train": train, "validation": validation, "test": test}
+    return [SplitFiles(split, names, folder) for split, names in named.items()]
 
 
 def is_pair_of_names(names: Any) -> bool:

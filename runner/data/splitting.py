@@ -7,26 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.errors import ParameterError
 
-def check_fraction(option: str, value: Any) -> None:
-    """ValueError, naming the option, unless `value` is a number in [0, 1)."""
+
+def check_fraction(parameter: str, value: Any) -> None:
+    """ParameterError unless `value` is a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{option}={value}: allowed is a fraction from 0 to below 1")
+        raise ParameterError(parameter, value, "a fraction from 0 to below 1")
 
 
 def stratified_fraction(
-    labels: NDArray[Any], fraction: float, option: str
+    labels: NDArray[Any], fraction: float, parameter: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices (kept, taken), `taken` holding `fraction` of the labels: at least one if `fraction` is above 0.
 
-    ValueError, naming `option`, if the fraction is outside [0, 1) or leaves nothing behind.
+    ParameterError if the fraction is outside [0, 1) or leaves nothing behind.
     """
-    check_fraction(option, fraction)
+    check_fraction(parameter, fraction)
     count = max(1, round(fraction * len(labels))) if fraction > 0 else 0
     if count >= len(labels):
-        raise ValueError(
-            f"{option}={fraction}: takes all {len(labels)} images; allowed is a smaller fraction from 0 on"
-        )
+        raise ParameterError(parameter, fraction, f"a smaller fraction: it takes all {len(labels)} images")
     return stratified_count(labels, count)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from runner.data.vocabulary import BEGIN, END, PAD, Vocabulary
+from runner.parameters import whole
 from runner.seeding import derive_seed
 
 log = logging.getLogger(__name__)
@@ -132,8 +133,7 @@ class TokenBatches:
     examples_per_step: int  # mean target tokens of a batch, END included, padding not
 
     def __init__(self, pairs: TokenPairs, batch_size: int, seed: int) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"schedule.batch_size={batch_size}: allowed is a whole number of target tokens from 1 on")
+        whole("batch_size", batch_size, of="target tokens")
         self._pairs, self._seed = pairs, seed
         self._lengths = pairs.lengths()
         alone = int((self._lengths > batch_size).sum())

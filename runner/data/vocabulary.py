@@ -13,6 +13,7 @@ from typing import Any
 
 from runner.data import cache as disk
 from runner.data.errors import DataError
+from runner.parameters import whole
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,10 @@ class Vocabulary:
         """The vocabulary of at most `size` ids that these lines give, out of the cache if it is there.
 
         Raises:
-            ValueError: `size` is no whole number from 259 on.
+            ParameterError: `size` is no whole number from 259 on.
             ConfigError: tokenizers is not installed.
         """
-        if isinstance(size, bool) or not isinstance(size, int) or size < SMALLEST:
-            raise ValueError(f"data.vocabulary={size}: allowed is a whole number of subwords from {SMALLEST} on")
+        whole("vocabulary", size, SMALLEST, "subwords")
         key = content_key(lines, size)
         kept = disk.load("vocabulary", key)
         if kept is not None:

@@ -133,10 +133,3 @@ class WeightVariant(Variant):
         layer.train(training)
         assert isinstance(weight, Tensor)
         return weight.clone()
-
-
-def fraction(name: str, value: float) -> float:
-    """The value, if it is in [0, 1]; else a ValueError that names it."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}={value}: allowed is 0 to 1")
-    return float(value)

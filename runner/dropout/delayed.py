@@ -5,8 +5,8 @@ from then on the targeted members are zero in every forward pass of training and
 It is targeted dropout with α = 1 and a late start. What is zero at the end stays so when the variant detaches.
 """
 
-from runner.dropout.base import fraction
 from runner.dropout.targeted import Targeted, TargetedUnit
+from runner.parameters import fraction
 
 
 class _Late(Targeted):
@@ -25,7 +25,7 @@ class Delayed(_Late):
     """Weights: `gamma` of every filter, from progress `start` on; both in [0, 1]."""
 
     def __init__(self, gamma: float = 0.5, start: float = 0.05) -> None:
-        self.start = fraction("dropout.start", start)
+        self.start = fraction("start", start)
         super().__init__(1.0, gamma)
 
 
@@ -33,5 +33,5 @@ class DelayedUnit(_Late, TargetedUnit):
     """Filters: `gamma` of every layer, from progress `start` on; both in [0, 1]."""
 
     def __init__(self, gamma: float = 0.5, start: float = 0.05) -> None:
-        self.start = fraction("dropout.start", start)
+        self.start = fraction("start", start)
         TargetedUnit.__init__(self, 1.0, gamma)

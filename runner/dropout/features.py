@@ -6,8 +6,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.dropout.base import Variant, fraction
+from runner.dropout.base import Variant
+from runner.errors import ParameterError
 from runner.models.layers import FeaturePlace, feature_places
+from runner.parameters import fraction
 
 
 class FeatureVariant(Variant):
@@ -37,7 +39,7 @@ class FeatureVariant(Variant):
         names = self.chosen if layers is None else layers
         for name in places if names is None else names:
             if name not in places:
-                raise ValueError(f"dropout.places: {name!r} is none of the model's; allowed is {', '.join(places)}")
+                raise ParameterError("places", name, f"one of the model's feature places, {', '.join(places)}")
             consumer = model.get_submodule(name)
             self.hooks.append(consumer.register_forward_pre_hook(_Hook(self.change_at(places[name], consumer))))
             self.layers[name] = consumer
@@ -70,7 +72,7 @@ class FeatureDropout(FeatureVariant):
 
     def __init__(self, p: float = 0.5, places: Sequence[str] | None = None) -> None:
         super().__init__(places)
-        self.p = fraction("dropout.p", p)
+        self.p = fraction("p", p)
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
         return self._of_channels if place.dim == 1 else self._of_entries

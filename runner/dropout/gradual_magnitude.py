@@ -13,7 +13,9 @@ variant detaches.
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import WeightVariant, fraction
+from runner.dropout.base import WeightVariant
+from runner.errors import ParameterError
+from runner.parameters import fraction, whole
 from runner.ranking import count, like_weight, lowest, rows
 
 
@@ -44,14 +46,12 @@ class GradualMagnitude(WeightVariant):
 
     def __init__(self, sparsity: float = 0.9, start: float = 0.1, end: float = 0.7, updates: int = 50) -> None:
         super().__init__()
-        self.sparsity = fraction("dropout.sparsity", sparsity)
-        self.start = fraction("dropout.start", start)
-        self.end = fraction("dropout.end", end)
+        self.sparsity = fraction("sparsity", sparsity)
+        self.start = fraction("start", start)
+        self.end = fraction("end", end)
         if start >= end:
-            raise ValueError(f"dropout.start={start}: allowed is less than dropout.end={end}")
-        if updates < 1:
-            raise ValueError(f"dropout.updates={updates}: allowed is a whole number from 1 on")
-        self.updates = updates
+            raise ParameterError("start", start, f"less than end={end}")
+        self.updates = whole("updates", updates)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Mask(weight)

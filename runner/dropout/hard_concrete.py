@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from runner.dropout.base import Scores, WeightVariant
 from runner.dropout.noise import uniform_like
+from runner.parameters import not_negative, proper_fraction, whole
 from runner.ranking import like_weight
 
 BETA = 2 / 3
@@ -68,12 +69,8 @@ class HardConcrete(WeightVariant):
 
     def __init__(self, cost: float = 0.1, initial_drop: float = 0.001, examples: int = 50000) -> None:
         super().__init__()
-        if cost < 0:
-            raise ValueError(f"dropout.cost={cost}: allowed is a number from 0 on")
-        if not 0 < initial_drop < 1:
-            raise ValueError(f"dropout.initial_drop={initial_drop}: allowed is a number between 0 and 1")
-        self.cost = cost / examples
-        self.initial_drop = initial_drop
+        self.cost = not_negative("cost", cost) / whole("examples", examples)
+        self.initial_drop = proper_fraction("initial_drop", initial_drop)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Gates(weight, "unit" in self.granularities, self.initial_drop)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores, WeightVariant, fraction
+from runner.dropout.base import Scores, WeightVariant
+from runner.parameters import fraction, one_of
 
 # Each option and the words that it allows.
 _WORDS = {
@@ -59,10 +60,9 @@ class Masked(WeightVariant):
     ) -> None:
         super().__init__()
         for name, value in (("granularity", granularity), ("scores", scores), ("weights", weights)):
-            if value not in _WORDS[name]:
-                raise ValueError(f"dropout.{name}={value}: allowed is {', '.join(_WORDS[name])}")
+            one_of(name, value, _WORDS[name])
         self.granularities = (granularity,)
-        self.sparsity = fraction("dropout.sparsity", sparsity)
+        self.sparsity = fraction("sparsity", sparsity)
         self.removed: Mapping[str, Tensor] = {}  # module → True where removed, broadcastable over the weight
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from runner.dropout.base import WeightVariant, fraction
+from runner.dropout.base import WeightVariant
+from runner.parameters import fraction, one_of, whole
 from runner.ranking import count, lowest
 
 DISTRIBUTIONS = ("erk", "uniform")
@@ -79,15 +80,11 @@ class RigL(WeightVariant):
         updates: int = 50,
     ) -> None:
         super().__init__()
-        self.sparsity = fraction("dropout.sparsity", sparsity)
-        self.drop = fraction("dropout.drop", drop)
-        self.end = fraction("dropout.end", end)
-        if distribution not in DISTRIBUTIONS:
-            raise ValueError(f"dropout.distribution={distribution}: allowed is {', '.join(DISTRIBUTIONS)}")
-        if updates < 1:
-            raise ValueError(f"dropout.updates={updates}: allowed is a whole number from 1 on")
-        self.distribution = distribution
-        self.updates = updates
+        self.sparsity = fraction("sparsity", sparsity)
+        self.drop = fraction("drop", drop)
+        self.end = fraction("end", end)
+        self.distribution = one_of("distribution", distribution, DISTRIBUTIONS)
+        self.updates = whole("updates", updates)
         self.moved = 0.0  # the fraction that this step moves; 0: no update
 
     def parametrization(self, weight: Tensor) -> nn.Module:

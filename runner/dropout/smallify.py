@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import WeightVariant
+from runner.parameters import not_negative
 from runner.ranking import like_weight
 
 DECAY = 0.9
@@ -52,9 +53,7 @@ class Smallify(WeightVariant):
 
     def __init__(self, cost: float = 1e-5) -> None:
         super().__init__()
-        if cost < 0:
-            raise ValueError(f"dropout.cost={cost}: allowed is a number from 0 on")
-        self.cost = cost
+        self.cost = not_negative("cost", cost)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Switches(weight, "unit" in self.granularities)

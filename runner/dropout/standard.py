@@ -8,7 +8,8 @@ Evaluation: W. Rescaled by 1 / (1 − α), as `untargeted_weight` and `untargete
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import WeightVariant, fraction
+from runner.dropout.base import WeightVariant
+from runner.parameters import fraction
 from runner.ranking import like_weight, rows
 
 
@@ -36,7 +37,7 @@ class WeightDropout(WeightVariant):
 
     def __init__(self, alpha: float = 0.25) -> None:
         super().__init__()
-        self.alpha = fraction("dropout.alpha", alpha)
+        self.alpha = fraction("alpha", alpha)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Drop(self.alpha, unit="unit" in self.granularities)

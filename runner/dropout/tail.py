@@ -24,9 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores, fraction
+from runner.dropout.base import Scores
 from runner.dropout.features import FeatureVariant
+from runner.errors import ParameterError
 from runner.models.layers import FeaturePlace
+from runner.parameters import fraction, one_of, proper_fraction
 
 SAMPLING = ("independent", "stratified")
 
@@ -41,8 +43,7 @@ def get_scale_param(p: float, tol: float = 1e-9) -> float:
     Raises:
         ValueError: p is not between 0 and 1, where there is no such scale.
     """
-    if not 0 < p < 1:
-        raise ValueError(f"p={p}: allowed is a number between 0 and 1")
+    proper_fraction("p", p)
     # In the rate 1 / a, of which the drop rate x / 2 - … is a rising function, at least x / (2 + x) and 1 - 1 / x.
     low, high = 2 * p, min(2 * p / (1 - p), 1 / (1 - p))
     middle = (low + high) / 2
@@ -102,10 +103,8 @@ class TailDropout(nn.Module):
         self.batch_dim = batch_dim if isinstance(batch_dim, int) else tuple(batch_dim)
         self.dropout_dim = dropout_dim
         if dropout_dim in self._batch_dims():
-            raise ValueError(self._overlap())
-        if sampling not in SAMPLING:
-            raise ValueError(f"sampling={sampling}: allowed is {', '.join(SAMPLING)}")
-        self.sampling = sampling
+            raise self._overlap()
+        self.sampling = one_of("sampling", sampling, SAMPLING)
         self.set_p(p)
         # A tensor, so that compiled and exported code reads it and isn't made for one k. Whether there is one and, for
         # a check that doesn't wait for a GPU, its value are kept in Python too.
@@ -153,7 +152,7 @@ class TailDropout(nn.Module):
         columns = [n if dim == features else 1 for dim in range(x.dim())]
         if self._given:
             if not torch.compiler.is_compiling() and self._first > n:
-                raise ValueError(f"k={self._first}: allowed is 0 to {n}, the input's features")
+                raise ParameterError("k", self._first, f"at most {n}, the input's features")
             positions = torch.arange(n, device=x.device).view(columns)
             return x * (positions < self._k).to(x.dtype)
         if self.p == 1:
@@ -192,7 +191,7 @@ class TailDropout(nn.Module):
             raise ValueError(f"{dims}: an input of {x.dim()} dimensions lacks one of them")
         features, *batch = (dim % x.dim() for dim in wanted)
         if features in batch:
-            raise ValueError(self._overlap())
+            raise self._overlap()
         if per_position:
             batch = [dim for dim in range(x.dim()) if dim != features]
         return features, [size if dim in batch else 1 for dim, size in enumerate(x.shape)]
@@ -200,8 +199,8 @@ class TailDropout(nn.Module):
     def _batch_dims(self) -> tuple[int, ...]:
         return (self.batch_dim,) if isinstance(self.batch_dim, int) else self.batch_dim
 
-    def _overlap(self) -> str:
-        return f"dropout_dim={self.dropout_dim}: allowed is a dimension that is not in batch_dim={self.batch_dim}"
+    def _overlap(self) -> ParameterError:
+        return ParameterError("dropout_dim", self.dropout_dim, f"a dimension that is not in batch_dim={self.batch_dim}")
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
         # Weights of a network that has no such layer, or nn.Dropout in its place, fit too.
@@ -232,10 +231,8 @@ class Tail(FeatureVariant):
         per_position: bool = False,
     ) -> None:
         super().__init__(places)
-        self.p = fraction("dropout.p", p)
-        if sampling not in SAMPLING:
-            raise ValueError(f"dropout.sampling={sampling}: allowed is {', '.join(SAMPLING)}")
-        self.sampling, self.per_position = sampling, per_position
+        self.p = fraction("p", p)
+        self.sampling, self.per_position = one_of("sampling", sampling, SAMPLING), per_position
         self.dropouts: dict[str, TailDropout] = {}
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:

@@ -23,8 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import WeightVariant, fraction
+from runner.dropout.base import WeightVariant
+from runner.errors import ParameterError
 from runner.models.layers import matrices_in
+from runner.parameters import fraction
 from runner.ranking import count, like_weight, lowest, rows
 
 
@@ -111,8 +113,8 @@ class Targeted(WeightVariant):
 
     def __init__(self, alpha: float = 0.66, gamma: float = 0.75, ramp: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.alpha = fraction("dropout.alpha", alpha)
-        self.gamma = fraction("dropout.gamma", gamma)
+        self.alpha = fraction("alpha", alpha)
+        self.gamma = fraction("gamma", gamma)
         self.ramp = None if ramp is None else _checked_ramp(ramp)
         self.rates = Rates(self.alpha, self.gamma)
         self._ramp_to(0.0)
@@ -182,5 +184,5 @@ def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> floa
 def _checked_ramp(ramp: Sequence[float]) -> tuple[float, float, float]:
     values = tuple(float(value) for value in ramp)
     if len(values) != 3 or not all(0 <= value <= 1 for value in values) or values[0] > values[1]:
-        raise ValueError(f"dropout.ramp={list(ramp)}: allowed are three fractions of training, the first two rising")
+        raise ParameterError("ramp", list(ramp), "three fractions of training, the first two rising")
     return values[0], values[1], values[2]

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.dropout.base import WeightVariant, fraction
+from runner.dropout.base import WeightVariant
 from runner.dropout.noise import uniform_like
+from runner.parameters import fraction
 from runner.ranking import count, lowest
 
 
@@ -45,8 +46,8 @@ class TargetedARD(WeightVariant):
 
     def __init__(self, alpha: float = 0.25, gamma: float = 0.5) -> None:
         super().__init__()
-        self.alpha = fraction("dropout.alpha", alpha)
-        self.gamma = fraction("dropout.gamma", gamma)
+        self.alpha = fraction("alpha", alpha)
+        self.gamma = fraction("gamma", gamma)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _TargetInputs(self.alpha, self.gamma)

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores, WeightVariant, fraction
+from runner.dropout.base import Scores, WeightVariant
 from runner.dropout.noise import normal_like
+from runner.parameters import fraction, not_negative, whole
 from runner.ranking import like_weight
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
@@ -79,10 +80,8 @@ class Variational(WeightVariant):
 
     def __init__(self, scale: float = 0.01, warmup: float = 0.5, examples: int = 50000) -> None:
         super().__init__()
-        if scale < 0:
-            raise ValueError(f"dropout.scale={scale}: allowed is a number from 0 on")
-        self.scale = scale / examples
-        self.warmup = fraction("dropout.warmup", warmup)
+        self.scale = not_negative("scale", scale) / whole("examples", examples)
+        self.warmup = fraction("warmup", warmup)
         self.rise = 0.0
 
     def parametrization(self, weight: Tensor) -> nn.Module:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from runner.dropout.targeted import Targeted, TargetWeights
+from runner.parameters import whole
 
 
 class _KeepWeights(TargetWeights):
@@ -31,9 +32,7 @@ class Xtreme(Targeted):
 
     def __init__(self, kept: int = 3, alpha: float = 0.99, ramp: Sequence[float] | None = (0.2, 0.4, 0.4)) -> None:
         super().__init__(alpha, 1.0, ramp)
-        if kept < 1:
-            raise ValueError(f"dropout.kept={kept}: allowed is a whole number from 1 on")
-        self.kept = kept
+        self.kept = whole("kept", kept)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         module = _KeepWeights(self.rates)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.errors import ParameterError
+
 
 def scaled(widths: Sequence[int], width: float) -> list[int]:
     """All widths times `width`, rounded, at least 1."""
@@ -16,12 +18,10 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
-def check_one_for_each(option: str, counts: Sequence[int], widths: Sequence[int]) -> None:
-    """ValueError, naming the option, unless there are as many counts as widths."""
+def check_one_for_each(parameter: str, counts: Sequence[int], widths: Sequence[int]) -> None:
+    """ParameterError unless there are as many counts as widths."""
     if len(counts) != len(widths):
-        raise ValueError(
-            f"{option}=[{','.join(map(str, counts))}]: allowed is one number for each of the {len(widths)} widths"
-        )
+        raise ParameterError(parameter, list(counts), f"one number for each of the {len(widths)} widths")
 
 
 def projection(inputs: int, outputs: int, stride: int, momentum: float) -> nn.Sequential:

@@ -14,6 +14,7 @@ from runner.models.blocks import (
     scaled,
 )
 from runner.models.places import inside_blocks
+from runner.parameters import one_of
 
 BLOCKS = ("basic", "bottleneck", "preactivation")
 
@@ -53,9 +54,8 @@ class ImageNetResNet(nn.Module):
         batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        if block not in BLOCKS:
-            raise ValueError(f"model.block={block}: allowed is {', '.join(BLOCKS)}")
-        check_one_for_each("model.stages", stages, widths)
+        one_of("block", block, BLOCKS)
+        check_one_for_each("stages", stages, widths)
         widths = scaled(widths, width)
         self.stem = self._stem(channels, widths[0], batch_norm_momentum)
         self.blocks = nn.Sequential()

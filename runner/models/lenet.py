@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from runner.errors import ParameterError
 from runner.models.blocks import scaled
 from runner.models.places import chain, layers_in
 
@@ -42,7 +43,7 @@ class LeNet(nn.Module):
             self.features.extend([nn.Conv2d(inputs, outputs, 5), nn.ReLU(), pool])
             inputs, size = outputs, -(-(size - 4) // 2)
         if size < 1:
-            raise ValueError(f"model.widths: {len(widths)} convolutions leave nothing of {image_size} px")
+            raise ParameterError("widths", list(widths), f"fewer convolutions: they leave nothing of {image_size} px")
         inputs *= size * size
         self.dense = nn.Sequential()
         for outputs in scaled(dense, width):

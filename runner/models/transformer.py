@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.errors import ParameterError
 from runner.models.attention import DecoderLayer, EncoderLayer, KeysValues
 from runner.models.layers import FeaturePlace
 
@@ -62,7 +63,7 @@ class Transformer(nn.Module):
         super().__init__()
         unit = 2 * heads
         if features < unit or features % unit:
-            raise ValueError(f"model.features={features}: allowed is a multiple of 2 x model.heads, {unit}")
+            raise ParameterError("features", features, f"a multiple of 2 x heads, {unit}")
         features = max(1, round(features * width / unit)) * unit
         hidden = max(1, round(feed_forward * width))
         sizes = (features, heads, hidden, residual_dropout)

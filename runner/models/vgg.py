@@ -42,7 +42,7 @@ class VGG(nn.Module):
         batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        check_one_for_each("model.stages", stages, widths)
+        check_one_for_each("stages", stages, widths)
         self.features = nn.Sequential()
         inputs, size = channels, image_size
         for outputs, count in zip(scaled(widths, width), stages, strict=True):

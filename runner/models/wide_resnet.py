@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.errors import ParameterError
 from runner.models.blocks import PreActBlock, conv, scaled
 from runner.models.places import inside_blocks
 
@@ -38,7 +39,7 @@ class WideResNet(nn.Module):
         super().__init__()
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1:
-            raise ValueError(f"model.depth={depth}: allowed is 10, 16, 22, 28 and so on, 6 more each time")
+            raise ParameterError("depth", depth, "10, 16, 22, 28 and so on, 6 more each time")
         stem_width, *stages = scaled([16, 16 * widen, 32 * widen, 64 * widen], width)
         self.stem = conv(channels, stem_width, 3)
         self.blocks = nn.Sequential()

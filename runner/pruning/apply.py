@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from runner.parameters import fraction, one_of
 from runner.pruning.cuts import cut
 from runner.pruning.masks import GRANULARITIES, Ranking
 
@@ -32,10 +33,8 @@ def prune(
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight.
     """
-    if granularity not in GRANULARITIES:
-        raise ValueError(f"granularity={granularity}: allowed are {', '.join(GRANULARITIES)}")
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity={sparsity}: allowed is 0 to 1")
+    one_of("granularity", granularity, GRANULARITIES)
+    fraction("sparsity", sparsity)
     members = cut(model, granularity, layers)
     ranked = members.magnitude() if scores is None else members.matrices(scores)
     masks = members.masks(Ranking(ranked).pruned(sparsity))

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from runner.parameters import one_of
+
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -95,6 +97,9 @@ class StepDecay(_SGD):
         return self.peak * self.factor ** sum(step / total >= drop for drop in self.drops)
 
 
+DECAYS = ("cosine", "inverse_square_root", "none")
+
+
 class Adam:
     """Adam (Kingma & Ba, 2015) whose rate rises linearly and then falls as `decay` says.
 
@@ -119,8 +124,7 @@ class Adam:
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        if decay not in ("cosine", "inverse_square_root", "none"):
-            raise ValueError(f"schedule.decay={decay}: allowed is cosine, inverse_square_root, none")
+        one_of("decay", decay, DECAYS)
         self.peak = learning_rate
         self.warmup = warmup
         self.decay = decay

@@ -1,12 +1,15 @@
 """Only classes of a group's own package are built, or of a user's own folder."""
 
+import pickle
 import sys
 
 import pytest
 
 from runner.config.build import PACKAGES, arguments, build, check_stored, check_targets, target
 from runner.dropout.targeted import Targeted
-from runner.errors import ConfigError
+from runner.errors import ConfigError, ParameterError
+from runner.models.vgg import VGG
+from runner.training.schedules import Adam
 
 
 @pytest.fixture
@@ -102,3 +105,45 @@ def test_a_stored_configuration_names_classes_of_ones_own_folder_and_of_no_other
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "__init__.py").touch()
     check_stored(with_target(config, "data", "own_package.module.Mine"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Targeted(alpha=2), "alpha=2: expected a number from 0 to 1"),
+        (lambda: Targeted(alpha="much"), "alpha='much': expected a number from 0 to 1"),
+        (lambda: Targeted(ramp=[0.5]), "ramp=[0.5]: expected three fractions of training, the first two rising"),
+        (lambda: VGG(stages=[1]), "stages=[1]: expected one number for each of the 5 widths"),
+        (lambda: Adam(decay="linear"), "decay='linear': expected one of cosine, inverse_square_root, none"),
+    ],
+)
+def test_in_ones_own_loop_an_error_names_the_parameter(make, message):
+    with pytest.raises(ParameterError) as raised:
+        make()
+    assert str(raised.value) == message
+    assert isinstance(raised.value, ValueError)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == message  # it may cross processes
+
+
+def test_on_the_command_line_the_same_error_names_the_option(config, tmp_path):
+    for group, options, message in (
+        ("dropout", {"ramp": [0.5]}, r"^dropout\.ramp=\[0\.5\]: allowed is three fractions of training"),
+        (
+            "model",
+            {"width": 1, "channels": 1, "_target_": "runner.models.vgg.VGG", "stages": [1]},
+            r"^model\.stages=\[1\]: allowed is one number",
+        ),
+        (
+            "data",
+            {"_target_": "runner.data.image_folder.ImageFolder", "root": "nowhere"},
+            r"^data\.root=nowhere: no such folder$",
+        ),
+        (
+            "data",
+            {"_target_": "runner.data.mnist.MNIST", "root": str(tmp_path), "download": False},
+            r"^data\.root=\S+: no MNIST here \(.*\); data\.download=true fetches it$",
+        ),
+    ):
+        given = {**config[group], **options} if group == "dropout" else {"name": "mine", **options}
+        with pytest.raises(ConfigError, match=message):
+            build({**config, group: given}, group)

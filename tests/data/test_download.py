@@ -60,18 +60,18 @@ def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         raise error
 
     offer(monkeypatch, CIFAR10=download)
-    with pytest.raises(DataError, match=r"^data\.root=\S+: no CIFAR10 here, and data\.download=true failed: \S[^\n]*$"):
+    with pytest.raises(DataError, match=r"^root=\S+: no CIFAR10 here, and its download failed: \S[^\n]*$"):
         CIFAR10(root=tmp_path, download=True)
 
 
 def test_a_root_that_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     offer(monkeypatch)
-    with pytest.raises(DataError, match=r"^data\.root=\S+: no CIFAR10 here, and data\.download=true failed: "):
+    with pytest.raises(DataError, match=r"^root=\S+: no CIFAR10 here, and its download failed: "):
         CIFAR10(root=tmp_path / "file" / "data", download=True)
 
 
 def test_a_download_that_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, CIFAR10=lambda **_: None)
-    with pytest.raises(DataError, match=r"^data\.root=\S+: the download of CIFAR10 left no complete set of files$"):
+    with pytest.raises(DataError, match=r"^root=\S+: the download of CIFAR10 left no complete set of files$"):
         CIFAR10(root=tmp_path, download=True)

@@ -171,7 +171,7 @@ def test_fit_crops_at_the_size_that_the_model_wants(make: Make) -> None:
         assert data.model_arguments()["image_size"] == size
         assert data.train_batches(2, seed=0).batch(0)[0].shape[-1] == size
         assert next(data.eval_batches("test"))[0].shape[-1] == size
-    with pytest.raises(ValueError, match=r"^model\.input_size=0: "):
+    with pytest.raises(ValueError, match=r"^input_size=0: "):
         data.fit(8, 0)
 
 
@@ -198,7 +198,7 @@ def test_an_unreadable_image_is_named_in_one_line(tmp_path: Path, workers: int) 
     path = write(tmp_path, train=2, val=1) / "val" / "dog" / "0.jpg"
     path.write_bytes(path.read_bytes()[:100])
     data = ImageNet(tmp_path, size=8, workers=workers, validation=0)
-    with pytest.raises(DataError, match=rf"^data\.root=[^\n]*{path} can't be read as an image: [^\n]+$"):
+    with pytest.raises(DataError, match=rf"^root=[^\n]*{path} can't be read as an image: [^\n]+$"):
         list(data.eval_batches("test"))
     assert len(list(data.eval_batches("train"))) == 1
 
@@ -228,7 +228,7 @@ def test_processes_end_when_nobody_wants_their_batches(make: Make) -> None:
 )
 def test_folders_that_are_not_in_this_layout(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
     change(write(tmp_path / "set", train=1, val=1))
-    with pytest.raises(DataError, match=rf"^data\.root={tmp_path / 'set'}: [^\n]*{message}[^\n]*$"):
+    with pytest.raises(DataError, match=rf"^root={tmp_path / 'set'}: [^\n]*{message}[^\n]*$"):
         ImageNet(tmp_path / "set")
 
 
@@ -237,7 +237,7 @@ def test_folders_that_are_not_in_this_layout(tmp_path: Path, change: Callable[[P
     [("size", 0), ("size", 2.5), ("workers", -1), ("workers", True), ("validation", 1), ("normalize", "no")],
 )
 def test_a_bad_option_is_named(make: Make, option: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"^data\.{option}={value}: allowed is [^\n]+$"):
+    with pytest.raises(ValueError, match=rf"^{option}={value!r}: expected [^\n]+$"):
         make(**{option: value})
 
 

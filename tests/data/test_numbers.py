@@ -156,5 +156,5 @@ def test_a_missing_library_is_named(few: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_bad_vocabulary_is_named(few: Path) -> None:
-    with pytest.raises(ValueError, match=r"^data\.vocabulary=100: allowed is [^\n]+$"):
+    with pytest.raises(ValueError, match=r"^vocabulary=100: expected [^\n]+$"):
         Numbers(vocabulary=100)

@@ -17,9 +17,9 @@ def test_the_same_every_time_and_untouched_by_global_seeds() -> None:
     labels = np.arange(200) % 7
     np.random.seed(1)
     before = np.random.random()
-    first = stratified_fraction(labels, 0.3, "data.validation")
+    first = stratified_fraction(labels, 0.3, "validation")
     np.random.seed(1)
-    second = stratified_fraction(labels, 0.3, "data.validation")
+    second = stratified_fraction(labels, 0.3, "validation")
     assert np.array_equal(first[1], second[1])
     assert np.random.random() == before
 
@@ -31,9 +31,9 @@ def test_not_simply_the_first_images_of_a_class() -> None:
 
 def test_zero_takes_none_and_any_other_fraction_at_least_one() -> None:
     labels = np.arange(6) % 2
-    kept, taken = stratified_fraction(labels, 0, "data.validation")
+    kept, taken = stratified_fraction(labels, 0, "validation")
     assert len(kept) == 6 and len(taken) == 0
-    assert len(stratified_fraction(labels, 0.01, "data.validation")[1]) == 1
+    assert len(stratified_fraction(labels, 0.01, "validation")[1]) == 1
 
 
 def test_every_class_keeps_an_image() -> None:
@@ -46,10 +46,10 @@ def test_every_class_keeps_an_image() -> None:
 
 @pytest.mark.parametrize("value", [1, 1.5, -0.1, float("nan"), "abc", None, True])
 def test_no_fraction(value: object) -> None:
-    with pytest.raises(ValueError, match=rf"^data\.validation={value}: allowed is a fraction from 0 to below 1$"):
-        stratified_fraction(np.arange(10) % 2, value, "data.validation")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"^validation={value!r}: expected a fraction from 0 to below 1$"):
+        stratified_fraction(np.arange(10) % 2, value, "validation")  # type: ignore[arg-type]
 
 
 def test_nothing_would_be_left() -> None:
-    with pytest.raises(ValueError, match=r"^data\.validation=0\.95: takes all 4 images; allowed is [^\n]*$"):
-        stratified_fraction(np.arange(4) % 2, 0.95, "data.validation")
+    with pytest.raises(ValueError, match=r"^validation=0\.95: expected a smaller fraction: it takes all 4 images$"):
+        stratified_fraction(np.arange(4) % 2, 0.95, "validation")

@@ -163,5 +163,5 @@ def test_pairs_longer_than_a_batch_are_counted_in_the_log(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])
 def test_a_bad_batch_size_is_named(size: int) -> None:
-    with pytest.raises(ValueError, match=rf"^schedule\.batch_size={size}: allowed is [^\n]+$"):
+    with pytest.raises(ValueError, match=rf"^batch_size={size}: expected [^\n]+$"):
         TokenBatches(numbered(5), size, seed=0)

@@ -130,7 +130,7 @@ def test_torchs_global_generator_is_neither_read_nor_moved(make_data: Make) -> N
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])
 def test_a_bad_batch_size_is_named(make_data: Make, size: int) -> None:
-    with pytest.raises(ValueError, match=rf"^schedule\.batch_size={size}: allowed is [^\n]+$"):
+    with pytest.raises(ValueError, match=rf"^batch_size={size}: expected [^\n]+$"):
         make_data().train_batches(size, seed=0)
 
 

@@ -80,7 +80,7 @@ def test_frequent_words_are_single_subwords_and_the_size_is_an_upper_bound(learn
 
 @pytest.mark.parametrize("size", [0, SMALLEST - 1, 300.5, True, "many"])
 def test_a_bad_size_is_named(size: object) -> None:
-    expected = rf"^data\.vocabulary={size}: allowed is a whole number of subwords from 259 on$"
+    expected = rf"^vocabulary={size!r}: expected a whole number of subwords, 259 or above$"
     with pytest.raises(ValueError, match=expected):
         Vocabulary.of(LINES, size)  # type: ignore[arg-type]
 

@@ -45,9 +45,9 @@ def test_each_example_and_feature_by_itself_and_rescaled(dim, shape):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"^dropout\.p=1\.5: allowed is 0 to 1$"):
+    with pytest.raises(ValueError, match=r"^p=1\.5: expected a number from 0 to 1$"):
         FeatureDropout(1.5)
-    with pytest.raises(ValueError, match=r"^dropout\.places: 'first' is none of the model's; allowed is last$"):
+    with pytest.raises(ValueError, match=r"^places='first': expected one of the model's feature places, last$"):
         FeatureDropout(places=["first"]).attach(Network(-1, (2, 8)))
     variant = FeatureDropout()
     variant.attach(Network(-1, (2, 8)))

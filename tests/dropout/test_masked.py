@@ -216,11 +216,11 @@ def test_rigl_drops_the_smallest_and_grows_where_the_dense_gradient_is_largest()
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RigL(distribution="even"), "dropout.distribution=even"),
-        (lambda: RigL(updates=0), "dropout.updates=0"),
-        (lambda: GradualMagnitude(start=0.5, end=0.5), "dropout.start=0.5"),
-        (lambda: Xtreme(kept=0), "dropout.kept=0"),
-        (lambda: Delayed(start=2), "dropout.start=2"),
+        (lambda: RigL(distribution="even"), "distribution='even'"),
+        (lambda: RigL(updates=0), "^updates=0"),
+        (lambda: GradualMagnitude(start=0.5, end=0.5), "^start=0.5"),
+        (lambda: Xtreme(kept=0), "^kept=0"),
+        (lambda: Delayed(start=2), "^start=2"),
     ],
 )
 def test_bad_values(make, message):

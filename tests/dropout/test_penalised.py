@@ -200,10 +200,10 @@ def test_noise_has_the_tensors_shape_memory_order_and_distribution(channels_last
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HardConcrete(cost=-1), "dropout.cost=-1"),
-        (lambda: HardConcrete(initial_drop=0), "dropout.initial_drop=0"),
-        (lambda: Variational(scale=-1), "dropout.scale=-1"),
-        (lambda: SmallifyUnit(-1), "dropout.cost=-1"),
+        (lambda: HardConcrete(cost=-1), "^cost=-1"),
+        (lambda: HardConcrete(initial_drop=0), "^initial_drop=0"),
+        (lambda: Variational(scale=-1), "^scale=-1"),
+        (lambda: SmallifyUnit(-1), "^cost=-1"),
     ],
 )
 def test_bad_values(make, message):

@@ -46,7 +46,7 @@ def test_a_coarse_tolerance_is_kept_too():
 
 @pytest.mark.parametrize("p", [0, 1, -0.1, 1.5, math.nan])
 def test_there_is_no_scale_without_randomness(p):
-    with pytest.raises(ValueError, match=f"^p={p}: allowed is a number between 0 and 1$"):
+    with pytest.raises(ValueError, match=f"^p={p}: expected a number between 0 and 1$"):
         get_scale_param(p)
 
 
@@ -214,14 +214,14 @@ def test_from_torchs_global_generator():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"p": 1.5}, "p=1.5: allowed is 0 to 1"),
-        ({"p": -0.1}, "p=-0.1: allowed is 0 to 1"),
-        ({"batch_dim": 1, "dropout_dim": 1}, "dropout_dim=1: allowed is a dimension that is not in batch_dim=1"),
+        ({"p": 1.5}, "p=1.5: expected a number from 0 to 1"),
+        ({"p": -0.1}, "p=-0.1: expected a number from 0 to 1"),
+        ({"batch_dim": 1, "dropout_dim": 1}, "dropout_dim=1: expected a dimension that is not in batch_dim=1"),
         (
             {"batch_dim": [0, -1], "dropout_dim": -1},
-            r"dropout_dim=-1: allowed is a dimension that is not in batch_dim=\(0, -1\)",
+            r"dropout_dim=-1: expected a dimension that is not in batch_dim=\(0, -1\)",
         ),
-        ({"sampling": "some"}, "sampling=some: allowed is independent, stratified"),
+        ({"sampling": "some"}, "sampling='some': expected one of independent, stratified"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, message):
@@ -240,14 +240,14 @@ def test_a_k_that_makes_no_sense(k):
 
 def test_inputs_that_do_not_fit():
     dropout = TailDropout(batch_dim=1)
-    with pytest.raises(ValueError, match=r"^dropout_dim=-1: allowed is a dimension that is not in batch_dim=1$"):
+    with pytest.raises(ValueError, match=r"^dropout_dim=-1: expected a dimension that is not in batch_dim=1$"):
         dropout(torch.ones(3, 4))
     with pytest.raises(ValueError, match=r"^dropout_dim=-1, batch_dim=1: an input of 1 dimensions lacks one of them$"):
         dropout(torch.ones(3))
-    with pytest.raises(ValueError, match=r"^p=2: allowed is 0 to 1$"):
+    with pytest.raises(ValueError, match=r"^p=2: expected a number from 0 to 1$"):
         dropout.set_p(2)
     dropout.set_k(5)
-    with pytest.raises(ValueError, match=r"^k=5: allowed is 0 to 4, the input's features$"):
+    with pytest.raises(ValueError, match=r"^k=5: expected at most 4, the input's features$"):
         dropout(torch.ones(2, 3, 4))
 
 
@@ -505,7 +505,7 @@ def test_an_attached_model_compiles_whole(compiled_frames):
         (
             Tail(places=["hidden.0"]),
             MLP(widths=(8, 8)),
-            "dropout.places: 'hidden.0' is none of the model's; allowed is hidden.2, logits",
+            "places='hidden.0': expected one of the model's feature places, hidden.2, logits",
         ),
     ],
 )
@@ -516,9 +516,9 @@ def test_places_that_are_not_there(variant, model, message):
 
 
 def test_options_that_make_no_sense():
-    with pytest.raises(ValueError, match=r"^dropout\.p=2: allowed is 0 to 1$"):
+    with pytest.raises(ValueError, match=r"^p=2: expected a number from 0 to 1$"):
         Tail(2)
-    with pytest.raises(ValueError, match=r"^dropout\.sampling=x: allowed is independent, stratified$"):
+    with pytest.raises(ValueError, match=r"^sampling='x': expected one of independent, stratified$"):
         Tail(sampling="x")
 
 

@@ -82,7 +82,7 @@ def test_shapes(cls, block, channels, size, sizes):
 
 
 def test_a_bad_block_and_a_missing_stage_are_named():
-    with pytest.raises(ValueError, match=r"^model\.block=wide: allowed is basic, bottleneck, preactivation$"):
+    with pytest.raises(ValueError, match=r"^block='wide': expected one of basic, bottleneck, preactivation$"):
         ImageNetResNet(block="wide")
-    with pytest.raises(ValueError, match=r"^model\.stages=\[1\]: allowed is one number for each of the 4 widths$"):
+    with pytest.raises(ValueError, match=r"^stages=\[1\]: expected one number for each of the 4 widths$"):
         ImageNetResNet(stages=[1])

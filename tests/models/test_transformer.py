@@ -222,7 +222,7 @@ def test_width_keeps_features_a_multiple_of_twice_the_heads(width, features, hid
 
 @pytest.mark.parametrize(("features", "heads"), [(18, 4), (0, 4), (4, 4)])
 def test_features_that_heads_cannot_share_are_refused(features, heads):
-    message = rf"^model\.features={features}: allowed is a multiple of 2 x model\.heads, 8$"
+    message = rf"^features={features}: expected a multiple of 2 x heads, 8$"
     with pytest.raises(ValueError, match=message):
         Transformer(11, features=features, heads=heads)
 

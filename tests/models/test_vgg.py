@@ -45,5 +45,5 @@ def test_five_pools_and_no_relu_between_the_dense_layers():
 
 
 def test_each_block_needs_its_number_of_convolutions():
-    with pytest.raises(ValueError, match=r"^model\.stages=\[2,2\]: allowed is one number for each of the 5 widths$"):
+    with pytest.raises(ValueError, match=r"^stages=\[2, 2\]: expected one number for each of the 5 widths$"):
         VGG(stages=[2, 2])

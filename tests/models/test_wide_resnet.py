@@ -40,5 +40,5 @@ def test_the_narrowest_still_projects_where_it_strides():
 
 @pytest.mark.parametrize("depth", [4, 27])
 def test_a_depth_that_is_not_6n_plus_4_is_refused(depth):
-    with pytest.raises(ValueError, match=rf"^model\.depth={depth}: allowed is 10, 16, "):
+    with pytest.raises(ValueError, match=rf"^depth={depth}: expected 10, 16, "):
         WideResNet(depth=depth)

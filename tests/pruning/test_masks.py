@@ -99,7 +99,9 @@ def test_a_weight_of_one_filter_or_one_entry_is_pruned_rightly():
         assert masks("unit", 0.5, of=of)["w"].sum() == count(0.5, shape[0]) * shape[1]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [((1.5,), "sparsity=1.5"), ((0.5, "filter"), "granularity=filter")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((1.5,), "sparsity=1.5"), ((0.5, "filter"), "granularity='filter'")]
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         prune(network(), *arguments)
