@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -229,11 +230,11 @@ def test_arguments_that_make_no_sense(arguments, message):
         TailDropout(**arguments)
 
 
-@pytest.mark.parametrize("k", [-1, 2.5, "2"])
+@pytest.mark.parametrize("k", [-1, 2.5, "2", True])
 def test_a_k_that_makes_no_sense(k):
     dropout = TailDropout()
     dropout.set_k(3)
-    with pytest.raises(ValueError, match=f"^k={k}: allowed is None or a whole number from 0 on$"):
+    with pytest.raises(ValueError, match=f"^k={k!r}: expected None or a whole number, 0 or above$"):
         dropout.set_k(k)
     assert dropout.k == 3
 
@@ -252,6 +253,33 @@ def test_inputs_that_do_not_fit():
 
 
 # What PyTorch does to modules
+
+
+@pytest.mark.parametrize("entry", [{}, {"k": torch.tensor([-1])}, {"_k": torch.tensor([-1])}])
+@pytest.mark.parametrize("k", [None, 0, 3])
+def test_state_dicts_of_taildropout_load(entry, k):
+    """What `taildropout` stores: one element, -1 for none, called k or _k, depending on the version, or nothing."""
+    model = nn.Sequential(nn.Linear(4, 4), TailDropout())
+    stored = {"0.weight": torch.eye(4), "0.bias": torch.zeros(4)}
+    stored |= {f"1.{name}": value if k is None else torch.tensor([k]) for name, value in entry.items()}
+    model.load_state_dict(stored)
+    assert model[1].k == (k if entry else None)
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "1._k"]
+    model.load_state_dict(model.state_dict())
+    assert model[1].k == (k if entry else None)
+
+
+def test_a_k_of_several_elements_is_refused():
+    with pytest.raises(RuntimeError, match="_k"):
+        TailDropout().load_state_dict({"_k": torch.tensor([1, 2])})
+
+
+@pytest.mark.parametrize("k", [np.int64(3), np.uint8(3)])
+def test_any_integer_is_a_k(k):
+    dropout = TailDropout()
+    dropout.set_k(k)
+    assert (dropout.k, type(dropout.k)) == (3, int)
+    assert dropout(torch.ones(2, 5)).sum(1).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("k", [None, 0, 3])
