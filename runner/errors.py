@@ -36,6 +36,10 @@ class ParameterError(ValueError):
         return f"{self.name}={self.value!r}: expected {self.allowed}"
 
 
+class ForeignRun(ConfigError):
+    """A run folder whose configuration names classes outside this package."""
+
+
 class FolderInUse(UserError):
     """Another process holds the run folder."""
 

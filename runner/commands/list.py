@@ -5,6 +5,7 @@ from pathlib import Path
 
 from runner import runs
 from runner.config.compose import CONF, options
+from runner.config.near import near
 from runner.errors import ConfigError
 from runner.reporting.listing import run_lines
 
@@ -22,7 +23,8 @@ def list_(words: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     for group in groups:
         found = {name: line for folder in folders for name, line in options(group, folder).items()}
         if not found or group not in GROUPS:
-            raise ConfigError(f"run list {group}: allowed is runs, {', '.join(GROUPS)}")
+            hint = near(group, ["runs", *GROUPS])
+            raise ConfigError(f"run list {group}: allowed is runs, {', '.join(GROUPS)}{hint}")
         print(f"{group}=")
         width = max(map(len, found))
         for name, line in found.items():

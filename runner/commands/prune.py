@@ -15,7 +15,7 @@ from runner.config.build import check_stored
 from runner.config.compose import Composer
 from runner.config.rules import check
 from runner.dropout.base import Scores
-from runner.errors import ConfigError, damaged
+from runner.errors import ConfigError, ForeignRun, damaged
 from runner.files import append_row, write_rows
 from runner.pruning.sweep import Point, asked_points, has_batch_norm
 from runner.reporting.curves import pruning_figure
@@ -26,10 +26,23 @@ from runner.training.progress import Progress
 
 
 def prune(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command; every run at or below the folders is swept under the same rules."""
+    """The command; every run at or below the folders is swept under the same rules.
+
+    Of several runs those with classes of somebody's own are left out unless their --config-dir is given.
+    """
     asked = Composer("prune", config_dir).single(overrides)
     found = runs.find_runs(folders)
-    configs = {run: stored_config(run, asked, config_dir) for run in found}
+    configs: dict[Run, dict[str, Any]] = {}
+    foreign: list[ForeignRun] = []
+    for run in found:
+        try:
+            configs[run] = stored_config(run, asked, config_dir)
+        except ForeignRun as error:  # one among many doesn't stop the others
+            foreign.append(error)
+    if not configs:
+        raise foreign[0]
+    for left_out in foreign:
+        print(f"run: left out {left_out}", file=sys.stderr)
     for run, config in configs.items():
         prune_run(run, {**config, "prune": asked["prune"]})
     return 0
@@ -39,13 +52,21 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     """A finished run's configuration, checked, on the device and with the place of the data that are asked for.
 
     Raises:
-        ConfigError: the run is not finished, or its configuration names foreign classes or bad values.
+        ForeignRun: its configuration names classes that are neither this package's nor the --config-dir's.
+        ConfigError: the run is not finished, or its configuration has bad values.
     """
     if run.state() != "finished":
         raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
     config = run.config()
-    check_stored(config, config_dir)
-    check(config, config)
+    try:
+        check_stored(config, config_dir)
+    except ConfigError as error:
+        hint = "" if config_dir else "; a run with classes of your own needs --config-dir FOLDER, where they are"
+        raise ForeignRun(f"{run.folder}: {error}{hint}") from None
+    try:
+        check(config, config)
+    except ConfigError as error:
+        raise ConfigError(f"{run.folder}: {error}") from None
     if missing := {"seed", "precision"} - set(config):
         raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
     places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}

@@ -15,7 +15,7 @@ from runner.commands.multirun import checked_folders, share_cores
 from runner.config.compose import Composer
 from runner.config.rules import show
 from runner.errors import ConfigError, UserError
-from runner.reporting.reproduction import Cell, Plan, markdown, rows_of, write
+from runner.reporting.reproduction import PLAN_OPTIONS, Cell, Plan, markdown, rows_of, write
 from runner.runs import Run
 
 _OWN = ("table", "out", "outputs", "setup", "jobs")  # options of this command; all others are run train's
@@ -29,6 +29,10 @@ def reproduce(folders: Sequence[str], overrides: Sequence[str], config_dir: Path
         raise ConfigError("table=… must be given, table=paper2_weight for one; run list table names them")
     own = [text for text in overrides if _key(text).partition(".")[0] in _OWN]
     config = Composer("reproduce", config_dir).single(own)
+    for text in own:
+        group, _, name = _key(text).partition(".")
+        if group == "table" and name and name.partition(".")[0] not in PLAN_OPTIONS:
+            raise ConfigError(f"{text}: table.{name} is run table's; run reproduce keeps to the published table's rows")
     if not isinstance(config["jobs"], int) or config["jobs"] < 1:
         raise ConfigError(f"jobs={show(config['jobs'])}: allowed is a whole number from 1 on")
     if config["setup"] not in ("paper", "own"):

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from runner.config.build import PACKAGES, check_targets
+from runner.config.near import near, near_option
 from runner.config.rules import check, leaves
 from runner.errors import ConfigError, first_line
 
@@ -137,8 +137,8 @@ class Composer:
             if override.is_delete():
                 raise ConfigError(f"{override.input_line}: an option can be changed, not left out")
             if choices and value not in choices:
-                near = _near(value, choices) if isinstance(value, str) else ""
-                raise ConfigError(f"{override.input_line}: unknown{near}; allowed is {', '.join(choices)}")
+                hint = near(value, choices) if isinstance(value, str) else ""
+                raise ConfigError(f"{override.input_line}: unknown{hint}; allowed is {', '.join(choices)}")
 
     def _check_options(self, parsed: Sequence[Override], defaults: Mapping[str, Any]) -> None:
         """Unknown options, with the nearest that there is."""
@@ -147,8 +147,8 @@ class Composer:
             key = override.key_or_group
             added = (override.is_add() or override.is_force_add()) and _may_be_added(key, defaults)
             if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
-                near = _near_option(key, known, defaults)
-                raise ConfigError(f"{override.input_line}: there is no option {key}{near}")
+                hint = near_option(key, known, defaults, [CONF, *([self.config_dir] if self.config_dir else [])])
+                raise ConfigError(f"{override.input_line}: there is no option {key}{hint}")
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:
@@ -162,26 +162,6 @@ def _may_be_added(key: str, defaults: Mapping[str, Any]) -> bool:
     """Whether somebody would read it: a class has arguments beyond its YAML, a mapping any keys."""
     group, _, rest = key.partition(".")
     return (group in PACKAGES and rest not in ("", "name")) or any(key.startswith(f"{n}.") for n, _ in leaves(defaults))
-
-
-def _near_option(key: str, known: Sequence[str], defaults: Mapping[str, Any]) -> str:
-    """The nearest option, and for an option of a group those that the choice has."""
-    group, _, option = key.partition(".")
-    part = defaults.get(group)
-    if not option or not isinstance(part, Mapping) or "name" not in part:
-        return _near(key, [*known, *PACKAGES])
-    own = [name.removeprefix(f"{group}.") for name in known if name.startswith(f"{group}.")]
-    has = ", ".join(name for name in own if name != "_target_") or "none"
-    near = get_close_matches(option, own, n=1, cutoff=0.6)
-    hint = f"; did you mean {group}.{near[0]}?" if near else ";"
-    return f"{hint} {group}={part['name']} has {has}"
-
-
-def _near(word: str, words: Sequence[str]) -> str:
-    # The part behind the last dot counts for itself too: gamma is near dropout.gamma.
-    near = get_close_matches(word, words, n=1, cutoff=0.6)
-    near = near or [w for w in words if w.rpartition(".")[2] == word.rpartition(".")[2]][:1]
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _hint(text: str) -> str:

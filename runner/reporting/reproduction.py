@@ -27,6 +27,10 @@ class Cell:
     sparsities: tuple[float, ...]
 
 
+# What is read of a table file; its other options are run table's.
+PLAN_OPTIONS = ("granularity", "base", "sweep", "published_file", "cells", "doubtful", "notes")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a table file says of a published table."""

@@ -35,6 +35,11 @@ def test_a_group_that_is_none(call):
         assert f"run list {word}: allowed is runs, model, dropout" in result.err
 
 
+def test_a_misspelt_group_has_a_near_one(call):
+    for word, near in (("run", "runs"), ("dropuot", "dropout"), ("dataset", "data")):
+        assert call("list", word).err.endswith(f"; did you mean {near}?\n")
+
+
 def test_lists_a_users_own_files_too(call, tmp_path):
     (tmp_path / "mine" / "dropout").mkdir(parents=True)
     (tmp_path / "mine" / "dropout" / "own.yaml").write_text("# a variant of my own\n_target_: x.Y\n")

@@ -124,3 +124,43 @@ def test_a_place_for_data_is_for_the_sets_that_have_one(call, finished):
     """So that one command sweeps runs on digits and on CIFAR-10 together."""
     result = call("prune", str(finished.folder), "data.root=nowhere", "prune.sparsities=[0.5]")
     assert (result.code, result.err) == (0, "")
+
+
+@pytest.fixture
+def foreign(finished, tmp_path):
+    """A copy of the finished run whose model is of its user's own."""
+    shutil.copytree(finished.folder, tmp_path / "runs" / "own classes")
+    run = Run(tmp_path / "runs" / "own classes")
+    config = run.config()
+    config["model"]["_target_"] = "own_models.Mine"
+    run.config_file.write_text(yaml.safe_dump(config))
+    run.write_status(checksums={})  # as if it had been trained with them
+    return run
+
+
+@pytest.mark.parametrize("command", ["prune", "coadapt", "scree", "ticket"])
+def test_a_run_with_classes_of_ones_own_names_folder_and_config_dir(command, call, foreign):
+    result = call(command, str(foreign.folder))
+    assert result.code == 2
+    assert result.err.startswith(f"run: {foreign.folder}: model._target_=own_models.Mine: allowed is a class of runner")
+    assert "--config-dir FOLDER" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_one_run_with_classes_of_ones_own_among_many_is_left_out(call, finished, foreign, tmp_path, tree):
+    shutil.copytree(finished.folder, tmp_path / "runs" / "usual")
+    before = tree(foreign.folder)
+    result = call("prune", "runs", "prune.sparsities=[0.25]", "prune.splits=[test]", "prune.batch_norm=[kept]")
+    assert result.code == 0
+    assert result.err.startswith("run: left out runs/own classes: model._target_=own_models.Mine: allowed is")
+    assert len(result.err.splitlines()) == 1
+    assert "0.25" in {row["sparsity"] for row in read_rows(Run(tmp_path / "runs" / "usual").pruning_file)}
+    assert tree(foreign.folder) == before
+
+
+def test_a_bad_stored_value_names_its_folder(call, finished):
+    config = finished.config()
+    config["prune"]["floor"] = 2
+    finished.config_file.write_text(yaml.safe_dump(config))
+    finished.write_status(checksums={})
+    assert call("prune", str(finished.folder)).err.startswith(f"run: {finished.folder}: prune.floor=2: allowed is")

@@ -2,7 +2,10 @@
 
 import pytest
 
+from runner.config.build import PACKAGES
 from runner.config.compose import Composer, options
+from runner.config.near import ABBREVIATIONS
+from runner.config.rules import leaves
 from runner.errors import ConfigError
 
 
@@ -100,6 +103,15 @@ def test_paths_are_text_and_begin_at_home(compose, monkeypatch):
         ("batch_size=3", "schedule.batch_size"),
         ("sparsities=[0.5]", "prune.sparsities"),
         ("ouputs=x", "outputs"),
+        ("momentm=0.9", "schedule.momentum"),
+        ("lr=0.1", "schedule.learning_rate"),
+        ("schedule.lr=0.1", "schedule.learning_rate"),
+        ("bs=64", "schedule.batch_size"),
+        ("epochs=3", "schedule.length"),
+        ("sparsity=0.5", "prune.sparsities"),
+        ("dataset=cifar10", "data"),
+        ("alpha=0.66", "dropout.alpha"),  # dropout=none has none
+        ("code=8", "model.code"),
     ],
 )
 def test_the_nearest_is_named(word, near):
@@ -109,6 +121,17 @@ def test_the_nearest_is_named(word, near):
 def test_what_is_near_nothing_has_no_suggestion():
     assert "did you mean" not in error_of("dropout=qqqqqq")
     assert "did you mean" not in error_of("qqqqqq=1")
+
+
+def test_an_option_of_another_choice_says_whose_it_is():
+    assert "dropout=none has none, but dropout=feature_dropout, tail" in error_of("p=0.5")
+    assert "dropout=none has none; it is one of dropout=feature_dropout, tail" in error_of("dropout.p=0.5")
+
+
+def test_every_abbreviation_is_one_of_something():
+    known = [*(name for name, _ in leaves(Composer("train").single([]))), *PACKAGES]
+    assert set(ABBREVIATIONS.values()) <= set(known)
+    assert not set(ABBREVIATIONS) & set(known)
 
 
 def test_the_jobs_of_a_sweep_in_hydras_order():
