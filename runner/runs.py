@@ -43,12 +43,13 @@ def pruning_columns(metrics: Sequence[str]) -> list[str]:
     return [*POINT_COLUMNS, *COUNT_COLUMNS, *metrics, "loss", "examples"]
 
 
-def identity(config: Mapping[str, Any], content: str | None = None) -> str:
+def identity(config: Mapping[str, Any], content: str | None = None, sources: Mapping[str, str] | None = None) -> str:
     """Hash, 64 hex digits, of all that determines the weights but the seed.
 
     Args:
         config: the settled configuration (plain values, resolved precision).
         content: a fingerprint of the user's own corpus, where the data is one.
+        sources: option → a hash of the source of the user's own class that it names.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     kept["data"] = {key: value for key, value in config["data"].items() if key not in NOT_IDENTITY_OF_DATA}
@@ -63,6 +64,8 @@ def identity(config: Mapping[str, Any], content: str | None = None) -> str:
         kept["data"] = {
             key: value for key, value in kept["data"].items() if not (key in _FILES and isinstance(value, list))
         }
+    if sources:
+        kept["sources"] = dict(sources)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -86,6 +86,12 @@ def test_content_of_ones_own_data_counts(config):
     assert len({identity(config), identity(config, "abc"), identity(config, "abd")}) == 3
 
 
+def test_the_source_of_ones_own_classes_counts(config):
+    own = [{"dropout._target_": "abc"}, {"dropout._target_": "abd"}, {"model._target_": "abc"}]
+    assert len({identity(config), *(identity(config, sources=sources) for sources in own)}) == 4
+    assert identity(config, sources={}) == identity(config)
+
+
 def test_a_hash_is_64_hex_digits(config):
     assert re.fullmatch("[0-9a-f]{64}", identity(config))
 

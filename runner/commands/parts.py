@@ -10,6 +10,7 @@ from torch import nn
 
 from runner.config.build import arguments, build, check_targets, options_of, target
 from runner.config.length import Length
+from runner.config.sources import own_sources
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError, first_line
 from runner.models.layers import feature_places
@@ -163,9 +164,8 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
 
 
 def run_hash(config: Mapping[str, Any]) -> str:
-    """The settled configuration's identity, with the content of a user's own corpus in it."""
+    """The settled configuration's identity, with the content of a user's own corpus and the source of own classes."""
     fingerprint = getattr(target(config, "data"), "fingerprint", None)
-    if fingerprint is None:
-        return identity(config, None)
     with options_of("data"):
-        return identity(config, fingerprint(**arguments(config, "data")))
+        content = fingerprint(**arguments(config, "data")) if fingerprint else None
+    return identity(config, content, own_sources(config))

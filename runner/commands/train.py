@@ -59,7 +59,8 @@ def train(
     _status_for(run, hash_, config["force"])  # an early no, before data is read
     if run.in_use():
         raise FolderInUse(f"{run.folder} is in use by another process; left as it is")
-    if not _complete(run, config):
+    finished_before = _complete(run, config)
+    if not finished_before:
         # Everything that can be wrong with the configuration and the data is found before anything is written.
         parts = Parts.of(config)
         with run.locked():
@@ -67,6 +68,8 @@ def train(
             _go(run, parts, config, overrides, status, hash_, command, training_of)
     if not quiet:
         print(pruning_summary(run))
+        if finished_before:
+            print("finished before, nothing was trained; force=true trains again")
         print(run.folder)
     return run
 

@@ -33,7 +33,7 @@ def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:
         part = config.get(group)
         if not isinstance(part, Mapping):
             raise ConfigError(f"{group} is missing in the configuration")
-        for name, value in _targets(part, group):
+        for name, value in targets(part, group):
             own = name == f"{group}._target_" and str(value).startswith(f"{package}.")
             if not _DOTTED.fullmatch(str(value)) or not (own or foreign):
                 raise ConfigError(f"{name}={value}: allowed is a class of {package}")
@@ -49,19 +49,20 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
     """
     check_targets(config, foreign=config_dir is not None)
     for group, package in PACKAGES.items():
-        for name, value in _targets(config[group], group):
+        for name, value in targets(config[group], group):
             module = str(value).partition(".")[0]
             files = [config_dir / f"{module}.py", config_dir / module / "__init__.py"] if config_dir else []
             if not str(value).startswith(f"{package}.") and not any(file.is_file() for file in files):
                 raise ConfigError(f"{name}={value}: allowed is a class of {package}, or of a file in {config_dir}")
 
 
-def _targets(part: Any, name: str) -> list[tuple[str, Any]]:
+def targets(part: Any, name: str) -> list[tuple[str, Any]]:
+    """All `_target_`s of a part of the configuration, however deep: their dotted options and what they name."""
     if isinstance(part, Mapping):
         found = [(f"{name}.{key}", value) for key, value in part.items() if key == "_target_"]
-        return found + [pair for key, value in part.items() for pair in _targets(value, f"{name}.{key}")]
+        return found + [pair for key, value in part.items() for pair in targets(value, f"{name}.{key}")]
     if isinstance(part, list):
-        return [pair for value in part for pair in _targets(value, name)]
+        return [pair for value in part for pair in targets(value, name)]
     return []
 
 

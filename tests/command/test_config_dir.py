@@ -1,5 +1,7 @@
 """A user's own YAML files and classes, beside the package's."""
 
+import sys
+
 import pytest
 import yaml
 
@@ -42,6 +44,32 @@ def test_trains_prunes_and_goes_on(command, own, tiny, tmp_path):
     run = Run(tmp_path / "run")
     assert run.state() == "finished"
     assert run.config()["dropout"] == {"name": "mine", "_target_": "mine_module.Mine", "strength": 3}
+
+
+def test_an_edited_class_is_another_run(call, own, tiny, monkeypatch):
+    """Its results are not those of the class as it was; a module that it imports belongs to it."""
+    monkeypatch.delitem(sys.modules, "mine_module", raising=False)  # of another test's folder
+    (own / "helpers.py").write_text("FACTOR = 0.5\n")
+    module = own / "mine_module.py"
+    module.write_text(VARIANT.replace("import torch\n", "import torch\nfrom helpers import FACTOR\n"))
+    words = ("train", *tiny, "dropout=mine", "outputs=out", "--config-dir", str(own))
+
+    def train():
+        result = call(*words)
+        assert result.code == 0, result.err
+        *_, said, name = result.out.splitlines()
+        return name, said == "finished before, nothing was trained; force=true trains again"
+
+    first = train()
+    assert (first[1], train()) == (False, (first[0], True))
+    (own / "helpers.py").write_text("FACTOR = 0.25\n")
+    second = train()
+    assert not second[1]
+    assert second[0] != first[0]
+    module.write_text(VARIANT)
+    named = call(*words, f"folder={first[0]}")
+    assert named.code == 2
+    assert "holds a run of another configuration" in named.err
 
 
 def test_a_stored_run_needs_the_folder_again(call, own, tiny, tmp_path):
