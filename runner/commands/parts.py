@@ -169,3 +169,13 @@ def run_hash(config: Mapping[str, Any]) -> str:
     with options_of("data"):
         content = fingerprint(**arguments(config, "data")) if fingerprint else None
     return identity(config, content, own_sources(config))
+
+
+def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the user's own data from other data, as far as a quick look does; {} of data sets that are always the
+    same."""
+    cls, given = target(config, "data"), arguments(config, "data")
+    with options_of("data"):
+        if hasattr(cls, "inventory"):
+            return dict(cls.inventory(**given))
+        return {"fingerprint": cls.fingerprint(**given)} if hasattr(cls, "fingerprint") else {}

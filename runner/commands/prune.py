@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from runner import runs
-from runner.commands.parts import Parts
+from runner.commands.parts import Parts, data_inventory
 from runner.config.build import check_stored
 from runner.config.compose import Composer
 from runner.config.rules import check
@@ -53,7 +53,8 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
 
     Raises:
         ForeignRun: its configuration names classes that are neither this package's nor the --config-dir's.
-        ConfigError: the run is not finished, or its configuration has bad values.
+        ConfigError: the run is not finished, its configuration has bad values, or the data is not what it was trained
+            on.
     """
     if run.state() != "finished":
         raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
@@ -70,7 +71,41 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     if missing := {"seed", "precision"} - set(config):
         raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
     places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}
-    return {**config, "device": asked["device"], "data": {**config["data"], **places}}
+    config = {**config, "device": asked["device"], "data": {**config["data"], **places}}
+    _check_data(run, config)
+    return config
+
+
+def _check_data(run: Run, config: Mapping[str, Any]) -> None:
+    """Hold the user's own data against what status.json says of it; runs from before it did pass."""
+    known = run.status().get("data")
+    if not known or not isinstance(known, Mapping):
+        return
+    found = data_inventory(config)
+    if found != known:
+        raise _other_data(run, config, _difference(known, found))
+
+
+def _difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """`without the classes c, d; 90 files instead of 120`, or that it is in names or sizes."""
+    words = []
+    was, now = ([str(name) for name in one.get("classes", [])] for one in (known, found))
+    for word, names in (("without", [n for n in was if n not in now]), ("with", [n for n in now if n not in was])):
+        if names:
+            few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            words.append(f"{word} the class{'es' if len(names) > 1 else ''} {few}")
+    if known.get("files") != found.get("files"):
+        words.append(f"{found.get('files')} files instead of {known.get('files')}")
+    return "; ".join(words) or "files with other names, sizes or contents"
+
+
+def _other_data(run: Run, config: Mapping[str, Any], difference: str) -> ConfigError:
+    data = config["data"]
+    place = f"data.root={data['root']}" if data.get("root") is not None else f"data={data['name']}"
+    return ConfigError(
+        f"{place} is not the data that {run.folder} was trained on ({difference}); "
+        "data.root=… names the place of that, run train … learns this"
+    )
 
 
 def prune_run(run: Run, config: Mapping[str, Any]) -> None:
@@ -92,11 +127,16 @@ def load_weights(run: Run, parts: Parts) -> None:
 
     Raises:
         DamagedRun: they are missing, can't be read or are another model's.
+        ConfigError: the data has other classes.
     """
     run.verify(run.weights_file)
     try:
         parts.model.load_state_dict(load_file(run.weights_file, device=str(parts.device)))
     except Exception as error:
+        examples, found = run.status().get("examples"), parts.data.sizes()
+        if isinstance(examples, Mapping) and examples != found:  # weights are healthy, but of other classes
+            counts = [", ".join(f"{name} {count}" for name, count in one.items()) for one in (found, examples)]
+            raise _other_data(run, parts.config, f"examples: {counts[0]} instead of {counts[1]}") from None
         raise damaged(run.weights_file, error) from None
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from runner import __version__, runs
-from runner.commands.parts import Parts, run_hash, settle
+from runner.commands.parts import Parts, data_inventory, run_hash, settle
 from runner.commands.prune import load_weights, sweep
 from runner.errors import ConfigError, FolderInUse, UserError, first_line
 from runner.files import write_bytes
@@ -150,6 +150,7 @@ def _started(parts: Parts, hash_: str, words: Sequence[str], status: Mapping[str
         "signatures": getattr(parts.task, "signatures", {}),  # how metrics were computed, where that has a name
         "parameters": parameter_count(parts.model),
         "examples": parts.data.sizes(),
+        "data": data_inventory(parts.config),
         "device": describe(parts.device),
         "threads": torch.get_num_threads(),
         "precision": parts.precision,

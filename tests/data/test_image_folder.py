@@ -179,3 +179,18 @@ def test_the_fingerprint_tells_contents_apart_and_folders_not(tmp_path):
     write(tmp_path / "other", 11)
     prints = [ImageFolder.fingerprint(root=tmp_path / name, size=8) for name in ("one", "same", "other")]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_inventory_reads_no_image_and_lists_those_that_are_used(tmp_path):
+    fill(tmp_path / "train", {"a": 3, "b": 3})
+    fill(tmp_path / "test", {"a": 2, "b": 2})
+    first = ImageFolder.inventory(root=tmp_path, size=8)
+    assert (first["classes"], first["files"]) == (["a", "b"], 10)
+    (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
+    path = tmp_path / "train" / "a" / "0.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert ImageFolder.inventory(root=tmp_path) == first
+    path.write_bytes(b"")
+    second = ImageFolder.inventory(root=tmp_path)
+    path.rename(path.with_name("9.png"))
+    assert first != second != ImageFolder.inventory(root=tmp_path) != first
