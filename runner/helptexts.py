@@ -114,7 +114,7 @@ run list [GROUP]: what there is, one line each
 
   run list            models, dropouts, data, schedules, experiments, tables
   run list dropout    one group
-  run list runs       the runs under outputs/ with their state and headline results"""
+  run list runs       the runs under outputs/: state, what tells them apart, headline results, date and duration"""
 
 COADAPT = """\
 run coadapt FOLDER… [options]: which weights depend on which, and what pruning changes, predicted and measured
