@@ -7,6 +7,7 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"run: {error}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
-        resumable = words[0] in ("train", "reproduce", "ticket")
-        going_on = "; the same command goes on from the last checkpoint" if resumable else ""
-        print(f"\nrun: interrupted{going_on}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(filter(None, ["\nrun: interrupted", str(error)])), file=sys.stderr)
+        if argv is None:  # what is left to do at exit is short, and half of it would leave semaphores behind
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = 130
     except OSError as error:
         print(f"run: {error.filename or ''}: {error.strerror or error}".replace("run: : ", "run: "), file=sys.stderr)

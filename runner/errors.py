@@ -40,6 +40,10 @@ class ForeignRun(ConfigError):
     """A run folder whose configuration names classes outside this package."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a training; the message says what the same command does when it is typed again."""
+
+
 class FolderInUse(UserError):
     """Another process holds the run folder."""
 

@@ -45,7 +45,7 @@ Flags
   --config-dir PATH   your own folder with YAML files (model/mine.yaml) and the classes they name
   --cfg job           print the composed configuration and stop
 
-A killed run goes on when the same command is typed again, to the same numbers.
+A killed run goes on from its last checkpoint when the same command is typed again, to the same numbers.
 Exit codes: 0 done, 1 a run failed, 2 bad input and nothing written, 130 interrupted."""
 
 PRUNE = """\
@@ -119,8 +119,8 @@ run list [GROUP]: what there is, one line each
 COADAPT = """\
 run coadapt FOLDER… [options]: which weights depend on which, and what pruning changes, predicted and measured
 
-  run train -m experiment=toy dropout=none seed=0,1,2
-  run train -m experiment=toy dropout=targeted dropout.alpha=0.5 seed=0,1,2
+  run train -m experiment=toy data.root=data dropout=none seed=0,1,2
+  run train -m experiment=toy data.root=data dropout=targeted dropout.alpha=0.5 seed=0,1,2
   run coadapt outputs/train/cifar10-mlp-* layers=[logits]     the paper's table 1 and figure 1
   run coadapt outputs/train/cifar10-mlp-*                     of both layers
   run coadapt outputs/train/cifar10-resnet32-* limit=200 probes=8      block sums of a large network

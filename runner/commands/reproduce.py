@@ -15,6 +15,7 @@ from runner.commands.multirun import checked_folders, share_cores
 from runner.config.compose import Composer
 from runner.config.rules import show
 from runner.errors import ConfigError, UserError
+from runner.reporting.formats import duration
 from runner.reporting.reproduction import PLAN_OPTIONS, Cell, Plan, markdown, rows_of, write
 from runner.runs import Run
 
@@ -144,9 +145,8 @@ def _estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
         seconds += timed[kind][0]
         size += timed[kind][1]
     if missing:
-        hours, minutes = divmod(round(seconds / 60), 60)
-        print(f"about {hours} h {minutes:02d} min one after another, from a few steps timed on this machine just now")
-        print(f"about {size / 1e6:.0f} MB of disk")
+        print(f"about {duration(max(1.0, seconds))} one after another, from a few steps timed on this machine just now")
+        print(f"about {max(1.0, size / 1e6):.0f} MB of disk")
     return 0
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from runner import __version__, runs
 from runner.commands.parts import Parts, data_inventory, run_hash, settle
 from runner.commands.prune import load_weights, sweep
-from runner.errors import ConfigError, FolderInUse, UserError, first_line
+from runner.errors import ConfigError, FolderInUse, Interrupted, UserError, first_line
 from runner.files import write_bytes
 from runner.models.layers import parameter_count
 from runner.reporting.summary import pruning_summary
@@ -214,7 +214,11 @@ def _outcome_of(run: Run) -> Iterator[None]:
     """Keep what goes wrong in status.json and run.log; a full or read-only disk becomes one clear line."""
     try:
         yield
-    except Exception as error:  # an interrupt passes: "running" without a lock means that it can go on
+    except KeyboardInterrupt:  # the status stays: "running" without a lock means that it can go on
+        begun = run.checkpoint_file.exists() or run.status().get("trained")
+        going_on = "goes on from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
+        raise Interrupted(f"the same command {going_on}") from None
+    except Exception as error:
         failure: Exception = error
         if isinstance(error, OSError) and error.errno is not None:
             where = error.filename or run.folder

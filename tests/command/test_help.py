@@ -45,6 +45,13 @@ def test_each_command_has_help_with_lines_to_copy(name, call):
     assert call(name, "seed=1", "-h") == result, "wherever the flag stands"
 
 
+def test_experiments_on_data_that_must_be_there_name_it():
+    lines = [line.strip() for text in COMMANDS.values() for line in text.splitlines()]
+    examples = [line for line in lines if line.startswith("run train ") and ("experiment=" in line or "=cifar" in line)]
+    assert len(examples) >= 3
+    assert all(" data.root=" in line for line in examples), examples
+
+
 def test_version(call):
     assert call("--version").out == f"run {__version__}\n"
 

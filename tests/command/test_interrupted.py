@@ -62,14 +62,32 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("owner", "name", "n", "after"), PLACES.values(), ids=PLACES)
-def test_goes_on_to_the_same_numbers(owner, name, n, after, call, words, run, uninterrupted, same):
+def test_goes_on_to_the_same_numbers(owner, name, n, after, call, words, run, uninterrupted, same, request):
     with interruption(owner, name, n, after):
         result = call(*words)
     assert result.code == 130
-    assert result.err.endswith("interrupted; the same command goes on from the last checkpoint\n")
+    begun = "after the configuration" not in request.node.callspec.id
+    going_on = "goes on from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
+    assert result.err.endswith(f"interrupted; the same command {going_on}\n")
     assert run.state() == "interrupted"
     assert call(*words).code == 0
     same(run, uninterrupted)
+
+
+def test_before_the_first_checkpoint_it_starts_over_and_says_so(call, words, run, uninterrupted, same):
+    with interruption(Training, "one_step", 1, True):
+        result = call(*words)
+    assert result.code == 130
+    assert result.err == "\nrun: interrupted; the same command starts over: there is no checkpoint yet\n"
+    assert call(*words).code == 0
+    same(run, uninterrupted)
+
+
+def test_before_anything_is_written_it_promises_nothing(call, words, run):
+    with interruption(train, "run_of", 1, False):
+        result = call(*words)
+    assert (result.code, result.err) == (130, "\nrun: interrupted\n")
+    assert not run.folder.exists()
 
 
 def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):

@@ -1,5 +1,7 @@
 """run reproduce: cells, runs shared between tables, ours beside the published numbers."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -48,7 +50,9 @@ def test_the_papers_setup_is_the_official_codes():
 def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
     words = ["table=paper7_resnet32_weight", *TINY, f"outputs={tmp_path}", "seed=0,1"]
     assert run(*words, "--estimate") == 0
-    assert "16 runs, 16 of them missing" in capsys.readouterr().out
+    estimate = capsys.readouterr().out
+    assert "16 runs, 16 of them missing" in estimate
+    assert re.search(r"\nabout [1-9]\d* (s|min \d\d s) one after another", estimate)
     assert not list(tmp_path.iterdir())
 
     assert run(*words) == 0
