@@ -68,6 +68,16 @@ run table [FOLDER…] [options]: gather runs into one table and a figure
   run table table=cifar10                        beside the paper's numbers; run list shows the tables
 
 Rows are sparsities, columns whatever tells the runs apart, values the mean and standard deviation over seeds.
+Rows below a column's floor (its dropout's γ) repeat the network pruned at the floor, as in the paper; the row
+"unpruned" is of the network with nothing pruned.
+
+Options
+  table.floor=auto|0…1   which sweep is shown, by its floor: auto is the dropout's γ; 0 that of run prune prune.floor=0
+  table.metric=auto|NAME what is tabulated, a column of pruning.csv; auto is the task's headline, loss is always there
+  table.split=test|validation|train       the images or sentences that it was measured on
+  table.granularity=auto|weight|unit|feature     table.batch_norm=kept|recalibrated     table.sparsities=[0,0.75]
+  table.scope=layer|global     table.scores=own|magnitude|random     'table.runs={data: digits, dropout: [none]}'
+
 Writes CSV, Markdown, LaTeX and a PNG below outputs/table (out=PATH: elsewhere)."""
 
 REPRODUCE = """\

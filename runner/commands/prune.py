@@ -17,7 +17,7 @@ from runner.config.rules import check
 from runner.dropout.base import Scores
 from runner.errors import ConfigError, ForeignRun, damaged
 from runner.files import append_row, write_rows
-from runner.pruning.sweep import Point, asked_points, has_batch_norm
+from runner.pruning.sweep import Point, asked_points, has_batch_norm, with_unpruned
 from runner.reporting.curves import pruning_figure
 from runner.reporting.summary import pruning_summary
 from runner.runs import Run
@@ -155,8 +155,9 @@ def load_scores(run: Run, device: torch.device) -> Scores:
 
 
 def sweep(run: Run, parts: Parts, progress: Progress) -> None:
-    """Measure the points that the configuration asks for and pruning.csv lacks; draw pruning.png."""
-    points = asked_points(
+    """Measure the points that the configuration asks for, and the unpruned network, where pruning.csv lacks them; draw
+    pruning.png."""
+    asked = asked_points(
         parts.config["prune"],
         parts.variant.granularities,
         parts.variant.floor,
@@ -164,6 +165,7 @@ def sweep(run: Run, parts: Parts, progress: Progress) -> None:
         parts.data.splits,
     )
     done = run.pruning_rows()
+    points = with_unpruned(asked)
     try:
         keys = {runs.point_key(row) for row in done}
     except KeyError as error:

@@ -1,6 +1,6 @@
 """Pruning after training, over many sparsities: which points are asked for, and what each measures."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,9 +58,10 @@ class Sweeper:
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
         """Measure every point; points that differ in their asked sparsity alone and end at the same mask are measured
-        once. Yields each as soon as it is known."""
+        once, and so is the unpruned network, whatever the granularity. Yields each as soon as it is known."""
         points = list(points)
         known: dict[tuple[Any, ...], dict[str, Any]] = {}
+        unpruned: dict[tuple[str, str], dict[str, Any]] = {}
         self.model.eval()
         for granularity in sorted({point.granularity for point in points}):
             members = cut(self.model, granularity)
@@ -76,21 +77,32 @@ class Sweeper:
                             rankings[what] = self._ranking(members, *what)
                         apply_masks(members.weights, trained, members.masks(rankings[what].pruned(point.pruned)))
                         splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
-                        known |= {(*setting, split): row for split, row in self._measured(members, point, splits)}
+                        metrics = unpruned if point.pruned == 0 else {}
+                        rows = self._measured(members, point, splits, metrics)
+                        known |= {(*setting, split): row for split, row in rows}
                     yield point, known[*setting, point.split]
             finally:
                 restore(members.weights, trained)
 
-    def _measured(self, members: Cut, point: Point, splits: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _measured(
+        self, members: Cut, point: Point, splits: Iterable[str], known: dict[tuple[str, str], dict[str, Any]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """A row for each split.
+
+        Args:
+            known: (batch_norm, split) → the metrics of this network; what is missing is measured and added.
+        """
         nonzero, total = nonzero_weights(members.weights)
         counts = {"actual_sparsity": members.sparsity(), "nonzero_weights": nonzero, "prunable_weights": total}
-        with self.context(), statistics(self.model, self.data, point.batch_norm, self.seed):
-            for split in sorted(splits):
-                metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
-                row = {**counts, **metrics}
-                if samples := row.pop("samples", None):
-                    self.keep_samples(point, split, row, samples)
-                yield split, row
+        if missing := sorted(split for split in splits if (point.batch_norm, split) not in known):
+            with self.context(), statistics(self.model, self.data, point.batch_norm, self.seed):
+                for split in missing:
+                    metrics = self.task.evaluate(self.model, self.data.eval_batches(split, self.limit))
+                    if samples := metrics.pop("samples", None):
+                        self.keep_samples(point, split, {**counts, **metrics}, samples)
+                    known[point.batch_norm, split] = metrics
+        for split in sorted(splits):
+            yield split, {**counts, **known[point.batch_norm, split]}
 
     def _ranking(self, members: Cut, granularity: str, scope: str, scores: str) -> Ranking:
         return Ranking(ranked(members, scores, self.own_scores.get(granularity), self.seed), scope, members.entries())
@@ -112,7 +124,7 @@ def _what(point: Point) -> tuple[str, str, str]:
 
 
 def _together(point: Point) -> tuple[Any, ...]:
-    return (*_what(point), point.batch_norm, point.sparsity, point.split)
+    return (*_what(point), point.batch_norm, point.sparsity, point.floor, point.split)
 
 
 def asked_points(
@@ -148,6 +160,20 @@ def asked_points(
         for sparsity in sorted(set(prune["sparsities"]))
         for split in prune["splits"]
         if split in splits
+    ]
+
+
+def with_unpruned(points: Sequence[Point]) -> list[Point]:
+    """The points, and before them those of the network with nothing pruned, where they lack it: floor 0, sparsity 0.
+
+    Rankings don't matter there, so it has the same name, layer scope and own scores, in every sweep.
+    """
+    there = {(point.granularity, point.batch_norm, point.split) for point in points if point.pruned == 0}
+    asked = dict.fromkeys((point.granularity, point.batch_norm, point.split) for point in points)
+    missing = [key for key in asked if key not in there]
+    return [
+        *(Point(granularity, "layer", "own", 0.0, norm, 0.0, split) for granularity, norm, split in missing),
+        *points,
     ]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, is_fraction, metric_label, percent, run_title, scale
-from runner.reporting.points import headline_of, read_points
+from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
 from runner.reporting.summary import the_split
 from runner.runs import Run
 
@@ -17,19 +17,21 @@ _RULES = ["scope", "scores", "floor"]
 def pruning_figure(run: Run) -> None:
     """Draw the run's pruning.png: a panel a granularity, solid lines for BatchNorm kept, dashed for recalibrated.
 
-    The vertical dotted line is the floor: points to its left are of the network pruned there. Sweeps under several
-    rules (scope, scores, floor) have a colour each.
+    The vertical dotted line is the floor: points to its left are of the network pruned there, and a diamond shows the
+    unpruned one. Sweeps under several rules (scope, scores, floor) have a colour each.
     """
     points = read_points(run)
     metric = headline_of(run, points)
     split = the_split(points)
     points = points[points["split"] == split]
+    whole = unpruned_points(points)
+    points = of_sweeps(points)
     styles: dict[str, Style] = {}
     panels = [
         Panel(
             title=f"{GRANULARITIES.get(str(granularity), granularity)} pruned",
             curves=[
-                _curve(line, str(norm), styles.setdefault(label, Style.number(len(styles))), label, metric)
+                _curve(line, whole, str(norm), styles.setdefault(label, Style.number(len(styles))), label, metric)
                 for rules, sweep in part.groupby(_RULES, sort=False)
                 for label in [_label(rules, part)]
                 for norm, line in sweep.groupby("batch_norm", sort=True)
@@ -54,11 +56,15 @@ def _label(rules: Sequence[Hashable], points: pd.DataFrame) -> str:
     return ", ".join(word for column, word in words.items() if points[column].nunique() > 1)
 
 
-def _curve(line: pd.DataFrame, norm: str, style: Style, label: str, metric: str) -> Curve:
+def _curve(line: pd.DataFrame, whole: pd.DataFrame, norm: str, style: Style, label: str, metric: str) -> Curve:
     line = line.sort_values("sparsity")
+    first = line.iloc[0]
+    whole = whole[(whole["granularity"] == first["granularity"]) & (whole["batch_norm"] == norm)]
+    has_mark = first["floor"] > 0 and len(whole)
     return Curve(
         label=", ".join(filter(None, [BATCH_NORMS.get(norm, norm), label])),
         style=replace(style, dashed=norm == "recalibrated"),
         x=list(100 * line["sparsity"]),
         y=list(scale(metric) * line[metric]),
+        unpruned=scale(metric) * whole[metric].iloc[0] if has_mark else None,
     )

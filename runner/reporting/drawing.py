@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
+
+from runner.reporting.formats import UNPRUNED
 
 # Okabe and Ito's palette, which the colour-blind tell apart, without its yellow, which is too light for a line, and
 # with Tol's wine.
@@ -24,6 +28,7 @@ TICKS = (0, 30, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 1
 _LETTER = 0.019  # width of a tick label's letter, as a fraction of the axis
 GRID = "#d9d9d9"
 FLOOR = "#8c8c8c"
+_UNPRUNED_MARK: Any = {"marker": "d", "markersize": 7, "markerfacecolor": "white", "linestyle": "", "zorder": 3}
 
 Line = str | tuple[int, tuple[float, ...]]  # as Matplotlib's linestyle
 
@@ -53,6 +58,7 @@ class Curve:
     x: Sequence[float]
     y: Sequence[float]
     deviation: Sequence[float] = ()
+    unpruned: float | None = None  # what the network has with nothing pruned, where the curve begins at a floor
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,9 @@ def _curve(axes: Axes, curve: Curve) -> None:
         linewidth=1.5,
         label=curve.label,
     )
+    if curve.unpruned is not None:
+        on_the_left = axes.get_yaxis_transform()  # which may stand at another sparsity than 0
+        axes.plot([0], [curve.unpruned], color=style.colour, transform=on_the_left, clip_on=False, **_UNPRUNED_MARK)
     deviation = np.nan_to_num(np.asarray(curve.deviation, dtype=float))
     if deviation.any():
         y = np.asarray(curve.y, dtype=float)
@@ -181,6 +190,8 @@ def _legend(figure: Figure, panels: Sequence[Panel]) -> None:
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    if any(curve.unpruned is not None for panel in panels for curve in panel.curves):
+        entries[UNPRUNED] = Line2D([], [], color=FLOOR, **_UNPRUNED_MARK)
     longest = max(map(len, entries), default=1)
     width = figure.get_figwidth() * 14  # characters that fit beside each other, about
     columns = max(1, min(len(entries), int(width // (longest + 7))))

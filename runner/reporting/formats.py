@@ -7,6 +7,7 @@ from typing import Any
 GRANULARITIES = {"weight": "weights", "unit": "filters", "feature": "features"}
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
 NONE = "–"  # a cell without a value
+UNPRUNED = "unpruned"  # the row of networks with nothing pruned, where others begin at a floor
 
 
 def is_fraction(metric: str) -> bool:

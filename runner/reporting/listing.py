@@ -7,7 +7,7 @@ from runner.config.rules import leaves, show
 from runner.errors import UserError
 from runner.files import read_rows
 from runner.reporting.columns import differing_options
-from runner.reporting.formats import duration, number
+from runner.reporting.formats import UNPRUNED, duration, number
 from runner.runs import Run
 
 _CHOICES = ("data.name", "model.name", "dropout.name", "regularizer.name")  # in the name of a run's own folder
@@ -71,7 +71,12 @@ def _results(run: Run) -> str:
     parts = []
     for granularity in dict.fromkeys(row["granularity"] for row in rows):
         values = [row for row in rows if row["granularity"] == granularity]
-        shown = ", ".join(f"{float(r['sparsity']):.0%} {number(float(r[metric]), metric)}" for r in values)
+        # Below a floor rows repeat the network pruned there; the unpruned one stands apart.
+        floor = max(float(row["floor"]) for row in values)
+        swept = [row for row in values if not floor or float(row["floor"])]
+        shown = ", ".join(f"{float(r['sparsity']):.0%} {number(float(r[metric]), metric)}" for r in swept)
+        if whole := [row for row in values if row not in swept and float(row["sparsity"]) == 0]:
+            shown += f", {UNPRUNED} {number(float(whole[0][metric]), metric)}"
         parts.append(f"{granularity}: {shown}")
     return f"{metric} at sparsity " + "; ".join(parts)
 

@@ -36,6 +36,28 @@ def read_points(run: Run) -> pd.DataFrame:
     return points.reset_index(drop=True)
 
 
+def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows are of the network with nothing pruned: not even its floor."""
+    return (points["floor"] == 0) & (points["sparsity"] == 0)
+
+
+def of_sweeps(points: pd.DataFrame) -> pd.DataFrame:
+    """A run's points without those that a sweep from a floor on adds for the unpruned network."""
+    rules = ["granularity", "scope", "scores"]
+    alone = is_unpruned(points) & ~_any(points, points["floor"].eq(0) & points["sparsity"].gt(0), rules)
+    return points[~alone | ~_any(points, ~alone, ["granularity"])]
+
+
+def unpruned_points(points: pd.DataFrame) -> pd.DataFrame:
+    """A run's points of the unpruned network: one a granularity, way with BatchNorm and split."""
+    return points[is_unpruned(points)].drop_duplicates(["granularity", "batch_norm", "split"])
+
+
+def _any(points: pd.DataFrame, condition: "pd.Series[bool]", by: list[str]) -> "pd.Series[bool]":
+    """Whether the condition holds for some row that is like this one."""
+    return condition.groupby([points[name] for name in by]).transform("any")
+
+
 def metrics_of(points: pd.DataFrame) -> list[str]:
     """The columns that judge a network, the task's own first, `loss` last."""
     return [column for column in points.columns if column not in _NOT_METRICS]

@@ -11,8 +11,17 @@ from runner.config.rules import between, list_of, show
 from runner.errors import ConfigError
 from runner.files import write_frame, write_text
 from runner.reporting.drawing import Curve, Panel, Style, draw
-from runner.reporting.formats import BATCH_NORMS, is_fraction, mean_and_deviation, metric_label, number, percent, scale
-from runner.reporting.points import read_points
+from runner.reporting.formats import (
+    BATCH_NORMS,
+    UNPRUNED,
+    is_fraction,
+    mean_and_deviation,
+    metric_label,
+    number,
+    percent,
+    scale,
+)
+from runner.reporting.points import is_unpruned, read_points
 from runner.reporting.published import published_files, published_heads, published_values
 from runner.reporting.writing import padded
 from runner.runs import Run
@@ -79,8 +88,9 @@ class Plan:
 
 
 def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFrame:
-    """All cells in long form: head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, paper, paper_std,
-    difference, doubtful.
+    """All cells in long form: head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, floor, paper,
+    paper_std, difference, doubtful. Where one training serves a column and its floor is above 0, a row of floor 0 and
+    sparsity 0 is of the unpruned networks.
 
     Fractions, not percent; deviations over seeds with n − 1; `difference` is ours less the paper's, for BatchNorm kept
     (or a model without it), which is how the paper measured.
@@ -91,7 +101,7 @@ def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFr
     for metric, file in plan.files.items():
         for head in published_heads(file):
             paper = published_values(file, head, in_percent=is_fraction(metric))
-            here = (rows["metric"] == metric) & (rows["head"] == head)
+            here = (rows["metric"] == metric) & (rows["head"] == head) & ~_added(rows)
             rows.loc[here, "paper"] = rows.loc[here, "sparsity"].map(paper["mean"])
             rows.loc[here, "paper_std"] = rows.loc[here, "sparsity"].map(paper["std"])
     rows["difference"] = (rows["mean"] - rows["paper"]).where(rows["batch_norm"] != "recalibrated")
@@ -104,24 +114,34 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: str) -> pd.DataFr
     wanted = {"granularity": plan.granularity, "scope": "layer", "scores": "own", "split": "test"}
     for column, value in wanted.items():
         points = points[points[column] == value]
-    points = points[points["sparsity"].isin([round(s, 9) for s in cell.sparsities])]
+    asked = points["sparsity"].isin([round(s, 9) for s in cell.sparsities])
+    alone = sum(other.head == cell.head for other in plan.cells) == 1  # else a column is of several networks
+    whole = is_unpruned(points) & bool((points["floor"] > 0).any())
+    points = points[(asked & ~whole) | (whole & alone)]
     if metric not in points:
         raise ConfigError(f"table={plan.name} is about {metric}, which the task of {runs[0].folder} does not measure")
-    rows = points.groupby(["batch_norm", "sparsity"], as_index=False).agg(
+    rows = points.groupby(["batch_norm", "sparsity", "floor"], as_index=False).agg(
         actual_sparsity=("actual_sparsity", "mean"), mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
     )
+    rows["floor"] = rows.pop("floor")  # behind the others
     rows.insert(0, "head", cell.head)
     rows.insert(4, "metric", metric)
     return rows
 
 
+def _added(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows are of unpruned networks, beside a column that begins at its floor."""
+    return is_unpruned(rows) & rows["head"].isin(rows.loc[rows["floor"] > 0, "head"])
+
+
 def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """The rows of the sweep that the run's own configuration asks for: later ones may have had other floors."""
+    """The rows of the sweep that the run's own configuration asks for, later ones may have had other floors; and of the
+    unpruned network."""
     asked = run.status().get("swept", {}).get("floor", "auto")
     floors = points["floor"].unique()
     gamma = run.config()["dropout"].get("gamma", 0.0)
     own = gamma if asked == "auto" and gamma in floors else 0.0 if asked == "auto" else float(asked)
-    return points[points["floor"] == own]
+    return points[(points["floor"] == own) | is_unpruned(points)]
 
 
 def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
@@ -133,6 +153,11 @@ def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
         columns = [(head, published) for head in heads for published in ([False, True] if as_paper else [False])]
         columns = [(h, p) for h, p in columns if not p or part.loc[part["head"] == h, "paper"].notna().any()]
         lines = [["sparsity", *("paper" if published else _marked(plan, head) for head, published in columns)]]
+        whole = {str(row["head"]): row for _, row in part[is_unpruned(part)].iterrows()}
+        if _added(part).any():
+            found = [(None if published else whole.get(head), published) for head, published in columns]
+            lines.append([UNPRUNED, *(_shown(row, published, metric) for row, published in found)])
+        part = part[~_added(part)]
         by_key = {(str(row["head"]), float(row["sparsity"])): row for _, row in part.iterrows()}
         for sparsity in sorted(part["sparsity"].unique()):
             found = [(by_key.get((head, float(sparsity))), published) for head, published in columns]
@@ -197,9 +222,11 @@ def _figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> None:
 
 def _panel(title: str, part: pd.DataFrame, mean: str, std: str, styles: Mapping[str, Style], metric: str) -> Panel:
     curves = []
+    swept, whole = part[~_added(part)], part[_added(part)].set_index("head")["mean"]
     for head, style in styles.items():
-        line = part[(part["head"] == head) & part[mean].notna()].sort_values("sparsity")
+        line = swept[(swept["head"] == head) & swept[mean].notna()].sort_values("sparsity")
         if len(line):
-            values = [list(scale(metric) * line[name]) for name in (mean, std)]
-            curves.append(Curve(head, style, list(100 * line["sparsity"]), *values))
+            x, y, deviation = 100 * line["sparsity"], scale(metric) * line[mean], scale(metric) * line[std]
+            mark = scale(metric) * whole[head] if mean == "mean" and head in whole else None
+            curves.append(Curve(head, style, list(x), list(y), list(deviation), mark))
     return Panel(title, curves)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runner.reporting.formats import GRANULARITIES, NONE, metric_label, number, percent, run_title
-from runner.reporting.points import headline_of, read_points
+from runner.reporting.formats import GRANULARITIES, NONE, UNPRUNED, metric_label, number, percent, run_title
+from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
 from runner.runs import Run
 
 WIDTH = 100
@@ -18,7 +18,7 @@ class _Block:
 
     heading: str
     names: list[str]
-    cells: dict[float, list[str]]  # asked sparsity → cells
+    cells: dict[str, list[str]]  # asked sparsity in percent, or unpruned → cells
 
     @property
     def widths(self) -> list[int]:
@@ -30,8 +30,8 @@ class _Block:
     def line(self, texts: Sequence[str]) -> str:
         return "  ".join(text.rjust(width) for text, width in zip(texts, self.widths, strict=True))
 
-    def row(self, sparsity: float) -> str:
-        return self.line(self.cells.get(sparsity, [NONE] * len(self.names)))
+    def row(self, name: str) -> str:
+        return self.line(self.cells.get(name, [NONE] * len(self.names)))
 
     @property
     def width(self) -> int:
@@ -44,8 +44,12 @@ def pruning_summary(run: Run) -> str:
     metric = headline_of(run, points)
     split = the_split(points)
     points = points[points["split"] == split]
+    whole = unpruned_points(points)
+    points = of_sweeps(points)
     sweeps = [sweep for _, sweep in points.groupby(["granularity", "scope", "scores", "floor"], sort=False)]
-    blocks = [_block(sweep, metric) for sweep in sweeps]
+    if not (points["floor"] > 0).any():
+        whole = whole[:0]
+    blocks = [_block(sweep, whole[whole["granularity"] == sweep["granularity"].iloc[0]], metric) for sweep in sweeps]
     lines = [f"{metric_label(split, metric)} after pruning: {run_title(run.config())}"]
     for side_by_side in _fitting(blocks):
         lines += ["", *_table(side_by_side)]
@@ -69,11 +73,13 @@ def sweep_label(sweep: pd.DataFrame) -> str:
     return ", ".join(words)
 
 
-def _block(sweep: pd.DataFrame, metric: str) -> _Block:
+def _block(sweep: pd.DataFrame, whole: pd.DataFrame, metric: str) -> _Block:
     norms = [name for name in ("none", "kept", "recalibrated") if name in set(sweep["batch_norm"])]
-    cells: dict[float, list[str]] = {}
-    for _, row in sweep.iterrows():
-        texts = cells.setdefault(float(row["sparsity"]), ["", *(NONE for _ in norms)])
+    cells: dict[str, list[str]] = {}
+    rows = [(percent(row["sparsity"]), row) for _, row in sweep.iterrows()]
+    rows += [(UNPRUNED, row) for _, row in whole.iterrows() if row["batch_norm"] in norms]
+    for name, row in rows:
+        texts = cells.setdefault(name, ["", *(NONE for _ in norms)])
         texts[0] = f"{100 * row['actual_sparsity']:.2f}"
         texts[1 + norms.index(row["batch_norm"])] = number(row[metric], metric)
     heading = sweep_label(sweep)
@@ -98,11 +104,12 @@ def _table(blocks: Sequence[_Block]) -> list[str]:
     def line(first: str, rest: Sequence[str]) -> str:
         return "   ".join([first.rjust(len("sparsity %")), *rest]).rstrip()
 
-    sparsities = sorted({sparsity for block in blocks for sparsity in block.cells})
+    names = {name for block in blocks for name in block.cells}
+    rows = sorted(names, key=lambda name: -1.0 if name == UNPRUNED else float(name))
     return [
         line("", [block.heading.ljust(block.width) for block in blocks]),
         line("sparsity %", [block.line(block.names) for block in blocks]),
-        *(line(percent(s), [block.row(s) for block in blocks]) for s in sparsities),
+        *(line(name, [block.row(name) for block in blocks]) for name in rows),
     ]
 
 

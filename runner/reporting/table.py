@@ -11,7 +11,7 @@ from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, metric_label, percent
 from runner.reporting.gather import Measured
-from runner.reporting.points import metrics_of
+from runner.reporting.points import is_unpruned, metrics_of, of_sweeps, unpruned_points
 
 CSV_COLUMNS = (
     *("granularity", "batch_norm", "scope", "scores", "split", "metric"),
@@ -35,9 +35,25 @@ class Section:
         return f"{what} pruned, {BATCH_NORMS.get(self.batch_norm, self.batch_norm)}"
 
     @property
+    def unpruned(self) -> pd.DataFrame:
+        """The rows of networks with nothing pruned, if there is one in a column that else begins at its floor."""
+        rows = self.rows[is_unpruned(self.rows)]
+        return rows if self._added.any() else rows[:0]
+
+    @property
+    def swept(self) -> pd.DataFrame:
+        """The rows of all columns by sparsity, as the paper has them: nothing below a column's floor."""
+        return self.rows[~self._added]
+
+    @property
+    def _added(self) -> "pd.Series[bool]":
+        floored = self.rows.loc[self.rows["floor"] > 0, "column"]
+        return is_unpruned(self.rows) & self.rows["column"].isin(floored)
+
+    @property
     def notes(self) -> list[str]:
         """What a reader has to know: which rows are of a network pruned at its floor, and what was published."""
-        notes = []
+        notes = ["unpruned: the whole network, nothing set to zero."] if len(self.unpruned) else []
         low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
         for floor, part in low.groupby("floor"):
             at = f"{percent(float(str(floor)))} %"
@@ -126,12 +142,19 @@ def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
 
 
 def _statistics(runs: Sequence[Measured], name: str, metric: str, choice: Choice) -> pd.DataFrame:
-    """A column in long form; deviations have n - 1 in the denominator."""
-    points = pd.concat([run.points for run in runs], ignore_index=True)
+    """A column in long form; deviations have n - 1 in the denominator.
+
+    A column that begins at a floor also has rows of floor 0 and sparsity 0, of the unpruned networks.
+    """
+    points = pd.concat([of_sweeps(run.points) for run in runs], ignore_index=True)
     points = points[
         (points["split"] == choice.split) & (points["scope"] == choice.scope) & (points["scores"] == choice.scores)
     ]
     points = points[points["floor"] == points["granularity"].map(_floors(points, runs[0], choice))]
+    whole = pd.concat([unpruned_points(run.points) for run in runs], ignore_index=True)
+    floored = points.loc[points["floor"] > 0, "granularity"]
+    whole = whole[(whole["split"] == choice.split) & whole["granularity"].isin(floored)]
+    points = pd.concat([points, whole.assign(scope=choice.scope, scores=choice.scores)], ignore_index=True)
     key = ["granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
     rows = points.groupby(key, as_index=False, sort=False).agg(
         actual_sparsity=("actual_sparsity", "mean"), mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
@@ -185,7 +208,8 @@ def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: str, ch
     rows = pd.concat(frames, ignore_index=True)
     rows["n"] = rows["n"].astype("Int64")
     order = [name for names in columns.values() for name in names]
-    rows = rows.sort_values(["column", "sparsity"], key=lambda s: s.map(order.index) if s.name == "column" else s)
+    by = ["column", "sparsity", "floor"]
+    rows = rows.sort_values(by, key=lambda s: s.map(order.index) if s.name == "column" else s)
     return Section(granularity, norm, rows.reset_index(drop=True), order, beside)
 
 

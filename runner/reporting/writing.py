@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from runner.files import write_frame, write_text
 from runner.reporting.curves import floors_of
 from runner.reporting.drawing import Curve, Panel, Style, draw
-from runner.reporting.formats import NONE, is_fraction, mean_and_deviation, metric_label, percent, scale
+from runner.reporting.formats import NONE, UNPRUNED, is_fraction, mean_and_deviation, metric_label, percent, scale
 from runner.reporting.table import Section, Table
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -58,19 +60,17 @@ def latex(table: Table) -> str:
 
 
 def cells(section: Section, metric: str) -> list[list[str]]:
-    """Head, a row a sparsity, and the numbers of seeds."""
-    rows = [["sparsity", *section.columns]]
-    by_key = section.rows.set_index(["sparsity", "column"])
-    for sparsity in sorted(section.rows["sparsity"].unique()):
-        row = [f"{percent(sparsity)} %"]
-        for column in section.columns:
-            if (sparsity, column) in by_key.index:
-                mean, std = (float(str(by_key.at[(sparsity, column), name])) for name in ("mean", "std"))
-                row.append(mean_and_deviation(mean, std, metric))
-            else:
-                row.append(NONE)
-        rows.append(row)
-    return [*rows, ["seeds", *(_seeds(section, column) for column in section.columns)]]
+    """Head, the unpruned networks where they need a row of their own, a row a sparsity, and the numbers of seeds."""
+    parts = [(UNPRUNED, section.unpruned)] if len(section.unpruned) else []
+    parts += [(f"{percent(float(str(s)))} %", rows) for s, rows in section.swept.groupby("sparsity")]
+    body = [[name, *(_cell(rows, column, metric) for column in section.columns)] for name, rows in parts]
+    return [["sparsity", *section.columns], *body, ["seeds", *(_seeds(section, column) for column in section.columns)]]
+
+
+def _cell(rows: pd.DataFrame, column: str, metric: str) -> str:
+    for _, row in rows[rows["column"] == column].iterrows():
+        return mean_and_deviation(float(row["mean"]), float(row["std"]), metric)
+    return NONE
 
 
 def table_figure(table: Table, path: Path) -> None:
@@ -97,10 +97,12 @@ def _figure_title(table: Table) -> str:
 
 
 def _curve(section: Section, column: str, styles: dict[str, Style], metric: str) -> Curve:
-    rows = section.rows[section.rows["column"] == column]
+    rows = section.swept[section.swept["column"] == column]
+    whole = section.unpruned.loc[section.unpruned["column"] == column, "mean"]
     style = replace(styles[rows["beside"].iloc[0]], dashed=bool(rows["source"].iloc[0]))
     factor = scale(metric)
-    return Curve(column, style, list(100 * rows["sparsity"]), list(factor * rows["mean"]), list(factor * rows["std"]))
+    x, y, deviation = list(100 * rows["sparsity"]), list(factor * rows["mean"]), list(factor * rows["std"])
+    return Curve(column, style, x, y, deviation, unpruned=factor * whole.iloc[0] if len(whole) else None)
 
 
 def _seeds(section: Section, column: str) -> str:

@@ -117,3 +117,8 @@ def test_hydra_shows_a_composed_configuration(command, tmp_path):
     assert result.code == 0
     assert "alpha: 0.5" in result.out
     assert list(tmp_path.iterdir()) == [], "nothing is run"
+
+
+def test_help_of_the_table_names_what_is_shown(call):
+    out = call("table", "--help").out
+    assert all(f"table.{option}=" in out for option in ("floor", "metric", "split"))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from runner.files import read_rows
+from runner.files import read_rows, write_rows
 from runner.runs import Run
 
 
@@ -22,6 +22,7 @@ def test_adds_rows_and_changes_nothing_else(call, finished, tree):
     more = read_rows(finished.pruning_file)
     assert more[: len(rows)] == rows
     assert [(row["scores"], row["sparsity"], row["batch_norm"]) for row in more[len(rows) :]] == [
+        ("own", "0.0", "recalibrated"),  # the unpruned network, which was not yet measured so
         ("random", "0.5", "kept"),
         ("random", "0.5", "recalibrated"),
     ]
@@ -164,3 +165,20 @@ def test_a_bad_stored_value_names_its_folder(call, finished):
     finished.config_file.write_text(yaml.safe_dump(config))
     finished.write_status(checksums={})
     assert call("prune", str(finished.folder)).err.startswith(f"run: {finished.folder}: prune.floor=2: allowed is")
+
+
+def test_a_sweep_measures_the_unpruned_network_which_old_files_lack(call, finished):
+    rows = read_rows(finished.pruning_file)
+    unpruned = [row for row in rows if float(row["floor"]) == 0]
+    assert [(row["sparsity"], row["actual_sparsity"], row["split"]) for row in unpruned] == [("0.0", "0.0", "test")]
+    assert len(rows) == 3
+    finished.unseal(finished.pruning_file)
+    write_rows(finished.pruning_file, list(rows[0]), [row for row in rows if row not in unpruned])
+    assert "unpruned" not in call("list", "runs", str(finished.folder)).out
+    words = ("prune.sparsities=[0,0.5]", "prune.splits=[test]", "prune.batch_norm=[kept]")
+    assert call("prune", str(finished.folder), *words).code == 0
+    assert sorted(map(str, read_rows(finished.pruning_file))) == sorted(map(str, rows))
+    assert f", unpruned {100 * float(unpruned[0]['accuracy']):.2f}" in call("list", "runs", str(finished.folder)).out
+    assert call("prune", str(finished.folder), "prune.floor=0", *words).code == 0
+    more = [row for row in read_rows(finished.pruning_file) if row not in rows]
+    assert [(row["floor"], row["sparsity"]) for row in more] == [("0.0", "0.5")]

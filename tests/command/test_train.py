@@ -62,6 +62,7 @@ def test_tables_have_their_columns_and_rows(finished_once):
     points = read_rows(finished_once.pruning_file)
     assert list(points[0]) == pruning_columns(["accuracy"])
     assert [(p["granularity"], p["floor"], p["sparsity"], p["split"]) for p in points] == [
+        ("weight", "0.0", "0.0", "test"),  # the unpruned network
         ("weight", "0.75", "0.0", "test"),
         ("weight", "0.75", "0.5", "test"),
     ]
@@ -93,7 +94,7 @@ def test_a_changed_sweep_adds_rows_without_training(train, monkeypatch):
     assert again == run
     assert run.weights_file.read_bytes() == before
     assert run.pruning_file.read_text().startswith(rows)
-    assert [row["sparsity"] for row in read_rows(run.pruning_file)] == ["0.0", "0.5", "0.99"]
+    assert [row["sparsity"] for row in read_rows(run.pruning_file)] == ["0.0", "0.0", "0.5", "0.99"]
 
 
 def test_force_trains_again_to_the_same_numbers(train, tree):

@@ -1,11 +1,12 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from runner.pruning.apply import prune, recalibrated
-from runner.pruning.sweep import Point, Sweeper, asked_points
+from runner.pruning.sweep import Point, Sweeper, asked_points, with_unpruned
 from runner.tasks.classification import Classification
 
 GRID = {
@@ -85,6 +86,31 @@ def test_below_the_floor_the_network_is_measured_once():
     by_sparsity = {p.sparsity: row for p, row in rows if p.split == "test"}
     assert by_sparsity[0.0] == by_sparsity[0.5] != by_sparsity[0.9]
     assert by_sparsity[0.0]["actual_sparsity"] == 0.75
+
+
+def test_the_unpruned_network_is_asked_for_once_where_a_floor_hides_it():
+    unpruned = Point("weight", "layer", "own", 0.0, "kept", 0.0, "test")
+    floored = points(floor=0.75, batch_norm=["kept"], splits=["test"], scope="global", scores="random")
+    assert with_unpruned(floored) == [unpruned, *floored]
+    # At floor 0 the row of sparsity 0 is it; a grid without 0 lacks it.
+    from_zero = points(batch_norm=["kept"], splits=["test"])
+    assert with_unpruned(from_zero) == from_zero
+    high = points(batch_norm=["kept"], splits=["test"], sparsities=[0.9])
+    assert with_unpruned(high) == [unpruned, *high]
+
+
+def test_the_unpruned_network_is_measured_once_for_all_granularities_with_the_counts_of_each():
+    model, data = network(), Data()
+    with torch.no_grad():
+        model[3].weight[0] = 0  # a filter that training itself left without weights
+    asked = [replace(p, granularity=g) for g in ("weight", "unit") for p in points(0.75, batch_norm=["kept"])]
+    rows = dict(Sweeper(model, Classification(), data).rows(with_unpruned(asked)))
+    assert data.asked == {"test": 5, "validation": 5}  # and for each granularity at the floor and at 0.9
+    weight, unit = (rows[Point(g, "layer", "own", 0.0, "kept", 0.0, "test")] for g in ("weight", "unit"))
+    expected = Classification().evaluate(model.eval(), data.eval_batches("test"))
+    assert {key: weight[key] for key in expected} == {key: unit[key] for key in expected} == expected
+    assert (weight["actual_sparsity"], unit["actual_sparsity"]) == (0.125, 0.125)
+    assert weight != rows[Point("weight", "layer", "own", 0.75, "kept", 0.0, "test")]
 
 
 def test_own_scores_decide_and_magnitude_ignores_them():

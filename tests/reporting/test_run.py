@@ -107,3 +107,35 @@ def test_a_run_without_rows_is_named(make_run: Make) -> None:
 def test_styles_repeat_late() -> None:
     assert len({Style.number(index) for index in range(56)}) == 56
     assert Curve("a", Style.number(0), [], []).deviation == ()
+
+
+def test_summary_and_figure_show_the_unpruned_network(
+    make_run: Make, row: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms = ("kept", "recalibrated")
+    rows = [row(0, 0.95 + i / 100, batch_norm=norm, actual_sparsity=0.0) for i, norm in enumerate(norms)]
+    rows += [row(s, 0.9, batch_norm=norm, floor=0.75) for norm in norms for s in GRID]
+    run = make_run(rows, "targeted")
+    lines = pruning_summary(run).splitlines()
+    assert [line.split()[0] for line in lines[4:9]] == ["unpruned", "0", "30", "75", "98.5"]
+    assert lines[4].split() == ["unpruned", "0.00", "95.00", "96.00"]
+    drawn: list[Panel] = []
+    monkeypatch.setattr("runner.reporting.curves.draw", lambda panels, *rest: drawn.extend(panels))
+    pruning_figure(run)
+    (panel,) = drawn
+    assert [(curve.label, len(curve.x), curve.unpruned) for curve in panel.curves] == [
+        ("BatchNorm kept", 4, pytest.approx(95)),
+        ("BatchNorm recalibrated", 4, pytest.approx(96)),
+    ]
+    drawn.clear()
+    pruning_figure(make_run([row(s, 0.9) for s in GRID]))
+    assert [curve.unpruned for curve in drawn[0].curves] == [None]
+
+
+def test_the_unpruned_network_is_drawn_and_named_in_the_legend(make_run: Make, row: Make) -> None:
+    rows = [row(s, 0.5, floor=0.75) for s in GRID]
+    without, run = make_run(rows, "targeted"), make_run([row(0, 0.9), *rows], "targeted", seed=1)
+    for one in (without, run):
+        pruning_figure(one)
+    assert imread(run.pruning_figure).shape[0] > imread(without.pruning_figure).shape[0] - 1
+    assert run.pruning_figure.read_bytes() != without.pruning_figure.read_bytes()

@@ -10,6 +10,7 @@ from runner.errors import ConfigError
 from runner.reporting.choice import Choice, PublishedColumn
 from runner.reporting.gather import gather
 from runner.reporting.table import Table, make_table
+from runner.reporting.writing import cells
 from runner.runs import Run
 
 Make = Callable[..., Any]
@@ -193,3 +194,57 @@ def test_two_published_columns_of_one_dropout_are_told_apart(make_run: Make, row
     ]
     made = table(make_run([row(0.5, 0.8)], "targeted"), published=published)
     assert made.sections[0].columns == ["targeted", *(f"paper: {head}" for head in heads)]
+
+
+def floored(row: Make, unpruned: float | None = None, granularity: str = "weight") -> list[Any]:
+    """A sweep from the floor 0.75 on, and the unpruned network if its accuracy is given."""
+    rows = [row(s, 0.9 if s < 0.9 else 0.3, floor=0.75, granularity=granularity) for s in (0.0, 0.75, 0.9)]
+    return rows if unpruned is None else [row(0.0, unpruned, granularity=granularity, actual_sparsity=0.0), *rows]
+
+
+def test_the_unpruned_network_is_a_row_of_its_own_above_a_floor(make_run: Make, row: Make) -> None:
+    none = make_run([row(0.0, 0.95), row(0.75, 0.4), row(0.9, 0.2)])
+    made = table(none, *(make_run(floored(row, 0.92 + seed / 50), "targeted", seed=seed) for seed in (0, 1)))
+    (section,) = made.sections
+    lines = cells(section, made.metric)
+    assert [line[0] for line in lines] == ["sparsity", "unpruned", "0 %", "75 %", "90 %", "seeds"]
+    assert lines[1][1:] == ["95.00", "93.00 ± 1.41"]
+    assert lines[2][1:] == ["95.00", "90.00 ± 0.00"]
+    rows = made.rows[(made.rows["column"] == "targeted") & (made.rows["sparsity"] == 0)]
+    assert rows[["floor", "actual_sparsity", "n"]].values.tolist() == [[0, 0, 2], [0.75, pytest.approx(0.749), 2]]
+    assert any(note.startswith("unpruned: ") for note in made.notes)
+    assert any("rows below 75 % are of the network whose weights are pruned at 75 %" in note for note in made.notes)
+
+
+def test_sweeps_from_before_the_unpruned_network_was_measured_still_tabulate(make_run: Make, row: Make) -> None:
+    none = make_run([row(0.0, 0.95), row(0.75, 0.4), row(0.9, 0.2)])
+    old, new = make_run(floored(row), "targeted"), make_run(floored(row, 0.97), "targeted", **{"dropout.alpha": 0.5})
+    made = table(none, old)
+    assert [line[0] for line in cells(made.sections[0], made.metric)][1] == "0 %"
+    assert not any("unpruned" in note for note in made.notes)
+    made = table(none, old, new)
+    assert cells(made.sections[0], made.metric)[1] == ["unpruned", "95.00", "97.00", "–"]
+
+
+def test_a_sweep_without_a_floor_has_the_unpruned_network_already(make_run: Make, row: Make) -> None:
+    made = table(make_run([row(0.0, 0.95), row(0.9, 0.2)]))
+    assert [line[0] for line in cells(made.sections[0], made.metric)] == ["sparsity", "0 %", "90 %", "seeds"]
+    rows = [*floored(row, 0.92), row(0.5, 0.91)]  # run prune … prune.floor=0 prune.sparsities=[0,0.5]
+    made = table(make_run(rows, "targeted"), floor=0)
+    assert made.rows[["sparsity", "mean"]].values.tolist() == [[0, 0.92], [0.5, 0.91]]
+
+
+def test_the_unpruned_network_stands_beside_any_scores_and_is_no_floor_of_its_own(make_run: Make, row: Make) -> None:
+    """Its row says own scores and layer scope, whatever was asked; the floor is that of the sweep."""
+    rows = [row(0.0, 0.92), *(row(s, 0.5, floor=0.6, scores="random", scope="global") for s in (0.0, 0.9))]
+    made = table(make_run(rows, "targeted"), scores="random", scope="global")
+    assert made.rows[["floor", "sparsity", "mean"]].values.tolist() == [[0, 0, 0.92], [0.6, 0, 0.5], [0.6, 0.9, 0.5]]
+    with pytest.raises(ConfigError, match="no run was pruned as"):
+        table(make_run(rows, "targeted", seed=1), scores="magnitude")
+
+
+def test_published_numbers_stand_beside_the_papers_reading(make_run: Make, row: Make) -> None:
+    made = table(make_run(floored(row, 0.92), "targeted"), published=PUBLISHED)
+    lines = cells(made.sections[0], made.metric)
+    assert lines[1] == ["unpruned", "92.00", "–"]
+    assert lines[2][0] == "0 %" and lines[2][2] != "–"
