@@ -1,6 +1,7 @@
 """Everything a run needs to go on, in one file that can't run code and is never half written."""
 
-import zipfile
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,26 @@ import torch
 
 from runner.errors import damaged
 
+# The file is what torch.save writes, then this and the SHA-256 of what stands before it. torch.load itself looks at no
+# checksum: a flipped bit would be trained on.
+_MARK = b"\nsha256 "
+_TAIL = len(_MARK) + hashlib.sha256().digest_size
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write beside and rename."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
     beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:  # given a path, torch.save tells of a full disk as a RuntimeError
-        torch.save(state, file)
+    with beside.open("wb") as file:
+        file.write(content)
+        file.write(_MARK + hashlib.sha256(content).digest())
     beside.replace(path)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The saved state, or None where there is no file.
+    """The saved state, or None where there is no file. One without a checksum, as they once were, is read as well.
 
     Raises:
         DamagedRun: the file can't be read, or is not a checkpoint of plain tensors and values.
@@ -26,11 +36,13 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        # The file is a ZIP archive with a checksum of each member, which torch.load doesn't look at.
-        with zipfile.ZipFile(path) as archive:
-            if (member := archive.testzip()) is not None:
-                raise ValueError(f"{member} has another checksum")
-        state = torch.load(path, map_location=device, weights_only=True)
+        content = path.read_bytes()
+        tail = content[-_TAIL:]
+        if tail.startswith(_MARK):
+            content = content[:-_TAIL]
+            if hashlib.sha256(content).digest() != tail.removeprefix(_MARK):
+                raise ValueError("its checksum is another")
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if not isinstance(state, dict) or "step" not in state:
             raise ValueError("no training state in it")
     except Exception as error:
