@@ -14,6 +14,7 @@ from runner.config.sources import own_sources
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError, first_line
 from runner.models.layers import feature_places
+from runner.models.memory_format import use_fast_memory_format
 from runner.pruning.sweep import Sweeper
 from runner.regularizers import NoRegularizer
 from runner.runs import identity
@@ -57,8 +58,7 @@ class Parts:
         torch.manual_seed(derive_seed(config["seed"], "init"))
         model = build(config, "model", **data.model_arguments())
         _check_places(config, model)
-        # Channels last is the layout in which convolutions are fast, on processors and GPUs.
-        model = model.to(device=device, memory_format=torch.channels_last)
+        model = use_fast_memory_format(model.to(device))
         task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
         _check_output(config, data, task, model, device)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)

@@ -13,8 +13,25 @@ def scaled(widths: Sequence[int], width: float) -> list[int]:
     return [max(1, round(w * width)) for w in widths]
 
 
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution with a stride, computed as one of stride 1 on the pixels that it reads.
+
+    Parameters, their initialisation and the output are those of `nn.Conv2d`, up to rounding. It avoids a kernel that
+    corrupts memory, see `runner.models.memory_format`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, stride, bias=bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        vertical, horizontal = self.stride
+        return F.conv2d(input[..., ::vertical, ::horizontal], weight, bias)
+
+
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the size of the image, or divides it by the stride."""
+    if kernel == 1 and stride > 1:
+        return PointwiseConv2d(inputs, outputs, stride, bias=False)
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
