@@ -5,10 +5,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 # Tests run side by side; two processes with two threads each on two cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+# By default an example that takes longer than 200 ms fails, which a busy machine does to any.
+settings.register_profile("run", deadline=None)
+settings.load_profile("run")
 
 
 @pytest.fixture(autouse=True)
