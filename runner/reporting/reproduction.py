@@ -201,14 +201,15 @@ def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "png")]
     write_frame(paths[0], rows)
     write_text(paths[1], text)
-    _figure(plan, rows, title, paths[2])
+    figure(plan, rows, title, paths[2])
     return paths
 
 
-def _figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> None:
+def figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> list[Path]:
     """Ours, the published curves in the same colours beside them, and ours recalibrated; a figure for each metric."""
+    paths = [path if index == 0 else path.with_stem(f"{path.stem}_{metric}") for index, metric in enumerate(plan.files)]
     styles = {head: Style.number(index) for index, head in enumerate(dict.fromkeys(rows["head"]))}
-    for index, metric in enumerate(plan.files):
+    for file, metric in zip(paths, plan.files, strict=True):
         panels = []
         for name, norm, part in _sections(plan, rows):
             if name == metric:
@@ -216,8 +217,8 @@ def _figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> None:
                 if norm != "recalibrated" and part["paper"].notna().any():
                     panels.append(_panel("published", part, "paper", "paper_std", styles, metric))
         top = 100.0 if is_fraction(metric) else None
-        file = path if index == 0 else path.with_stem(f"{path.stem}_{metric}")
         draw(panels, len(panels), f"{plan.name} · {title}", metric_label("test", metric), file, top)
+    return paths
 
 
 def _panel(title: str, part: pd.DataFrame, mean: str, std: str, styles: Mapping[str, Style], metric: str) -> Panel:

@@ -1,0 +1,85 @@
+"""Draw the figures beside a table again, from its own files alone: python -m runner.reporting.redraw FOLDER…
+
+For tables whose runs are somewhere else, after figures have changed. A folder has what run table, run reproduce or run
+scree wrote: table.csv, table.md, choices.csv.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from runner.config.compose import Composer
+from runner.errors import ConfigError
+from runner.reporting.reproduction import Plan
+from runner.reporting.reproduction import figure as reproduction_figure
+from runner.reporting.scree import EXACT, PCA, Choosing
+from runner.reporting.scree import figures as scree_figures
+from runner.reporting.table import CSV_COLUMNS, Section, Table
+from runner.reporting.writing import table_figure
+
+
+def redraw(folder: Path) -> list[Path]:
+    """Draw the figures of one folder; returns their paths.
+
+    Raises:
+        ConfigError: the folder has no table with figures.
+    """
+    try:
+        rows, lines = pd.read_csv(folder / "table.csv"), (folder / "table.md").read_text().splitlines()
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}: {Path(str(error.filename)).name}") from None
+    if set(CSV_COLUMNS) <= set(rows):
+        return _table(rows, lines, folder)
+    if {"head", "paper"} <= set(rows):
+        return _reproduction(rows, lines, folder)
+    if {"place", "k"} <= set(rows):
+        return _scree(rows, folder)
+    raise ConfigError(f"{folder}: expected a table of run table, run reproduce or run scree")
+
+
+def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]:
+    rows["source"] = rows["source"].astype(object).fillna("")
+    rows["n"] = rows["n"].astype("Int64")
+    published = {str(name): bool(part["source"].iloc[0]) for name, part in rows.groupby("column")}
+    own = ""
+    beside: dict[str, str] = {}
+    for name in map(str, rows["column"].unique()):  # published columns follow the one that they stand beside
+        own = own if published[name] else name
+        beside[name] = own
+    rows["beside"] = rows["column"].map(beside)
+    sections = [
+        Section(str(granularity), str(norm), part.reset_index(drop=True), list(part["column"].unique()), [])
+        for (granularity, norm), part in rows.groupby(["granularity", "batch_norm"], sort=False)
+    ]
+    common = lines[0].partition(", ")[2]  # ## test accuracy (%), digits · resnet32 · 50ep
+    first, names = rows.iloc[0], [name for name in beside if not published[name]]
+    path = folder / "table.png"
+    table_figure(Table(first["metric"], first["split"], common, sections, names, []), path)
+    return [path]
+
+
+def _reproduction(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]:
+    name, about = lines[0].removeprefix("# "), lines[2].partition("; ")[0]
+    plan = Plan.of(Composer("reproduce").single([f"table={name}"])["table"])
+    if "floor" not in rows:  # tables from before there were unpruned rows
+        rows["floor"] = 0.0
+    return reproduction_figure(plan, rows, about, folder / "table.png")
+
+
+def _scree(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    chosen = pd.read_csv(folder / "choices.csv")
+    ratios = [str(name) for name in rows if str(name).endswith((f"/{EXACT}", f"/{PCA}"))]
+    columns = [str(name) for name in rows if name not in ("place", "k", "metric", "split")]
+    first = ratios[0].rpartition("/")[0] if ratios else columns[0]
+    metric = str(chosen["metric"].iloc[0] if len(chosen) else rows["metric"].iloc[0])
+    return scree_figures(rows, chosen, Choosing(metric, higher_is_better=True, tolerance=0.0), first, folder)
+
+
+if __name__ == "__main__":
+    try:
+        for argument in sys.argv[1:]:
+            print(*redraw(Path(argument)), sep="\n")
+    except ConfigError as error:
+        sys.exit(f"redraw: {error}")
