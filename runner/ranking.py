@@ -51,14 +51,21 @@ def lowest(scores: Tensor, k: int) -> Tensor:
         return torch.ones_like(scores, dtype=torch.bool)
     # kthvalue is half the price of a sort, and this runs in every layer at every step.
     threshold = scores.kthvalue(k, dim=1, keepdim=True).values
-    mask = scores <= threshold
-    if mask.sum() == k * scores.shape[0]:
-        return mask
-    # Ties at the threshold: fill up by index.
+    # Asking whether there are ties is cheaper than breaking them, but a GPU would be waited for, and a compiled graph
+    # ends at a branch on values.
+    if scores.device.type == "cpu" and not torch.compiler.is_compiling():
+        mask = scores <= threshold
+        if int(torch.count_nonzero(mask)) == k * scores.shape[0]:
+            return mask
+    return _ties_by_index(scores, threshold, k)
+
+
+def _ties_by_index(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
+    """What is below the threshold (rows, 1), and as many of what equals it as makes k a row, the first ones."""
     below = scores < threshold
     tied = scores == threshold
-    missing = k - below.sum(1, keepdim=True)
-    return below | (tied & (tied.cumsum(1) <= missing))
+    missing = k - below.sum(1, keepdim=True, dtype=torch.int32)
+    return below | (tied & (tied.cumsum(1, dtype=torch.int32) <= missing))
 
 
 def ranks(scores: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ def test_lowest_takes_exactly_k_a_row_and_only_the_smallest_by_index(scores, fra
     for row, dropped in zip(scores, mask, strict=True):
         slow = sorted(range(len(row)), key=lambda i: (row[i], i))[:k]
         assert sorted(np.flatnonzero(dropped)) == sorted(slow)
+
+
+@given(matrices, st.floats(0, 1))
+def test_lowest_takes_the_same_where_it_does_not_ask_for_ties(scores, fraction):
+    tensor, k = torch.from_numpy(scores), count(fraction, scores.shape[1])
+    with mock.patch("torch.compiler.is_compiling", return_value=True):
+        assert torch.equal(lowest(tensor, k), ranks(tensor) < k)
 
 
 @given(matrices)

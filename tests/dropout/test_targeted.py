@@ -7,6 +7,7 @@ from torch import nn
 
 from runner.dropout import Targeted, TargetedUnit, UnitDropout, WeightDropout
 from runner.dropout.targeted import ramped_gamma, rise
+from runner.models.resnet import PreActResNet
 
 SHAPE = (6, 4, 3, 3)  # 36 entries a filter
 
@@ -174,3 +175,21 @@ def test_attaching_twice_is_refused():
     variant.attach(layer(), ["0"])
     with pytest.raises(ValueError, match="attached already"):
         variant.attach(layer(), ["0"])
+
+
+@pytest.mark.parametrize("cls", [Targeted, TargetedUnit])
+def test_a_targeted_network_is_compiled_in_one_graph(cls):
+    torch.manual_seed(0)
+    model = PreActResNet(channels=1, image_size=8, width=0.25, blocks=1)
+    cls(alpha=0.5, gamma=0.5).attach(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.randn(4, 1, 8, 8)
+    outputs, gradients = [], []
+    for network in (model, compiled):
+        torch.manual_seed(1)
+        model.zero_grad()
+        outputs.append(network(x))
+        outputs[-1].square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
