@@ -63,12 +63,33 @@ def test_three_lines_in_an_own_loop(make, variant):
 
 def test_the_readmes_own_loop_runs():
     code = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    loop = next(block for block in code if "variant.attach(model)" in block)
+    loop, tuning = [block for block in code if "variant.attach(model)" in block or "FixedMask" in block]
     torch.manual_seed(0)
     model, inputs = mlp()
     names = {"model": model, "loader": [(inputs, torch.arange(4))] * 2, "F": F, "torch": torch}
     exec(loop, names)
     assert int((model[0].weight == 0).sum()) == 16 * 15
+    pruned = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    exec(tuning, names)
+    assert torch.equal(model[0].weight == 0, pruned["0.weight"] == 0)
+    assert not torch.equal(model[0].weight, pruned["0.weight"])
+
+
+def test_a_checkpoint_in_between_holds_the_model_and_the_variant(tmp_path):
+    """As the README says; saving the module itself fails with an error of PyTorch's own."""
+    torch.manual_seed(0)
+    (model, inputs), (other, _) = mlp(), mlp()
+    first, second = Targeted(0.5, 0.75, ramp=[0.2, 0.4, 0.4]), Targeted(0.5, 0.75, ramp=[0.2, 0.4, 0.4])
+    first.attach(model)
+    first.before_step(1, 5)
+    with pytest.raises(RuntimeError, match="state_dict"):
+        torch.save(model, tmp_path / "model.pt")
+    torch.save({"model": model.state_dict(), "variant": first.state_dict()}, tmp_path / "checkpoint.pt")
+    second.attach(other)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    other.load_state_dict(saved["model"])
+    second.load_state_dict(saved["variant"])
+    assert torch.equal(model.eval()(inputs), other.eval()(inputs))
 
 
 def test_the_readme_names_every_variant():

@@ -1,6 +1,7 @@
 """Putting a configuration's parts together: what training, pruning and bench all start from."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from runner.config.length import Length
 from runner.config.sources import own_sources
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError, first_line
-from runner.models.layers import feature_places
+from runner.models.layers import feature_places, prunable_layers
 from runner.models.memory_format import use_fast_memory_format
 from runner.pruning.sweep import Sweeper
 from runner.regularizers import NoRegularizer
@@ -61,6 +62,7 @@ class Parts:
         model = use_fast_memory_format(model.to(device))
         task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
         _check_output(config, data, task, model, device)
+        _declare_layers(model, data.model_arguments(), device)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def training(self) -> Training:
@@ -136,6 +138,16 @@ def _check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Mod
     if found != expected:
         wanted = f"task={config['task']['name']} expects {task.output}, of shape {expected}"
         raise ConfigError(f"{wanted}, but model={name} returns {found}")
+
+
+def _declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
+    """Have a model for images that declares no prunable layers declare those by the order of its computation, so that
+    training, sweep and all that follow agree on them."""
+    if hasattr(model, "prunable") or not {"channels", "image_size"} <= about.keys():
+        return
+    image = torch.zeros(1, about["channels"], about["image_size"], about["image_size"], device=device)
+    with suppress(ValueError):  # there are none, which concerns only who asks for them
+        model.prunable = list(prunable_layers(model, example=image))  # type: ignore[assignment]
 
 
 def _check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:

@@ -2,12 +2,14 @@
 
 from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout
+from runner.dropout.masked import FixedMask
 from runner.dropout.standard import UnitDropout, WeightDropout
 from runner.dropout.tail import Tail, TailDropout, get_scale_param
 from runner.dropout.targeted import Targeted, TargetedUnit
 
 __all__ = [
     "FeatureDropout",
+    "FixedMask",
     "Tail",
     "TailDropout",
     "Targeted",

@@ -1,4 +1,4 @@
-"""The doors between a dropout variant and the model and loop that it works in."""
+"""What a dropout variant is to the model and the loop that it works in."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from runner.models.layers import prunable_layers
+from runner.models.layers import filters_first, parameter_of, prunable_layers
 
 Scores = dict[str, dict[str, Tensor]]
 
@@ -30,19 +30,33 @@ class Variant:
 
     def __init__(self) -> None:
         self.layers: dict[str, nn.Module] = {}
+        self._order: dict[nn.Module, list[str]] = {}  # of the parameters in a layer before the variant attached
         self.hooks: list[RemovableHandle] = []  # on modules of the model; they go when the variant detaches
 
-    def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
         """Put the variant into the model's prunable layers, or into the named ones.
 
+        Args:
+            layers: names of modules, or of the parameters of an nn.MultiheadAttention (`self_attn.in_proj_weight`).
+            example: an input of the model, by which the first and the last layer are found in the order of computation;
+                without one they are the first and the last that the model registers. See
+                `runner.models.layers.prunable_layers`.
+
         Raises:
-            ValueError: it is attached already, or a name is not in the model.
+            ValueError: it is attached already, a name is not in the model, or the variant can't work in a layer. The
+                model is then as before.
         """
         if self.layers:
             raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
-        self.layers = prunable_layers(model, layers)
+        chosen = prunable_layers(model, layers, example)
+        for name, layer in chosen.items():
+            self.check_layer(name, layer)
+        self.layers = chosen
         for name, layer in self.layers.items():
             self.attach_layer(name, layer)
+
+    def check_layer(self, name: str, layer: nn.Module) -> None:
+        """Raises: ValueError if the variant can't work in the layer."""
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         """Put the variant into one layer."""
@@ -98,7 +112,10 @@ class WeightVariant(Variant):
     baked = False
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        """The module that turns a layer's raw weight into the weight of this forward pass."""
+        """The module that turns a layer's raw weight into the weight of this forward pass.
+
+        Both have the filters in dim 0; a transposed convolution's weight is turned round before and after.
+        """
         raise NotImplementedError
 
     def parametrizations(self) -> dict[str, Any]:
@@ -107,29 +124,57 @@ class WeightVariant(Variant):
 
     def parametrization_in(self, layer: nn.Module) -> Any:
         """The module in one attached layer."""
-        return layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
+        module, name = parameter_of(layer)
+        found = module.parametrizations[name][0]  # type: ignore[index]
+        return found.inner if isinstance(found, _FiltersFirst) else found
+
+    def raw_parameter(self, layer: nn.Module) -> nn.Parameter:
+        """The parameter behind the weight of an attached layer, in the shape that the layer has it in."""
+        module, name = parameter_of(layer)
+        return module.parametrizations[name].original  # type: ignore[index, union-attr]
+
+    def raw_weight(self, layer: nn.Module) -> Tensor:
+        """The raw weight of an attached layer, filters in dim 0."""
+        return filters_first(layer, self.raw_parameter(layer))
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
+        module, parameter = parameter_of(layer)
+        weight = getattr(module, parameter)
+        filters = filters_first(layer, weight)
+        new = self.parametrization(filters)
+        new = new if filters is weight else _FiltersFirst(new)
+        self._order[layer] = list(module._parameters)
         # unsafe: skips a trial forward pass, which would draw random numbers.
-        parametrize.register_parametrization(layer, "weight", self.parametrization(weight), unsafe=True)
+        parametrize.register_parametrization(module, parameter, new, unsafe=True)
 
     def detach_layer(self, layer: nn.Module) -> None:
+        module, parameter = parameter_of(layer)
         baked = self._evaluated(layer) if self.baked else None
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        parametrize.remove_parametrizations(module, parameter, leave_parametrized=False)
         if baked is not None:
             with torch.no_grad():
-                layer.weight.copy_(baked)  # type: ignore[operator]
-        # The weight comes back behind the bias; optimisers and state dicts go by order.
-        others = [name for name in layer._parameters if name != "weight"]
-        for name in others:
-            layer._parameters[name] = layer._parameters.pop(name)
+                getattr(module, parameter).copy_(baked)
+        # The weight comes back behind the others; optimisers and state dicts go by order.
+        for name in self._order.pop(layer):
+            if name in module._parameters:
+                module._parameters[name] = module._parameters.pop(name)
 
     @torch.no_grad()
     def _evaluated(self, layer: nn.Module) -> Tensor:
-        training = layer.training
-        weight = layer.eval().weight
-        layer.train(training)
-        assert isinstance(weight, Tensor)
+        """The weight that evaluation computes with, in the shape that the layer has it in."""
+        module, parameter = parameter_of(layer)
+        training = module.training
+        weight = getattr(module.eval(), parameter)
+        module.train(training)
         return weight.clone()
+
+
+class _FiltersFirst(nn.Module):
+    """A parametrization of a weight whose filters are not in dim 0."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.inner(weight.transpose(0, 1)).transpose(0, 1)

@@ -25,8 +25,10 @@ class FeatureVariant(Variant):
         super().__init__()
         self.chosen = places
 
-    def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
         """Put the variant before the modules that the model's feature places name, or before those of them in `layers`.
+
+        Places are declared, so that `example` makes no difference.
 
         Raises:
             ValueError: it is attached already, the model has no feature places, or none of that name.

@@ -66,4 +66,4 @@ class GradualMagnitude(WeightVariant):
         if jump and (step == 0 or jump != self.jump(step - 1, total)):
             sparsity = self.sparsity * (1 - (1 - jump / self.updates) ** 3)
             for name, mask in self.parametrizations().items():
-                mask.update(self.layers[name].parametrizations.weight.original, sparsity)  # type: ignore[union-attr]
+                mask.update(self.raw_weight(self.layers[name]), sparsity)

@@ -1,16 +1,17 @@
-"""A network that trains with part of its weights, filters or features gone for good: what `run ticket` trains.
+"""Networks that train with part of their weights, filters or features gone for good.
 
 What the mask removes is zero when training begins and gets no gradient, so momentum, weight decay and penalties leave
-it at zero; the product with the mask makes that hold for any optimiser. Its configuration says where the mask and the
-first weights come from, so that runs which differ in it are different runs; the mask itself is given to it.
+it at zero; the product with the mask makes that hold for any optimiser.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import Scores, WeightVariant
+from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of
 
 # Each option and the words that it allows.
@@ -21,7 +22,7 @@ _WORDS = {
 }
 
 
-class _FixedMask(nn.Module):
+class _Kept(nn.Module):
     kept: Tensor
 
     def __init__(self, weight: Tensor) -> None:
@@ -32,8 +33,53 @@ class _FixedMask(nn.Module):
         return weight * self.kept
 
 
-class Masked(WeightVariant):
-    """A fixed mask; set `removed` before it attaches.
+class FixedMask(WeightVariant):
+    """Keeps what was pruned at zero while the network goes on training.
+
+    Every forward pass multiplies the weights by the mask. So what was removed gets no gradient, and whatever the
+    optimiser does to it, out of its momentum, say, has no effect; when the variant detaches it is zero::
+
+        kept = FixedMask(prune(model, 0.9))
+        kept.attach(model)  # fine-tune as ever, with a new optimiser or the old one
+        kept.detach()
+
+    Args:
+        removed: what `runner.pruning.apply.prune` returned: the name of a layer → a mask that broadcasts over its
+            weight, True for what was removed.
+    """
+
+    baked = True
+
+    def __init__(self, removed: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.removed = removed
+
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
+        """Put the masks into the layers that they are for; the raw weights there become zero too.
+
+        Raises:
+            ValueError: it has no masks, is attached already, or the model has no such layers.
+        """
+        if not self.removed:
+            raise ValueError("there are no masks to keep")
+        super().attach(model, self.removed if layers is None else layers)
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _Kept(weight)
+
+    @torch.no_grad()
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
+        super().attach_layer(name, layer)
+        kept = self.parametrization_in(layer).kept
+        kept.copy_(~filters_first(layer, self.removed[name].to(kept.device)))
+        self.raw_weight(layer).mul_(kept)
+
+
+class Masked(FixedMask):
+    """The fixed mask of `run ticket`; set `removed` before it attaches.
+
+    Its configuration says where the mask and the first weights come from, so that runs which differ in it are different
+    runs; the mask itself is given to it.
 
     Args:
         source: the run whose weights the mask was found in, as `<dropout>-<8 digits of its hash>`; None: no run's.
@@ -46,8 +92,6 @@ class Masked(WeightVariant):
         round: how often the network was pruned to come here; iterative pruning counts them.
     """
 
-    baked = True
-
     def __init__(
         self,
         source: str | None,
@@ -58,33 +102,17 @@ class Masked(WeightVariant):
         rewind: int = 0,
         round: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__({})
         for name, value in (("granularity", granularity), ("scores", scores), ("weights", weights)):
             one_of(name, value, _WORDS[name])
         self.granularities = (granularity,)
         self.sparsity = fraction("sparsity", sparsity)
-        self.removed: Mapping[str, Tensor] = {}  # module → True where removed, broadcastable over the weight
 
-    def attach(self, model: nn.Module, layers: Iterable[str] | None = None) -> None:
-        """Put the masks into the modules that they are for; the raw weights there become zero too.
-
-        Raises:
-            ValueError: it has no masks, or is attached already.
-        """
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
+        """As `FixedMask`, whose masks `run ticket` finds."""
         if not self.removed:
             raise ValueError("it has no mask to train with; run ticket FOLDER finds one")
-        super().attach(model, self.removed if layers is None else layers)
-
-    def parametrization(self, weight: Tensor) -> nn.Module:
-        return _FixedMask(weight)
-
-    @torch.no_grad()
-    def attach_layer(self, name: str, layer: nn.Module) -> None:
-        super().attach_layer(name, layer)
-        kept = self.parametrization_in(layer).kept
-        kept.copy_(~self.removed[name])
-        raw = layer.parametrizations.weight.original  # type: ignore[union-attr]
-        raw.mul_(kept)  # type: ignore[operator]
+        super().attach(model, layers, example)
 
     def scores(self) -> Scores:
         """Magnitudes with what is masked below them all, so that pruning further never brings anything back.
@@ -96,7 +124,7 @@ class Masked(WeightVariant):
             return {}
         scores = {}
         for name, layer in self.layers.items():
-            weight = self._evaluated(layer).float().contiguous().flatten(1)
+            weight = filters_first(layer, self._evaluated(layer)).float().contiguous().flatten(1)
             kept = self.parametrization_in(layer).kept.contiguous().flatten(1)
             if granularity == "unit":
                 scores[name] = weight.norm(dim=1).masked_fill(~kept.any(dim=1), -1)

@@ -14,12 +14,15 @@ exactly, momentum and weight decay included.
 """
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from runner.dropout.base import WeightVariant
+from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of, whole
 from runner.ranking import count, lowest
 
@@ -90,14 +93,14 @@ class RigL(WeightVariant):
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Connections(weight)
 
-    def attach(self, model: nn.Module, layers: object = None) -> None:
-        super().attach(model, layers)  # type: ignore[arg-type]
-        shapes = {name: _weight(layer).shape for name, layer in self.layers.items()}
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
+        super().attach(model, layers, example)
+        shapes = {name: self.raw_weight(layer).shape for name, layer in self.layers.items()}
         densities = dict.fromkeys(shapes, 1 - self.sparsity)
         if self.distribution == "erk":
             densities = erk_densities(shapes, 1 - self.sparsity)
         for name, connections in self.parametrizations().items():
-            weight = _weight(self.layers[name])
+            weight = self.raw_weight(self.layers[name])
             removed = count(1 - densities[name], weight.numel())
             drawn = lowest(torch.rand(1, weight.numel(), device=weight.device), removed)
             connections.active.copy_(~drawn.view(weight.shape))
@@ -117,12 +120,12 @@ class RigL(WeightVariant):
             return
         for name, connections in self.parametrizations().items():
             if connections.effective is not None and connections.effective.grad is not None:
-                self._move(_weight(self.layers[name]), connections, optimizer)
+                self._move(self.layers[name], connections, optimizer)
             connections.effective = None
 
-    def _move(self, weight: nn.Parameter, connections: _Connections, optimizer: Optimizer) -> None:
+    def _move(self, layer: nn.Module, connections: _Connections, optimizer: Optimizer) -> None:
         assert connections.effective is not None
-        active = connections.active
+        active, weight, parameter = connections.active, self.raw_weight(layer), self.raw_parameter(layer)
         k = min(count(self.moved, int(active.sum())), int((~active).sum()))
         if k == 0:
             return
@@ -133,13 +136,10 @@ class RigL(WeightVariant):
         grown = lowest(-gradient.masked_fill(stays, -1).reshape(1, -1), k).view(weight.shape)
         changed = dropped ^ grown  # a weight that is dropped and grown at once stays as it is
         active.copy_(stays | grown)
-        weight.masked_fill_(changed, 0)
-        if weight.grad is not None:
-            weight.grad.masked_fill_(changed, 0)
-        for state in optimizer.state.get(weight, {}).values():
-            if isinstance(state, Tensor) and state.shape == weight.shape:
+        changed = filters_first(layer, changed)
+        parameter.masked_fill_(changed, 0)
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(changed, 0)
+        for state in optimizer.state.get(parameter, {}).values():
+            if isinstance(state, Tensor) and state.shape == parameter.shape:
                 state.masked_fill_(changed, 0)
-
-
-def _weight(layer: nn.Module) -> nn.Parameter:
-    return layer.parametrizations.weight.original  # type: ignore[union-attr, return-value]

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from runner.dropout.base import Scores
 from runner.dropout.features import FeatureVariant
 from runner.errors import ParameterError
-from runner.models.layers import FeaturePlace
+from runner.models.layers import FeaturePlace, filters_first
 from runner.parameters import fraction, one_of, proper_fraction
 
 SAMPLING = ("independent", "stratified")
@@ -263,7 +263,10 @@ class Tail(FeatureVariant):
 
     def scores(self) -> Scores:
         """(features,) for every consumer: n - 1 … 0, so the last features go first."""
-        widths = {name: _weight(layer).shape[1] * getattr(layer, "groups", 1) for name, layer in self.layers.items()}
+        widths = {
+            name: filters_first(layer, _weight(layer)).shape[1] * getattr(layer, "groups", 1)
+            for name, layer in self.layers.items()
+        }
         return {"feature": {name: torch.arange(n - 1, -1, -1, dtype=torch.float32) for name, n in widths.items()}}
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.dropout.base import WeightVariant
+from runner.dropout.calls import Called, CallVariant
 from runner.dropout.noise import uniform_like
 from runner.parameters import fraction
 from runner.ranking import count, lowest
 
 
-class _TargetInputs(nn.Module):
+class _TargetInputs(Called):
     def __init__(self, alpha: float, gamma: float) -> None:
         super().__init__()
         self.alpha = alpha
@@ -32,6 +32,7 @@ class _TargetInputs(nn.Module):
                 self.activation = x.transpose(0, 1).flatten(1).mean(1)
 
     def forward(self, weight: Tensor) -> Tensor:
+        self.expect_call()
         k = count(self.gamma, weight.shape[1])
         if not self.training or self.activation is None or k == 0 or self.alpha == 0:
             return weight
@@ -41,7 +42,7 @@ class _TargetInputs(nn.Module):
         return weight * ~(drawn & targeted.view(1, -1, *[1] * (weight.dim() - 2)))
 
 
-class TargetedARD(WeightVariant):
+class TargetedARD(CallVariant):
     """Args: `alpha`, drop rate; `gamma`, targeted fraction of every layer's input channels; both in [0, 1]."""
 
     def __init__(self, alpha: float = 0.25, gamma: float = 0.5) -> None:
@@ -52,10 +53,16 @@ class TargetedARD(WeightVariant):
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _TargetInputs(self.alpha, self.gamma)
 
-    def attach_layer(self, name: str, layer: nn.Module) -> None:
+    def check_layer(self, name: str, layer: nn.Module) -> None:
+        super().check_layer(name, layer)
+        if not isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            kind = type(layer).__name__
+            raise ValueError(f"layer {name!r} is a {kind}: TargetedARD takes linear layers and convolutions")
         if getattr(layer, "groups", 1) != 1:
             raise ValueError(
                 f"layer {name!r} is a grouped convolution: its input channels have no weights of their own"
             )
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
         super().attach_layer(name, layer)
         self.hooks.append(layer.register_forward_pre_hook(self.parametrization_in(layer).look))

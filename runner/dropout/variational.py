@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores, WeightVariant
+from runner.dropout.base import Scores
+from runner.dropout.calls import Called, CallVariant
 from runner.dropout.noise import normal_like
 from runner.parameters import fraction, not_negative, whole
 from runner.ranking import like_weight
@@ -33,7 +34,7 @@ def kl(log_alpha: Tensor) -> Tensor:
     return -(K1 * (K2 + K3 * log_alpha).sigmoid() - 0.5 * F.softplus(-log_alpha) - K1).sum()
 
 
-class _Noise(nn.Module):
+class _Noise(Called):
     def __init__(self, weight: Tensor, unit: bool) -> None:
         super().__init__()
         log_sigma2 = weight.new_full((len(weight), 1), -10.0) if unit else torch.full_like(weight, -10.0)
@@ -48,6 +49,7 @@ class _Noise(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.training:
+            self.expect_call()
             return weight
         return weight * (self.log_alpha(weight) < LARGEST_LOG_ALPHA)
 
@@ -66,7 +68,7 @@ class _Noise(nn.Module):
         return output + (variance + 1e-8).sqrt() * normal_like(output)
 
 
-class Variational(WeightVariant):
+class Variational(CallVariant):
     """Noise on weights.
 
     Args:
@@ -87,10 +89,13 @@ class Variational(WeightVariant):
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Noise(weight, "unit" in self.granularities)
 
-    def attach_layer(self, name: str, layer: nn.Module) -> None:
+    def check_layer(self, name: str, layer: nn.Module) -> None:
+        super().check_layer(name, layer)
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             kind = type(layer).__name__
-            raise ValueError(f"layer {name!r} is a {kind}: allowed are linear layers and 2-d convolutions")
+            raise ValueError(f"layer {name!r} is a {kind}: Variational takes linear layers and 2-d convolutions")
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
         super().attach_layer(name, layer)
         self.hooks.append(layer.register_forward_hook(self.parametrization_in(layer).perturb))
 
@@ -99,7 +104,7 @@ class Variational(WeightVariant):
 
     def _log_alphas(self) -> dict[str, Tensor]:
         noises = self.parametrizations()
-        return {n: noises[n].log_alpha(layer.parametrizations.weight.original) for n, layer in self.layers.items()}  # type: ignore[union-attr]
+        return {n: noises[n].log_alpha(self.raw_weight(layer)) for n, layer in self.layers.items()}
 
     def penalty(self) -> Tensor | float:
         if self.scale == 0:

@@ -1,47 +1,126 @@
 """Which layers, and which features, of any nn.Module are offered to dropout and pruning."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from runner.models.computation import computation_order
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
-def prunable_layers(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, nn.Module]:
-    """The prunable layers by name, in the order in which the model registers them.
+class AttentionProjections(nn.Module):
+    """The projections of queries, keys and values in an nn.MultiheadAttention, which holds them itself, not in layers.
 
-    Without names: every convolution and linear layer but the first convolution (the stem) and the last layer (the one
-    that makes the logits), the paper's rule (section 3: "all weight matrices except those leading to the
-    logits"). A model can declare its own list as an attribute `prunable`; names given here go before both.
+    They are offered under the name of the parameter, `self_attn.in_proj_weight`.
+
+    Args:
+        attention: the module that holds them.
+        parameter: the name of their weight there.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention, parameter: str) -> None:
+        super().__init__()
+        self.attention = attention
+        self.parameter = parameter
+        # One matrix for each head of queries, of keys and of values.
+        self.matrices = attention.num_heads * (3 if parameter == "in_proj_weight" else 1)
+
+    @property
+    def weight(self) -> Tensor:
+        return getattr(self.attention, self.parameter)
+
+
+def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, example: Any = None) -> dict[str, nn.Module]:
+    """The layers whose weights are offered to dropout and pruning, by name, in the order of their registration.
+
+    Offered are convolutions, linear layers and the projections of nn.MultiheadAttention, but not the first convolution
+    (the stem) and the last layer (the one that makes the logits): the paper's rule (section 3: "all weight matrices
+    except those leading to the logits"). What other modules hold, as recurrent layers, is left alone.
+
+    First and last are meant in the order of computation. It is known where an example is given; without one the order
+    of registration stands for it. Names go before both, and so does a list that the model declares as its attribute
+    `prunable`. Transposed convolutions are offered only if they are named.
+
+    Args:
+        names: which layers, instead of the rule.
+        example: an input of the model: a tensor, a tuple of positional or a mapping of keyword arguments. It is
+            computed with once, in evaluation mode and without gradients.
 
     Raises:
         ValueError: a name is not in the model or has no weight matrix, or nothing is prunable.
     """
-    modules = dict(model.named_modules())
     if names is None:
         names = getattr(model, "prunable", None)
     if names is None:
-        names = _by_rule(modules)
-    chosen = {}
-    for name in names:
-        if name not in modules:
-            near = get_close_matches(name, modules, n=1)
-            raise ValueError(f"layer {name!r} is not in the model" + (f"; did you mean {near[0]!r}?" if near else ""))
-        weight = getattr(modules[name], "weight", None)
-        if weight is None or weight.dim() < 2:
-            raise ValueError(f"layer {name!r} has no weight matrix")
-        chosen[name] = modules[name]
+        names = _by_rule(model, example)
+    modules = dict(model.named_modules())
+    chosen = {name: _layer(model, modules, name) for name in names}
     if not chosen:
         raise ValueError(f"{type(model).__name__} has no prunable layer besides its stem and logits; name some")
     return chosen
 
 
-def _by_rule(modules: dict[str, nn.Module]) -> list[str]:
-    matrices = [name for name, module in modules.items() if isinstance(module, (*_CONVOLUTIONS, nn.Linear))]
-    stem = next((name for name in matrices if isinstance(modules[name], _CONVOLUTIONS)), None)
-    return [name for name in matrices[:-1] if name != stem]
+def parameter_of(layer: nn.Module) -> tuple[nn.Module, str]:
+    """The module that holds a prunable layer's weight, and the weight's name there."""
+    return (layer.attention, layer.parameter) if isinstance(layer, AttentionProjections) else (layer, "weight")
+
+
+def filters_first(layer: nn.Module, tensor: Tensor) -> Tensor:
+    """A tensor of the shape of the layer's weight with filters in dim 0, as a view; done twice it is the tensor again.
+
+    Filters are in dim 0 of every weight but a transposed convolution's, which has them in dim 1.
+    """
+    return tensor.transpose(0, 1) if isinstance(layer, _TRANSPOSED) else tensor
+
+
+def _layer(model: nn.Module, modules: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """Raises: ValueError, see `prunable_layers`."""
+    holder, _, last = name.rpartition(".")
+    if last in _ATTENTION and isinstance(attention := modules.get(holder), nn.MultiheadAttention):
+        layer: nn.Module = AttentionProjections(attention, last)
+    elif name in modules:
+        layer = modules[name]
+    else:
+        near = get_close_matches(name, [*modules, *_matrices(model)], n=1)
+        raise ValueError(f"layer {name!r} is not in the model" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if isinstance(layer, nn.MultiheadAttention):
+        inside = [other for other in _matrices(model) if other.startswith(f"{name}.")]
+        raise ValueError(f"layer {name!r} is an nn.MultiheadAttention; name its parts: {', '.join(inside)}")
+    weight = getattr(layer, "weight", None)
+    if weight is None or weight.dim() < 2:
+        raise ValueError(f"layer {name!r} has no weight matrix")
+    if isinstance(layer, _TRANSPOSED) and layer.groups > 1:
+        raise ValueError(f"layer {name!r} is a grouped transposed convolution, whose filters can't be told apart")
+    return layer
+
+
+def _matrices(model: nn.Module) -> dict[str, nn.Module]:
+    """All convolutions, linear layers and projections of attention, in the order of registration."""
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+            found[name] = module
+        elif isinstance(module, nn.MultiheadAttention):
+            held = [parameter for parameter in _ATTENTION if getattr(module, parameter) is not None]
+            prefix = f"{name}." if name else ""
+            found |= {prefix + parameter: AttentionProjections(module, parameter) for parameter in held}
+    return found
+
+
+def _by_rule(model: nn.Module, example: Any) -> list[str]:
+    matrices = _matrices(model)
+    uses: list[tuple[str, ...]] = [(name,) for name in matrices]
+    if example is not None:
+        uses = computation_order(model, {name: parameter_of(layer) for name, layer in matrices.items()}, example)
+    convolutions = [names for names in uses if any(isinstance(matrices[name], _CONVOLUTIONS) for name in names)]
+    left_out = {name for names in (*convolutions[:1], *uses[-1:]) for name in names}
+    return [name for name in matrices if name not in left_out]
 
 
 def matrices_in(layer: nn.Module) -> int:

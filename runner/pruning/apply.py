@@ -19,23 +19,30 @@ def prune(
     granularity: str = "weight",
     layers: Iterable[str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
+    example: Any = None,
 ) -> dict[str, Tensor]:
     """Set the smallest weights of every filter, or whole filters or features of small norm, to zero, in place.
 
     Args:
-        model: any plain module; its prunable layers, or the named ones, are pruned.
+        model: any plain module; its prunable layers, or those that `layers` names, are pruned.
         sparsity: fraction in [0, 1].
         granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": at the model's feature places what makes a
             feature and what reads it, ranked by the norm of the filter that makes it.
         scores: layer name (for features the consumer's) → what to rank by instead, as a variant's own: (filters,
             entries), (filters,) or (features,).
+        example: an input of the model, by which its first and its last layer are found; give the one that the variant
+            was attached with. See `runner.models.layers.prunable_layers`.
 
     Returns:
-        layer name → boolean mask of what was removed, broadcastable over the weight.
+        layer name → boolean mask of what was removed, broadcastable over the weight. `runner.dropout.FixedMask` keeps
+        it at zero when training goes on.
+
+    Raises:
+        ValueError: a value is not allowed, a layer is not in the model, or a dropout variant is still attached.
     """
     one_of("granularity", granularity, GRANULARITIES)
     fraction("sparsity", sparsity)
-    members = cut(model, granularity, layers)
+    members = cut(model, granularity, layers, example)
     ranked = members.magnitude() if scores is None else members.matrices(scores)
     masks = members.masks(Ranking(ranked).pruned(sparsity))
     apply_masks(members.weights, members.weights, masks)

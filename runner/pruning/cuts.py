@@ -1,12 +1,19 @@
 """What a granularity takes out of a model: the weights or filters of its prunable layers, or features at its places."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from runner.models.layers import FeaturePlace, feature_places, matrices_in, prunable_layers
+from runner.models.layers import (
+    FeaturePlace,
+    feature_places,
+    filters_first,
+    matrices_in,
+    parameter_of,
+    prunable_layers,
+)
 from runner.pruning.masks import Matrices, magnitude, matrices, random_scores, weight_mask
 
 
@@ -36,28 +43,30 @@ class LayerCut:
 
     def __init__(self, layers: Mapping[str, nn.Module], granularity: str) -> None:
         self.granularity = granularity
+        self.layers = layers
         self.weights = _weights(layers)
         self.stacked = {name: matrices_in(layer) for name, layer in layers.items()}
 
     def magnitude(self) -> Matrices:
-        return self.matrices(magnitude(self.weights, self.granularity))
+        return self.matrices(magnitude(_filters(self.layers, self.weights), self.granularity))
 
     def matrices(self, scores: Mapping[str, Tensor]) -> Matrices:
         return matrices({name: scores[name] for name in self.weights}, self.stacked)
 
     def entries(self) -> dict[str, int] | None:
-        return {n: w[0].numel() for n, w in self.weights.items()} if self.granularity == "unit" else None
+        filters = _filters(self.layers, self.weights)
+        return {name: weight[0].numel() for name, weight in filters.items()} if self.granularity == "unit" else None
 
     def masks(self, pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: weight_mask(pruned[name], weight) for name, weight in self.weights.items()}
+        filters = _filters(self.layers, self.weights)
+        return _filters(self.layers, {name: weight_mask(pruned[name], weight) for name, weight in filters.items()})
 
     def sparsity(self) -> float:
         if self.granularity == "weight":
             nonzero, total = nonzero_weights(self.weights)
             return 1 - nonzero / total
-        filters = sum(len(weight) for weight in self.weights.values())
-        alive = sum(int(weight.flatten(1).any(dim=1).sum()) for weight in self.weights.values())
-        return 1 - alive / filters
+        alive = [weight.flatten(1).any(dim=1) for weight in _filters(self.layers, self.weights).values()]
+        return 1 - sum(int(a.sum()) for a in alive) / sum(len(a) for a in alive)
 
 
 class FeatureCut:
@@ -71,40 +80,49 @@ class FeatureCut:
         if not self.places:
             raise ValueError(f"{type(model).__name__} declares no feature places")
         ends = sorted({name for place in self.places.values() for name in (place.consumer, place.producer)})
-        self.weights = _weights({**prunable_layers(model), **{name: model.get_submodule(name) for name in ends}})
+        self.layers = {**prunable_layers(model), **{name: model.get_submodule(name) for name in ends}}
+        self.weights = _weights(self.layers)
 
     def magnitude(self) -> Matrices:
         return self.matrices({})
 
     def matrices(self, scores: Mapping[str, Tensor]) -> Matrices:
-        producers = {name: self.weights[place.producer] for name, place in self.places.items()}
+        filters = _filters(self.layers, self.weights)
+        producers = {name: filters[place.producer] for name, place in self.places.items()}
         # A variant may have ordered some places only.
         own = {name: scores[name] for name in self.places if name in scores}
         return matrices({**magnitude(producers, "unit"), **own})
 
     def entries(self) -> dict[str, int] | None:
-        return {name: self.weights[place.producer][0].numel() for name, place in self.places.items()}
+        filters = _filters(self.layers, self.weights)
+        return {name: filters[place.producer][0].numel() for name, place in self.places.items()}
 
     def masks(self, pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
         masks = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
+        filters = _filters(self.layers, masks)  # views of the masks
         for name, place in self.places.items():
-            masks[name][:, pruned[name][0]] = True
-            masks[place.producer][pruned[name][0]] = True
+            filters[name][:, pruned[name][0]] = True
+            filters[place.producer][pruned[name][0]] = True
         return masks
 
     def sparsity(self) -> float:
-        alive = [self.weights[name].transpose(0, 1).flatten(1).any(dim=1) for name in self.places]
+        filters = _filters(self.layers, self.weights)
+        alive = [filters[name].transpose(0, 1).flatten(1).any(dim=1) for name in self.places]
         return 1 - sum(int(a.sum()) for a in alive) / sum(len(a) for a in alive)
 
 
-def cut(model: nn.Module, granularity: str, layers: Iterable[str] | None = None) -> Cut:
+def cut(model: nn.Module, granularity: str, layers: Iterable[str] | None = None, example: Any = None) -> Cut:
     """What "weight" or "unit" takes out of the prunable layers, or of the named ones, and "feature" at the places.
 
+    Args:
+        layers, example: see `prunable_layers`.
+
     Raises:
-        ValueError: "feature", and the model declares no places or layers are named.
+        ValueError: "feature", and the model declares no places or layers are named; a weight can't be written, as a
+            dropout variant is attached.
     """
     if granularity != "feature":
-        return LayerCut(prunable_layers(model, layers), granularity)
+        return LayerCut(prunable_layers(model, layers, example), granularity)
     if layers is not None:
         raise ValueError("layers are for weights and units; features are cut at all places that the model declares")
     return FeatureCut(model)
@@ -124,4 +142,17 @@ def nonzero_weights(weights: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {name: module.weight for name, module in modules.items()}  # type: ignore[misc]
+    weights = {}
+    for layer, (module, name) in {key: parameter_of(value) for key, value in modules.items()}.items():
+        if name not in module._parameters:  # what is written into it would be lost
+            raise ValueError(
+                f"the weight of layer {layer!r} is computed from other parameters; if a dropout variant is still "
+                "attached, detach() it first"
+            )
+        weights[layer] = getattr(module, name)
+    return weights
+
+
+def _filters(layers: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the shapes of the layers' weights as views that have the filters in dim 0, or back."""
+    return {name: filters_first(layers[name], tensor) for name, tensor in tensors.items()}

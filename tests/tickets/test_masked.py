@@ -111,10 +111,10 @@ def test_without_a_mask_it_cannot_train():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("layer", 0.5, "own", "rewound"), "dropout.granularity=layer: allowed is weight, unit, feature"),
-        (("unit", 1.5, "own", "rewound"), "dropout.sparsity=1.5: allowed is 0 to 1"),
-        (("unit", 0.5, "best", "rewound"), "dropout.scores=best: allowed is own, magnitude, random"),
-        (("unit", 0.5, "own", "last"), "dropout.weights=last: allowed is rewound, fresh, final"),
+        (("layer", 0.5, "own", "rewound"), "^granularity='layer': expected one of weight, unit, feature$"),
+        (("unit", 1.5, "own", "rewound"), r"^sparsity=1\.5: expected a number from 0 to 1$"),
+        (("unit", 0.5, "best", "rewound"), "^scores='best': expected one of own, magnitude, random$"),
+        (("unit", 0.5, "own", "last"), "^weights='last': expected one of rewound, fresh, final$"),
     ],
 )
 def test_bad_arguments(arguments, said):
