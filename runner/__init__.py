@@ -1,3 +1,23 @@
-"""run: an experiment runner for networks that survive pruning."""
+"""run: an experiment runner for networks that survive pruning.
+
+    result = runner.train("model=resnet32", "dropout=targeted")
+    result = runner.load("outputs/train/…")
+    results = runner.find("outputs", dropout="targeted")
+
+Importing this module imports no torch; the functions do when they are called.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.api import Result, find, load, train
 
 __version__ = "0.1.0"
+__all__ = ["Result", "__version__", "find", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Result", "find", "load", "train"):
+        return getattr(import_module("runner.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

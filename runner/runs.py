@@ -4,7 +4,6 @@ The only module that knows them. Imports no torch, so that listing runs is quick
 """
 
 import fcntl
-import hashlib
 import json
 import shutil
 import time
@@ -22,9 +21,9 @@ from runner.files import read_rows, sha256_of, write_rows, write_text
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
+FORMAT = 2  # of a run folder; 1 had other hashes, see runner.config.identity
 SMOKE = "smoke"  # below outputs: where debug=smoke puts its runs
 TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class by which run ticket's trainings are known
-_FILES = ("train", "validation", "test")  # a fraction of the images, or lists of files
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
@@ -41,32 +40,6 @@ def metrics_columns(metrics: Sequence[str]) -> list[str]:
 def pruning_columns(metrics: Sequence[str]) -> list[str]:
     """Columns of pruning.csv for a task's metrics."""
     return [*POINT_COLUMNS, *COUNT_COLUMNS, *metrics, "loss", "examples"]
-
-
-def identity(config: Mapping[str, Any], content: str | None = None, sources: Mapping[str, str] | None = None) -> str:
-    """Hash, 64 hex digits, of all that determines the weights but the seed.
-
-    Args:
-        config: the settled configuration (plain values, resolved precision).
-        content: a fingerprint of the user's own corpus, where the data is one.
-        sources: option → a hash of the source of the user's own class that it names.
-    """
-    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    kept["data"] = {key: value for key, value in config["data"].items() if key not in NOT_IDENTITY_OF_DATA}
-    # A part that is absent is as one that does nothing.
-    if kept.get("regularizer", {}).get("name") == "none":
-        del kept["regularizer"]
-    if kept.get("limit") is None:
-        kept.pop("limit", None)
-    if content is not None:
-        kept["content"] = content
-        # What files are called makes no other data.
-        kept["data"] = {
-            key: value for key, value in kept["data"].items() if not (key in _FILES and isinstance(value, list))
-        }
-    if sources:
-        kept["sources"] = dict(sources)
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def default_folder(config: Mapping[str, Any], hash_: str) -> Path:
@@ -170,6 +143,7 @@ class Run:
             raise damaged(self.config_file, error) from None
         if not isinstance(config, dict):
             raise damaged(self.config_file, ValueError("no configuration in it"))
+        config.setdefault("init", None)
         if "dropout" in config:  # runs from before there were regularizers have none
             config.setdefault("regularizer", {"name": "none", "_target_": "runner.regularizers.NoRegularizer"})
         return config

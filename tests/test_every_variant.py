@@ -5,12 +5,13 @@ import copy
 import pytest
 import torch
 
-from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer, options
+from runner.experiment import Experiment
 from runner.models.layers import prunable_layers
 from runner.pruning.apply import prune
+from runner.running import settle
 from runner.runs import Run
-from runner.training.progress import Progress
+from runner.training import checkpoint
 
 DROPOUTS = list(options("dropout"))
 MODELS = list(options("model"))
@@ -62,7 +63,7 @@ def inputs_of(parts):
 
 
 def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
-    parts = Parts.of(config)
+    parts = Experiment.from_config(config)
     initial = copy.deepcopy(parts.model.state_dict())
     keys, types = list(initial), [type(module) for module in parts.model.modules()]
 
@@ -70,17 +71,17 @@ def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
     for run in (through, interrupted):
         run.folder.mkdir()
     training = parts.training()
-    training.fit(through, Progress(bars=False))
+    training.fit()
     assert training.step == 3
 
-    first = Parts.of(config).training()
+    first = Experiment.from_config(config).training()
     first.one_step()
-    first._save(interrupted)
-    second_parts = Parts.of(config)
+    checkpoint.save(interrupted.checkpoint_file, first.state_dict())
+    second_parts = Experiment.from_config(config)
     second = second_parts.training()
     second.restore(interrupted)
     assert second.step == 1
-    second.fit(interrupted, Progress(bars=False))
+    second.fit()
 
     floors = {g: parts.variant.floor(g) for g in parts.variant.granularities}
     own = parts.variant.scores()
@@ -103,7 +104,7 @@ def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
     with torch.no_grad():
         assert torch.allclose(parts.model(*inputs), attached, atol=1e-5)
 
-    fresh = Parts.of(config)
+    fresh = Experiment.from_config(config)
     fresh.model.load_state_dict(parts.model.state_dict())
     fresh.model.eval()
     with torch.no_grad():
@@ -111,7 +112,7 @@ def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
 
 
 def test_deepcopy_of_an_attached_model_computes_the_same(config):
-    parts = Parts.of(config)
+    parts = Experiment.from_config(config)
     parts.training()
     parts.model.eval()
     inputs = inputs_of(parts)
@@ -120,7 +121,7 @@ def test_deepcopy_of_an_attached_model_computes_the_same(config):
 
 
 def test_the_optimiser_holds_every_parameter_once_and_a_variants_own_without_decay(config):
-    parts = Parts.of(config)
+    parts = Experiment.from_config(config)
     plain = {id(p) for p in parts.model.parameters()}
     training = parts.training()
     held = [id(p) for group in training.optimizer.param_groups for p in group["params"]]
@@ -131,7 +132,7 @@ def test_the_optimiser_holds_every_parameter_once_and_a_variants_own_without_dec
 
 
 def test_prunable_layers_are_all_matrices_but_stem_embeddings_and_logits(config):
-    parts = Parts.of(config)
+    parts = Experiment.from_config(config)
     layers = prunable_layers(parts.model)
     assert "logits" not in layers
     assert not any(name.startswith(("stem", "embedding")) for name in layers)

@@ -2,12 +2,11 @@
 
 import pytest
 
-from runner.commands.parts import Parts, settle
+from runner.config.choices import builtin
 from runner.config.compose import Composer, options
+from runner.experiment import Experiment
 from runner.pruning.apply import prune, recalibrated
-from runner.pruning.cuts import cut
-from runner.runs import Run
-from runner.training.progress import Progress
+from runner.running import settle
 
 NETWORK = [
     *("model=resnet32_narrow", "model.blocks=1", "model.width=0.5", "model.widths=[16,32]"),
@@ -33,9 +32,9 @@ FREE = {"hard_concrete", "hard_concrete_unit", "variational", "variational_unit"
 @pytest.mark.parametrize("name", options("dropout"))
 def test_learns_digits_and_keeps_its_promise(name, tmp_path):
     config = settle(Composer("train").single([f"dropout={name}", *NETWORK, *GENTLER.get(name, [])]))
-    parts = Parts.of(config)
+    parts = Experiment.from_config(config)
     training = parts.training()
-    training.fit(Run(tmp_path), Progress(bars=False))
+    training.fit()
     attached = training.evaluate("test")["accuracy"]
     if name in SHIFTED:
         with recalibrated(parts.model, parts.data.eval_batches("train")):
@@ -46,7 +45,7 @@ def test_learns_digits_and_keeps_its_promise(name, tmp_path):
     own, granularity = parts.variant.scores(), parts.variant.granularities[-1]
     floor = parts.variant.floor(granularity)
     parts.variant.detach()
-    actual = cut(parts.model, granularity).sparsity()
+    actual = builtin("granularity", granularity).members(parts.model).sparsity()
     low, high = ZEROS.get(name, (0.0, 1.0) if name in FREE else (0.0, 0.0))
     assert low - 1e-9 <= actual <= high + 1e-9
 

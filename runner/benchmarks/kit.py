@@ -69,7 +69,7 @@ def late_training(parts: Parts) -> Training:
 
 def late(training: Training) -> Training:
     """The same training, near its end."""
-    training.steps, training.step = _STEPS, _LATE
+    training.skip_to(_LATE, _STEPS)
     return training
 
 

@@ -104,7 +104,7 @@ def transformer(kit: Kit) -> Iterator[Comparison]:
             precision=precision,
             examples_per_step=int(tokens),
         )
-        return one_step(late(made))
+        return one_step(late(made.attach()))
 
     ours, heads, dropout = model_of("model=transformer")
     yield Comparison(

@@ -18,7 +18,8 @@ from torch import Tensor
 from runner.coadaptation.blocks import Blocks
 from runner.coadaptation.hutchinson import Squares, block_squares
 from runner.coadaptation.surface import Level, Surface
-from runner.pruning.masks import Ranking, magnitude
+from runner.pruning.granularities.base import filter_matrix
+from runner.pruning.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def passes(weights: int, members: int, probes: int) -> int:
 
 def pruned_weights(surface: Surface, sparsity: float) -> Tensor:
     """(n,) bool: the smallest weights of every filter, by the rule that pruning has."""
-    removed = Ranking(magnitude(surface.matrices(surface.theta), "weight")).pruned(sparsity)
+    magnitudes = {name: filter_matrix(weight).abs() for name, weight in surface.matrices(surface.theta).items()}
+    removed = Ranking(magnitudes).pruned(sparsity)
     return torch.cat([mask.flatten() for mask in removed.values()])
 
 

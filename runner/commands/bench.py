@@ -16,11 +16,12 @@ from runner.benchmarks.kit import Kit
 from runner.benchmarks.report import COLUMNS, csv_row, table
 from runner.benchmarks.rows import ROWS
 from runner.benchmarks.timing import WARM_UP, Result, Stopwatch, measure
-from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer
 from runner.config.rules import check_each, either, list_of, one_of, whole
 from runner.errors import ConfigError
+from runner.experiment import Experiment
 from runner.files import append_row, write_rows
+from runner.running import settle
 from runner.seeding import derive_seed
 from runner.training.machine import describe, resolve_device
 from runner.training.progress import Progress
@@ -59,7 +60,9 @@ def bench(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     return 0
 
 
-def _measure(config: Mapping[str, Any], parts: Callable[..., Parts], keep: Callable[[Result], object]) -> list[Result]:
+def _measure(
+    config: Mapping[str, Any], parts: Callable[..., Experiment], keep: Callable[[Result], object]
+) -> list[Result]:
     """All results, each kept as soon as it is there."""
     device = resolve_device(config["device"])
     stopwatch = Stopwatch(torch.get_num_threads(), partial(_wait_for, device))
@@ -136,7 +139,7 @@ class _Configurations:
             self._known[more] = settle(config, self._foreign)
         return self._known[more]
 
-    def parts(self, *more: str) -> Parts:
+    def parts(self, *more: str) -> Experiment:
         """New parts on images made at random; a model's initial weights are the same every time."""
         config = self.of(*more)
         images, seed = config["images"], config["seed"]
@@ -145,4 +148,4 @@ class _Configurations:
         }
         data = {**config["data"], **splits, "class_names": CLASSES, "validation": 0}
         # Nothing is saved here, and so never a checkpoint.
-        return Parts.of({**config, "data": data, "checkpoint_minutes": 1})
+        return Experiment.from_config({**config, "data": data, "checkpoint_minutes": 1})

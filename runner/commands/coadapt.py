@@ -11,17 +11,18 @@ import torch
 from runner import runs
 from runner.coadaptation.dependence import dependence, passes
 from runner.coadaptation.surface import Surface
-from runner.commands.parts import Parts
-from runner.commands.prune import load_weights, stored_config
+from runner.config.build import target
 from runner.config.compose import Composer
 from runner.config.rules import between, check_each, either, list_of, one_of, show, whole
 from runner.errors import ConfigError
+from runner.experiment import Experiment
 from runner.files import write_frame, write_text
 from runner.models.layers import prunable_layers
 from runner.reporting.columns import in_columns, seed_groups
 from runner.reporting.dependence import Studied, markdown, picture, save_matrix, table
 from runner.runs import Run
 from runner.seeding import derive_seed
+from runner.stored import stored_config
 from runner.tasks.classification import Classification
 from runner.training.progress import Progress
 
@@ -82,12 +83,12 @@ def _samples(
 
 
 def _study(sample: _Sample, asked: Mapping[str, Any]) -> Studied:
-    parts = Parts.of(sample.config)
-    if not isinstance(parts.task, Classification):
+    if not issubclass(target(sample.config, "task"), Classification):
         raise ConfigError(f"{sample.run.folder}: run coadapt needs a run of task=classification")
+    parts = Experiment.from_config(sample.config)
     if asked["split"] not in parts.data.splits:
         raise ConfigError(f"split={asked['split']}: {sample.run.folder} has {', '.join(parts.data.splits)}")
-    load_weights(sample.run, parts)
+    parts.load(sample.run)
     layers = _layers(parts, asked)
     weights, probes = sum(layer.weight.numel() for layer in layers.values()), asked["probes"] or 0
     members, dtype = _members(asked["members"], weights), _dtype(asked["dtype"], weights, parts.device)
@@ -104,7 +105,7 @@ def _study(sample: _Sample, asked: Mapping[str, Any]) -> Studied:
     return Studied(sample.column, sample.config, asked["split"], examples, found)
 
 
-def _layers(parts: Parts, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _layers(parts: Experiment, asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return prunable_layers(parts.model, asked["layers"])
     except ValueError as error:

@@ -9,7 +9,8 @@ from runner.config.near import near
 from runner.errors import ConfigError
 from runner.reporting.listing import run_lines
 
-GROUPS = ("model", "dropout", "regularizer", "data", "task", "schedule", "prune", "experiment", "debug", "table")
+# Shown in this order, before any others.
+_FIRST = ("model", "dropout", "regularizer", "data", "task", "schedule", "prune", "granularity", "criterion")
 
 
 def list_(words: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
@@ -19,17 +20,24 @@ def list_(words: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     if words and words[0] == "runs":
         return _runs(words[1:])
     folders = [CONF] + ([config_dir] if config_dir else [])
-    groups = list(words) or [group for group in GROUPS if any((folder / group).is_dir() for folder in folders)]
-    for group in groups:
+    known = groups(folders)
+    for group in list(words) or known:
         found = {name: line for folder in folders for name, line in options(group, folder).items()}
-        if not found or group not in GROUPS:
-            hint = near(group, ["runs", *GROUPS])
-            raise ConfigError(f"run list {group}: allowed is runs, {', '.join(GROUPS)}{hint}")
+        if not found or group not in known:
+            hint = near(group, ["runs", *known])
+            raise ConfigError(f"run list {group}: allowed is runs, {', '.join(known)}{hint}")
         print(f"{group}=")
         width = max(map(len, found))
         for name, line in found.items():
             print(f"  {name:{width}}  {line}".rstrip())
     return 0
+
+
+def groups(folders: Sequence[Path] = (CONF,)) -> list[str]:
+    """The groups of choices that some folders of configurations have; Hydra's own are its own matter."""
+    found = {path.name for folder in folders for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml"))}
+    first = [group for group in _FIRST if group in found]
+    return [*first, *sorted(found - {*first, "hydra"})]
 
 
 def _runs(folders: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """run train -m: every job checked before the first starts; what each becomes is read from the run folders."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,19 +13,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from runner.commands.workers import train_side_by_side, worker_count
-from runner.config.compose import CONF, Composer
-from runner.config.rules import show
+from runner.config.compose import CONF, Composer, renamed
+from runner.cores import cores
 from runner.errors import ConfigError, UserError
-from runner.reporting.listing import run_lines
 from runner.runs import Run
 
 Jobs = list[dict[str, Any]]
-PARALLEL = "runner.commands.workers.train_side_by_side"  # the launcher that is ours, not a plugin of Hydra's
 
 
 def multirun(composer: Composer, overrides: Sequence[str]) -> int:
-    """Run all jobs, side by side or through Hydra's sweeper and launcher; returns the exit code.
+    """Run all jobs through Hydra's sweeper and launcher; returns the exit code.
 
     Raises:
         ConfigError: one job's configuration is bad, or two would share a folder.
@@ -32,10 +30,10 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
     jobs, launcher = composer.jobs(overrides)
     foreign = composer.config_dir is not None
     folders = checked_folders(jobs, foreign)
-    if launcher.get("_target_") == PARALLEL:
-        return _in_parallel(jobs, composer.words(overrides), foreign, launcher["n_jobs"], folders)
+    if "joblib" in str(launcher.get("_target_", "")).lower():
+        share_cores(int(launcher.get("n_jobs", -1)))
     with tempfile.TemporaryDirectory() as scratch:  # Hydra's multirun.yaml and empty job folders
-        words = [*overrides, f"hydra.sweep.dir={scratch}", "-m"]
+        words = [*renamed(overrides), f"hydra.sweep.dir={scratch}", "-m"]
         if composer.config_dir is not None:
             words += ["--config-dir", str(composer.config_dir.resolve())]
         with suppress(SystemExit):  # a worker was killed, and Hydra has shown it; the folders tell the rest
@@ -45,8 +43,8 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
 
 def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
     """The jobs' folders, once each unfinished job is known to have all that it needs."""
-    from runner.commands.parts import Parts
-    from runner.commands.train import run_of
+    from runner.experiment import Experiment
+    from runner.running import run_of
 
     known = [run_of(job, foreign) for job in jobs]
     folders = [run.folder for run, _, _ in known]
@@ -55,33 +53,21 @@ def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
             raise ConfigError(f"{folders.count(folder)} of the {len(jobs)} jobs would share the folder {folder}")
     unfinished = {hash_: config for run, config, hash_ in known if config["force"] or _state(run) != "finished"}
     for config in unfinished.values():
-        Parts.of(config).training()  # data that is missing or damaged, parameters that exclude each other
+        # Data that is missing or damaged, parameters that exclude each other.
+        Experiment.from_config(config).training()
     return folders
 
 
-def _in_parallel(
-    jobs: Jobs, words: Sequence[Sequence[str]], foreign: bool, n_jobs: Any, folders: Sequence[Path]
-) -> int:
-    """All jobs, so many at a time; the exit code."""
-    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
-        raise ConfigError(f"hydra.launcher.n_jobs={show(n_jobs)}: expected a whole number from 1 on, or -1: one a core")
-    try:
-        train_side_by_side(jobs, words, _apart(words), foreign, worker_count(n_jobs))
-    except UserError as error:
-        print(f"run: {error}", file=sys.stderr)
-    print()
-    print(*run_lines([run for run in map(Run, folders) if _state(run) == "finished"]), sep="\n")
-    return _report(folders)
-
-
-def _apart(words: Sequence[Sequence[str]]) -> list[str]:
-    """The options that tell each job from the others; of a single one all."""
-    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
-    return [" ".join(word for word in job if word not in common) for job in words]
+def share_cores(n_jobs: int) -> None:
+    """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
+    two cores take three times as long as with one each."""
+    workers = n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = os.environ.get(name) or str(max(1, cores() // workers))
 
 
 def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
-    """One job of Hydra's, whose launcher says where; its failure is kept in its folder, and the others go on."""
+    """One job, in this process or a worker; its failure is kept in its folder, and the others go on."""
     from runner.commands.train import train
 
     number = HydraConfig.get().job.num

@@ -4,15 +4,17 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from runner.commands.multirun import checked_folders
-from runner.commands.workers import train_one, train_side_by_side
+from runner.commands.multirun import checked_folders, share_cores
 from runner.config.compose import Composer
 from runner.config.rules import show
-from runner.errors import ConfigError
+from runner.errors import ConfigError, UserError
 from runner.reporting.formats import duration
 from runner.reporting.reproduction import PLAN_OPTIONS, Cell, Plan, markdown, rows_of, write
 from runner.runs import Run
@@ -82,26 +84,40 @@ def _jobs(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tupl
 
 
 def _run_of(job: dict[str, Any], foreign: bool) -> Run:
-    from runner.commands.train import run_of
+    from runner.running import run_of
 
     return run_of(job, foreign)[0]
 
 
+def _train_one(job: dict[str, Any], overrides: Sequence[str], foreign: bool) -> str | None:
+    """Train and sweep one run; a line about what went wrong."""
+    from runner.running import execute
+
+    try:
+        run, _ = execute(job, overrides, foreign)
+        print(run.folder, flush=True)
+    except UserError as error:
+        return f"run: {error}"
+    except Exception as error:
+        return f"run: {type(error).__name__}: {error} (see run.log in the run's folder)"
+    return None
+
+
 def _train_all(jobs: Sequence[dict[str, Any]], rest: Sequence[str], foreign: bool, workers: int) -> list[str]:
     overrides = [[f"dropout={job['dropout']['name']}", *rest] for job in jobs]  # as status.json tells it
-    if workers > 1:
-        folders = [str(_run_of(job, foreign).folder) for job in jobs]
-        found = train_side_by_side(jobs, overrides, folders, foreign, workers)
+    if workers == 1:
+        results = [_train_one(job, words, foreign) for job, words in zip(jobs, overrides, strict=True)]
     else:
-        found = [_train_one(job, words, foreign) for job, words in zip(jobs, overrides, strict=True)]
-    return [f"run: {failure}" for failure in found if failure is not None]
-
-
-def _train_one(job: dict[str, Any], words: Sequence[str], foreign: bool) -> str | None:
-    failure = train_one(job, words, foreign)
-    if failure is None:
-        print(_run_of(job, foreign).folder, flush=True)
-    return failure
+        share_cores(workers)
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            try:
+                results = list(pool.map(_train_one, jobs, overrides, [foreign] * len(jobs)))
+            except BrokenProcessPool:
+                raise UserError(
+                    "a training was killed, by the system for its memory perhaps; the same command goes on, "
+                    "with fewer jobs= if need be"
+                ) from None
+    return [line for line in results if line is not None]
 
 
 def _about(jobs: Sequence[dict[str, Any]]) -> str:
@@ -136,13 +152,14 @@ def _estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
 
 def _timed(job: dict[str, Any]) -> tuple[float, int]:
     """Seconds that one run takes, pruning included, and bytes that it leaves."""
-    from runner.commands.parts import Parts, settle
+    from runner.experiment import Experiment
+    from runner.running import settle
     from runner.training.machine import autocast
 
-    parts = Parts.of(settle(job, foreign=True))
+    parts = Experiment.from_config(settle(job, foreign=True))
     training = parts.training()
     # The last steps: ramps have risen by then, and masks are drawn in every layer.
-    training.step = max(0, training.steps - 5)
+    training.skip_to(max(0, training.steps - 5))
     steps = [_seconds(training.one_step) for _ in range(5)][2:]
     examples = parts.data.sizes().get("test", 0)
     parts.model.eval()

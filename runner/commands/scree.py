@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from runner import runs
-from runner.commands.parts import Parts
-from runner.commands.prune import load_scores, load_weights, stored_config
 from runner.config.compose import Composer
 from runner.config.rules import between, check_each, either, list_of, one_of, show, whole
 from runner.errors import ConfigError
+from runner.experiment import Experiment
 from runner.files import write_frame, write_text
 from runner.reporting.codes import pictures
 from runner.reporting.columns import MACHINE, column_names, seed_groups
@@ -21,6 +20,7 @@ from runner.reporting.scree import EXACT, PCA, Choosing, choices, figures, markd
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 from runner.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
 from runner.scree.pca import PIXELS, Pca
+from runner.stored import load_scores, stored_config
 from runner.tasks.reconstruction import Reconstruction
 from runner.training.machine import autocast
 from runner.training.progress import Progress
@@ -43,7 +43,7 @@ class _Loaded:
     """One run's trained network, its features in order."""
 
     one: Measured
-    parts: Parts
+    parts: Experiment
     meter: Meter
     tailed: tuple[str, ...]  # the places that its variant ordered; where there are none, all of them
     by_norm: bool  # whether there are none
@@ -116,8 +116,8 @@ def _groups(configs: Configs, first: Sequence[Run], folder: str) -> tuple[list[l
 
 
 def _load(one: Measured, configs: Configs, asked: Options) -> _Loaded:
-    parts = Parts.of(configs[one.run])
-    load_weights(one.run, parts)
+    parts = Experiment.from_config(configs[one.run])
+    parts.load(one.run)
     own = load_scores(one.run, parts.device).get("feature", {})
     try:
         ordered = Ordered(parts.model, own)

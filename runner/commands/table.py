@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import runs
-from runner.config.compose import Composer
+from runner.config.compose import CONF, Composer
 from runner.errors import ConfigError
 from runner.reporting.choice import Choice
 from runner.reporting.gather import gather
@@ -16,7 +16,7 @@ from runner.reporting.writing import markdown, write_table
 def table(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
     """The command; without folders it gathers all runs under `outputs`."""
     config = Composer("table", config_dir).single(overrides)
-    choice = Choice.of(config["table"])
+    choice = Choice.of(config["table"], [CONF, config_dir] if config_dir else [CONF])
     found, notes = _found(folders, config)
     measured, left_out = gather(found, choice.runs)
     made = make_table(measured, choice)

@@ -12,20 +12,21 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from runner import runs
-from runner.commands.parts import Parts
-from runner.commands.prune import load_scores, load_weights
 from runner.commands.ticket_sources import Source, find_sources, hash_of
-from runner.commands.train import run_of, train
 from runner.config.build import build
+from runner.config.choices import names
 from runner.config.compose import Composer
 from runner.config.rules import RULES, above, between, check_each, either, list_of, one_of, whole
 from runner.errors import ConfigError, DamagedRun, first_line
+from runner.experiment import Experiment
 from runner.files import write_bytes, write_frame, write_text
 from runner.pruning.sweep import asked_points, has_batch_norm
-from runner.reporting.formats import GRANULARITIES, percent
+from runner.reporting.formats import granularity_label, percent
 from runner.reporting.points import read_points
+from runner.running import execute, run_of
 from runner.runs import Run
 from runner.seeding import derive_seed
+from runner.stored import load_scores
 from runner.tickets.plan import Ticket, removed, rounds, sweep
 from runner.tickets.report import Outcome, markdown, table
 from runner.training.loop import Training
@@ -34,8 +35,8 @@ from runner.training.progress import Progress
 _LENGTH = RULES["schedule.length"]
 _RULES = {
     "sparsity": between(0, 1),
-    "granularity": one_of("auto", *GRANULARITIES),
-    "scores": one_of("own", "magnitude", "random"),
+    "granularity": one_of("auto", *names("granularity")),
+    "scores": one_of(*names("criterion")),
     "rewind": either("0ep", _LENGTH),
     "kinds": list_of(one_of("ticket", "fresh", "random"), low=0),
     "iterations": whole(1),
@@ -60,7 +61,7 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
     for source in sources:
         outcomes += _Trainings(source, asked, overrides, config_dir is not None, made).outcomes()
     rows = table(outcomes, sources[0].metric, granularity, asked["sparsity"])
-    zero = f"{percent(asked['sparsity'])} % of the {GRANULARITIES[granularity]} zero"
+    zero = f"{percent(asked['sparsity'])} % of the {granularity_label(granularity)} zero"
     text = markdown(rows, ", ".join(filter(None, [title, zero])), notes)
     names = [sources[0].config[group]["name"] for group in ("data", "model")]
     name = "-".join([*names, granularity, f"{asked['sparsity']:g}"])
@@ -77,7 +78,7 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
 def _granularity(sources: Sequence[Source], asked: Mapping[str, Any]) -> str:
     if asked["granularity"] != "auto":
         return str(asked["granularity"])
-    for granularity in GRANULARITIES:
+    for granularity in names("granularity"):
         if all(granularity in source.variant.granularities for source in sources):
             return granularity
     raise ConfigError("granularity=auto: the runs have none in common; choose weight or unit")
@@ -126,8 +127,8 @@ class _Trainings:
     def _untrained(self) -> list[Outcome]:
         """The run itself, dense and pruned: measured here, nothing is written into its folder."""
         source, sparsity = self.source, self.asked["sparsity"]
-        parts = Parts.of(source.config)
-        load_weights(source.run, parts)
+        parts = Experiment.from_config(source.config)
+        parts.load(source.run)
         prune = sweep(self.asked["granularity"], self.asked["scores"], "auto", sorted({0.0, sparsity}))
         points = asked_points(prune, (), parts.variant.floor, has_batch_norm(parts.model), parts.data.splits)
         rows = list(parts.sweeper(load_scores(source.run, parts.device)).rows(points))
@@ -169,11 +170,10 @@ class _Trainings:
         name = f"{base.config()['dropout']['name']}-{hash_of(base)}"
         config = {**one.config(self.source.config, name), "outputs": self.asked["outputs"], "force": False}
         config["force"] = self.asked["force"] and run_of(config, self.foreign)[0].folder not in self.made
-        run = train(
+        run, _ = execute(
             config,
             self.overrides,
             self.foreign,
-            quiet=True,
             command=("ticket", str(self.source.run.folder)),
             training_of=partial(self._training, one, base),
         )
@@ -182,12 +182,12 @@ class _Trainings:
         self.made.add(run.folder)
         return run
 
-    def _training(self, one: Ticket, base: Run, parts: Parts) -> Training:
+    def _training(self, one: Ticket, base: Run, parts: Experiment) -> Training:
         """The masked training: the mask out of the base's weights, then the weights to begin with."""
         initial = copy.deepcopy(parts.model.state_dict())
         own = {}
         if one.needs_source:
-            load_weights(base, parts)
+            parts.load(base)
             own = load_scores(base, parts.device)
         parts.variant.removed = removed(parts.model, one, own, parts.config["seed"])  # type: ignore[attr-defined]
         if one.weights == "fresh":
@@ -197,9 +197,7 @@ class _Trainings:
             self._rewind(parts.model)
         elif one.weights != "final":
             parts.model.load_state_dict(initial)
-        training = parts.training()
-        training.step = one.rewind
-        return training
+        return parts.training(start_step=one.rewind)
 
     def _rewind(self, model: nn.Module) -> None:
         """Put the source's weights at the step to rewind to into the model: kept ones where there are any.
@@ -227,7 +225,7 @@ class _Trainings:
 
     def _early(self) -> dict[str, Tensor]:
         """A run is a function of its configuration, so its first steps are trained once more."""
-        parts, steps = Parts.of(self.source.config), self.source.rewind
+        parts, steps = Experiment.from_config(self.source.config), self.source.rewind
         training = parts.training()
         with Progress().counting(steps, "rewinding") as advance:
             while training.step < steps:

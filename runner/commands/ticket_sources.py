@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.commands.parts import Parts
-from runner.commands.prune import stored_config
+from runner.config import choices
 from runner.config.length import Length
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, damaged
-from runner.pruning.cuts import cut
+from runner.experiment import Experiment
 from runner.reporting.columns import common_title, in_columns, seed_groups
 from runner.runs import TICKET_DROPOUT, Run
+from runner.stored import stored_config
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
         hash_of(run)
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(run.status_file, error) from None
-    parts = Parts.of(config)
+    parts = Experiment.from_config(config)
     per_epoch = parts.data.train_batches(config["schedule"]["batch_size"], config["seed"]).steps_per_epoch
     rewind = 0 if asked["rewind"] == "0ep" else Length.parse(asked["rewind"]).steps(per_epoch)
     last = min(steps, Length.parse(asked["length"] or config["schedule"]["length"]).steps(per_epoch))
@@ -82,7 +82,7 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
         raise ConfigError(f"finetune={asked['finetune']}: {run.folder} has no schedule.learning_rate")
     if asked["granularity"] != "auto":
         try:
-            cut(parts.model, asked["granularity"])
+            choices.builtin("granularity", asked["granularity"]).members(parts.model)
         except ValueError as error:
             raise ConfigError(f"granularity={asked['granularity']}: {error} ({run.folder})") from None
     return Source(column, run, config, parts.variant, per_epoch, rewind, steps, seconds, parts.task.headline)

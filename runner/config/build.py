@@ -22,6 +22,10 @@ PACKAGES = {
     "regularizer": "runner.regularizers",
     "schedule": "runner.training",
 }
+# Where classes have been, → where they are now: stored configurations name them as they were called then.
+MOVED: dict[str, str] = {}
+# The same of what a sweep can have several of.
+PLUGINS = {"criterion": "runner.pruning.criteria", "granularity": "runner.pruning.granularities"}
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Keys of a group that are for other readers than its class.
 _NOT_ARGUMENTS = ("_target_", "name", "length", "batch_size", "input_size")
@@ -72,16 +76,35 @@ def target(config: Mapping[str, Any], group: str) -> type:
     Raises:
         ConfigError: there is no such class.
     """
-    path = config[group]["_target_"]
+    return find_class(f"{group}._target_", canonical(config[group]["_target_"]), PACKAGES[group])
+
+
+def canonical(path: str) -> str:
+    """Today's path of a class."""
+    return MOVED.get(path, path)
+
+
+def check_class(option: str, path: Any, package: str, foreign: bool) -> None:
+    """Raises: ConfigError unless a path names a class of the package (any class if `foreign`)."""
+    own = str(path).startswith(f"{package}.")
+    if not _DOTTED.fullmatch(str(path)) or not (own or foreign):
+        raise ConfigError(f"{option}={path}: allowed is a class of {package}")
+
+
+def find_class(option: str, path: str, package: str) -> type:
+    """The class of a dotted path whose module is allowed.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
     module_name, _, class_name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{group}._target_={path}: {error}") from None
-    package = PACKAGES[group]
+        raise ConfigError(f"{option}={path}: {error}") from None
     # A name that a module merely imported (runner.data.mnist.Path, say) is not the group's own class.
     if not inspect.isclass(found) or (path.startswith("runner.") and not found.__module__.startswith(package)):
-        raise ConfigError(f"{group}._target_={path}: allowed is a class of {package}")
+        raise ConfigError(f"{option}={path}: allowed is a class of {package}")
     return found
 
 
@@ -97,12 +120,20 @@ def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
         ConfigError: the class refuses an argument.
     """
     given = {**arguments(config, group), **more}
-    cls = target(config, group)
+    return instantiate(group, config[group].get("name"), target(config, group), given)
+
+
+def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> Any:
+    """An object of a class with these arguments; its errors name the option and the choice.
+
+    Raises:
+        ConfigError: the class refuses an argument.
+    """
     try:
         inspect.signature(cls).bind(**given)
     except TypeError as error:
-        raise ConfigError(f"{group}={config[group].get('name')}: {cls.__name__} {error}") from None
-    with options_of(group):
+        raise ConfigError(f"{option}={name}: {cls.__name__} {error}") from None
+    with options_of(option):
         return cls(**given)
 
 

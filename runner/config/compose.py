@@ -15,15 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from runner.config.build import PACKAGES, check_targets
+from runner.config.build import PACKAGES, PLUGINS, check_class, check_targets
+from runner.config.choices import settle
 from runner.config.near import near, near_option
+from runner.config.paths import CONF
 from runner.config.rules import check, leaves
 from runner.errors import ConfigError, first_line
 
-_HERE = Path(__file__).resolve().parent.parent
-# Inside the package in a wheel, beside it in a checkout.
-CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
-_PATHS = ("folder", "outputs", "out")
+# Older names of options, which stand in stored overrides and in people's scripts.
+_RENAMED = {"prune.scores": "prune.criterion"}
+_PATHS = ("folder", "init", "outputs", "out")
 
 
 class Composer:
@@ -46,7 +47,8 @@ class Composer:
 
     def single(self, overrides: Sequence[str]) -> dict[str, Any]:
         """One checked configuration, in plain values, with the name of every group's choice in it."""
-        with self._hydra():
+        with self._hydra(), _names_as_typed(overrides):
+            overrides = renamed(overrides)
             for override in self._parse(overrides):
                 if override.is_sweep_override():
                     raise ConfigError(f"{override.input_line}: several values need -m (one run each)")
@@ -54,7 +56,8 @@ class Composer:
 
     def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
         """All checked configurations of a multirun, in Hydra's order, and Hydra's own launcher configuration."""
-        with self._hydra():
+        with self._hydra(), _names_as_typed(overrides):
+            overrides = renamed(overrides)
             from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
             batches = BasicSweeper.split_arguments(self._parse(overrides), max_batch_size=None)
@@ -62,14 +65,6 @@ class Composer:
             launcher = OmegaConf.to_container(self._compose(batches[0][0]).hydra.launcher)
             assert isinstance(launcher, dict)
             return jobs, {str(key): value for key, value in launcher.items()}
-
-    def words(self, overrides: Sequence[str]) -> list[list[str]]:
-        """The overrides of each of these jobs, without those that are Hydra's own."""
-        with self._hydra():
-            from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-            batches = BasicSweeper.split_arguments(self._parse(overrides), max_batch_size=None)
-            return [[word for word in job if not word.startswith("hydra")] for job in batches[0]]
 
     @contextmanager
     def _hydra(self) -> Iterator[None]:
@@ -108,6 +103,8 @@ class Composer:
         self._check_options(parsed, self._defaults[choices])
         config = self._plain(overrides)
         check(config, self._defaults[choices])
+        if "prune" in config:
+            config["prune"] = self._settled(config["prune"])
         for name in _PATHS:
             if config.get(name) is not None:
                 config[name] = str(Path(str(config[name])).expanduser())
@@ -115,9 +112,23 @@ class Composer:
             check_targets(config, foreign=self.config_dir is not None)
         return config
 
+    def _settled(self, prune: Mapping[str, Any]) -> dict[str, Any]:
+        """The sweep's choices as whole parts, so that a configuration says all that it means."""
+        folders = [CONF] if self.config_dir is None else [CONF, self.config_dir]
+        settled = dict(prune)
+        for group, package in PLUGINS.items():
+            if settled[group] != "auto" or group != "granularity":
+                settled[group] = settle(group, settled[group], folders)
+                for part in settled[group]:
+                    check_class(f"prune.{group}._target_", part["_target_"], package, self.config_dir is not None)
+        return settled
+
     def _plain(self, overrides: Sequence[str]) -> dict[str, Any]:
+        parsed = self._parse(overrides)
+        # Hydra would take them for choices of the groups of these names.
+        apart = {override.key_or_group: override.value() for override in parsed if override.key_or_group in PLUGINS}
         try:
-            composed = self._compose(overrides)
+            composed = self._compose([o.input_line or "" for o in parsed if o.key_or_group not in apart])
             choices = composed.hydra.runtime.choices
             own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             plain = OmegaConf.to_container(own, resolve=True)
@@ -127,12 +138,15 @@ class Composer:
             raise ConfigError(" ".join(str(error).split())) from None
         assert isinstance(plain, dict)
         config = {str(key): value for key, value in plain.items()}
+        config |= {name: value for name, value in apart.items() if name in config}
         for group in PACKAGES:
             if isinstance(config.get(group), dict):
                 config[group] = {"name": choices.get(group), **config[group]}
         return config
 
     def _choices(self, group: str) -> list[str]:
+        if group in PLUGINS:  # their files are no part of a defaults list, and run ticket has options of these names
+            return []
         if group not in self._options:
             self._options[group] = GlobalHydra.instance().config_loader().get_group_options(group)
         return self._options[group]
@@ -157,6 +171,25 @@ class Composer:
             if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
                 hint = near_option(key, known, defaults, [CONF, *([self.config_dir] if self.config_dir else [])])
                 raise ConfigError(f"{override.input_line}: there is no option {key}{hint}")
+
+
+def renamed(overrides: Sequence[str]) -> list[str]:
+    """Overrides with today's names in place of older ones."""
+    parts = [text.partition("=") for text in overrides]
+    return [_RENAMED.get(name, name) + equals + value for name, equals, value in parts]
+
+
+@contextmanager
+def _names_as_typed(overrides: Sequence[str]) -> Iterator[None]:
+    """Errors name an option as the user did."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for old, new in _RENAMED.items():
+            if any(text.startswith(f"{old}=") for text in overrides):
+                message = message.replace(f"{new}=", f"{old}=")
+        raise type(error)(message) from None
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:

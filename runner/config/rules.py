@@ -97,6 +97,14 @@ def _split(value: Any) -> str | None:
     return _files(value) if isinstance(value, list) else between(0, 1, open_end=True)(value)
 
 
+def _choices(value: Any) -> str | None:
+    """Names, which `runner.config.choices` looks up."""
+    fits = (
+        all(isinstance(one, str | Mapping) for one in (value if isinstance(value, list) else [value])) and value != []
+    )
+    return None if fits else "a name or a list of names"
+
+
 _fraction = between(0, 1)
 
 # By full name, or by the last part of it for whatever group brings such an option.
@@ -107,6 +115,7 @@ RULES: dict[str, Rule] = {
     "checkpoint_minutes": above(0),
     "limit": either(None, whole(1)),
     "folder": either(None, _path),
+    "init": either(None, _path),
     "outputs": _path,
     "out": either(None, _path),
     "data.root": either(None, _path),
@@ -171,8 +180,8 @@ RULES: dict[str, Rule] = {
     "model.code": whole(1),
     "model.input_size": either(None, whole(1)),
     "prune.sparsities": list_of(_fraction),
-    "prune.granularity": one_of("auto", "weight", "unit", "feature"),
-    "prune.scores": one_of("own", "magnitude", "random"),
+    "prune.granularity": _choices,
+    "prune.criterion": _choices,
     "prune.scope": one_of("layer", "global"),
     "prune.floor": either("auto", _fraction),
     "prune.batch_norm": list_of(one_of("kept", "recalibrated")),

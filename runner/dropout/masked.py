@@ -10,16 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.config.choices import names
 from runner.dropout.base import Scores, WeightVariant
 from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of
-
-# Each option and the words that it allows.
-_WORDS = {
-    "granularity": ("weight", "unit", "feature"),
-    "scores": ("own", "magnitude", "random"),
-    "weights": ("rewound", "fresh", "final"),
-}
 
 
 class _Kept(nn.Module):
@@ -103,8 +97,9 @@ class Masked(FixedMask):
         round: int = 1,
     ) -> None:
         super().__init__({})
-        for name, value in (("granularity", granularity), ("scores", scores), ("weights", weights)):
-            one_of(name, value, _WORDS[name])
+        one_of("granularity", granularity, names("granularity"))
+        one_of("scores", scores, names("criterion"))
+        one_of("weights", weights, ("rewound", "fresh", "final"))
         self.granularities = (granularity,)
         self.sparsity = fraction("sparsity", sparsity)
 

@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from runner.config import choices
 from runner.parameters import fraction, one_of
-from runner.pruning.cuts import cut
-from runner.pruning.masks import GRANULARITIES, Ranking
+from runner.pruning.granularities.base import Granularity
+from runner.pruning.ranking import Ranking
 
 
 def prune(
     model: nn.Module,
     sparsity: float,
-    granularity: str = "weight",
+    granularity: str | Granularity = "weight",
     layers: Iterable[str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
     example: Any = None,
@@ -27,7 +28,7 @@ def prune(
         model: any plain module; its prunable layers, or those that `layers` names, are pruned.
         sparsity: fraction in [0, 1].
         granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": at the model's feature places what makes a
-            feature and what reads it, ranked by the norm of the filter that makes it.
+            feature and what reads it, ranked by the norm of the filter that makes it. Or a granularity of your own.
         scores: layer name (for features the consumer's) → what to rank by instead, as a variant's own: (filters,
             entries), (filters,) or (features,).
         example: an input of the model, by which its first and its last layer are found; give the one that the variant
@@ -40,10 +41,12 @@ def prune(
     Raises:
         ValueError: a value is not allowed, a layer is not in the model, or a dropout variant is still attached.
     """
-    one_of("granularity", granularity, GRANULARITIES)
     fraction("sparsity", sparsity)
-    members = cut(model, granularity, layers, example)
-    ranked = members.magnitude() if scores is None else members.matrices(scores)
+    if isinstance(granularity, str):
+        one_of("granularity", granularity, choices.names("granularity"))
+        granularity = cast(Granularity, choices.builtin("granularity", granularity))
+    members = granularity.members(model, layers, example)
+    ranked = members.magnitude() if scores is None else members.rows(scores)
     masks = members.masks(Ranking(ranked).pruned(sparsity))
     apply_masks(members.weights, members.weights, masks)
     return masks

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from runner.config import choices
 from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
-from runner.pruning.cuts import Cut, cut, nonzero_weights, ranked
-from runner.pruning.masks import Ranking
+from runner.pruning.criteria.base import Criterion, Evidence
+from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
+from runner.pruning.ranking import Ranking
 
 RECALIBRATION_IMAGES = 2000
 
@@ -18,9 +20,9 @@ RECALIBRATION_IMAGES = 2000
 class Point:
     """One evaluation of a sweep: the key of a row of pruning.csv."""
 
-    granularity: str  # weight, unit or feature
+    granularity: str  # its key: weight, unit, feature, …
     scope: str  # layer or global
-    scores: str  # own, magnitude or random
+    scores: str  # the criterion's key: own, magnitude, random, …
     floor: float  # the sparsity that is pruned at least
     batch_norm: str  # kept, recalibrated or none
     sparsity: float  # asked
@@ -44,6 +46,7 @@ class Sweeper:
         own_scores: the variant's: granularity → layer (a place's consumer) → scores; magnitude where it has none.
         seed: of random scores, and of the augmentation of the images that BatchNorm is recalibrated on.
         limit: how many examples of a split are evaluated; None: all.
+        granularities, criteria: key → the object; the shipped choice of that name where a key is not in them.
         keep_samples: is given a point, a split, its row and what the task shows of the network's outputs, if anything.
     """
 
@@ -54,6 +57,8 @@ class Sweeper:
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0
     limit: int | None = None
+    granularities: Mapping[str, Granularity] = field(default_factory=dict)
+    criteria: Mapping[str, Criterion] = field(default_factory=dict)
     keep_samples: Callable[[Point, str, Mapping[str, Any], Any], object] = lambda *_: None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
@@ -64,7 +69,7 @@ class Sweeper:
         unpruned: dict[tuple[str, str], dict[str, Any]] = {}
         self.model.eval()
         for granularity in sorted({point.granularity for point in points}):
-            members = cut(self.model, granularity)
+            members = self._granularity(granularity).members(self.model)
             trained = {name: weight.detach().clone() for name, weight in members.weights.items()}
             rankings: dict[tuple[str, str, str], Ranking] = {}
             try:
@@ -74,7 +79,7 @@ class Sweeper:
                     if (*setting, point.split) not in known:
                         if what not in rankings:
                             restore(members.weights, trained)
-                            rankings[what] = self._ranking(members, *what)
+                            rankings[what] = self._ranking(members, point.scope, point.scores)
                         apply_masks(members.weights, trained, members.masks(rankings[what].pruned(point.pruned)))
                         splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
                         metrics = unpruned if point.pruned == 0 else {}
@@ -85,7 +90,7 @@ class Sweeper:
                 restore(members.weights, trained)
 
     def _measured(
-        self, members: Cut, point: Point, splits: Iterable[str], known: dict[tuple[str, str], dict[str, Any]]
+        self, members: Members, point: Point, splits: Iterable[str], known: dict[tuple[str, str], dict[str, Any]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """A row for each split.
 
@@ -104,8 +109,13 @@ class Sweeper:
         for split in sorted(splits):
             yield split, {**counts, **known[point.batch_norm, split]}
 
-    def _ranking(self, members: Cut, granularity: str, scope: str, scores: str) -> Ranking:
-        return Ranking(ranked(members, scores, self.own_scores.get(granularity), self.seed), scope, members.entries())
+    def _granularity(self, key: str) -> Granularity:
+        found: Granularity = self.granularities.get(key) or choices.builtin("granularity", key)
+        return found
+
+    def _ranking(self, members: Members, scope: str, scores: str) -> Ranking:
+        criterion: Criterion = self.criteria.get(scores) or choices.builtin("criterion", scores)
+        return Ranking(criterion.scores(members, Evidence(self.own_scores, self.seed)), scope, members.entries())
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:
@@ -137,25 +147,28 @@ def asked_points(
     """The points that a `prune` configuration asks for.
 
     Args:
-        granularities: the variant's, for `granularity: auto`.
+        prune: with whole parts for `granularity` and `criterion`, see `runner.config.choices`.
+        granularities: names of the variant's, for `granularity: auto`.
         floor: granularity → the variant's γ, for `floor: auto`.
         has_batch_norm: whether the model has running statistics; without, `batch_norm` is "none".
         splits: those that hold examples; others are left out.
     """
+    asked = [{"name": name, "key": name} for name in granularities]
     if prune["granularity"] != "auto":
-        granularities = [prune["granularity"]]
+        asked = prune["granularity"]
     norms = prune["batch_norm"] if has_batch_norm else ["none"]
     return [
         Point(
-            granularity=granularity,
+            granularity=granularity["key"],
             scope=prune["scope"],
-            scores=prune["scores"],
-            floor=float(floor(granularity) if prune["floor"] == "auto" else prune["floor"]),
+            scores=criterion["key"],
+            floor=float(floor(granularity["name"]) if prune["floor"] == "auto" else prune["floor"]),
             batch_norm=norm,
             sparsity=float(sparsity),
             split=split,
         )
-        for granularity in granularities
+        for granularity in asked
+        for criterion in prune["criterion"]
         for norm in norms
         for sparsity in sorted(set(prune["sparsities"]))
         for split in prune["splits"]

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+from runner.config.choices import names
+from runner.config.paths import CONF
 from runner.config.rules import Rule, between, either, leaves, list_of, one_of, show
 from runner.errors import ConfigError
 from runner.reporting.published import published_files, published_heads
@@ -22,19 +25,29 @@ def _mapping(value: Any) -> str | None:
     return None if isinstance(value, Mapping) else "a mapping, {name: value,…}"
 
 
-_RULES: dict[str, Rule] = {
-    "name": _word,
-    "runs": either(None, _mapping),
-    "granularity": one_of("auto", "weight", "unit", "feature"),
-    "metric": _word,
-    "split": one_of("train", "validation", "test"),
-    "batch_norm": lambda value: _NORM(value) if isinstance(value, str) else either(None, list_of(_NORM))(value),
-    "scope": one_of("layer", "global"),
-    "scores": one_of("own", "magnitude", "random"),
-    "floor": either("auto", between(0, 1)),
-    "sparsities": either(None, list_of(between(0, 1))),
-    "published": either(None, _mapping),
-}
+def _choice(known: Sequence[str]) -> Rule:
+    """A choice's key, with or without parameters: `n_of_m(n=1)`."""
+
+    def rule(value: Any) -> str | None:
+        return None if isinstance(value, str) and value.partition("(")[0] in known else ", ".join(known)
+
+    return rule
+
+
+def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
+    return {
+        "name": _word,
+        "runs": either(None, _mapping),
+        "granularity": _choice(["auto", *names("granularity", folders)]),
+        "metric": _word,
+        "split": one_of("train", "validation", "test"),
+        "batch_norm": lambda value: _NORM(value) if isinstance(value, str) else either(None, list_of(_NORM))(value),
+        "scope": one_of("layer", "global"),
+        "scores": _choice(names("criterion", folders)),
+        "floor": either("auto", between(0, 1)),
+        "sparsities": either(None, list_of(between(0, 1))),
+        "published": either(None, _mapping),
+    }
 
 
 @dataclass(frozen=True)
@@ -66,18 +79,22 @@ class Choice:
     published: Sequence[PublishedColumn] = ()
 
     @classmethod
-    def of(cls, table: Mapping[str, Any]) -> "Choice":
+    def of(cls, table: Mapping[str, Any], folders: Sequence[Path] = (CONF,)) -> "Choice":
         """From the configuration's `table` part.
+
+        Args:
+            folders: of configurations, the user's own among them, where granularities and criteria are found.
 
         Raises:
             ConfigError: names the option, the value and what is allowed.
         """
-        for name, rule in _RULES.items():
+        rules = _rules(folders)
+        for name, rule in rules.items():
             if name not in table:
                 raise ConfigError(f"table.{name} is missing in the table's file")
             if allowed := rule(table[name]):
                 raise ConfigError(f"table.{name}={show(table[name])}: allowed is {allowed}")
-        given = {name: table[name] for name in _RULES}
+        given = {name: table[name] for name in rules}
         given["runs"] = dict(leaves(table["runs"] or {}))
         norms = table["batch_norm"] or _NORMS
         given["batch_norm"] = [norms] if isinstance(norms, str) else list(dict.fromkeys(norms))

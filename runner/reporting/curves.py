@@ -6,7 +6,15 @@ from dataclasses import replace
 import pandas as pd
 
 from runner.reporting.drawing import Curve, Panel, Style, draw
-from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, is_fraction, metric_label, percent, run_title, scale
+from runner.reporting.formats import (
+    BATCH_NORMS,
+    granularity_label,
+    is_fraction,
+    metric_label,
+    percent,
+    run_title,
+    scale,
+)
 from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
 from runner.reporting.summary import the_split
 from runner.runs import Run
@@ -29,7 +37,7 @@ def pruning_figure(run: Run) -> None:
     styles: dict[str, Style] = {}
     panels = [
         Panel(
-            title=f"{GRANULARITIES.get(str(granularity), granularity)} pruned",
+            title=f"{granularity_label(str(granularity))} pruned",
             curves=[
                 _curve(line, whole, str(norm), styles.setdefault(label, Style.number(len(styles))), label, metric)
                 for rules, sweep in part.groupby(_RULES, sort=False)

@@ -4,10 +4,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-GRANULARITIES = {"weight": "weights", "unit": "filters", "feature": "features"}
+from runner.config.choices import label
+
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
 NONE = "–"  # a cell without a value
 UNPRUNED = "unpruned"  # the row of networks with nothing pruned, where others begin at a floor
+
+
+def granularity_label(key: str) -> str:
+    """`filters`, for figures and headings."""
+    return label("granularity", key)
 
 
 def is_fraction(metric: str) -> bool:

@@ -77,7 +77,10 @@ def _without_tickets(chosen: Chosen, wanted: Mapping[str, Any]) -> tuple[Chosen,
 
 def _measured(run: Run, config: Mapping[str, Any]) -> Measured:
     points = read_points(run)
-    return Measured(run, config, str(run.status().get("hash") or ""), headline_of(run, points), points)
+    status = run.status()
+    # Seeds of one experiment may lie in folders of both formats.
+    hash_ = str(status.get("hash_of_format_1") or status.get("hash") or "")
+    return Measured(run, config, hash_, headline_of(run, points), points)
 
 
 def _check_known(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:

@@ -63,6 +63,18 @@ def metrics_of(points: pd.DataFrame) -> list[str]:
     return [column for column in points.columns if column not in _NOT_METRICS]
 
 
+def own_floors(run: Run) -> dict[str, float]:
+    """Granularity → the floor of the run's variant, as its sweep stored it; "": of granularities that are not named.
+
+    Runs of format 1 have none stored: there it is γ.
+    """
+    status = run.status()
+    if isinstance(floors := status.get("floors"), dict):
+        return {"": 0.0, **{str(name): round(float(floor), 9) for name, floor in floors.items()}}
+    gamma = run.config().get("dropout", {}).get("gamma", 0.0)
+    return {"": round(float(gamma), 9) if isinstance(gamma, int | float) else 0.0}
+
+
 def headline_of(run: Run, points: pd.DataFrame) -> str:
     """The task's headline metric.
 

@@ -21,7 +21,7 @@ from runner.reporting.formats import (
     percent,
     scale,
 )
-from runner.reporting.points import is_unpruned, read_points
+from runner.reporting.points import is_unpruned, own_floors, read_points
 from runner.reporting.published import published_files, published_heads, published_values
 from runner.reporting.writing import padded
 from runner.runs import Run
@@ -138,9 +138,11 @@ def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
     """The rows of the sweep that the run's own configuration asks for, later ones may have had other floors; and of the
     unpruned network."""
     asked = run.status().get("swept", {}).get("floor", "auto")
-    floors = points["floor"].unique()
-    gamma = run.config()["dropout"].get("gamma", 0.0)
-    own = gamma if asked == "auto" and gamma in floors else 0.0 if asked == "auto" else float(asked)
+    known = own_floors(run)
+    if asked != "auto":
+        return points[(points["floor"] == float(asked)) | is_unpruned(points)]
+    own = points["granularity"].map(lambda name: known.get(name, known[""]))
+    own = own.where(own.isin(points["floor"].unique()), 0.0)
     return points[(points["floor"] == own) | is_unpruned(points)]
 
 

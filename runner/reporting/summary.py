@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runner.reporting.formats import GRANULARITIES, NONE, UNPRUNED, metric_label, number, percent, run_title
+from runner.reporting.formats import NONE, UNPRUNED, granularity_label, metric_label, number, percent, run_title
 from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
 from runner.runs import Run
 
@@ -65,7 +65,7 @@ def the_split(points: pd.DataFrame) -> str:
 def sweep_label(sweep: pd.DataFrame) -> str:
     """What a sweep prunes, and its rules where they are not the usual ones: `weights, global, random scores`."""
     first = sweep.iloc[0]
-    words = [GRANULARITIES.get(first["granularity"], first["granularity"])]
+    words = [granularity_label(first["granularity"])]
     if first["scope"] != "layer":
         words.append(first["scope"])
     if first["scores"] != "own":

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from runner.config.choices import in_order
 from runner.errors import ConfigError
 from runner.reporting.beside import Beside, published_beside
 from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
-from runner.reporting.formats import BATCH_NORMS, GRANULARITIES, metric_label, percent
+from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
 from runner.reporting.gather import Measured
-from runner.reporting.points import is_unpruned, metrics_of, of_sweeps, unpruned_points
+from runner.reporting.points import is_unpruned, metrics_of, of_sweeps, own_floors, unpruned_points
 
 CSV_COLUMNS = (
     *("granularity", "batch_norm", "scope", "scores", "split", "metric"),
@@ -31,7 +32,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        what = GRANULARITIES.get(self.granularity, self.granularity)
+        what = granularity_label(self.granularity)
         return f"{what} pruned, {BATCH_NORMS.get(self.batch_norm, self.batch_norm)}"
 
     @property
@@ -57,7 +58,7 @@ class Section:
         low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
         for floor, part in low.groupby("floor"):
             at = f"{percent(float(str(floor)))} %"
-            what = GRANULARITIES.get(self.granularity, self.granularity)
+            what = granularity_label(self.granularity)
             names = ", ".join(part["column"].unique())
             notes.append(f"{names}: rows below {at} are of the network whose {what} are pruned at {at}, its floor.")
         for file in dict.fromkeys(column.published.file for column in self.published):
@@ -169,11 +170,12 @@ def _floors(points: pd.DataFrame, run: Measured, choice: Choice) -> dict[str, fl
     """
     if choice.floor != "auto":
         return dict.fromkeys(points["granularity"], float(choice.floor))
-    gamma = run.config.get("dropout.gamma")
+    known = own_floors(run.run)
     floors = {}
     for granularity, part in points.groupby("granularity"):
         there = [float(floor) for floor in part["floor"].unique()]
-        floors[str(granularity)] = there[there.index(gamma)] if gamma in there else there[0]
+        own = known.get(str(granularity), known[""])
+        floors[str(granularity)] = there[there.index(own)] if own in there else there[0]
     return floors
 
 
@@ -181,7 +183,7 @@ def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
     """The rows of each section: those of models without BatchNorm belong to either way with it."""
     if choice.sparsities is not None:
         rows = rows[rows["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
-    present = [name for name in GRANULARITIES if name in set(rows["granularity"])]
+    present = in_order(rows["granularity"])
     for granularity in present if choice.granularity == "auto" else [choice.granularity]:
         of_it = rows[rows["granularity"] == granularity]
         norms = choice.batch_norm if (of_it["batch_norm"] != "none").any() else choice.batch_norm[:1]

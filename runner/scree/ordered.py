@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from runner.pruning.apply import apply_masks, restore
-from runner.pruning.cuts import FeatureCut
+from runner.pruning.granularities.feature import FeatureMembers
 from runner.pruning.sweep import statistics
 from runner.ranking import count, ranks
 
@@ -29,8 +29,8 @@ class Ordered:
     """
 
     def __init__(self, model: nn.Module, own: Mapping[str, Tensor]) -> None:
-        self.model, self.cut = model, FeatureCut(model)
-        scores = self.cut.matrices(own)
+        self.model, self.cut = model, FeatureMembers(model)
+        scores = self.cut.rows(own)
         self.positions = {name: len(row[0]) - 1 - ranks(row)[0] for name, row in scores.items()}  # 0: goes last
         self.widths = {name: len(position) for name, position in self.positions.items()}
         self.trained = {name: weight.detach().clone() for name, weight in self.cut.weights.items()}

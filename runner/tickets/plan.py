@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.pruning.cuts import cut, ranked
-from runner.pruning.masks import Ranking
+from runner.config import choices
+from runner.pruning.criteria.base import Evidence
+from runner.pruning.ranking import Ranking
 from runner.runs import TICKET_DROPOUT
 
 
@@ -55,7 +56,10 @@ class Ticket:
 def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[float]) -> dict[str, Any]:
     """The `prune` part that measures networks at these sparsities, both ways with BatchNorm."""
     return {
-        **{"sparsities": sparsities, "granularity": granularity, "scores": scores, "scope": "layer"},
+        "sparsities": sparsities,
+        "granularity": choices.settle("granularity", granularity),
+        "criterion": choices.settle("criterion", scores),
+        "scope": "layer",
         **{"floor": floor, "batch_norm": ["kept", "recalibrated"], "splits": ["validation", "test"]},
     }
 
@@ -94,6 +98,6 @@ def removed(
     Raises:
         ValueError: features are to go and the model declares no places.
     """
-    members = cut(model, ticket.granularity)
-    scores = ranked(members, ticket.scores, own_scores.get(ticket.granularity), seed)
+    members = choices.builtin("granularity", ticket.granularity).members(model)
+    scores = choices.builtin("criterion", ticket.scores).scores(members, Evidence(own_scores, seed))
     return members.masks(Ranking(scores).pruned(ticket.sparsity))

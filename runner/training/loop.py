@@ -4,36 +4,28 @@ All randomness of step s is a function of (seed, s): the batches draw from gener
 generators, which initialisation and dropout use, are seeded anew before every step. So a checkpoint holds no generator.
 """
 
-import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runner import runs
 from runner.dropout.base import Variant
-from runner.errors import UserError, damaged
-from runner.files import append_row
+from runner.errors import damaged
 from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.training import checkpoint
+from runner.training.callbacks import Callback, not_finite
 from runner.training.machine import autocast, seed_generators
-from runner.training.progress import Progress
-
-log = logging.getLogger("runner")
-
-# A GPU runs ahead of Python; asking for the loss at every step would stop it there.
-_STEPS_BETWEEN_LOOKS = {"cpu": 1}
-_STEPS_BETWEEN_LOOKS_ELSEWHERE = 20
 
 
 @dataclass
 class Training:
-    """What a training needs; `model` is plain when handed over, and `variant` is attached by `fit`.
+    """What a training needs; `model` is plain when handed over. `attach` goes before the first step.
 
     Args:
         data: has train_batches(batch_size, seed), eval_batches(split) and splits.
@@ -41,6 +33,7 @@ class Training:
         schedule: has optimizer(groups), rate(step, total) and clip_norm.
         steps: training steps in all.
         groups: the optimiser's parameter groups of the plain model, see `decay_groups`.
+        step: how many steps are done; a training can begin later than at 0.
     """
 
     model: nn.Module
@@ -58,13 +51,16 @@ class Training:
     regularizer: NoRegularizer = field(default_factory=NoRegularizer)
     limit: int | None = None  # how many examples of a split are evaluated
     compile: bool = False
-    checkpoint_seconds: float = 180.0
-    step: int = 0  # how many are done
+    step: int = 0
     seconds: float = 0.0  # spent on training and validation, interruptions aside
     epoch_began: float = 0.0  # in the same seconds
     sums: dict[str, Tensor] = field(default_factory=dict)  # over the examples of this epoch
+    examples: int = 0  # of the last step
+    callbacks: Sequence[Callback] = ()
+    callback_states: dict[str, Any] = field(default_factory=dict)  # of a checkpoint, for those that `fit` is given
 
-    def __post_init__(self) -> None:
+    def attach(self) -> "Training":
+        """Put regularizer and variant into the model, and make the optimiser of all parameters there are then."""
         self.regularizer.attach(self.model)
         self.variant.attach(self.model)
         known = {id(parameter) for group in self.groups for parameter in group["params"]}
@@ -72,35 +68,47 @@ class Training:
         self.groups[-1]["params"] += [p for p in self.model.parameters() if id(p) not in known]
         self.optimizer = self.schedule.optimizer(self.groups)
         self.forward = torch.compile(self.model) if self.compile else self.model
+        return self
 
-    def fit(self, run: Run, progress: Progress) -> None:
-        """Train to the end from wherever the folder's checkpoint is, writing metrics.csv and checkpoints.
+    def skip_to(self, step: int, steps: int | None = None) -> None:
+        """Go on at another step, of another number of steps in all, without training up to there."""
+        self.step = step
+        self.steps = self.steps if steps is None else steps
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step ended an epoch, or the training."""
+        return self.step % self.batches.steps_per_epoch == 0 or self.step == self.steps
+
+    def fit(self, callbacks: Sequence[Callback] = ()) -> None:
+        """Train to the end from wherever `restore` has left it.
+
+        Args:
+            callbacks: are told of steps and epochs, in this order.
 
         Raises:
-            UserError: the loss is not finite, or the checkpoint is damaged.
+            UserError: what a callback raises, for a loss that is not finite among others.
         """
-        columns = runs.metrics_columns(self.task.metrics)
-        runs.cut_metrics(run, columns, self.step)  # rows written after the checkpoint will be written again
-        steps_per_epoch = self.batches.steps_per_epoch
-        saved = self._clock = time.monotonic()
-        with progress.training(self.steps, self.step, steps_per_epoch, self.examples_per_step) as bar:
+        self.callbacks = callbacks
+        self._clock = time.monotonic()
+        try:
+            for callback in callbacks:
+                if callback.key in self.callback_states:
+                    callback.load_state_dict(self.callback_states[callback.key])
+                callback.on_start(self)
             while self.step < self.steps:
-                examples = self.one_step()
+                self.examples = self.one_step()
                 self._count_time()
-                ends = self.step % steps_per_epoch == 0 or self.step == self.steps
-                due = time.monotonic() - saved >= self.checkpoint_seconds
-                looks = ends or due or self._looks_now()
-                if looks:
-                    self._check_finite("loss", float(self.sums["loss"] + self.sums["penalty"]))
-                bar.advance(examples, self.averages if looks else None)
-                if ends:
+                for callback in callbacks:
+                    callback.on_step(self)
+                if self.ends_epoch:
                     row = self._epoch_row()
-                    append_row(run.metrics_file, columns, row)
-                    log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
                     self.sums, self.epoch_began = {}, self.seconds
-                if ends or due:
-                    self._save(run)
-                    saved = time.monotonic()
+                    for callback in callbacks:
+                        callback.on_epoch(self, row)
+        finally:
+            for callback in callbacks:
+                callback.on_end(self)
 
     def one_step(self) -> int:
         self.model.train()
@@ -124,9 +132,6 @@ class Training:
         self.step += 1
         return examples
 
-    def _looks_now(self) -> bool:
-        return self.step % _STEPS_BETWEEN_LOOKS.get(self.device.type, _STEPS_BETWEEN_LOOKS_ELSEWHERE) == 0
-
     def _add(self, **values: Tensor) -> None:
         for name, value in values.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.float()
@@ -136,12 +141,11 @@ class Training:
         examples = float(self.sums["examples"])
         return {name: float(total) / examples for name, total in self.sums.items() if name != "examples"}
 
-    def _check_finite(self, name: str, loss: float) -> None:
+    def check_finite(self) -> None:
+        """Raises: UserError if the loss of this epoch so far is not finite. Waits for the device."""
+        loss = float(self.sums["loss"] + self.sums["penalty"])
         if not math.isfinite(loss):
-            raise UserError(
-                f"the {name} is not finite ({loss}) at step {self.step} of {self.steps}; "
-                "a smaller schedule.learning_rate or a schedule.clip_norm may help"
-            )
+            raise not_finite("loss", loss, self.step, self.steps)
 
     def _count_time(self) -> None:
         now = time.monotonic()
@@ -159,7 +163,6 @@ class Training:
         if "validation" in self.data.splits:
             row |= {f"validation_{name}": value for name, value in self.evaluate("validation").items()}
             row.pop("validation_examples")
-            self._check_finite("validation loss", row["validation_loss"])  # the last step can spoil the weights too
         self._count_time()
         row["seconds"] = round(self.seconds, 2)
         return row
@@ -170,8 +173,9 @@ class Training:
         with autocast(self.precision, self.device):
             return self.task.validate(self.forward, self.data.eval_batches(split, self.limit))
 
-    def _save(self, run: Run) -> None:
-        state = {
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed training needs."""
+        return {
             "step": self.step,
             "seconds": self.seconds,
             "epoch_began": self.epoch_began,
@@ -179,8 +183,8 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "variant": self.variant.state_dict(),
+            "callbacks": {c.key: state for c in self.callbacks if (state := c.state_dict())},
         }
-        checkpoint.save(run.checkpoint_file, state)
 
     def restore(self, run: Run) -> None:
         """Take over the folder's checkpoint, if there is one.
@@ -197,5 +201,6 @@ class Training:
             self.variant.load_state_dict(state["variant"])
             self.step, self.sums = int(state["step"]), dict(state["sums"])
             self.seconds, self.epoch_began = float(state["seconds"]), float(state["epoch_began"])
+            self.callback_states = dict(state.get("callbacks", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise damaged(run.checkpoint_file, error) from None

@@ -8,7 +8,7 @@ from runner.benchmarks.sorting import SortingTargeted
 from runner.benchmarks.translation import TorchTransformer, model_of, random_pairs
 from runner.commands.bench import _Configurations
 from runner.dropout.base import Variant
-from runner.pruning.masks import count
+from runner.ranking import count
 
 TINY = ["model.width=0.125", "model.blocks=1", "schedule.batch_size=4", "images.train=24", "images.test=6"]
 TINY += ["images.size=8", "precision=float32", "device=cpu"]

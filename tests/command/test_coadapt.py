@@ -11,9 +11,10 @@ import yaml
 from runner.cli import main
 from runner.commands.coadapt import coadapt
 from runner.config.compose import Composer
+from runner.config.identity import identity
 from runner.errors import ConfigError
 from runner.files import read_rows
-from runner.runs import Run, identity
+from runner.runs import Run
 
 # One layer of 320 weights can be pruned.
 TOY = (

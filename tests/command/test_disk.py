@@ -17,7 +17,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 
 @pytest.fixture
 def words(longer, monkeypatch) -> tuple[str, ...]:
-    monkeypatch.setattr("runner.commands.prune.pruning_figure", lambda run: write_bytes(run.pruning_figure, b""))
+    monkeypatch.setattr("runner.experiment.pruning_figure", lambda run: write_bytes(run.pruning_figure, b""))
     return ("train", *longer, "folder=run")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner.commands import prune, train
+from runner import experiment, running
 from runner.files import read_rows
 from runner.runs import Run
-from runner.training import checkpoint, loop
+from runner.training import callbacks, checkpoint
 from runner.training.loop import Training
 
 ALWAYS = "checkpoint_minutes=1e-9"  # after every step
@@ -37,7 +37,7 @@ def interruption(owner: object, name: str, n: int, after: bool) -> Iterator[None
 
 @pytest.fixture
 def words(longer, monkeypatch) -> tuple[str, ...]:
-    monkeypatch.setattr("runner.commands.prune.pruning_figure", lambda run: None)  # half of the time
+    monkeypatch.setattr("runner.experiment.pruning_figure", lambda run: None)  # half of the time
     return ("train", *longer, "folder=run", ALWAYS)
 
 
@@ -49,15 +49,15 @@ def run() -> Run:
 PLACES = {
     "after a step, before its checkpoint": (Training, "one_step", 5, True),
     "in a validation": (Training, "evaluate", 2, False),
-    "after an epoch's row, before its checkpoint": (loop, "append_row", 3, True),
+    "after an epoch's row, before its checkpoint": (callbacks, "append_row", 3, True),
     "writing a checkpoint": (checkpoint, "save", 11, False),
     "after the last checkpoint": (checkpoint, "save", 18, True),
-    "after the weights, before the status": (train, "write_bytes", 2, True),
+    "after the weights, before the status": (experiment, "write_bytes", 2, True),
     "after the configuration, before its checksum": (Run, "seal", 1, False),
     "before the weights' checksums": (Run, "seal", 2, False),
     "after the last point of the sweep, before its checksum": (Run, "seal", 3, False),
-    "at the first point of the sweep": (prune, "append_row", 1, False),
-    "after the fourth point of the sweep": (prune, "append_row", 4, True),
+    "at the first point of the sweep": (experiment, "append_row", 1, False),
+    "after the fourth point of the sweep": (experiment, "append_row", 4, True),
 }
 
 
@@ -84,7 +84,7 @@ def test_before_the_first_checkpoint_it_starts_over_and_says_so(call, words, run
 
 
 def test_before_anything_is_written_it_promises_nothing(call, words, run):
-    with interruption(train, "run_of", 1, False):
+    with interruption(running, "run_of", 1, False):
         result = call(*words)
     assert (result.code, result.err) == (130, "\nrun: interrupted\n")
     assert not run.folder.exists()
@@ -107,7 +107,7 @@ def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):
 def test_a_repeated_sweep_cut_short_is_no_damage(n, call, finished):
     """Before and after its only row, in all commands that read the rows."""
     words = ("prune", str(finished.folder), "prune.sparsities=[0.25]", "prune.splits=[test]")
-    with interruption(prune, "append_row", n, False):
+    with interruption(experiment, "append_row", n, False):
         assert call(*words).code == 130
     assert finished.state() == "finished"
     for command in ("table", "prune"):
@@ -131,7 +131,7 @@ def test_what_a_variant_remembers_is_taken_over(dropout, call, words, same):
 
 @pytest.mark.parametrize("left", ["", "granul", "header\nweight,layer,ow"])
 def test_a_table_cut_short_by_a_crash_is_written_whole(left, call, words, run, uninterrupted, same):
-    with interruption(prune, "append_row", 1, False):
+    with interruption(experiment, "append_row", 1, False):
         assert call(*words).code == 130
     header = uninterrupted.pruning_file.read_text().splitlines()[0]
     run.pruning_file.write_text(left.replace("header", header))

@@ -2,9 +2,10 @@
 
 import pytest
 
-from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer, options
 from runner.errors import ConfigError
+from runner.experiment import Experiment
+from runner.running import settle
 from runner.tasks.classification import Classification
 from runner.tasks.reconstruction import Reconstruction
 
@@ -24,12 +25,12 @@ def test_fits_or_says_why_not(model, task):
     words = (f"model={model}", f"task={task}", f"data={data}", "model.width=0.25")
     config = settle(Composer("train").single(words))
     if model in FITS[task]:
-        parts = Parts.of(config)
+        parts = Experiment.from_config(config)
         assert parts.task.metrics
         assert parts.model.training, "as it was built"
     else:
         with pytest.raises(ConfigError, match=f"task={task} .*model={model}|model={model}.*task={task}") as caught:
-            Parts.of(config)
+            Experiment.from_config(config)
         assert len(str(caught.value).splitlines()) == 1
 
 

@@ -11,10 +11,9 @@ import yaml
 from PIL import Image
 
 from runner.cli import main
-from runner.commands.parts import Parts
-from runner.commands.prune import load_weights
 from runner.commands.scree import scree
 from runner.errors import ConfigError
+from runner.experiment import Experiment
 from runner.files import read_rows
 from runner.runs import Run
 
@@ -108,7 +107,7 @@ def test_curves_agree_with_the_runs_own_sweeps(trained, tree, capsys):
 def test_pca_is_that_of_the_runs_own_images(trained):
     scree([trained("tail")], ["ks=[3]"])
     run = Run(Path(trained("tail")))
-    data = Parts.of({**run.config(), "device": "cpu"}).data
+    data = Experiment.from_config({**run.config(), "device": "cpu"}).data
     train, test = (
         torch.cat([x for x, _ in data.eval_batches(split, limit)]).flatten(1).double().numpy()
         for split, limit in (("train", None), ("test", 200))
@@ -189,8 +188,8 @@ def test_pictures_show_every_k_that_was_asked_for(trained):
         assert np.array_equal(above[0], above[index])
         assert not np.array_equal(below[index - 1], below[index])
     run = Run(Path(trained("tail")))
-    parts = Parts.of({**run.config(), "device": "cpu"})
-    load_weights(run, parts)
+    parts = Experiment.from_config({**run.config(), "device": "cpu"})
+    parts.load(run)
     images, labels = next(parts.data.eval_batches("test"))
     chosen = [int((labels == digit).nonzero()[0]) for digit in range(10)]
     with torch.no_grad():
@@ -293,6 +292,6 @@ def test_runs_that_cannot_stand_beside_each_other(trained):
 
 
 def test_a_network_without_places_is_named(trained, monkeypatch):
-    monkeypatch.setattr("runner.pruning.cuts.feature_places", lambda model: ())
+    monkeypatch.setattr("runner.pruning.granularities.feature.feature_places", lambda model: ())
     with pytest.raises(ConfigError, match="tail: Autoencoder declares no feature places, which run scree cuts"):
         scree([trained("tail")], [])

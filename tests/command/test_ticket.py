@@ -12,13 +12,14 @@ import yaml
 from safetensors.torch import load_file
 
 from runner.cli import main
-from runner.commands.parts import Parts
 from runner.commands.prune import prune
 from runner.commands.table import table
 from runner.commands.ticket import ticket
 from runner.errors import ConfigError, DamagedRun
+from runner.experiment import Experiment
 from runner.runs import Run
 from runner.training import checkpoint
+from runner.training.callbacks import MetricsFile
 from runner.training.loop import Training
 from runner.training.schedules import OneCycle
 
@@ -50,7 +51,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runner.commands.prune.pruning_figure", lambda run: None)  # half of the time
+    monkeypatch.setattr("runner.experiment.pruning_figure", lambda run: None)  # half of the time
 
 
 @pytest.fixture
@@ -58,11 +59,12 @@ def begun(monkeypatch):
     """Every training's first step and weights, as its layers have them, by the dropout's name."""
     found, fit = {}, Training.fit
 
-    def spy(self, run, progress):
+    def spy(self, callbacks):
         masked = {f"{name}.weight": layer.weight.detach().clone() for name, layer in self.variant.layers.items()}
         plain = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        (run,) = {callback.run for callback in callbacks if isinstance(callback, MetricsFile)}
         found[run.folder.parent.name.rpartition("-")[0]] = (self.step, {**plain, **masked})
-        fit(self, run, progress)
+        fit(self, callbacks)
 
     monkeypatch.setattr(Training, "fit", spy)
     return found
@@ -89,7 +91,7 @@ def rows(out=OUT):
 
 
 def initial(run, **changes):
-    return Parts.of({**run.config(), **changes}).model.state_dict()
+    return Experiment.from_config({**run.config(), **changes}).model.state_dict()
 
 
 def test_a_table_of_all_ways_and_what_they_cost(trained, tree, capsys):
@@ -389,7 +391,7 @@ def test_runs_that_give_no_tickets(trained, monkeypatch):
     with pytest.raises(ConfigError, match="iterations=2: none of the runs is without dropout"):
         ticket([str(trained / "targeted0")], ["iterations=2"])
     with monkeypatch.context() as patch:
-        patch.setattr("runner.pruning.cuts.feature_places", lambda model: ())
+        patch.setattr("runner.pruning.granularities.feature.feature_places", lambda model: ())
         with pytest.raises(ConfigError, match=r"granularity=feature: MLP declares no feature places \(.*none0\)"):
             ticket([str(trained / "none0")], ["granularity=feature"])
     shutil.copytree(trained / "none0", "run")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from runner.commands import train
+from runner import experiment
 from runner.training.progress import Progress
 
 TINY = ["model=transformer", "debug=smoke", "data=parallel", "data.vocabulary=300", "schedule.batch_size=64"]
@@ -32,7 +32,7 @@ def rows(path):
 
 def test_own_files(call, text, tmp_path, monkeypatch):
     units = []
-    monkeypatch.setattr(train, "Progress", lambda unit="": units.append(unit) or Progress())
+    monkeypatch.setattr(experiment, "Progress", lambda unit="": units.append(unit) or Progress())
     folder = tmp_path / "one"
     words = ["train", *TINY, *text, f"folder={folder}", "prune.granularity=weight"]
     done = call(*words)

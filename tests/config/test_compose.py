@@ -163,7 +163,7 @@ def test_an_option_that_only_one_job_has():
 def test_prune_has_its_own_options():
     config = Composer("prune").single(["prune.scores=random", "data.root=5"])
     assert set(config) == {"prune", "device", "data"}
-    assert config["prune"]["scores"] == "random"
+    assert [part["key"] for part in config["prune"]["criterion"]] == ["random"], "the older name of the option"
     assert "there is no option seed" in error_of("seed=1", command="prune")
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from runner.commands.parts import Parts, settle
 from runner.config.compose import Composer
 from runner.data.errors import DataError
 from runner.data.imagenet import MEAN, STD, ImageNet
+from runner.experiment import Experiment
+from runner.running import settle
 from runner.runs import Run
-from runner.training.progress import Progress
+from runner.training import checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
@@ -258,14 +259,14 @@ def test_a_run_goes_on_exactly_where_it_was_interrupted(root: Path, tmp_path: Pa
         run = Run(tmp_path / f"{workers}")
         run.folder.mkdir()
         if pause:
-            first = Parts.of(config).training()
+            first = Experiment.from_config(config).training()
             for _ in range(pause):
                 first.one_step()
-            first._save(run)
-        parts = Parts.of(config)
+            checkpoint.save(run.checkpoint_file, first.state_dict())
+        parts = Experiment.from_config(config)
         training = parts.training()
         training.restore(run)
         assert training.step == pause
-        training.fit(run, Progress(bars=False))
+        training.fit()
         weights[workers] = parts.model.state_dict()
     assert all(torch.equal(tensor, weights[2][name]) for name, tensor in weights[0].items())

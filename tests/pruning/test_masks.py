@@ -5,9 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from runner.config.choices import builtin
 from runner.pruning.apply import prune
-from runner.pruning.cuts import LayerCut, nonzero_weights
-from runner.pruning.masks import Ranking, magnitude, matrices, random_scores, weight_mask
+from runner.pruning.criteria.base import Evidence
+from runner.pruning.criteria.random import Random
+from runner.pruning.granularities.base import nonzero_weights
+from runner.pruning.ranking import Ranking
 from runner.ranking import count
 
 
@@ -16,11 +19,21 @@ def weights(seed=0):
     return {"a": torch.randn(5, 3, 3, 3), "b": torch.randn(4, 5, 1, 1), "c": torch.randn(7, 4)}
 
 
+def members(granularity, of):
+    """The members of a model that holds just these weights."""
+    model = nn.Module()
+    for name, weight in of.items():
+        layer = nn.Linear(1, 1)
+        layer.weight = nn.Parameter(weight)
+        model.add_module(name, layer)
+    return builtin("granularity", granularity).members(model, list(of))
+
+
 def masks(granularity, sparsity, scope="layer", of=None):
     of = of or weights()
-    entries = {name: w[0].numel() for name, w in of.items()} if granularity == "unit" else None
-    pruned = Ranking(matrices(magnitude(of, granularity)), scope, entries).pruned(sparsity)
-    return {name: weight_mask(pruned[name], w).expand_as(w) for name, w in of.items()}
+    found = members(granularity, of)
+    gone = found.masks(Ranking(found.magnitude(), scope, found.entries()).pruned(sparsity))
+    return {name: gone[name].expand_as(weight) for name, weight in of.items()}
 
 
 @given(st.floats(0, 1))
@@ -64,8 +77,8 @@ def test_global_filters_are_compared_by_norm_over_root_of_fan_in():
 
 
 def test_random_scores_follow_their_seed_and_their_shapes():
-    like = matrices(magnitude(weights(), "unit"))
-    one, same, other = (random_scores(like, seed) for seed in (1, 1, 2))
+    filters = members("unit", weights())
+    one, same, other = (Random().scores(filters, Evidence(seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(one[n], same[n]) and not torch.equal(one[n], other[n]) for n in one)
     assert [tuple(s.shape) for s in one.values()] == [(1, 5), (1, 4), (1, 7)]
 
@@ -84,7 +97,7 @@ def test_prune_really_zeroes_whatever_the_memory_format(channels_last, granulari
     prune(plain, 0.75, granularity)
     for layer in (1, 2):
         assert torch.equal(model[layer].weight, plain[layer].weight)
-        of = LayerCut({"w": model[layer]}, granularity)
+        of = builtin("granularity", granularity).members(model, [str(layer)])
         nonzero, total = nonzero_weights(of.weights)
         assert of.sparsity() == 0.75
         assert total - nonzero == int((model[layer].weight == 0).sum()) == 0.75 * total

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from runner.config.choices import settle
 from runner.pruning.apply import prune, recalibrated
 from runner.pruning.sweep import Point, Sweeper, asked_points, with_unpruned
 from runner.tasks.classification import Classification
@@ -12,7 +13,7 @@ from runner.tasks.classification import Classification
 GRID = {
     "granularity": "auto",
     "scope": "layer",
-    "scores": "own",
+    "criterion": settle("criterion", "own"),
     "floor": "auto",
     "batch_norm": ["kept", "recalibrated"],
     "sparsities": [0.9, 0, 0.5, 0.5],
@@ -46,9 +47,13 @@ def network():
     )
 
 
+def settled(changes):
+    return {"criterion": settle("criterion", changes.pop("scores")), **changes} if "scores" in changes else changes
+
+
 def points(floor=0.0, **changes):
     return asked_points(
-        {**GRID, **changes}, ["weight"], lambda granularity: floor, True, ["train", "validation", "test"]
+        {**GRID, **settled(changes)}, ["weight"], lambda granularity: floor, True, ["train", "validation", "test"]
     )
 
 

@@ -1,5 +1,7 @@
 """Fake run folders, made through the same module as real ones."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.files import write_rows
-from runner.runs import Run, identity, pruning_columns
+from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run, pruning_columns
 
 BASE: dict[str, dict[str, Any]] = {
     "data": {"name": "digits", "validation": 0.1, "length": "50ep"},
@@ -70,7 +72,9 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
                 config[group][key] = value
             else:
                 config[group] = value
-        hash_ = identity(config, content)
+        own = {name: value for name, value in config.items() if name not in NOT_IDENTITY}
+        own["data"] = {name: value for name, value in config["data"].items() if name not in NOT_IDENTITY_OF_DATA}
+        hash_ = hashlib.sha256(json.dumps([own, content], sort_keys=True).encode()).hexdigest()
         run = Run(folder or tmp_path / "outputs" / "train" / f"x-{hash_[:8]}" / f"seed{seed}")
         run.folder.mkdir(parents=True)
         run.write_config(config, [])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runner.dropout.masked import Masked
-from runner.pruning.masks import Ranking, matrices
+from runner.pruning.ranking import Ranking
 from runner.regularizers import L1
 from runner.tickets.plan import Ticket, removed
 from runner.training.schedules import Adam, OneCycle, decay_groups
@@ -66,7 +66,8 @@ def test_its_own_scores_never_bring_anything_back(granularity):
         model[1].parametrizations.weight.original[:4] = 0
     scores = masked.scores()[granularity]
     for sparsity in (0.5, 0.6, 0.9):
-        pruned = Ranking(matrices(scores)).pruned(sparsity)
+        rows = {name: one if one.dim() == 2 else one[None] for name, one in scores.items()}
+        pruned = Ranking(rows).pruned(sparsity)
         for name, mask in masked.removed.items():
             gone = mask.flatten(1)[:, 0] if granularity == "unit" else mask.flatten(1)
             assert pruned[name].view(gone.shape)[gone].all()

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from runner.config.compose import Composer
+from runner.config.identity import identity
 from runner.models.mlp import MLP
-from runner.runs import identity
 from runner.tickets.plan import Ticket, removed, rounds
 
 TICKET = Ticket("ticket", "weight", 0.9, "magnitude")

@@ -5,8 +5,8 @@ from torch import nn
 from runner.dropout.targeted import TargetedUnit
 from runner.models.layers import FeaturePlace
 from runner.pruning.apply import apply_masks, prune
-from runner.pruning.cuts import FeatureCut, cut
-from runner.pruning.masks import Ranking
+from runner.pruning.granularities.feature import Feature, FeatureMembers
+from runner.pruning.ranking import Ranking
 from runner.pruning.sweep import Point, Sweeper
 from runner.tasks.classification import Classification
 
@@ -33,8 +33,8 @@ class Network(nn.Module):
 def test_cutting_features_is_zeroing_them(channels_last):
     model = Network().to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     x = torch.randn(2, 3, 9, 9)
-    places = FeatureCut(model)
-    first_go = places.matrices({"second": torch.tensor([5.0, 4, 3, 2, 1, 0]), "logits": torch.arange(8.0).flip(0)})
+    places = FeatureMembers(model)
+    first_go = places.rows({"second": torch.tensor([5.0, 4, 3, 2, 1, 0]), "logits": torch.arange(8.0).flip(0)})
     expected, whole = model(x, keep=(3, 4)), model(x)
     original = {name: weight.detach().clone() for name, weight in places.weights.items()}
     masks = places.masks(Ranking(first_go).pruned(0.5))
@@ -62,14 +62,14 @@ def test_features_go_by_the_norm_of_the_filter_that_makes_them_and_a_sweep_puts_
     assert rows[points[0]]["prunable_weights"] == sum(m.weight.numel() for m in list(model.children())[1:])
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     norms = model.first.weight.flatten(1).norm(dim=1)
-    members = cut(model, "feature")
+    members = Feature().members(model)
     gone = Ranking(members.magnitude()).pruned(0.5)["second"][0]
     assert sorted(gone.nonzero().flatten().tolist()) == sorted(norms.argsort()[:3].tolist())
 
 
 def test_prune_cuts_features_by_a_variants_scores_and_elsewhere_by_norm():
     model = Network()
-    by_norm = Ranking(cut(model, "feature").magnitude()).pruned(0.5)["second"][0]
+    by_norm = Ranking(Feature().members(model).magnitude()).pruned(0.5)["second"][0]
     masks = prune(model, 0.5, "feature", scores={"logits": torch.arange(8.0).flip(0)})
     assert (model.logits.weight[:, 4:] == 0).all() and (model.logits.weight[:, :4] != 0).all()
     assert (model.second.weight[:, by_norm] == 0).all() and (model.second.weight[:, ~by_norm] != 0).all()
@@ -80,7 +80,7 @@ def test_prune_cuts_features_by_a_variants_scores_and_elsewhere_by_norm():
 
 def test_a_model_without_places_says_so():
     with pytest.raises(ValueError, match="Sequential declares no feature places"):
-        cut(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 2)), "feature")
+        Feature().members(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 2)))
 
 
 def attention():

@@ -1,0 +1,65 @@
+"""Whether a configuration's parts fit one another; found before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.config.build import target
+from runner.errors import ConfigError, first_line
+from runner.models.layers import feature_places
+
+# What the examples are, for people.
+_KINDS = {"images": "images", "pairs": "pairs of sentences"}
+
+
+def check_kinds(config: Mapping[str, Any]) -> None:
+    """Raises: ConfigError where data, task and model are not about the same kind of example."""
+    kinds = {group: getattr(target(config, group), "kind", "images") for group in ("model", "data", "task")}
+    for group in ("data", "task"):
+        if kinds[group] != kinds["model"]:
+            raise ConfigError(
+                f"{group}={config[group]['name']} is about {_KINDS.get(kinds[group], kinds[group])}, but "
+                f"model={config['model']['name']} about {_KINDS.get(kinds['model'], kinds['model'])}"
+            )
+
+
+def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Module, device: torch.device) -> None:
+    """Raises: ConfigError where the model returns something else for an image than the task expects, or fails on it."""
+    if not hasattr(task, "output_shape"):
+        return
+    about = data.model_arguments()
+    name, size = config["model"]["name"], about["image_size"]
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(1, about["channels"], size, size, device=device))
+    except Exception as error:  # whatever a user's own model raises
+        raise ConfigError(
+            f"model={name} fails on an image of {size}x{size} px of data={config['data']['name']}: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    finally:
+        model.train()
+    expected = tuple(task.output_shape(**about))
+    found = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != expected:
+        wanted = f"task={config['task']['name']} expects {task.output}, of shape {expected}"
+        raise ConfigError(f"{wanted}, but model={name} returns {found}")
+
+
+def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
+    """Raises: ConfigError where the sweep is asked for on splits that hold nothing."""
+    asked = config.get("prune", {}).get("splits", splits)  # run bench prunes in its own way
+    if not set(asked) & set(splits):
+        raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; allowed is {', '.join(splits)}")
+
+
+def check_places(config: Mapping[str, Any], model: nn.Module) -> None:
+    """Raises: ConfigError where features are to be cut in a model that declares none."""
+    asked = config.get("prune", {}).get("granularity")
+    names = [part["name"] for part in asked] if isinstance(asked, list) else [asked]
+    if "feature" in names and not feature_places(model):
+        name = config["model"]["name"]
+        raise ConfigError(f"prune.granularity=feature: model={name} declares no places; allowed is auto, weight, unit")

@@ -1,0 +1,124 @@
+"""Choices of which a sweep can have several, by name: pruning criteria and granularities. Imports no torch.
+
+A choice is a file of conf/criterion or conf/granularity, or of the same folder in the user's --config-dir. In a
+configuration it is a name, or a name with parameters, `{n_of_m: {n: 1}}`; composed, it is the file's whole content.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.config.build import PLUGINS, find_class, instantiate
+from runner.config.paths import CONF
+from runner.config.rules import show
+from runner.errors import ConfigError
+
+Part = dict[str, Any]
+
+
+# Listed before any others: the finest granularity, the usual criterion.
+_FIRST = ("weight", "unit", "feature", "own")
+
+
+def names(group: str, folders: Iterable[Path] = (CONF,)) -> list[str]:
+    """The choices of a group, in the order in which help, tables and figures list them."""
+    return in_order(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """Keys of choices, each once, in the order of `names`."""
+    place = {name: number for number, name in enumerate(_FIRST)}
+    return sorted(set(keys), key=lambda key: (place.get(key, len(place)), key))
+
+
+@cache
+def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
+    """The content of a choice's file; the last folder that has one goes first.
+
+    Raises:
+        ConfigError: no folder has one, or it names no class.
+    """
+    for folder in reversed(folders):
+        path = folder / group / f"{name}.yaml"
+        if Path(name).name == name and path.is_file():
+            try:
+                content = yaml.safe_load(path.read_text())
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+            if not isinstance(content, dict) or "_target_" not in content:
+                raise ConfigError(f"{path}: expected a mapping with a _target_")
+            return content
+    known = names(group, folders)
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ";"
+    raise ConfigError(f"prune.{group}={name}: unknown{hint} allowed is {', '.join(known)}")
+
+
+def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Part]:
+    """A configuration's value as whole parts: `name`, `key`, `_target_` and the class's arguments.
+
+    The key, which names the choice in pruning.csv, has those parameters that differ from the file's: `n_of_m(n=1)`.
+
+    Args:
+        value: a name, a mapping of names to parameters, a part, or a list of these.
+
+    Raises:
+        ConfigError: a name or a parameter is unknown.
+    """
+    if isinstance(value, list):
+        return [part for one in value for part in settle(group, one, folders)]
+    if isinstance(value, Mapping) and "_target_" in value:
+        return [dict(value)]
+    if isinstance(value, Mapping) and value:
+        return [_part(group, str(name), given, tuple(folders)) for name, given in value.items()]
+    if isinstance(value, str):
+        return [_part(group, value, {}, tuple(folders))]
+    raise ConfigError(f"prune.{group}={show(value)}: must be a name or a list of names; see run list {group}")
+
+
+def _part(group: str, name: str, given: Any, folders: tuple[Path, ...]) -> Part:
+    content = file_of(group, name, folders)
+    known = [key for key in content if key not in ("_target_", "label")]
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"prune.{group}={{{name}: {show(given)}}}: must be a mapping of parameters")
+    for parameter in given:
+        if parameter not in known:
+            has = f"it has {', '.join(known)}" if known else "it has no parameters"
+            raise ConfigError(f"prune.{group}: {name} has no parameter {parameter}; {has}")
+    differing = {key: value for key, value in given.items() if value != content[key]}
+    words = ",".join(f"{key}={show(differing[key])}" for key in sorted(differing))
+    return {"name": name, "key": f"{name}({words})" if words else name, **content, **given}
+
+
+def label(group: str, key: str) -> str:
+    """The choice in figures and tables, `filters`; its key where no file of ours says more."""
+    name, bracket, parameters = key.partition("(")
+    path = CONF / group / f"{name}.yaml"
+    if Path(name).name != name or not path.is_file():
+        return key
+    return f"{file_of(group, name).get('label', name)}{' (' if bracket else ''}{parameters}"
+
+
+def make(group: str, part: Mapping[str, Any]) -> Any:
+    """The object of a whole part.
+
+    Raises:
+        ConfigError: there is no such class, or it refuses a parameter.
+    """
+    given = {key: value for key, value in part.items() if key not in ("_target_", "name", "key", "label")}
+    option = f"prune.{group}"
+    return instantiate(option, part["name"], find_class(option, part["_target_"], PLUGINS[group]), given)
+
+
+def make_all(group: str, parts: Any) -> dict[str, Any]:
+    """Key → object of all whole parts; {} for `auto`."""
+    return {part["key"]: make(group, part) for part in parts} if isinstance(parts, list) else {}
+
+
+def builtin(group: str, name: str) -> Any:
+    """The object of a shipped choice, as its file has it."""
+    return make(group, settle(group, name)[0])

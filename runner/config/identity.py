@@ -1,0 +1,156 @@
+"""What makes two runs the same experiment: a hash of all that determines the weights and differs from the defaults.
+
+A new option with a default therefore renames no run. Defaults are those of the classes when they were released
+(`released.json`), not those that they have now: a class whose default changes makes other runs, and the old ones keep
+their names. Run folders of format 1 hashed every option, whether it had its default or not; they are still found.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.config.build import PACKAGES, canonical, target
+from runner.config.paths import CONF
+from runner.runs import NOT_IDENTITY_OF_DATA
+
+# Options beside the groups that determine the weights, with the value that changes nothing.
+_OPTIONS = {"precision": None, "compile": False, "limit": None}
+# Options of a group that are for others than its class, with the value that changes nothing.
+_BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}}
+_FILES = ("train", "validation", "test")  # a fraction of the images, or lists of files
+_NOTHING = "runner.regularizers.NoRegularizer"
+
+
+def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str:
+    """Hash, 64 hex digits, of all that determines the weights but the seed.
+
+    Args:
+        config: the settled configuration: plain values, resolved precision.
+        content: hashes of the user's own files: of the "data", of the weights in "init", and of the source of own
+            classes by the option that names them.
+    """
+    content = dict(content or {})
+    kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name) != value}
+    kept |= {group: _differing(config, group, "data" in content) for group in PACKAGES}
+    if kept["regularizer"]["_target_"] == _NOTHING:
+        del kept["regularizer"]
+    return _hash(plain({**kept, **({"content": content} if content else {})}))
+
+
+def _differing(config: Mapping[str, Any], group: str, own_files: bool) -> dict[str, Any]:
+    """A group's class and those of its options that have other values than the released defaults."""
+    path = canonical(str(config[group]["_target_"]))
+    released, now = released_defaults().get(path, {}), defaults_now(target(config, group))
+    # Of an option that is not given, the default counts that the class has now.
+    given = {**{name: value for name, value in now.items() if name in released}, **config[group]}
+    ignored = {"name", "_target_", *(NOT_IDENTITY_OF_DATA if group == "data" else ())}
+    if group == "data" and own_files:  # what files are called makes no other data
+        ignored |= {name for name in _FILES if isinstance(given.get(name), list)}
+    defaults = {**now, **_BESIDE_CLASS.get(group, {}), **released}
+    differing = {
+        name: value
+        for name, value in given.items()
+        if name not in ignored and not (name in defaults and plain(defaults[name]) == plain(value))
+    }
+    return {"_target_": path, **differing}
+
+
+@cache
+def released_defaults() -> dict[str, dict[str, Any]]:
+    """Class → parameter → default, as released."""
+    found: dict[str, dict[str, Any]] = {}
+    for release in _releases().values():
+        for path, defaults in release.items():
+            found.setdefault(path, {}).update(defaults)
+    return found
+
+
+@cache
+def _releases() -> dict[str, dict[str, dict[str, Any]]]:
+    table: dict[str, dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("released.json").read_text())
+    return table
+
+
+def defaults_now(cls: type) -> dict[str, Any]:
+    """Parameter → default of a class as it is now, plain values."""
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: plain(p.default) for p in parameters if p.default is not p.empty}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it, and each number in one way only: 1.0 is 1, and a tuple is a list."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def identity_of_format_1(config: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str | None:
+    """The hash that format 1 had for a configuration; None where it had no such configuration.
+
+    It was of all options that there were then, in the order and spelling of their values. Frozen.
+    """
+    content = dict(content or {})
+    if set(content) - {"data"}:
+        return None
+    kept = {name: config[name] for name in ("precision", "compile", "limit") if name in config}
+    if kept.get("limit") is None:
+        kept.pop("limit", None)
+    for group in PACKAGES:
+        part = _of_format_1(config, group)
+        if part is None:
+            return None
+        kept[group] = part
+    kept["data"] = {name: value for name, value in kept["data"].items() if name not in NOT_IDENTITY_OF_DATA}
+    if kept["regularizer"].get("name") == "none":
+        del kept["regularizer"]
+    if "data" in content:
+        kept["content"] = content["data"]
+        kept["data"] = {n: v for n, v in kept["data"].items() if not (n in _FILES and isinstance(v, list))}
+    return _hash(kept)
+
+
+def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None:
+    """A group without the options that came later; None where one of them has another value than its default."""
+    path = canonical(str(config[group]["_target_"]))
+    then = _releases()["format 1"].get(path)
+    if then is None:  # a class of the user's own, or one that came later
+        return dict(config[group]) if not path.startswith("runner.") else None
+    now = defaults_now(target(config, group))
+    came_later = {name for name in now if name not in then}
+    if any(name in came_later and plain(value) != now[name] for name, value in config[group].items()):
+        return None
+    return {name: value for name, value in config[group].items() if name not in came_later}
+
+
+def same_sweep(swept: Any, prune: Mapping[str, Any]) -> bool:
+    """Whether a stored `prune` part asks for what this one asks for: by what differs from the defaults."""
+    return isinstance(swept, Mapping) and _sweep(swept) == _sweep(prune)
+
+
+def _sweep(prune: Mapping[str, Any]) -> dict[str, Any]:
+    given = dict(prune)
+    if "scores" in given:  # the name that `criterion` had in format 1
+        given["criterion"] = given.pop("scores")
+    for name in ("granularity", "criterion"):
+        value = given.get(name)
+        if isinstance(value, list):
+            given[name] = [part["key"] if isinstance(part, Mapping) else part for part in value]
+        elif value not in (None, "auto"):
+            given[name] = [value]
+    now = yaml.safe_load((CONF / "prune" / "grid.yaml").read_text())
+    defaults = {**now, **released_defaults()["prune"]}
+    return {name: plain(value) for name, value in given.items() if plain(value) != defaults.get(name)}
+
+
+def _hash(kept: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

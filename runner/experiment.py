@@ -1,0 +1,209 @@
+"""An experiment: what one configuration names, put together: data, task, model, dropout variant, schedule.
+
+Training, sweeps, analyses and benchmarks all start from one.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from runner import runs
+from runner.checks import check_kinds, check_output, check_places, check_splits
+from runner.config import choices
+from runner.config.build import build, options_of, target
+from runner.config.length import Length
+from runner.dropout.base import Variant
+from runner.errors import ConfigError, ParameterError
+from runner.files import append_row, write_bytes, write_rows
+from runner.models.layers import prunable_layers
+from runner.models.memory_format import use_fast_memory_format
+from runner.pruning.sweep import Point, Sweeper, asked_points, has_batch_norm, with_unpruned
+from runner.regularizers import NoRegularizer
+from runner.reporting.curves import pruning_figure
+from runner.runs import Run
+from runner.seeding import derive_seed
+from runner.stored import load_initial, load_scores, load_weights
+from runner.training.callbacks import Callback, Checkpoint, FiniteLoss, MetricsFile, ProgressBar
+from runner.training.loop import Training
+from runner.training.machine import autocast, resolve_device
+from runner.training.progress import Progress
+from runner.training.schedules import decay_groups
+
+
+@dataclass
+class Experiment:
+    """The objects that a configuration names, on their device.
+
+    Args:
+        model: plain, unless a training has attached the variant.
+        config: settled, see `runner.running.settle`.
+    """
+
+    data: Any
+    task: Any
+    model: nn.Module
+    variant: Variant
+    device: torch.device
+    precision: str
+    config: Mapping[str, Any]
+    regularizer: NoRegularizer = field(default_factory=NoRegularizer)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Experiment":
+        """Build everything; the model's initial weights follow from the seed.
+
+        Raises:
+            ConfigError: a value is bad, data is missing, or parts don't fit one another.
+        """
+        device = resolve_device(config["device"])
+        check_kinds(config)
+        data = build(config, "data")
+        check_splits(config, data.splits)
+        if hasattr(data, "fit"):  # images come in the size that the model asks for
+            with options_of("model"):
+                data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))
+        data.to(device)
+        torch.manual_seed(derive_seed(config["seed"], "init"))
+        model = build(config, "model", **data.model_arguments())
+        check_places(config, model)
+        if config.get("init") is not None:
+            load_initial(config["init"], model)
+        model = use_fast_memory_format(model.to(device))
+        task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
+        check_output(config, data, task, model, device)
+        _declare_layers(model, data.model_arguments(), device)
+        return cls(data, task, model, variant, device, config["precision"], config, regularizer)
+
+    def training(self, start_step: int = 0) -> Training:
+        """The training of the model, with the variant attached.
+
+        Args:
+            start_step: the step to begin at, for a model that has been trained so far.
+        """
+        schedule, config = build(self.config, "schedule"), self.config["schedule"]
+        with options_of("schedule"):
+            batches = self.data.train_batches(config["batch_size"], self.config["seed"])
+        training = Training(
+            model=self.model,
+            variant=self.variant,
+            regularizer=self.regularizer,
+            data=self.data,
+            task=self.task,
+            schedule=schedule,
+            batches=batches,
+            steps=Length.parse(config["length"]).steps(batches.steps_per_epoch),
+            groups=decay_groups(self.model, schedule.weight_decay),
+            seed=self.config["seed"],
+            device=self.device,
+            precision=self.precision,
+            examples_per_step=batches.examples_per_step,
+            limit=self.config.get("limit"),
+            compile=self.config["compile"],
+            step=start_step,
+        )
+        try:
+            return training.attach()
+        except ParameterError as error:
+            raise ConfigError(f"dropout.{error}") from None
+        except ValueError as error:  # the variant finds nothing in the model to work on
+            raise ConfigError(f"dropout={self.config['dropout']['name']}: {error}") from None
+
+    def train(self, run: Run, training: Training) -> None:
+        """Train to the end and store the weights and the variant's scores; the model is plain afterwards."""
+        training.fit(self._callbacks(run))
+        own = {f"{granularity}/{name}": t for granularity, d in self.variant.scores().items() for name, t in d.items()}
+        self.variant.detach()
+        write_bytes(run.scores_file, save(_plain(own)))
+        write_bytes(run.weights_file, save(_plain(self.model.state_dict())))
+        seconds = round(training.seconds, 1)
+        run.seal(run.weights_file, run.scores_file, trained=True, steps=training.steps, seconds=seconds)
+        run.checkpoint_file.unlink(missing_ok=True)  # the weights are final
+
+    def _callbacks(self, run: Run) -> list[Callback]:
+        """In the order that resuming exactly needs: what can stop the training first, loggers last."""
+        bar = ProgressBar(Progress(unit=getattr(self.task, "example_unit", "img")))
+        return [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
+
+    def load(self, run: Run, model: nn.Module | None = None) -> None:
+        """Put the run's trained weights into the plain model, or into another one like it.
+
+        Raises:
+            DamagedRun: they are missing, can't be read or are another model's.
+            ConfigError: the data has other classes.
+        """
+        load_weights(run, self.model if model is None else model, self.config, self.data.sizes())
+
+    def sweeper(self, own_scores: Mapping[str, Mapping[str, torch.Tensor]]) -> Sweeper:
+        """The pruning of the plain, trained model."""
+        context = partial(autocast, self.precision, self.device)
+        seed, limit = self.config["seed"], self.config.get("limit")
+        prune = self.config.get("prune", {})  # run bench has none
+        return Sweeper(
+            *(self.model, self.task, self.data, context, own_scores, seed, limit),
+            granularities=choices.make_all("granularity", prune.get("granularity")),
+            criteria=choices.make_all("criterion", prune.get("criterion")),
+        )
+
+    def sweep(self, run: Run, progress: Progress) -> None:
+        """Measure what the configuration asks for, and the unpruned network, where pruning.csv lacks it; draw
+        pruning.png."""
+        asked = asked_points(
+            self.config["prune"],
+            self.variant.granularities,
+            self.variant.floor,
+            has_batch_norm(self.model),
+            self.data.splits,
+        )
+        points = with_unpruned(asked)
+        done = run.pruning_rows()
+        try:
+            keys = {runs.point_key(row) for row in done}
+        except KeyError as error:
+            raise run.damaged_rows(error) from None
+        missing = [point for point in points if runs.point_key(vars(point)) not in keys]
+        if missing:
+            sweeper = self.sweeper(load_scores(run, self.device))
+            sweeper.keep_samples = partial(_keep_samples, run)
+            columns = runs.pruning_columns(self.task.sweep_metrics)
+            run.unseal(run.pruning_file)
+            write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
+            with progress.counting(len(missing), "pruning") as advance:
+                for point, row in sweeper.rows(missing):
+                    append_row(run.pruning_file, columns, {**vars(point), **row})
+                    advance()
+        floors = {point.granularity: self.variant.floor(point.granularity.partition("(")[0]) for point in points}
+        if not run.sealed(run.pruning_file):
+            run.seal(run.pruning_file, floors={**run.status().get("floors", {}), **floors})
+        if missing or not run.pruning_figure.exists():
+            pruning_figure(run)
+
+
+def _declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
+    """Have a model for images that declares no prunable layers declare those by the order of its computation, so that
+    training, sweep and all that follow agree on them."""
+    if hasattr(model, "prunable") or not {"channels", "image_size"} <= about.keys():
+        return
+    image = torch.zeros(1, about["channels"], about["image_size"], about["image_size"], device=device)
+    with suppress(ValueError):  # there are none, which concerns only who asks for them
+        model.prunable = list(prunable_layers(model, example=image))  # type: ignore[assignment]
+
+
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _keep_samples(run: Run, point: Point, split: str, row: Mapping[str, Any], samples: Sequence[Sequence[str]]) -> None:
+    """Outputs on the test split, for people: a heading a point, then blocks of lines, one an example."""
+    if split != "test":
+        return
+    heading = f"{point.granularity} sparsity {point.pruned:.4g} (really {row['actual_sparsity']:.4f})"
+    heading += "".join(f", {words}" for words in (point.scope, f"{point.scores} scores", point.batch_norm))
+    blocks = ["\n".join(lines) for lines in samples]
+    with run.samples_file.open("a", encoding="utf-8") as file:
+        file.write(f"== {heading}\n\n" + "\n\n".join(blocks) + "\n\n")

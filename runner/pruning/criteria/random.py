@@ -1,0 +1,15 @@
+"""The control: which members go is left to chance."""
+
+import torch
+
+from runner.pruning.criteria.base import Evidence
+from runner.pruning.granularities.base import Members, Rows
+
+
+class Random:
+    """Uniform random numbers, the same for the same seed and shapes."""
+
+    def scores(self, members: Members, evidence: Evidence) -> Rows:
+        generator = torch.Generator().manual_seed(evidence.seed)
+        like = members.magnitude()
+        return {name: torch.rand(s.shape, generator=generator).to(s.device) for name, s in like.items()}

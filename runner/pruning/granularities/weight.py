@@ -1,0 +1,33 @@
+"""Single weights; each filter's weights are ranked for themselves (paper, eq. 2)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from runner.models.layers import prunable_layers
+from runner.pruning.granularities.base import Members, Rows, filter_matrix, nonzero_weights
+
+
+class WeightMembers(Members):
+    """Single weights of layers. Scores: (filters, entries). A pattern of weights overrides `rows` alone."""
+
+    def magnitude(self) -> Rows:
+        return self.rows({name: filter_matrix(weight).abs() for name, weight in self.filters().items()})
+
+    def rows(self, scores: Mapping[str, Tensor]) -> Rows:
+        return {name: scores[name] for name in self.weights}
+
+    def masks(self, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.turned({name: removed[name].view(weight.shape) for name, weight in self.filters().items()})
+
+    def sparsity(self) -> float:
+        nonzero, total = nonzero_weights(self.weights)
+        return 1 - nonzero / total
+
+
+class Weight:
+    """Single weights of the prunable layers."""
+
+    def members(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> Members:
+        return WeightMembers("weight", prunable_layers(model, layers, example))

@@ -1,0 +1,266 @@
+"""From a configuration to a finished run folder: identity, status, lock, log, and what is left to do."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner import __version__, runs
+from runner.config.build import arguments, check_targets, options_of, target
+from runner.config.identity import identity as identity_of
+from runner.config.identity import identity_of_format_1, same_sweep
+from runner.config.sources import own_sources
+from runner.errors import ConfigError, FolderInUse, Interrupted, UserError, first_line
+from runner.experiment import Experiment
+from runner.files import sha256_of
+from runner.models.layers import parameter_count
+from runner.runs import Run
+from runner.stored import data_inventory, weights_at
+from runner.training.loop import Training
+from runner.training.machine import describe, resolve_device, resolve_precision, slow_precision
+from runner.training.progress import Progress
+
+log = logging.getLogger("runner")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a run from others: the format of its folder, its hash, and the hash that format 1 would have had."""
+
+    format: int
+    hash: str
+    of_format_1: str | None
+
+
+def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
+    """The configuration with what the machine decides written into it: the precision.
+
+    Args:
+        foreign: whether classes outside this package may be named (by the user's own --config-dir).
+    """
+    check_targets(config, foreign)
+    device = resolve_device(config["device"])
+    return {**config, "precision": resolve_precision(config["precision"], device)}
+
+
+def content_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the user's own files that determine the weights: corpus, initial weights, source of own classes."""
+    content = own_sources(config)
+    fingerprint = getattr(target(config, "data"), "fingerprint", None)
+    if fingerprint:
+        with options_of("data"):
+            content["data"] = fingerprint(**arguments(config, "data"))
+    if config.get("init") is not None:
+        content["init"] = sha256_of(weights_at(config["init"]))
+    return content
+
+
+def run_of(config: Mapping[str, Any], foreign: bool = False) -> tuple[Run, dict[str, Any], Identity]:
+    """The run folder that a configuration means, the settled configuration and its identity.
+
+    A folder of format 1 that holds this run is the one that is meant, unless it is to be trained again.
+    """
+    settled = settle(config, foreign)
+    content = content_of(settled)
+    identity = Identity(runs.FORMAT, identity_of(settled, content), identity_of_format_1(settled, content))
+    if settled["folder"]:
+        return Run(Path(settled["folder"])), settled, identity
+    run = Run(runs.default_folder(settled, identity.hash))
+    if identity.of_format_1 and not settled["force"] and not run.status_file.exists():
+        older = Run(runs.default_folder(settled, identity.of_format_1))
+        run = older if older.status_file.exists() else run
+    return run, settled, identity
+
+
+def execute(
+    config: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    foreign: bool = False,
+    command: Sequence[str] = ("train",),
+    training_of: Callable[[Experiment], Training] = Experiment.training,
+) -> tuple[Run, bool]:
+    """Train and sweep what is missing of one run; an interrupted one goes on.
+
+    Args:
+        command: the words of the command line before the overrides.
+        training_of: makes the training of an experiment; called only if there is something to train.
+
+    Returns:
+        The run, and whether there was anything to do.
+
+    Raises:
+        UserError: with a message for the user; the folder's status and log say it too, unless another process holds
+            the folder or it belongs to another configuration.
+    """
+    run, config, identity = run_of(config, foreign)
+    _status_for(run, identity, config["force"])  # an early no, before data is read
+    if run.in_use():
+        raise FolderInUse(f"{run.folder} is in use by another process; left as it is")
+    if _complete(run, config):
+        return run, False
+    # Everything that can be wrong with the configuration and the data is found before anything is written.
+    experiment = Experiment.from_config(config)
+    with run.locked():
+        status = _status_for(run, identity, config["force"])
+        _go(run, experiment, overrides, status, identity, command, training_of)
+    return run, True
+
+
+def _status_for(run: Run, identity: Identity, force: bool) -> dict[str, Any]:
+    """What the folder's status means for this run: {} where it starts from nothing."""
+    if force:
+        return {}
+    status = run.status()
+    if others := run.not_ours():
+        raise ConfigError(
+            f"{run.folder} holds {', '.join(others)} but no status.json, so it is no run's; "
+            "choose another folder=, or force=true to replace what is there"
+        )
+    older = status.get("format", 1) < runs.FORMAT
+    if status and status.get("hash") != (identity.of_format_1 if older else identity.hash):
+        raise ConfigError(
+            f"{run.folder} holds a run of another configuration (see its .hydra/config.yaml); "
+            "choose another folder=, or force=true to replace it"
+        )
+    if older and status and not status.get("trained"):
+        raise ConfigError(
+            f"{run.folder} was begun by an older version and can't go on with this one; force=true starts it again"
+        )
+    return status
+
+
+def _complete(run: Run, config: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do: trained, and swept as asked."""
+    status = {} if config["force"] else run.status()
+    return status.get("state") == "finished" and same_sweep(status.get("swept"), config["prune"])
+
+
+def _go(
+    run: Run,
+    experiment: Experiment,
+    overrides: Sequence[str],
+    status: dict[str, Any],
+    identity: Identity,
+    command: Sequence[str],
+    training_of: Callable[[Experiment], Training],
+) -> None:
+    """Train and sweep what is missing, in a folder that is ours."""
+    config = experiment.config
+    if status and (threads := run.threads()):
+        torch.set_num_threads(threads)
+    training = None
+    if status.get("trained"):
+        experiment.load(run)
+    else:
+        training = training_of(experiment)
+        if status:
+            training.restore(run)
+    if not status:
+        run.clear()
+    with _log_into(run), _outcome_of(run):
+        if warning := slow_precision(experiment.precision, experiment.device):
+            log.warning("%s", warning)
+            print(f"run: {warning}", file=sys.stderr)
+        if status.get("state") != "finished":
+            run.unseal(run.config_file)
+            run.write_status(**_started(experiment, identity, [*command, *overrides], status))
+            run.write_config(config, overrides)
+            run.seal(run.config_file)
+        if training is not None:
+            experiment.train(run, training)
+        experiment.sweep(run, Progress())
+        run.write_status(state="finished", finished=status.get("finished") or runs.now(), swept=config["prune"])
+
+
+def _started(
+    experiment: Experiment, identity: Identity, words: Sequence[str], status: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What status.json says from the start."""
+    task = experiment.task
+    return {
+        "state": "running",
+        "trained": status.get("trained", False),
+        "started": status.get("started") or runs.now(),
+        "resumed": runs.now() if status else None,
+        "finished": None,
+        "error": None,
+        "format": identity.format,
+        "hash": identity.hash,
+        "hash_of_format_1": identity.of_format_1,
+        "command": " ".join(["run", *words]),
+        "headline": {"metric": task.headline, "higher_is_better": task.higher_is_better},
+        "signatures": getattr(task, "signatures", {}),  # how metrics were computed, where that has a name
+        "parameters": parameter_count(experiment.model),
+        "examples": experiment.data.sizes(),
+        "data": data_inventory(experiment.config),
+        "device": describe(experiment.device),
+        "threads": torch.get_num_threads(),
+        "precision": experiment.precision,
+        "python": platform.python_version(),
+        "versions": {
+            "runner": __version__,
+            **{name: version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
+        },
+        "git": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, with + if it was changed; None if it is none."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        ask = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    return None
+
+
+@contextmanager
+def _log_into(run: Run) -> Iterator[None]:
+    """Send the package's log to run.log while the context lasts."""
+    try:
+        handler = logging.FileHandler(run.log_file)
+    except OSError as error:
+        raise UserError(f"can't write into {run.folder}: {error.strerror}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
+
+
+@contextmanager
+def _outcome_of(run: Run) -> Iterator[None]:
+    """Keep what goes wrong in status.json and run.log; a full or read-only disk becomes one clear line."""
+    try:
+        yield
+    except KeyboardInterrupt:  # the status stays: "running" without a lock means that it can go on
+        begun = run.checkpoint_file.exists() or run.status().get("trained")
+        going_on = "goes on from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
+        raise Interrupted(f"the same command {going_on}") from None
+    except Exception as error:
+        failure: Exception = error
+        if isinstance(error, OSError) and error.errno is not None:
+            where = error.filename or run.folder
+            failure = UserError(f"{where}: {os.strerror(error.errno)}; finished epochs are kept")
+        with suppress(OSError):
+            log.error("%s", failure, exc_info=not isinstance(failure, UserError))
+        with suppress(OSError, UserError):
+            run.write_status(state="failed", error=f"{type(failure).__name__}: {first_line(failure)}")
+        raise failure from error

@@ -1,0 +1,166 @@
+"""What a finished run folder gives back: its configuration, its weights, its variant's scores."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from runner.config.build import arguments, check_stored, options_of, target
+from runner.config.rules import check
+from runner.dropout.base import Scores
+from runner.errors import ConfigError, ForeignRun, damaged, first_line
+from runner.runs import Run
+
+
+def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None) -> dict[str, Any]:
+    """A finished run's configuration, checked, on the device and with the place of the data that are asked for.
+
+    Raises:
+        ForeignRun: its configuration names classes that are neither this package's nor the --config-dir's.
+        ConfigError: the run is not finished, its configuration has bad values, or the data is not what it was trained
+            on.
+    """
+    if run.state() != "finished":
+        raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
+    config = run.config()
+    try:
+        check_stored(config, config_dir)
+    except ConfigError as error:
+        hint = "" if config_dir else "; a run with classes of your own needs --config-dir FOLDER, where they are"
+        raise ForeignRun(f"{run.folder}: {error}{hint}") from None
+    try:
+        check(config, config)
+    except ConfigError as error:
+        raise ConfigError(f"{run.folder}: {error}") from None
+    if missing := {"seed", "precision"} - set(config):
+        raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
+    places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}
+    # Its weights are trained: what they began with is not needed any more.
+    config = {**config, "device": asked["device"], "data": {**config["data"], **places}, "init": None}
+    _check_data(run, config)
+    return config
+
+
+def _check_data(run: Run, config: Mapping[str, Any]) -> None:
+    """Hold the user's own data against what status.json says of it; runs from before it did pass."""
+    known = run.status().get("data")
+    if not known or not isinstance(known, Mapping):
+        return
+    found = data_inventory(config)
+    if found != known:
+        raise _other_data(run, config, _difference(known, found))
+
+
+def _difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """`without the classes c, d; 90 files instead of 120`, or that it is in names or sizes."""
+    words = []
+    was, now = ([str(name) for name in one.get("classes", [])] for one in (known, found))
+    for word, names in (("without", [n for n in was if n not in now]), ("with", [n for n in now if n not in was])):
+        if names:
+            few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            words.append(f"{word} the class{'es' if len(names) > 1 else ''} {few}")
+    if known.get("files") != found.get("files"):
+        words.append(f"{found.get('files')} files instead of {known.get('files')}")
+    return "; ".join(words) or "files with other names, sizes or contents"
+
+
+def _other_data(run: Run, config: Mapping[str, Any], difference: str) -> ConfigError:
+    data = config["data"]
+    place = f"data.root={data['root']}" if data.get("root") is not None else f"data={data['name']}"
+    return ConfigError(
+        f"{place} is not the data that {run.folder} was trained on ({difference}); "
+        "data.root=… names the place of that, run train … learns this"
+    )
+
+
+def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the user's own data from other data, as far as a quick look does; {} of data sets that are always the
+    same."""
+    cls, given = target(config, "data"), arguments(config, "data")
+    with options_of("data"):
+        if hasattr(cls, "inventory"):
+            return dict(cls.inventory(**given))
+        return {"fingerprint": cls.fingerprint(**given)} if hasattr(cls, "fingerprint") else {}
+
+
+def load_weights(run: Run, model: nn.Module, config: Mapping[str, Any], examples: Mapping[str, int]) -> None:
+    """Put a run's trained weights into its plain model.
+
+    Args:
+        examples: split → how many the data has now.
+
+    Raises:
+        DamagedRun: they are missing, can't be read or are another model's.
+        ConfigError: the data has other classes.
+    """
+    run.verify(run.weights_file)
+    try:
+        model.load_state_dict(load_file(run.weights_file))
+    except Exception as error:
+        known = run.status().get("examples")
+        if isinstance(known, Mapping) and known != examples:  # weights are healthy, but of other classes
+            counts = [", ".join(f"{name} {count}" for name, count in one.items()) for one in (examples, known)]
+            raise _other_data(run, config, f"examples: {counts[0]} instead of {counts[1]}") from None
+        raise damaged(run.weights_file, error) from None
+
+
+def load_scores(run: Run, device: torch.device) -> Scores:
+    """The variant's own scores: granularity → layer → scores."""
+    run.verify(run.scores_file)
+    try:
+        flat = load_file(run.scores_file, device=str(device))
+    except Exception as error:
+        raise damaged(run.scores_file, error) from None
+    scores: Scores = {}
+    for name, tensor in flat.items():
+        granularity, _, layer = name.partition("/")
+        scores.setdefault(granularity, {})[layer] = tensor
+    return scores
+
+
+def weights_at(place: str) -> Path:
+    """The file of stored weights that `init=` names: a finished run's, or a file itself.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        run = Run(path)
+        if not run.weights_file.is_file():
+            raise ConfigError(f"init={place}: no trained run (it has no {run.weights_file.name})")
+        run.verify(run.weights_file)
+        return run.weights_file
+    if not path.is_file():
+        raise ConfigError(f"init={place}: no such file or folder")
+    return path
+
+
+def load_initial(place: str, model: nn.Module) -> None:
+    """Put stored weights into a plain model, to begin training with.
+
+    Args:
+        place: a run folder, a .safetensors file, or a file of `torch.save(model.state_dict(), …)`.
+
+    Raises:
+        ConfigError: it can't be read as tensors alone, or is another model's; the first names that don't fit are named.
+    """
+    path = weights_at(place)
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(f"init={place}: not a file of tensors ({first_line(error)[:100]})") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConfigError(f"init={place}: not a state dict, name → tensor")
+    own = model.state_dict()
+    lacks = [name for name in own if name not in state]
+    others = [name for name in state if name not in own]
+    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
+    if lacks or others or shapes:
+        words = (("lacks", lacks), ("has besides", others), ("has another shape of", shapes))
+        said = "; ".join(f"{word} {', '.join(names[:3])}{', …' if names[3:] else ''}" for word, names in words if names)
+        raise ConfigError(f"init={place}: of another model: it {said}")
+    model.load_state_dict(state)

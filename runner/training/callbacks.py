@@ -1,0 +1,181 @@
+"""What happens beside the training steps: rows of metrics.csv, checkpoints, the progress bar, the check of the loss.
+
+The loop calls its callbacks in the order in which they are listed. Where two do work at the same step the order is part
+of resuming exactly: the row is written, then the checkpoint, then loggers see what was stored.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from runner import runs
+from runner.errors import UserError
+from runner.files import append_row
+from runner.runs import Run
+from runner.training import checkpoint
+from runner.training.progress import Progress
+
+if TYPE_CHECKING:
+    from runner.training.loop import Training
+
+log = logging.getLogger("runner")
+
+# A GPU runs ahead of Python; reading a number at every step would make it wait.
+STEPS_BETWEEN_READS = {"cpu": 1, "mps": 20, "cuda": 20}
+
+
+class Callback:
+    """Is told what a training does. Every method does nothing by default.
+
+    What a callback reads from `training` are tensors on the training's device: turning one into a number waits for the
+    device, so do that in `on_epoch`, or at few steps.
+    """
+
+    @property
+    def key(self) -> str:
+        """The name of its state in a checkpoint."""
+        return type(self).__name__
+
+    def on_start(self, training: "Training") -> None:
+        """Before the first step, also of a resumed training."""
+
+    def on_step(self, training: "Training") -> None:
+        """After every step; `training.step` steps are done."""
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        """After the last step of every epoch, and after the very last.
+
+        Args:
+            row: the row of metrics.csv, numbers.
+        """
+
+    def on_end(self, training: "Training") -> None:
+        """After training, also one that failed or was interrupted."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs: plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+class FiniteLoss(Callback):
+    """Stops a training whose loss is no longer finite."""
+
+    def on_step(self, training: "Training") -> None:
+        every = STEPS_BETWEEN_READS.get(training.device.type, 20)
+        if training.ends_epoch or training.step % every == 0:
+            training.check_finite()
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        if "validation_loss" in row and not math.isfinite(
+            row["validation_loss"]
+        ):  # the last step can spoil the weights
+            raise not_finite("validation loss", row["validation_loss"], training.step, training.steps)
+
+
+class ProgressBar(Callback):
+    """A bar on a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._open = ExitStack()
+
+    def on_start(self, training: "Training") -> None:
+        sizes = (training.steps, training.step, training.batches.steps_per_epoch, training.examples_per_step)
+        self._bar = self._open.enter_context(self.progress.training(*sizes))
+
+    def on_step(self, training: "Training") -> None:
+        reads = training.step % STEPS_BETWEEN_READS.get(training.device.type, 20) == 0 or training.ends_epoch
+        self._bar.advance(training.examples, training.averages if reads else None)
+
+    def on_end(self, training: "Training") -> None:
+        self._open.close()
+
+
+class MetricsFile(Callback):
+    """Writes a row an epoch into the run's metrics.csv, and a line into its log."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_start(self, training: "Training") -> None:
+        self._columns = runs.metrics_columns(training.task.metrics)
+        # Rows that were written after the checkpoint will be written again.
+        runs.cut_metrics(self.run, self._columns, training.step)
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        append_row(self.run.metrics_file, self._columns, row)
+        log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+
+
+class Checkpoint(Callback):
+    """Writes the run's checkpoint at every epoch's end, and inside an epoch every so many seconds."""
+
+    def __init__(self, run: Run, seconds: float = 180.0) -> None:
+        self.run, self.seconds = run, seconds
+
+    def on_start(self, training: "Training") -> None:
+        self._saved = time.monotonic()
+
+    def on_step(self, training: "Training") -> None:
+        if not training.ends_epoch and time.monotonic() - self._saved >= self.seconds:
+            training.check_finite()
+            self._save(training)
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        self._save(training)
+
+    def _save(self, training: "Training") -> None:
+        checkpoint.save(self.run.checkpoint_file, training.state_dict())
+        self._saved = time.monotonic()
+
+
+class Guarded(Callback):
+    """A logger that can't stop a training: its first failure becomes one warning, and it is not called again."""
+
+    def __init__(self, logger: Callback, name: str) -> None:
+        self.logger, self.name, self.failed = logger, name, False
+
+    @property
+    def key(self) -> str:
+        return f"logger {self.name}"
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        if self.failed:
+            return
+        try:
+            getattr(self.logger, method)(*arguments)
+        except Exception as error:
+            self.failed = True
+            log.warning("logger %s failed and is left out from now on: %s: %s", self.name, type(error).__name__, error)
+
+    def on_start(self, training: "Training") -> None:
+        self._call("on_start", training)
+
+    def on_step(self, training: "Training") -> None:
+        self._call("on_step", training)
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        self._call("on_epoch", training, row)
+
+    def on_end(self, training: "Training") -> None:
+        self._call("on_end", training)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.logger.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._call("load_state_dict", state)
+
+
+def not_finite(name: str, value: float, step: int, steps: int) -> UserError:
+    """The error of a training that has diverged."""
+    return UserError(
+        f"the {name} is not finite ({value}) at step {step} of {steps}; "
+        "a smaller schedule.learning_rate or a schedule.clip_norm may help"
+    )
