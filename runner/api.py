@@ -1,0 +1,182 @@
+"""The Python API: train, load and find runs from a notebook or a script.
+
+import runner
+
+result = runner.train("model=resnet32", "dropout=targeted")
+result = runner.load("outputs/train/digits-resnet32-targeted-…/seed0")
+model = result.model(sparsity=0.75)
+for result in runner.find("outputs", dropout="targeted"):
+    print(result.folder, result.pruning)
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import runs
+from runner.errors import ConfigError
+from runner.files import read_rows
+from runner.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from runner.experiment import Experiment
+
+
+class Result:
+    """One run folder: what was asked, what came out, and the trained network.
+
+    Nothing is read before it is asked for; only `model` and `data` import torch.
+
+    Args:
+        folder: a run folder.
+        config_dir: the folder of your own configurations and classes, if the run names any.
+        device: where the network is put: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        data_root: where the data lies now, if it has moved.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config_dir: str | Path | None = None,
+        device: str = "auto",
+        data_root: str | Path | None = None,
+    ) -> None:
+        self.run = Run(Path(folder))
+        self._config_dir = None if config_dir is None else Path(config_dir)
+        self._device, self._data_root = device, data_root
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run.folder
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration, plain values."""
+        return self.run.config()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What status.json says: state, times, versions, device, error."""
+        return self.run.status()
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """A row an epoch, as in metrics.csv."""
+        import pandas as pd
+
+        rows = pd.DataFrame(read_rows(self.run.metrics_file))
+        return rows.apply(pd.to_numeric)
+
+    @property
+    def pruning(self) -> "pd.DataFrame":
+        """A row an evaluation of the sweeps, as in pruning.csv.
+
+        Raises:
+            UserError: there are none, or the file is damaged.
+        """
+        from runner.reporting.points import read_points
+
+        return read_points(self.run)
+
+    @cached_property
+    def _experiment(self) -> "Experiment":
+        from runner.experiment import Experiment
+        from runner.stored import stored_config
+
+        asked = {"device": self._device, "data": {"root": None if self._data_root is None else str(self._data_root)}}
+        return Experiment.from_config(stored_config(self.run, asked, self._config_dir))
+
+    def model(self, sparsity: float = 0.0, granularity: str = "weight", scores: str = "own") -> "nn.Module":
+        """A new copy of the trained network, plain, in evaluation mode, on the device.
+
+        Args:
+            sparsity: the fraction of each filter's weights (or of each layer's filters, each place's features) that is
+                set to zero; in [0, 1].
+            granularity: "weight", "unit" (filters) or "feature".
+            scores: what goes first: by the variant's "own" scores, or by "magnitude".
+
+        Raises:
+            UserError: the run is not finished, or its files are damaged.
+            ValueError: a parameter is out of range.
+        """
+        import copy
+
+        from runner.pruning.apply import prune
+        from runner.stored import load_scores
+
+        experiment = self._experiment
+        model = copy.deepcopy(experiment.model)
+        experiment.load(self.run, model)
+        if sparsity:
+            own = load_scores(self.run, experiment.device).get(granularity) if scores == "own" else None
+            prune(model, sparsity, granularity, scores=own)
+        return model.eval()
+
+    @property
+    def data(self) -> Any:
+        """The run's data: `eval_batches(split)`, `train_batches(batch_size, seed)`, `splits`."""
+        return self._experiment.data
+
+    def __repr__(self) -> str:
+        return f"Result({str(self.folder)!r})"
+
+
+def train(*overrides: str, config_dir: str | Path | None = None) -> Result:
+    """Train and sweep one run, as `run train OVERRIDES…` does; a finished one is not trained again.
+
+    Args:
+        overrides: options as on the command line: "model=resnet32", "dropout.alpha=0.5".
+        config_dir: the folder of your own configurations and classes.
+
+    Raises:
+        UserError: an option is bad, or training failed; the message says what is expected.
+    """
+    from runner.config.compose import Composer
+    from runner.running import execute
+
+    folder = None if config_dir is None else Path(config_dir)
+    run, _ = execute(Composer("train", folder).single(overrides), overrides, foreign=folder is not None)
+    return Result(run.folder, config_dir)
+
+
+def load(folder: str | Path, **options: Any) -> Result:
+    """One finished run.
+
+    Args:
+        folder: a run folder, or a folder that holds just one.
+        options: as `Result` takes them.
+
+    Raises:
+        ConfigError: there is no run, or there are several.
+    """
+    found = runs.find_runs([folder])
+    if len(found) > 1:
+        raise ConfigError(f"{folder} holds {len(found)} runs; runner.find({str(folder)!r}) gives all of them")
+    return Result(found[0].folder, **options)
+
+
+def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
+    """The finished runs below a folder whose configuration has certain values, sorted by path.
+
+    Args:
+        wanted: option → value or list of values. A group alone means its choice, `dropout="targeted"`; an option inside
+            a group is written with two underscores, `dropout__alpha=0.66`.
+
+    Raises:
+        ConfigError: the folder is missing or holds no run.
+    """
+    from runner.config.rules import leaves
+    from runner.reporting.choice import matches
+
+    asked = {name.replace("__", "."): value for name, value in wanted.items()}
+
+    def fits(config: Mapping[str, Any]) -> bool:
+        return matches(dict(leaves(config)), asked)
+
+    found = [run for run in runs.find_runs([folder]) if run.state() == "finished"]
+    return [Result(run.folder) for run in found if fits(run.config())]
