@@ -1,0 +1,191 @@
+"""Which filters, columns and BatchNorm channels belong together, found by one forward pass.
+
+Every filter of a layer makes one *channel*. A channel goes through normalisation, activations, pooling, padding,
+slicing, concatenation and flattening, and is read by columns of later layers. Where tensors are added or multiplied,
+the channels that meet form one *group*: they can only be removed together. What takes part in an operation that mixes
+channels in another way (LayerNorm, softmax, the network's output) is *fixed* and never removed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+FIXED = 0  # the channel of everything that can't be removed
+
+
+@dataclass
+class Layer:
+    """A weight matrix: a convolution, a transposed one, or a linear layer.
+
+    Attributes:
+        inputs: channel that each column reads; (columns,).
+        outputs: channel that each filter makes; (filters,).
+        filter_dim: dimension of the weight that is the filters', 0, or 1 for transposed convolutions.
+        taps: weights that connect one column with one filter, the kernel's area.
+        applications: how often each tap is applied to one example: positions of the output (of the input for transposed
+            convolutions).
+        padded: whether zeros are read beyond the border, so that a constant channel adds less there.
+        low, high: smallest and largest value that each column read; (columns,).
+        made_low, made_high: smallest and largest value that each filter made; (filters,).
+        place: where the output can be written into a sum by index: name of the last module before the sum, which is
+            the layer or the normalisation right behind it. None: it isn't a term of a sum.
+    """
+
+    name: str
+    inputs: Tensor
+    outputs: Tensor
+    filter_dim: int
+    taps: int
+    applications: int
+    padded: bool
+    low: Tensor
+    high: Tensor
+    made_low: Tensor
+    made_high: Tensor
+    place: str | None = None
+
+    @property
+    def column_dim(self) -> int:
+        return 1 - self.filter_dim
+
+
+@dataclass
+class Carrier:
+    """A module with one set of parameters a channel, which keeps channels apart: BatchNorm or a depthwise convolution.
+
+    Attributes:
+        channels: (C,) the channels that go through.
+        kind: "norm" or "depthwise".
+        taps, applications: as in `Layer`, of one channel.
+    """
+
+    name: str
+    channels: Tensor
+    kind: str
+    made_low: Tensor
+    made_high: Tensor
+    taps: int = 0
+    applications: int = 0
+
+
+@dataclass
+class Heads:
+    """One attention, whose projections are layers of their own, with the heads one above the other.
+
+    Attributes:
+        name: of the module that holds the projections.
+        query, key, value: names of the layers.
+        count: heads.
+        queries_length, keys_length: positions of one example.
+    """
+
+    name: str
+    query: str
+    key: str
+    value: str
+    count: int
+    queries_length: int
+    keys_length: int
+
+
+@dataclass
+class Coupling:
+    """What must be removed together in one network.
+
+    Attributes:
+        group: channel → its group; (channels,). Group FIXED stays.
+        reasons: channel → why it is fixed, where that is known.
+    """
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    carriers: dict[str, Carrier] = field(default_factory=dict)
+    heads: list[Heads] = field(default_factory=list)
+    group: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def members(self, group: int) -> list[tuple[str, str, list[int]]]:
+        """(name, "out", "in" or "channel", indices) of all that go together with a group."""
+        found = []
+        for layer in self.layers.values():
+            found += [(layer.name, "out", layer.outputs), (layer.name, "in", layer.inputs)]
+        found += [(carrier.name, "channel", carrier.channels) for carrier in self.carriers.values()]
+        hits = [(name, side, (self.group[ids] == group).nonzero().flatten().tolist()) for name, side, ids in found]
+        return [hit for hit in hits if hit[2]]
+
+
+class Channels:
+    """Channels and the groups they are joined to (union-find)."""
+
+    def __init__(self) -> None:
+        self.parent = [FIXED]
+        self.why: dict[int, str] = {}
+
+    def new(self, count: int) -> Tensor:
+        """(count,) channels, each a group of its own."""
+        first = len(self.parent)
+        self.parent.extend(range(first, first + count))
+        return torch.arange(first, first + count)
+
+    def find(self, channel: int) -> int:
+        while self.parent[channel] != channel:
+            self.parent[channel] = self.parent[self.parent[channel]]
+            channel = self.parent[channel]
+        return channel
+
+    def join(self, a: int, b: int) -> None:
+        """Both groups become one; a group that is joined to FIXED is FIXED."""
+        a, b = sorted((self.find(a), self.find(b)))
+        self.parent[b] = a
+
+    def fix(self, channels: Tensor, reason: str) -> None:
+        for channel in channels.unique().tolist():
+            self.why.setdefault(channel, reason)
+            self.join(FIXED, channel)
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """The channels of an elementwise operation on two tensors, whose channels (same shape) are joined."""
+        keys, back = torch.unique(a * len(self.parent) + b, return_inverse=True)
+        size = len(self.parent)
+        merged = []
+        for key in keys.tolist():
+            first, second = divmod(key, size)
+            if first == second:
+                merged.append(first)
+                continue
+            (channel,) = self.new(1).tolist()
+            self.join(channel, first)
+            self.join(channel, second)
+            merged.append(channel)
+        return torch.tensor(merged)[back]
+
+    def groups(self) -> Tensor:
+        return torch.tensor([self.find(channel) for channel in range(len(self.parent))])
+
+
+def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
+    """Trace the model on an example batch.
+
+    Args:
+        model: plain, any module; it is run once, in evaluation mode.
+        example: the arguments of its forward; at least two examples along dim 0, so that constants can be told from
+            values that depend on the input.
+
+    Raises:
+        ValueError: a single example.
+    """
+    from runner.compaction.tracing import Tracer
+
+    if len(example[0]) < 2:
+        raise ValueError("example: expected a batch of at least 2, so that constant channels can be recognised")
+    tracer = Tracer(model)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode(), tracer:
+            output = model(*example)
+        return tracer.coupling(output)
+    finally:
+        for module, mode in modes:
+            module.training = mode

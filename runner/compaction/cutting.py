@@ -1,0 +1,238 @@
+"""A pruned network made physically smaller."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from runner.compaction.coupling import FIXED, Coupling, Layer, find_coupling
+from runner.compaction.planning import Plan, Zeros, make_plan
+from runner.compaction.structure import Structure, apply_structure
+
+REMOVALS = ("clean", "exact")
+
+
+@dataclass
+class LayerCut:
+    """One row of the report: what became of a layer.
+
+    Attributes:
+        zero: filters that were zero.
+        stays: how many of those are still there, and why: reason → count.
+        scattered: whether the filters are written into a sum by index.
+    """
+
+    name: str
+    filters: int
+    filters_left: int
+    columns: int
+    columns_left: int
+    zero: int
+    stays: dict[str, int]
+    scattered: bool
+
+
+@dataclass
+class Compact:
+    """A cut network.
+
+    Attributes:
+        network: it computes what `reference` does.
+        structure: how it differs from what its class builds.
+        reference: the whole network with the same removal, which the proof compares with.
+        report: by layer, in order of computation.
+    """
+
+    network: nn.Module
+    structure: Structure
+    reference: nn.Module
+    report: list[LayerCut]
+
+
+def compact(
+    model: nn.Module,
+    example: Sequence[Tensor],
+    removal: str = "clean",
+    recalibrate: Callable[[nn.Module], object] | None = None,
+    round_to: int = 1,
+    scatter: bool = True,
+) -> Compact:
+    """Remove filters that are zero, features that nothing reads, and what belongs to them.
+
+    Args:
+        model: pruned, plain; it stays as it is.
+        example: the arguments of its forward, at least two examples.
+        removal: what becomes of the constant that a zero filter still emits, BatchNorm's shift or a bias. "exact":
+            added to what follows, and where zero padding forbids that, the filter stays. "clean": BatchNorm's scale and
+            shift of that channel become zero, and so does a bias that can't be added to what follows.
+        recalibrate: measures BatchNorm's statistics anew in the reference, after it has been cleaned; in place.
+        round_to: numbers of filters become multiples of it.
+        scatter: see `make_plan`.
+
+    Raises:
+        ValueError: an unknown removal, round_to below 1, or a forward that doesn't allow other shapes.
+    """
+    if removal not in REMOVALS:
+        raise ValueError(f"removal={removal}: expected one of {', '.join(REMOVALS)}")
+    if round_to < 1:
+        raise ValueError(f"round_to={round_to}: expected a whole number from 1 on")
+    reference = copy.deepcopy(model).eval()
+    if removal == "clean":
+        clean(reference, find_coupling(reference, example))
+    if recalibrate is not None:
+        recalibrate(reference)
+        reference.eval()
+    coupling = find_coupling(reference, example)
+    plan = make_plan(coupling, zeros_in(reference, coupling), True, round_to, scatter)
+    network, structure = cut(reference, coupling, plan)
+    return Compact(network, structure, reference, _report(coupling, plan))
+
+
+def zeros_in(model: nn.Module, coupling: Coupling) -> Zeros:
+    """Filters and columns that are zero in the model now."""
+    filters, columns = {}, {}
+    for name, layer in coupling.layers.items():
+        nonzero = _matrix(model, layer).ne(0).any(-1)
+        filters[name], columns[name] = ~nonzero.any(1).cpu(), ~nonzero.any(0).cpu()
+    return Zeros(filters, columns)
+
+
+@torch.no_grad()
+def clean(model: nn.Module, coupling: Coupling) -> None:
+    """Let zero filters emit zero where that is needed to remove them, in place.
+
+    BatchNorm's scale and shift of their channels become zero; so does their bias, where a padded convolution reads it
+    or where it is a query's.
+    """
+    zeros = zeros_in(model, coupling)
+    silent = torch.zeros(len(coupling.group), dtype=torch.bool)
+    for name, layer in coupling.layers.items():
+        silent[layer.outputs[zeros.filters[name]]] = True
+    silent[FIXED] = False
+    for name, carrier in coupling.carriers.items():
+        module = model.get_submodule(name)
+        if carrier.kind == "norm" and module.weight is not None:
+            hit = silent[carrier.channels].to(module.weight.device)  # type: ignore[arg-type]
+            module.weight[hit] = 0  # type: ignore[operator, index]
+            module.bias[hit] = 0  # type: ignore[operator, index]
+    padded = torch.zeros(int(coupling.group.max()) + 1, dtype=torch.bool)
+    for layer in coupling.layers.values():
+        padded[coupling.group[layer.inputs]] |= layer.padded
+    padded[FIXED] = False
+    queries = {attention.query for attention in coupling.heads}
+    for name, layer in coupling.layers.items():
+        bias = model.get_submodule(name).bias
+        if bias is not None:
+            hit = zeros.filters[name] & (padded[coupling.group[layer.outputs]] | (name in queries))
+            bias[hit.to(bias.device)] = 0  # type: ignore[operator, index]
+
+
+@torch.no_grad()
+def cut(model: nn.Module, coupling: Coupling, plan: Plan) -> tuple[nn.Module, Structure]:
+    """The network that a plan leaves, and its structure; the model stays as it is."""
+    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    structure = Structure()
+    for name, layer in coupling.layers.items():
+        module = model.get_submodule(name)
+        outputs, inputs = plan.outputs[name], plan.inputs[name]
+        weight, bias = module.weight, module.bias
+        gone = plan.removed[coupling.group[layer.inputs]] & ~plan.zeros.columns[name]
+        constant = torch.where(gone, (layer.low + layer.high) / 2, 0)
+        if constant.any():
+            added = _matrix(model, layer).sum(-1) @ constant.to(weight)  # type: ignore[arg-type]
+            bias = added if bias is None else bias + added  # type: ignore[operator]
+        if len(outputs) == len(layer.outputs) and len(inputs) == len(layer.inputs) and bias is module.bias:
+            continue
+        pick = (outputs, inputs) if layer.filter_dim == 0 else (inputs, outputs)
+        state[f"{name}.weight"] = _select(weight, *pick)
+        if bias is not None:
+            state[f"{name}.bias"] = _select(bias, outputs)
+        structure.layers[name] = {"inputs": len(inputs), "outputs": len(outputs), "bias": bias is not None}
+    for name, carrier in coupling.carriers.items():
+        channels = plan.channels[name]
+        if len(channels) == len(carrier.channels):
+            continue
+        structure.channels[name] = len(channels)
+        for key, value in model.get_submodule(name).state_dict().items():
+            if value.dim():
+                state[f"{name}.{key}"] = _select(value, channels)
+    for attention in coupling.heads:
+        if plan.heads[attention.name] < attention.count:
+            structure.heads[attention.name] = plan.heads[attention.name]
+        _keep_scale(state, attention.query, len(coupling.layers[attention.query].outputs) / attention.count,
+                    len(plan.outputs[attention.query]) / plan.heads[attention.name])
+    for name, index in plan.scattered.items():
+        _scatter(model, coupling, plan, coupling.layers[name], index, state, structure)
+    network = copy.deepcopy(model)
+    apply_structure(network, structure)
+    network.load_state_dict(state, assign=True)
+    return network, structure
+
+
+def _keep_scale(state: dict[str, Tensor], query: str, before: float, after: float) -> None:
+    """Attention divides by the root of a head's features; with fewer of them, queries make up for it."""
+    if before != after:
+        for key in (f"{query}.weight", f"{query}.bias"):
+            if key in state:
+                state[key] *= math.sqrt(after / before)
+
+
+def _scatter(
+    model: nn.Module,
+    coupling: Coupling,
+    plan: Plan,
+    layer: Layer,
+    index: Tensor,
+    state: dict[str, Tensor],
+    structure: Structure,
+) -> None:
+    assert layer.place is not None
+    stays = ~plan.removed[coupling.group[layer.outputs]]
+    maker = coupling.carriers.get(layer.place, layer)
+    constant = ((maker.made_low + maker.made_high) / 2)[stays]
+    constant[index] = 0
+    dim = -1 if isinstance(model.get_submodule(layer.name), nn.Linear) else 1
+    structure.scattered[layer.place] = {
+        "dim": dim,
+        "channels": int(stays.sum()),
+        "index": index.tolist(),
+        "constant": bool(constant.any()),
+    }
+    for key in model.get_submodule(layer.place).state_dict():
+        state[f"{layer.place}.module.{key}"] = state.pop(f"{layer.place}.{key}")
+    if constant.any():
+        state[f"{layer.place}.constant"] = constant.to(next(model.parameters()))
+
+
+def _matrix(model: nn.Module, layer: Layer) -> Tensor:
+    """A layer's weight as (filters, columns, taps)."""
+    weight = model.get_submodule(layer.name).weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().movedim(layer.filter_dim, 0).reshape(len(layer.outputs), len(layer.inputs), -1)
+
+
+def _select(tensor: object, *indices: Tensor) -> Tensor:
+    assert isinstance(tensor, Tensor)
+    selected = tensor.detach()
+    for dim, index in enumerate(indices):
+        selected = selected.index_select(dim, index.to(tensor.device))
+    return selected.clone()
+
+
+def _report(coupling: Coupling, plan: Plan) -> list[LayerCut]:
+    return [
+        LayerCut(
+            name,
+            len(layer.outputs),
+            len(plan.outputs[name]),
+            len(layer.inputs),
+            len(plan.inputs[name]),
+            int(plan.zeros.filters[name].sum()),
+            plan.stays.get(name, {}),
+            name in plan.scattered,
+        )
+        for name, layer in coupling.layers.items()
+    ]

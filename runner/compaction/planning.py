@@ -1,0 +1,211 @@
+"""What can be removed from a pruned network: from zero filters and columns to the ones that stay.
+
+Nothing here looks at a network, so that a sweep can say what masks would leave of it without building it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from runner.compaction.coupling import FIXED, Coupling, Heads, Layer
+
+ON_SUM = "term of a sum"
+PADDING = "emits a constant, which zero padding cuts off at the border"
+VARIES = "emits what isn't constant where it is read"
+COUPLED = "coupled to filters that are not zero"
+MULTIPLE = "kept for the number of filters"
+HEADS = "kept so that all heads have as many features"
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Filters and columns of each layer that are zero: layer → (filters,) and (columns,), bool."""
+
+    filters: Mapping[str, Tensor]
+    columns: Mapping[str, Tensor]
+
+
+@dataclass
+class Plan:
+    """What stays.
+
+    Attributes:
+        removed: group → whether it goes.
+        outputs, inputs: layer → indices of the filters and columns that stay, of the layer as it was.
+        channels: carrier → indices of the channels that stay.
+        scattered: layer → where its filters are written in a sum; of the sum's channels that stay.
+        heads: attention module → heads that stay.
+        stays: layer → reason → how many of its zero filters stay because of it.
+        zeros: what the plan was made from.
+    """
+
+    removed: Tensor
+    zeros: Zeros
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    channels: dict[str, Tensor] = field(default_factory=dict)
+    scattered: dict[str, Tensor] = field(default_factory=dict)
+    heads: dict[str, int] = field(default_factory=dict)
+    stays: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def masked_zeros(coupling: Coupling, masks: Mapping[str, Tensor]) -> Zeros:
+    """Zeros that masks (True: removed; broadcast over the weights) would make in a network without any."""
+    filters = {name: torch.zeros(len(layer.outputs), dtype=torch.bool) for name, layer in coupling.layers.items()}
+    columns = {name: torch.zeros(len(layer.inputs), dtype=torch.bool) for name, layer in coupling.layers.items()}
+    for name in coupling.layers.keys() & masks.keys():
+        layer, mask = coupling.layers[name], masks[name].cpu()
+        shape = [len(layer.outputs), len(layer.inputs)]
+        wide = mask.movedim(layer.filter_dim, 0).flatten(2).all(-1) if mask.dim() > 2 else mask
+        wide = wide.view(len(wide), -1).expand(shape)
+        filters[name], columns[name] = wide.all(1), wide.all(0)
+    return Zeros(filters, columns)
+
+
+def make_plan(
+    coupling: Coupling,
+    zeros: Zeros,
+    constants: bool = True,
+    round_to: int = 1,
+    scatter: bool = True,
+) -> Plan:
+    """Decide what goes.
+
+    Args:
+        coupling: of the network.
+        zeros: its zero filters and columns.
+        constants: look at what zero filters emitted during the trace and keep those whose constant can't be folded
+            into what follows; False: take it that they emit nothing or can be folded, as removal="clean" sees to.
+        round_to: channel counts become multiples of it, or stay what they were.
+        scatter: narrow layers whose output is a term of a sum, and write what they make into the sum by index.
+    """
+    size = int(coupling.group.max()) + 1
+    made, made_zero, read, read_zero = (torch.zeros(size, dtype=torch.int64) for _ in range(4))
+    for layer in coupling.layers.values():
+        outputs, inputs = coupling.group[layer.outputs], coupling.group[layer.inputs]
+        made.index_add_(0, outputs, torch.ones_like(outputs))
+        made_zero.index_add_(0, outputs, zeros.filters[layer.name].long())
+        read.index_add_(0, inputs, torch.ones_like(inputs))
+        read_zero.index_add_(0, inputs, zeros.columns[layer.name].long())
+    silent = (made > 0) & (made == made_zero)
+    unread = (read > 0) & (read == read_zero)
+    removed = silent | unread
+    removed[FIXED] = False
+    why = {VARIES: torch.zeros(size, dtype=torch.bool), PADDING: torch.zeros(size, dtype=torch.bool)}
+    if constants:
+        for layer in coupling.layers.values():
+            groups = coupling.group[layer.inputs]
+            live = silent[groups] & ~unread[groups] & ~zeros.columns[layer.name]
+            nonzero = (layer.low != 0) | (layer.high != 0)
+            for reason, bad in ((VARIES, nonzero & ~is_constant(layer.low, layer.high)), (PADDING, nonzero & layer.padded)):
+                why[reason][groups[live & bad]] = True
+        removed &= ~(why[VARIES] | why[PADDING])
+    in_heads = torch.zeros(size, dtype=torch.bool)
+    plan = Plan(removed, zeros)
+    for attention in coupling.heads:
+        for name in (attention.query, attention.key, attention.value):
+            in_heads[coupling.group[coupling.layers[name].outputs]] = True
+        plan.heads[attention.name] = _heads(coupling, attention, zeros, removed, constants)
+    wanted = removed.clone()
+    _round(coupling, removed & ~in_heads, removed, round_to)
+    for name, carrier in coupling.carriers.items():
+        plan.channels[name] = _indices(~removed[coupling.group[carrier.channels]])
+    for name, layer in coupling.layers.items():
+        plan.inputs[name] = _indices(~removed[coupling.group[layer.inputs]])
+        kept = ~removed[coupling.group[layer.outputs]]
+        alive = _alive(layer, kept, zeros.filters[name], constants, round_to) if scatter and layer.place else kept
+        plan.outputs[name] = _indices(alive)
+        if int(alive.sum()) < int(kept.sum()):
+            plan.scattered[name] = _indices(alive[kept])
+            if layer.place in plan.channels:
+                plan.channels[layer.place] = plan.outputs[name]
+        groups = coupling.group[layer.outputs]
+        _explain(plan, layer, groups, alive, why, wanted, in_heads)
+    return plan
+
+
+def is_constant(low: Tensor, high: Tensor) -> Tensor:
+    """Whether values that lie between low and high are one, but for rounding."""
+    return high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
+
+
+def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, constants: bool) -> int:
+    """Remove whole heads, and from the others as many features each; returns how many heads stay.
+
+    A feature of queries and keys goes as soon as one of the two is zero: it adds nothing to the scores, or, where the
+    key is a constant, the same to the scores of all keys, which softmax doesn't see.
+    """
+    query, key, value = (coupling.layers[name] for name in (attention.query, attention.key, attention.value))
+    pairs, values = (coupling.group[layer.outputs].view(attention.count, -1) for layer in (query, value))
+    silent = zeros.filters[query.name]
+    if constants:
+        silent = silent & (query.made_low == 0) & (query.made_high == 0)
+    removed[pairs] = (silent | zeros.filters[key.name]).view_as(pairs) & (pairs != FIXED)
+    whole = removed[values].all(1) & (pairs != FIXED).all(1)
+    if whole.all():
+        whole[0] = False
+    for groups in (pairs, values):
+        gone = removed[groups]
+        fewest = min(int(gone[~whole].sum(1).min()), groups.shape[1] - 1)
+        for head in range(attention.count):
+            gone[head, gone[head].nonzero().flatten()[fewest:]] = False
+        gone[whole] = True
+        removed[groups] = gone
+    return int((~whole).sum())
+
+
+def _round(coupling: Coupling, candidates: Tensor, removed: Tensor, round_to: int) -> None:
+    """Keep at least one filter of every layer, and a multiple of round_to; of heads' features as they are."""
+    for layer in coupling.layers.values():
+        groups = coupling.group[layer.outputs]
+        gone, free = removed[groups], candidates[groups] & removed[groups]
+        kept = int((~gone).sum())
+        missing = _multiple(kept, round_to, len(gone)) - kept
+        removed[groups[free.nonzero().flatten()[:missing]]] = False
+
+
+def _multiple(count: int, round_to: int, most: int) -> int:
+    return min(most, math.ceil(max(count, 1) / round_to) * round_to)
+
+
+def _alive(layer: Layer, kept: Tensor, zero: Tensor, constants: bool, round_to: int) -> Tensor:
+    """Filters that must be computed; what the others add to the sum is a constant."""
+    idle = kept & zero
+    if constants:
+        idle &= is_constant(layer.made_low, layer.made_high)
+    alive = kept & ~idle
+    count = int(alive.sum())
+    missing = _multiple(count, round_to, int(kept.sum())) - count
+    alive[idle.nonzero().flatten()[:missing]] = True
+    return alive
+
+
+def _explain(
+    plan: Plan,
+    layer: Layer,
+    groups: Tensor,
+    alive: Tensor,
+    why: Mapping[str, Tensor],
+    wanted: Tensor,
+    in_heads: Tensor,
+) -> None:
+    reasons: dict[str, int] = {}
+    for index in _indices(plan.zeros.filters[layer.name] & alive).tolist():
+        group = int(groups[index])
+        hits = [text for text, hit in why.items() if hit[group]]
+        if in_heads[group] and group != FIXED:
+            reason = HEADS
+        elif wanted[group]:
+            reason = MULTIPLE
+        else:
+            reason = hits[0] if hits else (ON_SUM if layer.place else COUPLED)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        plan.stays[layer.name] = reasons
+
+
+def _indices(kept: Tensor) -> Tensor:
+    return kept.nonzero().flatten()

@@ -1,0 +1,132 @@
+"""The shape of a cut network, as plain values, and how a network is brought into it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+@dataclass
+class Structure:
+    """How a cut network differs from the one that its class builds.
+
+    Attributes:
+        layers: convolution or linear layer → inputs, outputs, bias.
+        channels: BatchNorm or depthwise convolution → channels.
+        heads: attention module → heads.
+        scattered: module → what `Scatter` needs: dim, channels, index, constant.
+    """
+
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+    heads: dict[str, int] = field(default_factory=dict)
+    scattered: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Scatter(nn.Module):
+    """A module that makes some channels of a sum; the others are constant.
+
+    Args:
+        module: makes (N, kept, …), or (…, kept) where dim is -1.
+        dim: 1 or -1, the channels' dimension.
+        channels: of the output.
+        index: where each of the module's channels goes.
+        constant: whether the other channels are a constant each, a buffer `constant` of (channels,); False: zero.
+    """
+
+    index: Tensor
+    constant: Tensor | None
+
+    def __init__(self, module: nn.Module, dim: int, channels: int, index: list[int], constant: bool) -> None:
+        super().__init__()
+        self.module, self.dim, self.channels = module, dim, channels
+        self.register_buffer("index", torch.tensor(index, dtype=torch.int64, device="cpu"), persistent=False)
+        self.register_buffer("constant", torch.zeros(channels) if constant else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.module(x)
+        shape = list(y.shape)
+        shape[self.dim] = self.channels
+        if self.constant is None:
+            whole = y.new_zeros(shape)
+        else:
+            ones = [1] * (y.dim() - 2) if self.dim == 1 else []
+            whole = self.constant.to(y.dtype).view(-1, *ones).expand(shape).clone()
+        return whole.index_copy(self.dim, self.index, y)
+
+
+def apply_structure(model: nn.Module, structure: Structure) -> None:
+    """Give the model the structure's shapes, in place; what changes shape loses its values.
+
+    Raises:
+        ValueError: the structure doesn't fit the model.
+    """
+    modules = dict(model.named_modules())
+    for name, shape in structure.layers.items():
+        _reshape_layer(_find(modules, name), name, **shape)
+    for name, channels in structure.channels.items():
+        _reshape_channels(_find(modules, name), name, channels)
+    for name, heads in structure.heads.items():
+        attention = _find(modules, name)
+        if not 1 <= heads <= getattr(attention, "heads", 0):
+            raise ValueError(f"{name} has no {heads} heads")
+        attention.heads = heads  # type: ignore[assignment]
+        for child in attention.children():
+            if hasattr(child, "matrices"):
+                child.matrices = heads  # type: ignore[assignment]
+    for name, place in structure.scattered.items():
+        module = Scatter(_find(modules, name), **place)
+        parent, _, child = name.rpartition(".")
+        setattr(modules[parent], child, module)
+
+
+def _find(modules: Mapping[str, nn.Module], name: str) -> nn.Module:
+    if name not in modules:
+        raise ValueError(f"there is no module {name}")
+    return modules[name]
+
+
+def _reshape_layer(layer: nn.Module, name: str, inputs: int, outputs: int, bias: bool) -> None:
+    if isinstance(layer, nn.Linear):
+        most = (layer.in_features, layer.out_features)
+        layer.in_features, layer.out_features = inputs, outputs
+        shape: tuple[int, ...] = (outputs, inputs)
+    elif isinstance(layer, _ConvNd) and layer.groups == 1:
+        most = (layer.in_channels, layer.out_channels)
+        layer.in_channels, layer.out_channels = inputs, outputs
+        first = (inputs, outputs) if isinstance(layer, _ConvTransposeNd) else (outputs, inputs)
+        shape = (*first, *layer.kernel_size)
+    else:
+        raise ValueError(f"{name} is no layer that can be cut")
+    if not (1 <= inputs <= most[0] and 1 <= outputs <= most[1]):
+        raise ValueError(f"{name} can't have {inputs} inputs and {outputs} outputs; whole it has {most[0]} and {most[1]}")
+    layer.weight = _empty(layer.weight, shape)
+    layer.bias = _empty(layer.weight, (outputs,)) if bias else None
+
+
+def _reshape_channels(module: nn.Module, name: str, channels: int) -> None:
+    if isinstance(module, _BatchNorm):
+        most, module.num_features = module.num_features, channels
+    elif isinstance(module, _ConvNd) and module.groups == module.in_channels == module.out_channels:
+        most = module.groups
+        module.groups = module.in_channels = module.out_channels = channels
+    else:
+        raise ValueError(f"{name} has no channels that can be cut")
+    if not 1 <= channels <= most:
+        raise ValueError(f"{name} can't have {channels} channels; whole it has {most}")
+    for key, parameter in module.named_parameters(recurse=False):
+        setattr(module, key, _empty(parameter, (channels, *parameter.shape[1:])))
+    for key, buffer in module.named_buffers(recurse=False):
+        if buffer.dim():
+            setattr(module, key, buffer.new_empty((channels, *buffer.shape[1:])))
+
+
+def _empty(like: nn.Parameter, shape: tuple[int, ...]) -> nn.Parameter:
+    return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)

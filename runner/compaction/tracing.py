@@ -1,0 +1,265 @@
+"""Channels followed through every operation of one forward pass.
+
+In inference mode a TorchDispatchMode sees composite operations (linear, conv2d, flatten, …) whole. Beside each
+activation a tensor of the same shape is kept that holds the channel of every element. Operations that only move data
+are applied to that tensor as they are, so that reshaping, padding, slicing and concatenating need no rules of their own.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from runner.compaction.coupling import FIXED, Carrier, Channels, Coupling, Heads, Layer
+from runner.models.layers import matrices_in
+
+_WEIGHTED = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), 0),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), 1),
+}  # operation → dimension of the weight that is the filters'
+_MOVING = set(
+    """alias cat clone contiguous detach dropout expand flatten flip narrow permute repeat reshape select slice split
+    split_with_sizes squeeze stack t to _to_copy transpose unflatten unsafe_chunk unsqueeze view _unsafe_view chunk
+    unbind movedim swapaxes feature_dropout""".split()
+)
+_ELEMENTWISE = set(
+    """abs celu elu exp gelu hardsigmoid hardswish hardtanh leaky_relu log mish neg relu relu6 selu sigmoid silu
+    softplus sqrt tanh clamp clamp_min clamp_max pow""".split()
+)
+_BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "rsub"}
+_POOLING = set(
+    """max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d
+    upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d instance_norm""".split()
+)
+_REDUCING = {"mean", "sum", "amax", "amin"}
+
+
+class Tracer(TorchDispatchMode):
+    """Records layers, carriers and heads of a model while it runs; `coupling` then says what belongs together."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.modules = dict(model.named_modules())
+        named = [*model.named_parameters(), *model.named_buffers()]
+        self.names = {id(tensor): name.rpartition(".")[::2] for name, tensor in named}  # → (module, parameter)
+        self.tracked: dict[int, tuple[Tensor, Tensor]] = {}  # the activation is kept, so that its id stays its own
+        self.uses: dict[int, list[tuple[str, int]]] = {}  # activation → (what used it, what that made)
+        self.made: dict[int, str] = {}  # output of a layer or carrier → its name
+        self.channels = Channels()
+        self.found = Coupling()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        name = name if name.startswith("_") else name.rstrip("_")  # relu_ is relu
+        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and id(t) in self.tracked]
+        if not inputs and name not in _WEIGHTED:
+            return func(*args, **kwargs)
+        handle = self._handler(name)
+        if handle is None:
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        in_place = any(out is tensor for tensor in inputs)
+        for tensor in () if in_place else inputs:
+            self.uses.setdefault(id(tensor), []).append((name, id(out)))
+        result = handle(name, func, out, args, kwargs) if handle else self._mixes(name, inputs)
+        outs, results = (out, result) if isinstance(out, list | tuple) else ([out], [result])
+        for tensor, ids in zip(outs, results or [None] * len(outs), strict=True):
+            self.tracked.pop(id(tensor), None)
+            if ids is not None:
+                self.tracked[id(tensor)] = (tensor, ids)
+        return out
+
+    def _handler(self, name: str) -> Any:
+        if name in _WEIGHTED:
+            return self._layer
+        if name in _MOVING:
+            return self._move
+        if name in _BINARY:
+            return self._combine
+        if name in _POOLING:
+            return self._pool
+        if name in _ELEMENTWISE:
+            return lambda name, func, out, args, kwargs: self.of(args[0])
+        if name in _REDUCING:
+            return self._reduce
+        special = {"batch_norm": self._norm, "pad": self._pad, "scaled_dot_product_attention": self._attend}
+        return special.get(name)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The channel of every element; FIXED where nobody has followed it."""
+        known = self.tracked.get(id(tensor))
+        return torch.zeros(tensor.shape, dtype=torch.int64) if known is None else known[1]
+
+    def _mixes(self, name: str, tensors: Any) -> None:
+        for tensor in tensors:
+            if id(tensor) in self.tracked:
+                self.channels.fix(self.of(tensor), f"goes through {name}")
+
+    def _read(self, ids: Tensor, dim: int) -> Tensor:
+        """The channel at each index of dim; those that share an index become one group."""
+        rows = ids.movedim(dim, 0).flatten(1)
+        mixed = (rows != rows[:, :1]).any(1)
+        for row in rows[mixed]:
+            first, *others = row.unique().tolist()
+            for other in others:
+                self.channels.join(first, other)
+        return rows[:, 0]
+
+    def _layer(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        x, weight = args[0], args[1]
+        module, parameter = self.names.get(id(weight), ("", ""))
+        convolution = name != "linear"
+        dim = 1 if convolution else -1
+        inputs, filter_dim = self._read(self.of(x), dim), _WEIGHTED[name]
+        groups = _argument(func, args, kwargs, "groups", 1)
+        owner = self.modules.get(module)
+        if parameter != "weight" or not isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
+            return self._mixes(f"{name} with a weight that is no layer's own", [x])
+        taps = weight[0, 0].numel()
+        applications = (x if filter_dim else out)[:1].movedim(dim, 0)[0].numel()
+        made = _range(out, dim)
+        if groups > 1:
+            if groups == len(inputs) == out.shape[1] and not filter_dim and module not in self.found.carriers:
+                self.found.carriers[module] = Carrier(module, inputs, "depthwise", *made, taps, applications)
+                return _spread(inputs, out, dim)
+            return self._mixes(f"a convolution of {groups} groups, {module}", [x])
+        padded = convolution and any(
+            p != 0 if isinstance(p, int) else True for p in tree_leaves(_argument(func, args, kwargs, "padding", 0))
+        )
+        low, high = _range(x, dim)
+        seen = self.found.layers.get(module)
+        if seen is not None:  # called again: the same columns read, the same filters make
+            self.channels.merge(seen.inputs, inputs)
+            seen.low, seen.high = torch.minimum(seen.low, low), torch.maximum(seen.high, high)
+            seen.applications += applications
+            outputs = seen.outputs
+        else:
+            outputs = self.channels.new(weight.shape[filter_dim])
+            self.found.layers[module] = Layer(
+                module, inputs, outputs, filter_dim, taps, applications, padded or bool(filter_dim), low, high, *made
+            )
+        self.made[id(out)] = module
+        return _spread(outputs, out, dim)
+
+    def _norm(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        x, owned = args[0], [t for t in args[1:5] if isinstance(t, Tensor)]
+        modules = {self.names.get(id(tensor), ("", ""))[0] for tensor in owned}
+        channels = self._read(self.of(x), 1)
+        if len(modules) != 1 or not owned or modules & {"", *self.found.carriers}:
+            return self._mixes("a BatchNorm that is called twice", [x])
+        (module,) = modules
+        self.found.carriers[module] = Carrier(module, channels, "norm", *_range(out, 1))
+        self.made[id(out)] = module
+        return _spread(channels, out, 1)
+
+    def _move(self, name: str, func: Any, out: Any, args: Any, kwargs: Any) -> Any:
+        x = args[0]
+        if name in ("view", "reshape", "unflatten", "_unsafe_view") and out.dim() >= x.dim() and out.shape != x.shape:
+            producers = {layer.name for layer in self._producers(self.of(x))}
+            if not producers or any(matrices_in(self.modules[name]) == 1 for name in producers):
+                return self._mixes(f"reshaping to {tuple(out.shape[1:])}", [x])
+        if name in ("view", "_unsafe_view"):
+            return self.of(x).reshape(out.shape)
+        if name in ("contiguous", "clone", "detach", "alias", "to", "_to_copy", "dropout", "feature_dropout"):
+            return self.of(x)
+        replaced = tree_map(lambda t: self.of(t) if isinstance(t, Tensor) and t.is_floating_point() else t, args)
+        return func(*replaced, **kwargs)
+
+    def _pad(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor:
+        # Zeros beside channels are nobody's, and stay; zeros around an image belong to its channel.
+        amounts, ids = list(args[1]), self.of(args[0])
+        around = 2 * max(args[0].dim() - 2, 0)
+        if any(amounts[:around]):
+            ids = self._read(ids, 1).view([1, -1] + [1] * (out.dim() - 2))
+            ids = ids.expand([args[0].shape[0], -1, *out.shape[2:]])
+        return torch.nn.functional.pad(ids, [0] * around + amounts[around:], value=FIXED)
+
+    def _combine(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        tensors = [a for a in args[:2] if isinstance(a, Tensor) and a.numel() > 1]
+        ids = [self.of(tensor).expand(out.shape) for tensor in tensors]
+        if len(ids) < 2 or args[0] is args[1]:
+            return ids[0] if ids else None
+        if any(id(tensor) not in self.tracked for tensor in tensors):
+            return self._mixes(f"{name} with a tensor that no layer makes", tensors)
+        return self.channels.merge(*ids)
+
+    def _pool(self, name: str, func: Any, out: Any, args: Any, kwargs: Any) -> Any:
+        channels = self._read(self.of(args[0]), 1)
+        if isinstance(out, tuple):
+            return [_spread(channels, out[0], 1), *[None] * (len(out) - 1)]
+        return _spread(channels, out, 1)
+
+    def _reduce(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        ids = self.of(args[0])
+        dims = args[1] if len(args) > 1 else kwargs.get("dim")
+        keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
+        if dims is None:
+            return self._mixes(name, [args[0]])
+        low, high = ids.amin(dims, keep), ids.amax(dims, keep)
+        return low if torch.equal(low, high) else self._mixes(name, [args[0]])
+
+    def _attend(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        q, k, v = args[:3]
+        producers = [self._producers(self.of(tensor)) for tensor in (q, k, v)]
+        names = [layer.name for layers in producers for layer in layers]
+        parents = {name.rpartition(".")[0] for name in names}
+        heads = {matrices_in(self.modules[name]) for name in names}
+        scale = _argument(func, args, kwargs, "scale", None)
+        if [len(p) for p in producers] != [1, 1, 1] or len(parents) != 1 or heads != {q.shape[1]} or scale is not None:
+            return self._mixes("attention", [q, k, v])
+        queries, keys, values = (self.of(tensor)[0, :, 0] for tensor in (q, k, v))
+        self.channels.merge(queries, keys)
+        (parent,) = parents
+        self.found.heads.append(Heads(parent, *names, q.shape[1], q.shape[2], k.shape[2]))
+        return values[None, :, None].expand(out.shape)
+
+    def _producers(self, ids: Tensor) -> list[Layer]:
+        wanted = ids.unique()
+        return [layer for layer in self.found.layers.values() if torch.isin(layer.outputs, wanted).any()]
+
+    def coupling(self, output: Any) -> Coupling:
+        """What was found, with the network's output fixed."""
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and id(tensor) in self.tracked:
+                self.channels.fix(self.of(tensor), "the network's output")
+        self.found.group = self.channels.groups()
+        self.found.reasons = self.channels.why
+        for out, name in self.made.items():
+            if name in self.found.layers:
+                self.found.layers[name].place = self._place(out, name)
+        return self.found
+
+    def _place(self, out: int, name: str) -> str | None:
+        uses = self.uses.get(out, [])
+        if len(uses) == 1 and uses[0][0] == "batch_norm" and uses[0][1] in self.made:
+            out = uses[0][1]
+            uses, name = self.uses.get(out, []), self.made[out]
+        return name if [use for use, _ in uses] == ["add"] else None
+
+
+def _argument(func: Any, args: Any, kwargs: Any, name: str, default: Any) -> Any:
+    """An operation's argument by its name in the schema."""
+    names = [argument.name for argument in func._schema.arguments]
+    if name in kwargs:
+        return kwargs[name]
+    index = names.index(name) if name in names else len(args)
+    return args[index] if index < len(args) else default
+
+
+def _spread(channels: Tensor, out: Tensor, dim: int) -> Tensor:
+    """(C,) channels along a dimension of an output."""
+    shape = [1] * out.dim()
+    shape[dim] = len(channels)
+    return channels.view(shape).expand(out.shape)
+
+
+def _range(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    rows = x.detach().movedim(dim, 0).flatten(1)
+    return rows.amin(1), rows.amax(1)
