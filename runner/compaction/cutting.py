@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from runner.compaction.coupling import FIXED, Coupling, Layer, find_coupling
 from runner.compaction.planning import Plan, Zeros, make_plan
+from runner.compaction.scatter import state_names
 from runner.compaction.structure import Structure, apply_structure
 
 REMOVALS = ("clean", "exact")
@@ -113,21 +114,23 @@ def clean(model: nn.Module, coupling: Coupling) -> None:
         silent[layer.outputs[zeros.filters[name]]] = True
     silent[FIXED] = False
     for name, carrier in coupling.carriers.items():
-        module = model.get_submodule(name)
-        if carrier.kind == "norm" and module.weight is not None:
-            hit = silent[carrier.channels].to(module.weight.device)  # type: ignore[arg-type]
-            module.weight[hit] = 0  # type: ignore[operator, index]
-            module.bias[hit] = 0  # type: ignore[operator, index]
+        if carrier.kind == "norm":
+            _clear(model.get_submodule(name), ("weight", "bias"), silent[carrier.channels])
     padded = torch.zeros(int(coupling.group.max()) + 1, dtype=torch.bool)
     for layer in coupling.layers.values():
         padded[coupling.group[layer.inputs]] |= layer.padded
     padded[FIXED] = False
     queries = {attention.query for attention in coupling.heads}
     for name, layer in coupling.layers.items():
-        bias = model.get_submodule(name).bias
-        if bias is not None:
-            hit = zeros.filters[name] & (padded[coupling.group[layer.outputs]] | (name in queries))
-            bias[hit.to(bias.device)] = 0  # type: ignore[operator, index]
+        where = zeros.filters[name] & (padded[coupling.group[layer.outputs]] | (name in queries))
+        _clear(model.get_submodule(name), ("bias",), where)
+
+
+def _clear(module: nn.Module, parameters: Sequence[str], where: Tensor) -> None:
+    for name in parameters:
+        parameter = getattr(module, name)
+        if parameter is not None:
+            parameter[where.to(parameter.device)] = 0
 
 
 @torch.no_grad()
@@ -162,12 +165,33 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan) -> tuple[nn.Module, St
     for attention in coupling.heads:
         if plan.heads[attention.name] < attention.count:
             structure.heads[attention.name] = plan.heads[attention.name]
-        _keep_scale(state, attention.query, len(coupling.layers[attention.query].outputs) / attention.count,
-                    len(plan.outputs[attention.query]) / plan.heads[attention.name])
+        before = len(coupling.layers[attention.query].outputs) / attention.count
+        after = len(plan.outputs[attention.query]) / plan.heads[attention.name]
+        _keep_scale(state, attention.query, before, after)
+    constants = {}
     for name, index in plan.scattered.items():
-        _scatter(model, coupling, plan, coupling.layers[name], index, state, structure)
+        layer = coupling.layers[name]
+        assert layer.place is not None
+        stays = ~plan.removed[coupling.group[layer.outputs]]
+        maker = coupling.carriers.get(layer.place, layer)
+        constant = ((maker.made_low + maker.made_high) / 2)[stays].to(state[f"{name}.weight"])
+        constant[index] = 0
+        structure.scattered[layer.place] = {
+            "dim": -1 if isinstance(model.get_submodule(name), nn.Linear) else 1,
+            "channels": len(constant),
+            "index": index.tolist(),
+            "constant": bool(constant.any()),
+        }
+        if constant.any():
+            constants[layer.place] = constant
     network = copy.deepcopy(model)
     apply_structure(network, structure)
+    for place in structure.scattered:
+        parameters, constant_name = state_names(network, place)
+        for key in model.get_submodule(place).state_dict():
+            state[f"{parameters}.{key}"] = state.pop(f"{place}.{key}")
+        if place in constants:
+            state[constant_name] = constants[place]
     network.load_state_dict(state, assign=True)
     return network, structure
 
@@ -178,33 +202,6 @@ def _keep_scale(state: dict[str, Tensor], query: str, before: float, after: floa
         for key in (f"{query}.weight", f"{query}.bias"):
             if key in state:
                 state[key] *= math.sqrt(after / before)
-
-
-def _scatter(
-    model: nn.Module,
-    coupling: Coupling,
-    plan: Plan,
-    layer: Layer,
-    index: Tensor,
-    state: dict[str, Tensor],
-    structure: Structure,
-) -> None:
-    assert layer.place is not None
-    stays = ~plan.removed[coupling.group[layer.outputs]]
-    maker = coupling.carriers.get(layer.place, layer)
-    constant = ((maker.made_low + maker.made_high) / 2)[stays]
-    constant[index] = 0
-    dim = -1 if isinstance(model.get_submodule(layer.name), nn.Linear) else 1
-    structure.scattered[layer.place] = {
-        "dim": dim,
-        "channels": int(stays.sum()),
-        "index": index.tolist(),
-        "constant": bool(constant.any()),
-    }
-    for key in model.get_submodule(layer.place).state_dict():
-        state[f"{layer.place}.module.{key}"] = state.pop(f"{layer.place}.{key}")
-    if constant.any():
-        state[f"{layer.place}.constant"] = constant.to(next(model.parameters()))
 
 
 def _matrix(model: nn.Module, layer: Layer) -> Tensor:

@@ -100,7 +100,10 @@ def make_plan(
             groups = coupling.group[layer.inputs]
             live = silent[groups] & ~unread[groups] & ~zeros.columns[layer.name]
             nonzero = (layer.low != 0) | (layer.high != 0)
-            for reason, bad in ((VARIES, nonzero & ~is_constant(layer.low, layer.high)), (PADDING, nonzero & layer.padded)):
+            for reason, bad in (
+                (VARIES, nonzero & ~is_constant(layer.low, layer.high)),
+                (PADDING, nonzero & layer.padded),
+            ):
                 why[reason][groups[live & bad]] = True
         removed &= ~(why[VARIES] | why[PADDING])
     in_heads = torch.zeros(size, dtype=torch.bool)

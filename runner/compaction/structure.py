@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from runner.compaction.scatter import write_by_index
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Structure:
         layers: convolution or linear layer → inputs, outputs, bias.
         channels: BatchNorm or depthwise convolution → channels.
         heads: attention module → heads.
-        scattered: module → what `Scatter` needs: dim, channels, index, constant.
+        scattered: module → how its output is written into a sum, see `write_by_index`: dim, channels, index, constant.
     """
 
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -30,38 +31,6 @@ class Structure:
         return asdict(self)
 
 
-class Scatter(nn.Module):
-    """A module that makes some channels of a sum; the others are constant.
-
-    Args:
-        module: makes (N, kept, …), or (…, kept) where dim is -1.
-        dim: 1 or -1, the channels' dimension.
-        channels: of the output.
-        index: where each of the module's channels goes.
-        constant: whether the other channels are a constant each, a buffer `constant` of (channels,); False: zero.
-    """
-
-    index: Tensor
-    constant: Tensor | None
-
-    def __init__(self, module: nn.Module, dim: int, channels: int, index: list[int], constant: bool) -> None:
-        super().__init__()
-        self.module, self.dim, self.channels = module, dim, channels
-        self.register_buffer("index", torch.tensor(index, dtype=torch.int64, device="cpu"), persistent=False)
-        self.register_buffer("constant", torch.zeros(channels) if constant else None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.module(x)
-        shape = list(y.shape)
-        shape[self.dim] = self.channels
-        if self.constant is None:
-            whole = y.new_zeros(shape)
-        else:
-            ones = [1] * (y.dim() - 2) if self.dim == 1 else []
-            whole = self.constant.to(y.dtype).view(-1, *ones).expand(shape).clone()
-        return whole.index_copy(self.dim, self.index, y)
-
-
 def apply_structure(model: nn.Module, structure: Structure) -> None:
     """Give the model the structure's shapes, in place; what changes shape loses its values.
 
@@ -69,6 +38,7 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
         ValueError: the structure doesn't fit the model.
     """
     modules = dict(model.named_modules())
+    whole = {name: _width(modules, name) for name in structure.scattered}
     for name, shape in structure.layers.items():
         _reshape_layer(_find(modules, name), name, **shape)
     for name, channels in structure.channels.items():
@@ -82,9 +52,18 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
             if hasattr(child, "matrices"):
                 child.matrices = heads  # type: ignore[assignment]
     for name, place in structure.scattered.items():
-        module = Scatter(_find(modules, name), **place)
-        parent, _, child = name.rpartition(".")
-        setattr(modules[parent], child, module)
+        if place["channels"] > whole[name] or len(place["index"]) != _width(modules, name):
+            raise ValueError(f"{name} can't be scattered over {place['channels']} channels")
+        write_by_index(modules, name, **place)
+
+
+def _width(modules: Mapping[str, nn.Module], name: str) -> int:
+    """How many channels a module makes."""
+    module = _find(modules, name)
+    for attribute in ("num_features", "out_channels", "out_features"):
+        if isinstance(width := getattr(module, attribute, None), int):
+            return width
+    raise ValueError(f"{name} makes no channels")
 
 
 def _find(modules: Mapping[str, nn.Module], name: str) -> nn.Module:
@@ -106,9 +85,12 @@ def _reshape_layer(layer: nn.Module, name: str, inputs: int, outputs: int, bias:
     else:
         raise ValueError(f"{name} is no layer that can be cut")
     if not (1 <= inputs <= most[0] and 1 <= outputs <= most[1]):
-        raise ValueError(f"{name} can't have {inputs} inputs and {outputs} outputs; whole it has {most[0]} and {most[1]}")
-    layer.weight = _empty(layer.weight, shape)
-    layer.bias = _empty(layer.weight, (outputs,)) if bias else None
+        raise ValueError(
+            f"{name} can't have {inputs} inputs and {outputs} outputs; whole it has {most[0]} and {most[1]}"
+        )
+    weight = layer.weight
+    layer.weight = _empty(weight, shape)
+    layer.bias = _empty(weight, (outputs,)) if bias else None
 
 
 def _reshape_channels(module: nn.Module, name: str, channels: int) -> None:
@@ -128,5 +110,5 @@ def _reshape_channels(module: nn.Module, name: str, channels: int) -> None:
             setattr(module, key, buffer.new_empty((channels, *buffer.shape[1:])))
 
 
-def _empty(like: nn.Parameter, shape: tuple[int, ...]) -> nn.Parameter:
+def _empty(like: Tensor, shape: tuple[int, ...]) -> nn.Parameter:
     return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)

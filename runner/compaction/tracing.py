@@ -2,7 +2,7 @@
 
 In inference mode a TorchDispatchMode sees composite operations (linear, conv2d, flatten, …) whole. Beside each
 activation a tensor of the same shape is kept that holds the channel of every element. Operations that only move data
-are applied to that tensor as they are, so that reshaping, padding, slicing and concatenating need no rules of their own.
+are applied to that tensor as they are, so that transposing, slicing and concatenating need no rules of their own.
 """
 
 from typing import Any
@@ -13,28 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from runner.compaction.coupling import FIXED, Carrier, Channels, Coupling, Heads, Layer
+from runner.compaction.operations import COPIES, KINDS, RESHAPES
 from runner.models.layers import matrices_in
-
-_WEIGHTED = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear"), 0),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), 1),
-}  # operation → dimension of the weight that is the filters'
-_MOVING = set(
-    """alias cat clone contiguous detach dropout expand flatten flip narrow permute repeat reshape select slice split
-    split_with_sizes squeeze stack t to _to_copy transpose unflatten unsafe_chunk unsqueeze view _unsafe_view chunk
-    unbind movedim swapaxes feature_dropout""".split()
-)
-_ELEMENTWISE = set(
-    """abs celu elu exp gelu hardsigmoid hardswish hardtanh leaky_relu log mish neg relu relu6 selu sigmoid silu
-    softplus sqrt tanh clamp clamp_min clamp_max pow""".split()
-)
-_BINARY = {"add", "sub", "mul", "div", "maximum", "minimum", "rsub"}
-_POOLING = set(
-    """max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
-    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d
-    upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d instance_norm""".split()
-)
-_REDUCING = {"mean", "sum", "amax", "amin"}
 
 
 class Tracer(TorchDispatchMode):
@@ -45,7 +25,8 @@ class Tracer(TorchDispatchMode):
         self.modules = dict(model.named_modules())
         named = [*model.named_parameters(), *model.named_buffers()]
         self.names = {id(tensor): name.rpartition(".")[::2] for name, tensor in named}  # → (module, parameter)
-        self.tracked: dict[int, tuple[Tensor, Tensor]] = {}  # the activation is kept, so that its id stays its own
+        self.tracked: dict[int, Tensor] = {}  # activation → the channel of each element
+        self.alive: list[Any] = []  # all outputs, so that no id is given twice
         self.uses: dict[int, list[tuple[str, int]]] = {}  # activation → (what used it, what that made)
         self.made: dict[int, str] = {}  # output of a layer or carrier → its name
         self.channels = Channels()
@@ -56,51 +37,52 @@ class Tracer(TorchDispatchMode):
         name = func.overloadpacket.__name__
         name = name if name.startswith("_") else name.rstrip("_")  # relu_ is relu
         inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and id(t) in self.tracked]
-        if not inputs and name not in _WEIGHTED:
+        rule = self._rule(KINDS.get(name))
+        if not inputs and rule != self._filters:
             return func(*args, **kwargs)
-        handle = self._handler(name)
-        if handle is None:
+        if rule is None:
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
         out = func(*args, **kwargs)
+        self.alive.append(out)
         in_place = any(out is tensor for tensor in inputs)
         for tensor in () if in_place else inputs:
             self.uses.setdefault(id(tensor), []).append((name, id(out)))
-        result = handle(name, func, out, args, kwargs) if handle else self._mixes(name, inputs)
+        result = rule(name, func, out, args, kwargs) if rule else self._mixes(name, inputs)
         outs, results = (out, result) if isinstance(out, list | tuple) else ([out], [result])
         for tensor, ids in zip(outs, results or [None] * len(outs), strict=True):
             self.tracked.pop(id(tensor), None)
             if ids is not None:
-                self.tracked[id(tensor)] = (tensor, ids)
+                self.tracked[id(tensor)] = ids
         return out
 
-    def _handler(self, name: str) -> Any:
-        if name in _WEIGHTED:
-            return self._layer
-        if name in _MOVING:
-            return self._move
-        if name in _BINARY:
-            return self._combine
-        if name in _POOLING:
-            return self._pool
-        if name in _ELEMENTWISE:
-            return lambda name, func, out, args, kwargs: self.of(args[0])
-        if name in _REDUCING:
-            return self._reduce
-        special = {"batch_norm": self._norm, "pad": self._pad, "scaled_dot_product_attention": self._attend}
-        return special.get(name)
+    def _rule(self, kind: str | None) -> Any:
+        return {
+            "filters": self._filters,
+            "transposed filters": self._filters,
+            "move": self._move,
+            "elementwise": self._pass,
+            "combine": self._combine,
+            "pool": self._pool,
+            "reduce": self._reduce,
+            "norm": self._norm,
+            "pad": self._pad,
+            "attend": self._attend,
+        }.get(kind or "")
 
     def of(self, tensor: Tensor) -> Tensor:
         """The channel of every element; FIXED where nobody has followed it."""
         known = self.tracked.get(id(tensor))
-        return torch.zeros(tensor.shape, dtype=torch.int64) if known is None else known[1]
+        return torch.zeros(tensor.shape, dtype=torch.int64) if known is None else known
 
-    def _mixes(self, name: str, tensors: Any) -> None:
+    def _mixes(self, name: str, tensors: Any) -> Tensor | None:
+        """Fix what an operation without a rule reads; what it makes isn't followed."""
         for tensor in tensors:
-            if id(tensor) in self.tracked:
+            if isinstance(tensor, Tensor) and id(tensor) in self.tracked:
                 self.channels.fix(self.of(tensor), f"goes through {name}")
+        return None
 
     def _read(self, ids: Tensor, dim: int) -> Tensor:
         """The channel at each index of dim; those that share an index become one group."""
@@ -112,12 +94,12 @@ class Tracer(TorchDispatchMode):
                 self.channels.join(first, other)
         return rows[:, 0]
 
-    def _layer(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+    def _filters(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
         x, weight = args[0], args[1]
         module, parameter = self.names.get(id(weight), ("", ""))
         convolution = name != "linear"
         dim = 1 if convolution else -1
-        inputs, filter_dim = self._read(self.of(x), dim), _WEIGHTED[name]
+        inputs, filter_dim = self._read(self.of(x), dim), int(KINDS[name] == "transposed filters")
         groups = _argument(func, args, kwargs, "groups", 1)
         owner = self.modules.get(module)
         if parameter != "weight" or not isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
@@ -161,16 +143,21 @@ class Tracer(TorchDispatchMode):
 
     def _move(self, name: str, func: Any, out: Any, args: Any, kwargs: Any) -> Any:
         x = args[0]
-        if name in ("view", "reshape", "unflatten", "_unsafe_view") and out.dim() >= x.dim() and out.shape != x.shape:
+        if name in RESHAPES and out.dim() >= x.dim() and out.shape != x.shape:
             producers = {layer.name for layer in self._producers(self.of(x))}
             if not producers or any(matrices_in(self.modules[name]) == 1 for name in producers):
                 return self._mixes(f"reshaping to {tuple(out.shape[1:])}", [x])
         if name in ("view", "_unsafe_view"):
             return self.of(x).reshape(out.shape)
-        if name in ("contiguous", "clone", "detach", "alias", "to", "_to_copy", "dropout", "feature_dropout"):
+        if name in COPIES:
             return self.of(x)
         replaced = tree_map(lambda t: self.of(t) if isinstance(t, Tensor) and t.is_floating_point() else t, args)
         return func(*replaced, **kwargs)
+
+    def _pass(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        if any(isinstance(arg, Tensor) and arg.numel() > 1 for arg in args[1:]):
+            return self._mixes(name, args)
+        return self.of(args[0])
 
     def _pad(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor:
         # Zeros beside channels are nobody's, and stay; zeros around an image belong to its channel.
@@ -216,8 +203,9 @@ class Tracer(TorchDispatchMode):
             return self._mixes("attention", [q, k, v])
         queries, keys, values = (self.of(tensor)[0, :, 0] for tensor in (q, k, v))
         self.channels.merge(queries, keys)
+        query, key, value = names
         (parent,) = parents
-        self.found.heads.append(Heads(parent, *names, q.shape[1], q.shape[2], k.shape[2]))
+        self.found.heads.append(Heads(parent, query, key, value, q.shape[1], q.shape[2], k.shape[2]))
         return values[None, :, None].expand(out.shape)
 
     def _producers(self, ids: Tensor) -> list[Layer]:

@@ -1,0 +1,69 @@
+"""Whether two networks compute the same."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far the outputs of two networks lie apart.
+
+    Attributes:
+        examples: how many were compared.
+        absolute: the largest difference of any output.
+        relative: that difference by the largest output of its batch.
+        same_choice: examples (positions of sequences) whose largest output is at the same place.
+        choices: how many of those there are.
+        parameters, expected_parameters: of the compact network, and what arithmetic says.
+    """
+
+    examples: int
+    absolute: float
+    relative: float
+    same_choice: int
+    choices: int
+    parameters: int
+    expected_parameters: int
+
+    @property
+    def holds(self) -> bool:
+        """Equal within float32's rounding, `TOLERANCE` relative, and as many parameters as expected."""
+        return self.relative <= TOLERANCE and self.parameters == self.expected_parameters
+
+
+@torch.no_grad()
+def prove(
+    reference: nn.Module, network: nn.Module, batches: Iterable[Sequence[Tensor]], expected_parameters: int
+) -> Proof:
+    """Compare the outputs of two networks, in evaluation mode and float32.
+
+    Args:
+        batches: arguments of the networks' forward.
+        expected_parameters: what the network should have, see `costs.planned_costs`.
+
+    Raises:
+        ValueError: no batches, or an output that isn't finite.
+    """
+    reference.eval(), network.eval()
+    examples, absolute, relative, same, choices = 0, 0.0, 0.0, 0, 0
+    for batch in batches:
+        for a, b in zip(tree_leaves(reference(*batch)), tree_leaves(network(*batch)), strict=True):
+            difference, largest = float((a - b).abs().max()), float(a.abs().max())
+            if not difference < float("inf"):
+                raise ValueError("an output is not finite; nothing can be proved")
+            absolute = max(absolute, difference)
+            if difference:
+                relative = max(relative, difference / largest if largest else float("inf"))
+            hits = a.argmax(-1) == b.argmax(-1)
+            same, choices = same + int(hits.sum()), choices + hits.numel()
+        examples += len(batch[0])
+    if not examples:
+        raise ValueError("there is no batch to compare on")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Proof(examples, absolute, relative, same, choices, parameters, expected_parameters)

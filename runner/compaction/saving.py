@@ -1,0 +1,213 @@
+"""A compact network as two files: model.safetensors, and architecture.json, which holds plain values only."""
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from runner.compaction.structure import Structure, apply_structure
+from runner.errors import DamagedRun, first_line
+from runner.files import write_bytes, write_text
+
+FORMAT = 1
+TENSORS, ARCHITECTURE = "model.safetensors", "architecture.json"
+PACKAGE = "runner.models"
+MOST_MODULES = 20_000
+_CLASS = re.compile(rf"{re.escape(PACKAGE)}(\.[a-z_][a-z0-9_]*)+\.[A-Za-z_]\w*")
+
+
+def save_compact(
+    folder: Path, network: nn.Module, structure: Structure, class_name: str, arguments: Mapping[str, Any]
+) -> int:
+    """Write a compact network.
+
+    Args:
+        folder: is made where it is missing.
+        network, structure: as `compact` returns them.
+        class_name: dotted name of a class in runner.models, which built the whole network.
+        arguments: plain values that it was built with.
+
+    Returns:
+        bytes of both files.
+
+    Raises:
+        ValueError: another class, or an argument that is no plain value.
+    """
+    if not _CLASS.fullmatch(class_name):
+        raise ValueError(f"class_name={class_name}: expected a class of {PACKAGE}")
+    arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    if not _is_plain(arguments):
+        raise ValueError(f"arguments of {class_name}: expected numbers, texts and lists of them, got {arguments}")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save(stored_tensors(network))
+    architecture = {
+        "format": FORMAT,
+        "class": class_name,
+        "arguments": arguments,
+        "structure": structure.plain(),
+    }
+    text = json.dumps(architecture, separators=(",", ":")) + "\n"
+    write_bytes(folder / TENSORS, content)
+    write_text(folder / ARCHITECTURE, text)
+    return len(content) + len(text.encode())
+
+
+def load_compact(path: str | Path) -> nn.Module:
+    """The network that a folder of `save_compact` holds, in evaluation mode, on the CPU.
+
+    The files may come from a stranger: nothing in them is executed, and only classes of runner.models are built.
+
+    Raises:
+        DamagedRun: a file is missing, damaged, or names something else.
+    """
+    folder = Path(path)
+    file = folder / ARCHITECTURE
+    try:
+        architecture = json.loads(file.read_text())
+        tensors = load((folder / TENSORS).read_bytes())
+    except OSError as error:
+        raise DamagedRun(f"{error.filename}: {error.strerror}; expected {ARCHITECTURE} and {TENSORS}") from None
+    except SafetensorError as error:
+        raise DamagedRun(f"{folder / TENSORS} is damaged ({first_line(error)[:100]})") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedRun(f"{file} is damaged ({first_line(error)[:100]})") from None
+    try:
+        network = _build(architecture)
+    except _Unexpected as error:
+        raise DamagedRun(f"{file}: {error}") from None
+    _check_tensors(folder / TENSORS, network, tensors)
+    missing = {key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")}
+    network.load_state_dict({**missing, **tensors}, assign=True)
+    return network.eval()
+
+
+def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """What a network must store to give the same outputs: all but BatchNorm's count of batches."""
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+
+
+class _Unexpected(Exception):
+    """What an architecture.json should not hold."""
+
+
+def _build(architecture: Any) -> nn.Module:
+    _expect_keys("the file", architecture, {"format", "class", "arguments", "structure"})
+    if architecture["format"] != FORMAT:
+        raise _Unexpected(f"format {architecture['format']!r}: expected {FORMAT}")
+    name, arguments = architecture["class"], architecture["arguments"]
+    if not isinstance(arguments, dict) or not _is_plain(arguments):
+        raise _Unexpected("arguments: expected plain values by name")
+    structure = _read_structure(architecture["structure"])
+    cls = _find_class(name)
+    try:
+        with torch.device("meta"), _few_modules():
+            network = cls(**arguments)
+            apply_structure(network, structure)
+    except _Unexpected:
+        raise
+    except Exception as error:  # whatever a constructor makes of a stranger's arguments
+        raise _Unexpected(f"{name} can't be built so ({first_line(error)[:200]})") from None
+    return network
+
+
+def _find_class(name: Any) -> type[nn.Module]:
+    if isinstance(name, str) and _CLASS.fullmatch(name):
+        module, _, attribute = name.rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module), attribute, None)
+        except ImportError:
+            cls = None
+        if isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__ == module:
+            return cls
+    raise _Unexpected(f"class {str(name)[:100]!r}: expected a network of {PACKAGE}")
+
+
+@contextmanager
+def _few_modules() -> Iterator[None]:
+    """Stop the construction of a network without end."""
+    count = 0
+
+    def hook(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_MODULES:
+            raise _Unexpected(f"a network of more than {MOST_MODULES} modules")
+
+    handle = register_module_module_registration_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _read_structure(part: Any) -> Structure:
+    _expect_keys("structure", part, {"layers", "channels", "heads", "scattered"})
+    for key, value in part.items():
+        if not isinstance(value, dict):
+            raise _Unexpected(f"structure.{key}: expected an object")
+    for name, layer in part["layers"].items():
+        _expect_keys(f"layer {name}", layer, {"inputs", "outputs", "bias"})
+        if not _is_count(layer["inputs"]) or not _is_count(layer["outputs"]) or not isinstance(layer["bias"], bool):
+            raise _Unexpected(f"layer {name}: expected two sizes and whether there is a bias")
+    for key in ("channels", "heads"):
+        for name, count in part[key].items():
+            if not _is_count(count):
+                raise _Unexpected(f"structure.{key}.{name}: expected a size, got {str(count)[:50]}")
+    for name, place in part["scattered"].items():
+        _expect_keys(f"scattered {name}", place, {"dim", "channels", "index", "constant"})
+        index = place["index"]
+        good = (
+            place["dim"] in (1, -1)
+            and _is_count(place["channels"])
+            and isinstance(place["constant"], bool)
+            and isinstance(index, list)
+            and all(type(i) is int and 0 <= i < place["channels"] for i in index)
+            and all(a < b for a, b in pairwise(index))
+        )
+        if not good:
+            raise _Unexpected(f"scattered {name}: expected rising indices below the number of channels")
+    return Structure(**part)
+
+
+def _expect_keys(what: str, part: Any, keys: set[str]) -> None:
+    if not isinstance(part, dict):
+        raise _Unexpected(f"{what}: expected an object")
+    if part.keys() != keys:
+        odd = sorted(part.keys() ^ keys)[0]
+        raise _Unexpected(f"{what}: {'unknown' if odd in part else 'missing'} key {odd[:50]!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _check_tensors(file: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    for key in expected.keys() ^ tensors.keys():
+        raise DamagedRun(f"{file}: tensor {key} is {'missing' if key in expected else 'none of the network'}")
+    for key, tensor in tensors.items():
+        if tensor.shape != expected[key].shape or tensor.dtype != expected[key].dtype:
+            got, want = (f"{t.dtype} {tuple(t.shape)}".removeprefix("torch.") for t in (tensor, expected[key]))
+            raise DamagedRun(f"{file}: {key} is {got}, expected {want}")

@@ -1,0 +1,123 @@
+"""Terms of a sum that have fewer channels than the sum, added by index."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.models.blocks import BasicBlock, Bottleneck, PreActBlock
+
+
+class Scatter(nn.Module):
+    """A module that makes some of the channels; the others are constant.
+
+    Args:
+        module: makes (N, kept, …), or (…, kept) where dim is -1.
+        dim: 1 or -1, the channels' dimension.
+        channels: of the output.
+        index: where each of the module's channels goes.
+        constant: whether the other channels are a constant each, a buffer `constant` of (channels,); False: zero.
+    """
+
+    index: Tensor
+    constant: Tensor | None
+
+    def __init__(self, module: nn.Module, dim: int, channels: int, index: list[int], constant: bool) -> None:
+        super().__init__()
+        self.module, self.dim, self.channels = module, dim, channels
+        self.register_buffer("index", _indices(index), persistent=False)
+        self.register_buffer("constant", torch.zeros(channels) if constant else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.module(x)
+        shape = list(y.shape)
+        shape[self.dim] = self.channels
+        if self.constant is None:
+            whole = y.new_zeros(shape)
+        else:
+            ones = [1] * (y.dim() - 2) if self.dim == 1 else []
+            whole = self.constant.to(y.dtype).view(-1, *ones).expand(shape).contiguous()
+        return whole.index_copy(self.dim, self.index, y)
+
+
+class _AddsByIndex(nn.Module):
+    """A residual block whose last convolution makes some of the stream's channels; the others gain a constant.
+
+    Adding by index spares the pass over the whole stream that `Scatter` needs.
+    """
+
+    index: Tensor
+    constant: Tensor | None
+
+    def _add(self, stream: Tensor, y: Tensor) -> Tensor:
+        if self.constant is not None:
+            stream = stream + self.constant.to(stream.dtype).view(-1, 1, 1)
+        return torch.index_add(stream, 1, self.index, y.to(stream.dtype))
+
+
+class NarrowBasicBlock(_AddsByIndex, BasicBlock):
+    """`BasicBlock`, added by index."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self._add(self.shortcut(x), self.norm2(self.conv2(y))))
+
+
+class NarrowBottleneck(_AddsByIndex, Bottleneck):
+    """`Bottleneck`, added by index."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm2(self.conv2(y)))
+        return F.relu(self._add(self.shortcut(x), self.norm3(self.conv3(y))))
+
+
+class NarrowPreActBlock(_AddsByIndex, PreActBlock):
+    """`PreActBlock`, added by index."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(y)
+        return self._add(shortcut, self.conv2(F.relu(self.norm2(self.conv1(y)))))
+
+
+_NARROW: dict[tuple[type[nn.Module], str], type[nn.Module]] = {
+    (BasicBlock, "norm2"): NarrowBasicBlock,
+    (Bottleneck, "norm3"): NarrowBottleneck,
+    (PreActBlock, "conv2"): NarrowPreActBlock,
+}
+
+
+def write_by_index(
+    modules: Mapping[str, nn.Module], name: str, dim: int, channels: int, index: list[int], constant: bool
+) -> None:
+    """Let the output of a module, a term of a sum, be written into the sum by index; in place.
+
+    Our own residual blocks add it by index; elsewhere the module is put into a `Scatter`.
+
+    Args:
+        modules: a network's, by name.
+        dim, channels, index, constant: see `Scatter`.
+    """
+    parent_name, _, child = name.rpartition(".")
+    parent = modules[parent_name]
+    narrow = _NARROW.get((type(parent), child))
+    if narrow is None or len(index) == 0:
+        setattr(parent, child, Scatter(modules[name], dim, channels, index, constant))
+        return
+    parent.__class__ = narrow
+    parent.register_buffer("index", _indices(index), persistent=False)
+    parent.register_buffer("constant", torch.zeros(channels) if constant else None)
+
+
+def state_names(network: nn.Module, name: str) -> tuple[str, str]:
+    """Where the parameters of a module that is written by index, and its constant, stand in a network's state."""
+    if isinstance(module := network.get_submodule(name), Scatter):
+        assert module.module is not None
+        return f"{name}.module", f"{name}.constant"
+    return name, f"{name.rpartition('.')[0]}.constant"
+
+
+def _indices(index: list[int]) -> Tensor:
+    return torch.tensor(index, dtype=torch.int64, device="cpu")  # also while a network is built on the meta device
