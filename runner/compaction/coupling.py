@@ -29,6 +29,7 @@ class Layer:
         padded: whether zeros are read beyond the border, so that a constant channel adds less there.
         low, high: smallest and largest value that each column read; (columns,).
         made_low, made_high: smallest and largest value that each filter made; (filters,).
+        norm: BatchNorm that is all that reads the output, if it is so.
         place: where the output can be written into a sum by index: name of the last module before the sum, which is
             the layer or the normalisation right behind it. None: it isn't a term of a sum.
     """
@@ -44,6 +45,7 @@ class Layer:
     high: Tensor
     made_low: Tensor
     made_high: Tensor
+    norm: str | None = None
     place: str | None = None
 
     @property
@@ -97,6 +99,7 @@ class Coupling:
     Attributes:
         group: channel → its group; (channels,). Group FIXED stays.
         reasons: channel → why it is fixed, where that is known.
+        other_flops: of convolutions and matrices that are no layers of the kinds above, for one example.
     """
 
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -104,6 +107,7 @@ class Coupling:
     heads: list[Heads] = field(default_factory=list)
     group: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     reasons: dict[int, str] = field(default_factory=dict)
+    other_flops: int = 0
 
     def members(self, group: int) -> list[tuple[str, str, list[int]]]:
         """(name, "out", "in" or "channel", indices) of all that go together with a group."""

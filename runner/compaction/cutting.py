@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.compaction.coupling import FIXED, Coupling, Layer, find_coupling
-from runner.compaction.planning import Plan, Zeros, make_plan
+from runner.compaction.planning import Plan, Zeros, make_plan, silent_groups
 from runner.compaction.scatter import state_names
 from runner.compaction.structure import Structure, apply_structure
 
@@ -60,6 +61,7 @@ def compact(
     recalibrate: Callable[[nn.Module], object] | None = None,
     round_to: int = 1,
     scatter: bool = True,
+    fold: bool = False,
 ) -> Compact:
     """Remove filters that are zero, features that nothing reads, and what belongs to them.
 
@@ -72,6 +74,8 @@ def compact(
         recalibrate: measures BatchNorm's statistics anew in the reference, after it has been cleaned; in place.
         round_to: numbers of filters become multiples of it.
         scatter: see `make_plan`.
+        fold: make BatchNorm part of the layer before it, which spares a pass over the activations. The network can't be
+            trained further as it was then.
 
     Raises:
         ValueError: an unknown removal, round_to below 1, or a forward that doesn't allow other shapes.
@@ -88,7 +92,7 @@ def compact(
         reference.eval()
     coupling = find_coupling(reference, example)
     plan = make_plan(coupling, zeros_in(reference, coupling), True, round_to, scatter)
-    network, structure = cut(reference, coupling, plan)
+    network, structure = cut(reference, coupling, plan, fold)
     return Compact(network, structure, reference, _report(coupling, plan))
 
 
@@ -109,10 +113,9 @@ def clean(model: nn.Module, coupling: Coupling) -> None:
     or where it is a query's.
     """
     zeros = zeros_in(model, coupling)
-    silent = torch.zeros(len(coupling.group), dtype=torch.bool)
+    silent = silent_groups(coupling, zeros)[coupling.group]
     for name, layer in coupling.layers.items():
         silent[layer.outputs[zeros.filters[name]]] = True
-    silent[FIXED] = False
     for name, carrier in coupling.carriers.items():
         if carrier.kind == "norm":
             _clear(model.get_submodule(name), ("weight", "bias"), silent[carrier.channels])
@@ -134,7 +137,7 @@ def _clear(module: nn.Module, parameters: Sequence[str], where: Tensor) -> None:
 
 
 @torch.no_grad()
-def cut(model: nn.Module, coupling: Coupling, plan: Plan) -> tuple[nn.Module, Structure]:
+def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) -> tuple[nn.Module, Structure]:
     """The network that a plan leaves, and its structure; the model stays as it is."""
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     structure = Structure()
@@ -168,6 +171,8 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan) -> tuple[nn.Module, St
         before = len(coupling.layers[attention.query].outputs) / attention.count
         after = len(plan.outputs[attention.query]) / plan.heads[attention.name]
         _keep_scale(state, attention.query, before, after)
+    if fold:
+        _fold(model, coupling, state, structure)
     constants = {}
     for name, index in plan.scattered.items():
         layer = coupling.layers[name]
@@ -189,11 +194,29 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan) -> tuple[nn.Module, St
     for place in structure.scattered:
         parameters, constant_name = state_names(network, place)
         for key in model.get_submodule(place).state_dict():
-            state[f"{parameters}.{key}"] = state.pop(f"{place}.{key}")
+            if f"{place}.{key}" in state:
+                state[f"{parameters}.{key}"] = state.pop(f"{place}.{key}")
         if place in constants:
             state[constant_name] = constants[place]
     network.load_state_dict(state, assign=True)
     return network, structure
+
+
+def _fold(model: nn.Module, coupling: Coupling, state: dict[str, Tensor], structure: Structure) -> None:
+    """BatchNorm in evaluation mode is a scale and a shift of each filter: y·γ/√(σ² + ε) + β − μ·γ/√(σ² + ε)."""
+    for name, layer in coupling.layers.items():
+        norm = model.get_submodule(layer.norm) if layer.norm else None
+        if not isinstance(norm, _BatchNorm) or not norm.track_running_stats:
+            continue
+        parts = {key: state.pop(f"{layer.norm}.{key}") for key in norm.state_dict()}
+        scale = (parts["running_var"] + norm.eps).rsqrt() * parts.get("weight", 1)
+        shift = parts.get("bias", 0) - parts["running_mean"] * scale
+        weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias", 0)
+        state[f"{name}.weight"] = weight * scale.view(-1, *[1] * (weight.dim() - 1)).movedim(0, layer.filter_dim)
+        state[f"{name}.bias"] = bias * scale + shift
+        outputs, inputs = weight.shape[layer.filter_dim], weight.shape[layer.column_dim]
+        structure.layers[name] = {"inputs": inputs, "outputs": outputs, "bias": True}
+        structure.folded.append(str(layer.norm))
 
 
 def _keep_scale(state: dict[str, Tensor], query: str, before: float, after: float) -> None:

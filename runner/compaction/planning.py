@@ -83,14 +83,12 @@ def make_plan(
         scatter: narrow layers whose output is a term of a sum, and write what they make into the sum by index.
     """
     size = int(coupling.group.max()) + 1
-    made, made_zero, read, read_zero = (torch.zeros(size, dtype=torch.int64) for _ in range(4))
+    read, read_zero = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     for layer in coupling.layers.values():
-        outputs, inputs = coupling.group[layer.outputs], coupling.group[layer.inputs]
-        made.index_add_(0, outputs, torch.ones_like(outputs))
-        made_zero.index_add_(0, outputs, zeros.filters[layer.name].long())
+        inputs = coupling.group[layer.inputs]
         read.index_add_(0, inputs, torch.ones_like(inputs))
         read_zero.index_add_(0, inputs, zeros.columns[layer.name].long())
-    silent = (made > 0) & (made == made_zero)
+    silent = silent_groups(coupling, zeros)
     unread = (read > 0) & (read == read_zero)
     removed = silent | unread
     removed[FIXED] = False
@@ -128,6 +126,19 @@ def make_plan(
         groups = coupling.group[layer.outputs]
         _explain(plan, layer, groups, alive, why, wanted, in_heads)
     return plan
+
+
+def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:
+    """Group → whether all filters that make it are zero; (groups,)."""
+    size = int(coupling.group.max()) + 1
+    made, made_zero = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
+    for layer in coupling.layers.values():
+        outputs = coupling.group[layer.outputs]
+        made.index_add_(0, outputs, torch.ones_like(outputs))
+        made_zero.index_add_(0, outputs, zeros.filters[layer.name].long())
+    silent = (made > 0) & (made == made_zero)
+    silent[FIXED] = False
+    return silent
 
 
 def is_constant(low: Tensor, high: Tensor) -> Tensor:

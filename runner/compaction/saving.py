@@ -155,9 +155,9 @@ def _few_modules() -> Iterator[None]:
 
 
 def _read_structure(part: Any) -> Structure:
-    _expect_keys("structure", part, {"layers", "channels", "heads", "scattered"})
+    _expect_keys("structure", part, {"layers", "channels", "heads", "folded", "scattered"})
     for key, value in part.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, list if key == "folded" else dict):
             raise _Unexpected(f"structure.{key}: expected an object")
     for name, layer in part["layers"].items():
         _expect_keys(f"layer {name}", layer, {"inputs", "outputs", "bias"})
@@ -167,6 +167,8 @@ def _read_structure(part: Any) -> Structure:
         for name, count in part[key].items():
             if not _is_count(count):
                 raise _Unexpected(f"structure.{key}.{name}: expected a size, got {str(count)[:50]}")
+    if not all(isinstance(name, str) for name in part["folded"]) or len(set(part["folded"])) < len(part["folded"]):
+        raise _Unexpected("structure.folded: expected names")
     for name, place in part["scattered"].items():
         _expect_keys(f"scattered {name}", place, {"dim", "channels", "index", "constant"})
         index = place["index"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from runner.compaction.scatter import write_by_index
+from runner.compaction.scatter import Scatter, write_by_index
 
 
 @dataclass
@@ -19,12 +19,14 @@ class Structure:
         layers: convolution or linear layer → inputs, outputs, bias.
         channels: BatchNorm or depthwise convolution → channels.
         heads: attention module → heads.
+        folded: BatchNorms that are part of the layer before them.
         scattered: module → how its output is written into a sum, see `write_by_index`: dim, channels, index, constant.
     """
 
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
     channels: dict[str, int] = field(default_factory=dict)
     heads: dict[str, int] = field(default_factory=dict)
+    folded: list[str] = field(default_factory=list)
     scattered: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -55,6 +57,14 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
         if place["channels"] > whole[name] or len(place["index"]) != _width(modules, name):
             raise ValueError(f"{name} can't be scattered over {place['channels']} channels")
         write_by_index(modules, name, **place)
+    for name in structure.folded:
+        if not isinstance(_find(modules, name), _BatchNorm):
+            raise ValueError(f"{name} is no BatchNorm")
+        holder = dict(model.named_modules())[name]
+        if isinstance(holder, Scatter):
+            holder.module = nn.Identity()
+        else:
+            setattr(modules[name.rpartition(".")[0]], name.rpartition(".")[2], nn.Identity())
 
 
 def _width(modules: Mapping[str, nn.Module], name: str) -> int:

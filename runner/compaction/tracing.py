@@ -102,7 +102,9 @@ class Tracer(TorchDispatchMode):
         inputs, filter_dim = self._read(self.of(x), dim), int(KINDS[name] == "transposed filters")
         groups = _argument(func, args, kwargs, "groups", 1)
         owner = self.modules.get(module)
+        flops = 2 * (x if filter_dim else out).numel() // len(x) * weight[0].numel()
         if parameter != "weight" or not isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
+            self.found.other_flops += flops
             return self._mixes(f"{name} with a weight that is no layer's own", [x])
         taps = weight[0, 0].numel()
         applications = (x if filter_dim else out)[:1].movedim(dim, 0)[0].numel()
@@ -111,6 +113,7 @@ class Tracer(TorchDispatchMode):
             if groups == len(inputs) == out.shape[1] and not filter_dim and module not in self.found.carriers:
                 self.found.carriers[module] = Carrier(module, inputs, "depthwise", *made, taps, applications)
                 return _spread(inputs, out, dim)
+            self.found.other_flops += flops
             return self._mixes(f"a convolution of {groups} groups, {module}", [x])
         padded = convolution and any(
             p != 0 if isinstance(p, int) else True for p in tree_leaves(_argument(func, args, kwargs, "padding", 0))
@@ -221,15 +224,16 @@ class Tracer(TorchDispatchMode):
         self.found.reasons = self.channels.why
         for out, name in self.made.items():
             if name in self.found.layers:
-                self.found.layers[name].place = self._place(out, name)
+                self._follow(self.found.layers[name], out)
         return self.found
 
-    def _place(self, out: int, name: str) -> str | None:
+    def _follow(self, layer: Layer, out: int) -> None:
+        """What reads a layer's output: a BatchNorm alone, a sum, or one behind the other."""
         uses = self.uses.get(out, [])
         if len(uses) == 1 and uses[0][0] == "batch_norm" and uses[0][1] in self.made:
-            out = uses[0][1]
-            uses, name = self.uses.get(out, []), self.made[out]
-        return name if [use for use, _ in uses] == ["add"] else None
+            layer.norm = self.made[uses[0][1]]
+            uses = self.uses.get(uses[0][1], [])
+        layer.place = (layer.norm or layer.name) if [use for use, _ in uses] == ["add"] else None
 
 
 def _argument(func: Any, args: Any, kwargs: Any, name: str, default: Any) -> Any:

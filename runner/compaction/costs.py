@@ -1,0 +1,158 @@
+"""What a network costs: parameters, bytes, operations, memory; also what one would that a plan leaves."""
+
+import json
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from runner.compaction.coupling import Coupling
+from runner.compaction.planning import Plan
+from runner.compaction.saving import stored_tensors
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one network.
+
+    Attributes:
+        parameters: trainable ones.
+        nonzero: those of them that are not zero; None where only shapes are known.
+        bytes: of a safetensors file of its float32 tensors, with the header.
+        flops: of one example, two for each multiplication with its addition; convolutions, linear layers and attention.
+    """
+
+    parameters: int
+    nonzero: int | None
+    bytes: int
+    flops: int
+
+
+def measure_costs(network: nn.Module, example: Sequence[Tensor]) -> Costs:
+    """Costs of a network as it is, whatever it is made of.
+
+    Args:
+        example: the arguments of its forward, of any number of examples.
+    """
+    parameters = list(network.parameters())
+    return Costs(
+        parameters=sum(parameter.numel() for parameter in parameters),
+        nonzero=sum(int(parameter.count_nonzero()) for parameter in parameters),
+        bytes=file_bytes({name: tuple(tensor.shape) for name, tensor in stored_tensors(network).items()}),
+        flops=count_flops(network, example) // len(example[0]),
+    )
+
+
+def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
+    """Costs of the network that a plan leaves, by arithmetic.
+
+    Exact for removal="clean" but for the file's header, in which a module that is written into a sum by index may have
+    a longer name.
+    """
+    shapes = {
+        name: tuple(t.shape) for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
+    flops = coupling.other_flops
+    for name, layer in coupling.layers.items():
+        outputs, inputs = len(plan.outputs[name]), len(plan.inputs[name])
+        flops += 2 * outputs * inputs * layer.taps * layer.applications
+        pair = (outputs, inputs) if layer.filter_dim == 0 else (inputs, outputs)
+        shapes[f"{name}.weight"] = (*pair, *shapes[f"{name}.weight"][2:])
+        if f"{name}.bias" in shapes:
+            shapes[f"{name}.bias"] = (outputs,)
+    for name, carrier in coupling.carriers.items():
+        channels = len(plan.channels[name])
+        flops += 2 * channels * carrier.taps * carrier.applications
+        for key in shapes.keys() & {f"{name}.{key}" for key in ("weight", "bias", "running_mean", "running_var")}:
+            shapes[key] = (channels, *shapes[key][1:])
+    for attention in coupling.heads:
+        features = len(plan.outputs[attention.query]) + len(plan.outputs[attention.value])
+        flops += 2 * features * attention.queries_length * attention.keys_length
+    trained = {name for name, _ in model.named_parameters()}
+    parameters = sum(math.prod(shape) for name, shape in shapes.items() if name in trained)
+    return Costs(parameters, None, file_bytes(shapes), flops)
+
+
+def file_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Bytes of a safetensors file of float32 tensors, with its header."""
+    header, offset = {}, 0
+    for name, shape in sorted(shapes.items()):
+        end = offset + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-length // 8) * 8 + offset
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+@torch.no_grad()
+def count_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
+    """Operations of one forward pass over the whole example, two for each multiplication with its addition.
+
+    PyTorch's counter knows the fused attention of GPUs only; the one of processors is counted here as it counts those.
+    """
+    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            network(*example)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return int(counter.get_total_flops())
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Follows how many bytes the tensors that operations made take, while they live."""
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self.holders: dict[int, int] = {}  # storage → tensors that share it
+        self.live = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and not any(tensor is arg for arg in tree_leaves(args)):
+                self._hold(tensor)
+        return out
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage, size = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
+        if storage in self.known or not size:
+            return
+        if storage not in self.holders:
+            self.holders[storage] = 0
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        self.holders[storage] += 1
+        weakref.finalize(tensor, self._release, storage, size)
+
+    def _release(self, storage: int, size: int) -> None:
+        self.holders[storage] -= 1
+        if not self.holders[storage]:
+            del self.holders[storage]
+            self.live -= size
+
+
+def peak_bytes(network: nn.Module, example: Sequence[Tensor]) -> int:
+    """Most bytes that the network's tensors and all it computed take at once, during one forward pass.
+
+    Counted tensor by tensor, so that it is the same on every machine; what kernels need inside isn't in it.
+    """
+    own = [*network.parameters(), *network.buffers()]
+    with torch.inference_mode(), _LiveBytes([*own, *example]) as mode:
+        network(*example)
+    return mode.peak + sum(tensor.numel() * tensor.element_size() for tensor in own)

@@ -1,0 +1,199 @@
+"""The same dense tensors in a small file: where the weights that are not zero stand, and their values.
+
+A packed file is one safetensors file with at most six tensors:
+
+- `layout`: JSON, compressed with zlib: for each stored tensor, in order, [name, shape, coding, number of codes], and
+  the architecture, if there is one;
+- `values` and `half`: all values one behind the other, as float32 and float16;
+- `masks`: one bit a weight, the first in the highest bit;
+- `gaps8` and `gaps16`: how many zeros stand before each value, in the order of the flattened weight; the largest code
+  (255 or 65535) means so many zeros and no value.
+
+Each tensor has the coding that makes it smallest.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from runner.errors import DamagedRun, first_line
+from runner.files import write_bytes
+
+FORMAT = 1
+MOST_ELEMENTS = 2**31
+_LONGEST_LAYOUT = 2**26
+_GAPS: dict[str, type[np.unsignedinteger[Any]]] = {"gaps8": np.uint8, "gaps16": np.uint16}
+_TYPES = {"layout": np.uint8, "values": np.float32, "half": np.float16, "masks": np.uint8, **_GAPS}
+
+
+@dataclass
+class Packed:
+    """What a packed file holds: dense tensors by name, and what `save_packed` was given as architecture."""
+
+    tensors: dict[str, Tensor]
+    architecture: Any
+
+
+def pack(tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = None) -> bytes:
+    """The content of a packed file.
+
+    Args:
+        tensors: float32 of any shape, or whole numbers without dimensions (BatchNorm's count of batches).
+        half: values of matrices, that is of tensors with two dimensions or more, as float16; they come back rounded.
+        architecture: plain values.
+
+    Raises:
+        ValueError: a tensor of another type.
+    """
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in _TYPES}
+    layout: list[list[Any]] = []
+    for name, tensor in tensors.items():
+        if tensor.dim() == 0 and not tensor.is_floating_point():
+            layout.append([name, [], "number", int(tensor)])
+            continue
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name} is {tensor.dtype}: expected float32")
+        values = tensor.detach().cpu().contiguous().numpy().reshape(-1)
+        halved = half and tensor.dim() > 1
+        # By bits: a negative zero is kept as it is.
+        positions = np.flatnonzero(values.astype(np.float16).view(np.uint16) if halved else values.view(np.uint32))
+        coding, codes = _smallest(positions, len(values), 2 if halved else 4)
+        kept = values if coding == "dense" else values[positions]
+        parts["half" if halved else "values"].append(kept)
+        if coding != "dense":
+            parts["masks" if coding == "mask" else coding].append(codes)
+        layout.append([name, list(tensor.shape), coding + (" half" if halved else ""), len(codes)])
+    text = json.dumps(
+        {"format": FORMAT, "architecture": architecture, "tensors": layout}, separators=(",", ":")
+    ).encode()
+    parts["layout"].append(np.frombuffer(zlib.compress(text, 9), np.uint8))
+    return save({name: np.concatenate(found).astype(_TYPES[name]) for name, found in parts.items() if found})
+
+
+def save_packed(path: Path, tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = None) -> int:
+    """Write what `pack` makes; returns how many bytes that is, with the header."""
+    content = pack(tensors, half, architecture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
+    return len(content)
+
+
+def load_packed(path: str | Path) -> Packed:
+    """The dense tensors of a packed file; what was float32 is the same bit for bit.
+
+    Raises:
+        DamagedRun: the file is missing, damaged or no packed file.
+    """
+    try:
+        stored = load(Path(path).read_bytes())
+        return _unpack(stored)
+    except OSError as error:
+        raise DamagedRun(f"{path}: {error.strerror}") from None
+    except (SafetensorError, zlib.error, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise DamagedRun(f"{path} is no packed file, or damaged ({first_line(error)[:100]})") from None
+
+
+def _smallest(positions: np.ndarray, total: int, value_size: int) -> tuple[str, np.ndarray]:
+    """The coding that takes the fewest bytes, and its codes."""
+    none = np.empty(0, np.uint8)
+    if len(positions) == total:
+        return "dense", none
+    mask = np.zeros(total, bool)
+    mask[positions] = True
+    codings = {"mask": np.packbits(mask), **{name: _encode_gaps(positions, kind) for name, kind in _GAPS.items()}}
+    best = min(codings, key=lambda name: codings[name].nbytes)
+    if codings[best].nbytes + len(positions) * value_size < total * value_size:
+        return best, codings[best]
+    return "dense", none
+
+
+def _encode_gaps(positions: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    most = np.iinfo(kind).max
+    skips, rest = np.divmod(np.diff(positions, prepend=-1) - 1, most)
+    codes = np.full(int(skips.sum()) + len(positions), most, kind)
+    codes[np.cumsum(skips + 1) - 1] = rest
+    return codes
+
+
+def _decode_gaps(codes: np.ndarray) -> np.ndarray:
+    most = np.iinfo(codes.dtype).max
+    steps = codes.astype(np.int64)
+    steps[codes != most] += 1
+    return (np.cumsum(steps) - 1)[codes != most]
+
+
+class _Reader:
+    """Hands out a stored tensor piece by piece."""
+
+    def __init__(self, stored: Mapping[str, np.ndarray]) -> None:
+        for name, array in stored.items():
+            if array.dtype != _TYPES[name] or array.ndim != 1:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        self.stored, self.at = stored, dict.fromkeys(stored, 0)
+
+    def take(self, name: str, count: int) -> np.ndarray:
+        if count == 0:
+            return np.empty(0, _TYPES[name])
+        first = self.at[name]
+        self.at[name] += count
+        if count < 0 or self.at[name] > len(self.stored[name]):
+            raise ValueError(f"{name} ends too early")
+        return self.stored[name][first : self.at[name]]
+
+    def finish(self) -> None:
+        for name, at in self.at.items():
+            if at != len(self.stored[name]):
+                raise ValueError(f"{name} is longer than the layout says")
+
+
+def _unpack(stored: Mapping[str, np.ndarray]) -> Packed:
+    reader = _Reader(stored)
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(reader.take("layout", len(stored["layout"])).tobytes(), _LONGEST_LAYOUT)
+    if not inflate.eof:
+        raise ValueError("the layout doesn't end")
+    layout = json.loads(text)
+    if layout["format"] != FORMAT:
+        raise ValueError(f"format {layout['format']}: expected {FORMAT}")
+    tensors, elements = {}, 0
+    for name, shape, coding, codes in layout["tensors"]:
+        if not isinstance(name, str) or any(type(n) is not int or n < 0 for n in [*shape, codes]):
+            raise ValueError("a shape is no list of whole numbers")
+        if coding == "number":
+            tensors[name] = torch.tensor(codes)
+            continue
+        total = math.prod(shape)
+        elements += total
+        if elements > MOST_ELEMENTS:
+            raise ValueError(f"more than {MOST_ELEMENTS:,} weights")
+        tensors[name] = torch.from_numpy(_decode(reader, total, codes, *coding.split())).view(shape)
+    reader.finish()
+    return Packed(tensors, layout["architecture"])
+
+
+def _decode(reader: _Reader, total: int, codes: int, coding: str, half: str = "") -> np.ndarray:
+    source = {"": "values", "half": "half"}[half]
+    if coding == "dense":
+        return reader.take(source, total).astype(np.float32)
+    if coding == "mask":
+        bits = np.unpackbits(reader.take("masks", codes))
+        if len(bits) < total or codes != -(-total // 8):
+            raise ValueError("a mask is of another length than its weight")
+        positions = np.flatnonzero(bits[:total])
+    else:
+        positions = _decode_gaps(reader.take({name: name for name in _GAPS}[coding], codes))
+        if len(positions) and positions[-1] >= total:
+            raise ValueError("a position lies outside its weight")
+    dense = np.zeros(total, np.float32)
+    dense[positions] = reader.take(source, len(positions))
+    return dense
