@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from runner.compaction.coupling import Coupling
 from runner.compaction.planning import Plan
 from runner.compaction.saving import stored_tensors
+from runner.compaction.scatter import is_wrapped
+from runner.compaction.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,9 @@ def measure_costs(network: nn.Module, example: Sequence[Tensor]) -> Costs:
 def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
     """Costs of the network that a plan leaves, by arithmetic.
 
-    Exact for removal="clean" but for the file's header, in which a module that is written into a sum by index may have
-    a longer name.
+    Not counted is a bias that a layer has in the compact network only, for constants that removal="exact" adds to it.
     """
-    shapes = {
-        name: tuple(t.shape) for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")
-    }
+    shapes = dict(_state(model))
     flops = coupling.other_flops
     for name, layer in coupling.layers.items():
         outputs, inputs = len(plan.outputs[name]), len(plan.inputs[name])
@@ -77,7 +76,37 @@ def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
         flops += 2 * features * attention.queries_length * attention.keys_length
     trained = {name for name, _ in model.named_parameters()}
     parameters = sum(math.prod(shape) for name, shape in shapes.items() if name in trained)
+    for name in plan.scattered:
+        place = str(coupling.layers[name].place)
+        wrapped = is_wrapped(model, place)
+        if f"{place}.bias" in shapes and coupling.layers[name].norm is None:  # what filters that are gone still add
+            stays = ~plan.removed[coupling.group[coupling.layers[name].outputs]]
+            shapes[f"{place if wrapped else place.rpartition('.')[0]}.constant"] = (int(stays.sum()),)
+        for part, _ in _state(model.get_submodule(place)) if wrapped else ():
+            shapes[f"{place}.module.{part}"] = shapes.pop(f"{place}.{part}")
     return Costs(parameters, None, file_bytes(shapes), flops)
+
+
+def _state(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of what `stored_tensors` gives."""
+    state = module.state_dict().items()
+    return [(name, tuple(tensor.shape)) for name, tensor in state if not name.endswith("num_batches_tracked")]
+
+
+def expected_parameters(model: nn.Module, structure: Structure) -> int:
+    """How many parameters the network has that a structure makes of a whole one, by arithmetic."""
+    modules = dict(model.named_modules())
+    count = sum(parameter.numel() for parameter in model.parameters())
+    changed = {*structure.layers, *structure.channels, *structure.folded}
+    count -= sum(parameter.numel() for name in changed for parameter in modules[name].parameters(recurse=False))
+    for name, layer in structure.layers.items():
+        weight = modules[name].weight
+        assert isinstance(weight, Tensor)
+        count += layer["inputs"] * layer["outputs"] * weight[0, 0].numel() + layer["outputs"] * layer["bias"]
+    for name, channels in structure.channels.items():
+        if name not in structure.folded:
+            count += sum(channels * parameter[0].numel() for parameter in modules[name].parameters(recurse=False))
+    return count
 
 
 def file_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -199,7 +199,7 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) ->
         if place in constants:
             state[constant_name] = constants[place]
     network.load_state_dict(state, assign=True)
-    return network, structure
+    return network.to(next(model.parameters()).device), structure
 
 
 def _fold(model: nn.Module, coupling: Coupling, state: dict[str, Tensor], structure: Structure) -> None:

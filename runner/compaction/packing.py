@@ -31,9 +31,9 @@ from runner.files import write_bytes
 
 FORMAT = 1
 MOST_ELEMENTS = 2**31
-_LONGEST_LAYOUT = 2**26
-_GAPS: dict[str, type[np.unsignedinteger[Any]]] = {"gaps8": np.uint8, "gaps16": np.uint16}
-_TYPES = {"layout": np.uint8, "values": np.float32, "half": np.float16, "masks": np.uint8, **_GAPS}
+_LONGEST_LAYOUT = 2**24
+_GAPS: dict[str, Any] = {"gaps8": np.uint8, "gaps16": np.uint16}
+_TYPES: dict[str, Any] = {"layout": np.uint8, "values": np.float32, "half": np.float16, "masks": np.uint8, **_GAPS}
 
 
 @dataclass
@@ -117,7 +117,7 @@ def _smallest(positions: np.ndarray, total: int, value_size: int) -> tuple[str, 
     return "dense", none
 
 
-def _encode_gaps(positions: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
+def _encode_gaps(positions: np.ndarray, kind: Any) -> np.ndarray:
     most = np.iinfo(kind).max
     skips, rest = np.divmod(np.diff(positions, prepend=-1) - 1, most)
     codes = np.full(int(skips.sum()) + len(positions), most, kind)

@@ -45,7 +45,7 @@ def prove(
 
     Args:
         batches: arguments of the networks' forward.
-        expected_parameters: what the network should have, see `costs.planned_costs`.
+        expected_parameters: what the network should have, see `costs.expected_parameters`.
 
     Raises:
         ValueError: no batches, or an output that isn't finite.

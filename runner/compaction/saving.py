@@ -22,7 +22,6 @@ from runner.files import write_bytes, write_text
 FORMAT = 1
 TENSORS, ARCHITECTURE = "model.safetensors", "architecture.json"
 PACKAGE = "runner.models"
-MOST_MODULES = 20_000
 _CLASS = re.compile(rf"{re.escape(PACKAGE)}(\.[a-z_][a-z0-9_]*)+\.[A-Za-z_]\w*")
 
 
@@ -82,7 +81,7 @@ def load_compact(path: str | Path) -> nn.Module:
     except (ValueError, RecursionError) as error:
         raise DamagedRun(f"{file} is damaged ({first_line(error)[:100]})") from None
     try:
-        network = _build(architecture)
+        network = _build(architecture, most_modules=10 * len(tensors) + 100)
     except _Unexpected as error:
         raise DamagedRun(f"{file}: {error}") from None
     _check_tensors(folder / TENSORS, network, tensors)
@@ -104,7 +103,7 @@ class _Unexpected(Exception):
     """What an architecture.json should not hold."""
 
 
-def _build(architecture: Any) -> nn.Module:
+def _build(architecture: Any, most_modules: int) -> nn.Module:
     _expect_keys("the file", architecture, {"format", "class", "arguments", "structure"})
     if architecture["format"] != FORMAT:
         raise _Unexpected(f"format {architecture['format']!r}: expected {FORMAT}")
@@ -114,7 +113,7 @@ def _build(architecture: Any) -> nn.Module:
     structure = _read_structure(architecture["structure"])
     cls = _find_class(name)
     try:
-        with torch.device("meta"), _few_modules():
+        with torch.device("meta"), _at_most(most_modules):
             network = cls(**arguments)
             apply_structure(network, structure)
     except _Unexpected:
@@ -137,15 +136,15 @@ def _find_class(name: Any) -> type[nn.Module]:
 
 
 @contextmanager
-def _few_modules() -> Iterator[None]:
+def _at_most(modules: int) -> Iterator[None]:
     """Stop the construction of a network without end."""
     count = 0
 
     def hook(*_: Any) -> None:
         nonlocal count
         count += 1
-        if count > MOST_MODULES:
-            raise _Unexpected(f"a network of more than {MOST_MODULES} modules")
+        if count > modules:
+            raise _Unexpected(f"more than {modules} modules for the tensors that are stored")
 
     handle = register_module_module_registration_hook(hook)
     try:

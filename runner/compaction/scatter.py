@@ -103,12 +103,18 @@ def write_by_index(
     parent_name, _, child = name.rpartition(".")
     parent = modules[parent_name]
     narrow = _NARROW.get((type(parent), child))
-    if narrow is None or len(index) == 0:
+    if narrow is None:
         setattr(parent, child, Scatter(modules[name], dim, channels, index, constant))
         return
     parent.__class__ = narrow
     parent.register_buffer("index", _indices(index), persistent=False)
     parent.register_buffer("constant", torch.zeros(channels) if constant else None)
+
+
+def is_wrapped(model: nn.Module, name: str) -> bool:
+    """Whether `write_by_index` would put a module of a whole network into a `Scatter`."""
+    parent, _, child = name.rpartition(".")
+    return (type(model.get_submodule(parent)), child) not in _NARROW
 
 
 def state_names(network: nn.Module, name: str) -> tuple[str, str]:

@@ -254,4 +254,4 @@ def _spread(channels: Tensor, out: Tensor, dim: int) -> Tensor:
 
 def _range(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     rows = x.detach().movedim(dim, 0).flatten(1)
-    return rows.amin(1), rows.amax(1)
+    return rows.amin(1).cpu(), rows.amax(1).cpu()
