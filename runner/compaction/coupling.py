@@ -6,11 +6,10 @@ the channels that meet form one *group*: they can only be removed together. What
 channels in another way (LayerNorm, softmax, the network's output) is *fixed* and never removed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 FIXED = 0  # the channel of everything that can't be removed
 
@@ -166,30 +165,3 @@ class Channels:
 
     def groups(self) -> Tensor:
         return torch.tensor([self.find(channel) for channel in range(len(self.parent))])
-
-
-def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
-    """Trace the model on an example batch.
-
-    Args:
-        model: plain, any module; it is run once, in evaluation mode.
-        example: the arguments of its forward; at least two examples along dim 0, so that constants can be told from
-            values that depend on the input.
-
-    Raises:
-        ValueError: a single example.
-    """
-    from runner.compaction.tracing import Tracer
-
-    if len(example[0]) < 2:
-        raise ValueError("example: expected a batch of at least 2, so that constant channels can be recognised")
-    tracer = Tracer(model)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode(), tracer:
-            output = model(*example)
-        return tracer.coupling(output)
-    finally:
-        for module, mode in modes:
-            module.training = mode

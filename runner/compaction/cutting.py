@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from runner.compaction.coupling import FIXED, Coupling, Layer, find_coupling
+from runner.compaction.coupling import FIXED, Coupling, Layer
 from runner.compaction.planning import Plan, Zeros, make_plan, silent_groups
 from runner.compaction.scatter import state_names
 from runner.compaction.structure import Structure, apply_structure
+from runner.compaction.tracing import find_coupling
 
 REMOVALS = ("clean", "exact")
 

@@ -12,7 +12,7 @@ _NAMES = {
     "combine": "add sub rsub mul div maximum minimum",
     # Each channel, dimension 1, by itself.
     "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d instance_norm upsample_nearest1d "
+    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d "
     "upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d",
     "reduce": "mean sum amax amin",
     "norm": "batch_norm",

@@ -123,8 +123,7 @@ def make_plan(
             plan.scattered[name] = _indices(alive[kept])
             if layer.place in plan.channels:
                 plan.channels[layer.place] = plan.outputs[name]
-        groups = coupling.group[layer.outputs]
-        _explain(plan, layer, groups, alive, why, wanted, in_heads)
+        _explain(plan, coupling, layer, alive, why, wanted, in_heads)
     return plan
 
 
@@ -199,13 +198,15 @@ def _alive(layer: Layer, kept: Tensor, zero: Tensor, constants: bool, round_to: 
 
 def _explain(
     plan: Plan,
+    coupling: Coupling,
     layer: Layer,
-    groups: Tensor,
     alive: Tensor,
     why: Mapping[str, Tensor],
     wanted: Tensor,
     in_heads: Tensor,
 ) -> None:
+    """Count the zero filters of a layer that stay, by reason."""
+    groups = coupling.group[layer.outputs]
     reasons: dict[str, int] = {}
     for index in _indices(plan.zeros.filters[layer.name] & alive).tolist():
         group = int(groups[index])
@@ -215,7 +216,8 @@ def _explain(
         elif wanted[group]:
             reason = MULTIPLE
         else:
-            reason = hits[0] if hits else (ON_SUM if layer.place else COUPLED)
+            known = coupling.reasons.get(int(layer.outputs[index]))
+            reason = hits[0] if hits else known or (ON_SUM if layer.place else COUPLED)
         reasons[reason] = reasons.get(reason, 0) + 1
     if reasons:
         plan.stays[layer.name] = reasons

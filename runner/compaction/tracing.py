@@ -5,6 +5,8 @@ activation a tensor of the same shape is kept that holds the channel of every el
 are applied to that tensor as they are, so that transposing, slicing and concatenating need no rules of their own.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,18 +19,46 @@ from runner.compaction.operations import COPIES, KINDS, RESHAPES
 from runner.models.layers import matrices_in
 
 
+def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
+    """Trace the model on an example batch.
+
+    Args:
+        model: plain, any module; it is run once, in evaluation mode.
+        example: the arguments of its forward; at least two examples along dim 0, so that constants can be told from
+            values that depend on the input.
+
+    Raises:
+        ValueError: a single example.
+    """
+    if len(example[0]) < 2:
+        raise ValueError("example: expected a batch of at least 2, so that constant channels can be recognised")
+    tracer = Tracer(model)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode(), tracer:
+            output = model(*example)
+        return tracer.coupling(output)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 class Tracer(TorchDispatchMode):
     """Records layers, carriers and heads of a model while it runs; `coupling` then says what belongs together."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.modules = dict(model.named_modules())
-        named = [*model.named_parameters(), *model.named_buffers()]
-        self.names = {id(tensor): name.rpartition(".")[::2] for name, tensor in named}  # → (module, parameter)
+        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        owners = Counter(id(tensor) for _, tensor in named)
+        # Parameter → (module, name); one that several modules share is no module's own.
+        self.names = {id(t): name.rpartition(".")[::2] for name, t in named if owners[id(t)] == 1}
         self.tracked: dict[int, Tensor] = {}  # activation → the channel of each element
         self.alive: list[Any] = []  # all outputs, so that no id is given twice
         self.uses: dict[int, list[tuple[str, int]]] = {}  # activation → (what used it, what that made)
         self.made: dict[int, str] = {}  # output of a layer or carrier → its name
+        self.calls: Counter[str] = Counter()
         self.channels = Channels()
         self.found = Coupling()
 
@@ -109,10 +139,13 @@ class Tracer(TorchDispatchMode):
         taps = weight[0, 0].numel()
         applications = (x if filter_dim else out)[:1].movedim(dim, 0)[0].numel()
         made = _range(out, dim)
+        self.calls[module] += 1
         if groups > 1:
-            if groups == len(inputs) == out.shape[1] and not filter_dim and module not in self.found.carriers:
+            if groups == len(inputs) == out.shape[1] and not filter_dim and self.calls[module] == 1:
                 self.found.carriers[module] = Carrier(module, inputs, "depthwise", *made, taps, applications)
                 return _spread(inputs, out, dim)
+            if module in self.found.carriers:
+                self.channels.fix(self.found.carriers[module].channels, f"{module} is called twice")
             self.found.other_flops += flops
             return self._mixes(f"a convolution of {groups} groups, {module}", [x])
         padded = convolution and any(
@@ -137,9 +170,13 @@ class Tracer(TorchDispatchMode):
         x, owned = args[0], [t for t in args[1:5] if isinstance(t, Tensor)]
         modules = {self.names.get(id(tensor), ("", ""))[0] for tensor in owned}
         channels = self._read(self.of(x), 1)
-        if len(modules) != 1 or not owned or modules & {"", *self.found.carriers}:
-            return self._mixes("a BatchNorm that is called twice", [x])
+        if len(modules) != 1 or not owned or "" in modules:
+            return self._mixes("a BatchNorm whose parameters are not its own", [x])
         (module,) = modules
+        self.calls[module] += 1
+        if module in self.found.carriers:
+            self.channels.fix(self.found.carriers[module].channels, f"{module} is called twice")
+            return self._mixes(f"{module}, which is called twice", [x])
         self.found.carriers[module] = Carrier(module, channels, "norm", *_range(out, 1))
         self.made[id(out)] = module
         return _spread(channels, out, 1)
@@ -217,9 +254,11 @@ class Tracer(TorchDispatchMode):
 
     def coupling(self, output: Any) -> Coupling:
         """What was found, with the network's output fixed."""
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor) and id(tensor) in self.tracked:
-                self.channels.fix(self.of(tensor), "the network's output")
+        outputs = {id(tensor) for tensor in tree_leaves(output)}
+        for key, ids in self.tracked.items():
+            # What nothing reads may be an output, too, in a container that PyTorch doesn't know.
+            if key in outputs or key not in self.uses:
+                self.channels.fix(ids, "the network's output")
         self.found.group = self.channels.groups()
         self.found.reasons = self.channels.why
         for out, name in self.made.items():
@@ -230,6 +269,8 @@ class Tracer(TorchDispatchMode):
     def _follow(self, layer: Layer, out: int) -> None:
         """What reads a layer's output: a BatchNorm alone, a sum, or one behind the other."""
         uses = self.uses.get(out, [])
+        if self.calls[layer.name] > 1 or any(self.calls[self.made.get(made, "")] > 1 for _, made in uses):
+            return
         if len(uses) == 1 and uses[0][0] == "batch_norm" and uses[0][1] in self.made:
             layer.norm = self.made[uses[0][1]]
             uses = self.uses.get(uses[0][1], [])

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 import torch_pruning as tp
 from torch import nn
 
-from runner.compaction.coupling import FIXED, find_coupling
+from runner.compaction.coupling import FIXED
+from runner.compaction.tracing import find_coupling
 
 
 def ours(coupling, group):
@@ -107,6 +110,34 @@ def test_a_layer_that_is_called_twice_reads_what_it_makes():
     assert torch.equal(group[layers["shared"].inputs], group[layers["shared"].outputs])
     assert torch.equal(group[layers["first"].outputs], group[layers["shared"].outputs])
     assert layers["shared"].applications == 2
+    assert layers["first"].norm is layers["shared"].norm is None
+
+
+class Shared(nn.Module):
+    """A BatchNorm and a weight that two layers share, and an output in a container of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(4, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.c, self.d = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.d.weight = self.c.weight
+        self.free, self.logits = nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        x = self.d(self.c(self.norm(self.a(x)) + self.norm(self.b(x))))
+        return SimpleNamespace(logits=self.logits(F.relu(self.free(x))))
+
+
+def test_what_is_shared_stays_and_so_does_an_output_in_any_container():
+    coupling = find_coupling(Shared(), (torch.randn(2, 4),))
+    group, layers = coupling.group, coupling.layers
+    for name in ("a", "b", "logits"):
+        assert (group[layers[name].outputs] == FIXED).all()
+    assert layers["a"].norm is None
+    assert layers.keys() == {"a", "b", "free", "logits"}
+    assert (group[layers["free"].inputs] == FIXED).all()
+    assert (group[layers["free"].outputs] != FIXED).all()
 
 
 def test_one_example_cannot_tell_constants_apart(families):
