@@ -1,0 +1,1 @@
+"""Execution of pruned networks on a processor without their zeros."""

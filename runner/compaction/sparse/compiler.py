@@ -1,0 +1,139 @@
+"""The C kernels as a library: compiled at first use with the system's compiler, then taken from a cache."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("kernels.c")
+# No -ffast-math: NaN and infinity mean what they mean in PyTorch.
+_FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+_SECONDS = 300
+
+
+class NoKernels(Exception):
+    """The kernels can't be used on this machine; the message says why, in one line."""
+
+
+@functools.cache
+def kernels() -> ctypes.CDLL:
+    """The compiled kernels.
+
+    Environment:
+        CC: the compiler and its options; otherwise the first of cc, gcc, clang on the PATH.
+        RUNNER_CACHE, XDG_CACHE_HOME: where libraries are kept, `runner` in the latter; otherwise in ~/.cache.
+
+    Raises:
+        NoKernels: there is no compiler, or it fails, or what it makes can't be loaded.
+    """
+    if os.name != "posix":
+        raise NoKernels(f"sparse kernels are compiled on Linux and macOS, not on {platform.system()}")
+    compiler = _compiler()
+    directory = _cache_directory()
+    key = _key(compiler)
+    library = directory / f"sparse-{key}.so"
+    if not _is_ours(library):
+        _compile(compiler, library)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise NoKernels(f"{library} can't be loaded: {error}") from error
+
+
+def _compiler() -> list[str]:
+    if os.environ.get("CC"):
+        command = shlex.split(os.environ["CC"])
+        if shutil.which(command[0]) is None:
+            raise NoKernels(f"CC={os.environ['CC']}: there is no such compiler")
+        return command
+    for name in ("cc", "gcc", "clang"):
+        found = shutil.which(name)
+        if found:
+            return [found]
+    raise NoKernels("there is no C compiler (cc, gcc, clang) on the PATH")
+
+
+def _cache_directory() -> Path:
+    """A directory that only this user can write to: what lies in it will be executed."""
+    root = os.environ.get("RUNNER_CACHE")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"
+    try:
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _only_ours(base) and os.access(base, os.W_OK):
+            return base
+    except (OSError, RuntimeError):
+        pass
+    return _private_directory()
+
+
+@functools.cache
+def _private_directory() -> Path:
+    return Path(tempfile.mkdtemp(prefix="runner-"))
+
+
+def _only_ours(path: Path) -> bool:
+    """Whether it belongs to this user, and nobody else may write to it."""
+    status = path.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _is_ours(library: Path) -> bool:
+    return library.is_file() and not library.is_symlink() and _only_ours(library)
+
+
+def _key(compiler: list[str]) -> str:
+    """Names the source, the compiler and the processor: a home directory may be shared between different machines."""
+    try:
+        version = subprocess.run(
+            [*compiler, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoKernels(f"the compiler {shlex.join(compiler)} doesn't work: {_line(error)}") from error
+    parts = (SOURCE.read_bytes().decode(), " ".join(_FLAGS), shlex.join(compiler), version, _processor())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    told = [platform.system(), platform.machine(), platform.processor()]
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        wanted = ("model name", "flags", "features", "cpu part")
+        lines = information.read_text(errors="replace").splitlines()
+        told += sorted({line for line in lines if line.lower().startswith(wanted)})
+    return "\n".join(told)
+
+
+def _compile(compiler: list[str], library: Path) -> None:
+    """Compile beside the place and rename: another process sees a whole library or none."""
+    handle, name = tempfile.mkstemp(dir=library.parent, prefix=".sparse-", suffix=".so")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        errors = ""
+        for native in (["-march=native"], ["-mcpu=native"], []):
+            command = [*compiler, *_FLAGS, *native, "-o", str(temporary), str(SOURCE)]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise NoKernels(f"the compiler {shlex.join(compiler)} doesn't work: {_line(error)}") from error
+            if done.returncode == 0:
+                temporary.chmod(0o700)
+                temporary.replace(library)
+                return
+            errors = errors or done.stderr
+        raise NoKernels(f"the compiler {shlex.join(compiler)} failed: {_line(errors or 'it says nothing')}")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _line(message: object) -> str:
+    lines = str(message).strip().splitlines()
+    return (lines[0] if lines else type(message).__name__)[:200]

@@ -1,0 +1,240 @@
+"""Programs for one image and for groups of eight, with the kernels that are fastest here."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from runner.compaction.sparse.graph import Input, Node, Second, Taps, in_order
+from runner.compaction.sparse.layout import LANES
+from runner.compaction.sparse.program import Arena, Builder, Op, Program, Step
+
+GROUP = LANES
+_LARGEST_GROUPED = 16  # px: wider planes of eight images don't stay in the cache, and fill vectors by themselves
+_NANOSECONDS_A_FLOAT = 0.5  # of what moves an image's pixels one by one
+_ROUNDS, _ROUND_NANOSECONDS = 5, 30_000
+
+Choices = dict[tuple[Node, int], int]  # node and which of its operations → which kernel
+
+
+@dataclass
+class Compiled:
+    """A program ready to run.
+
+    Args:
+        single: operations on each image.
+        grouped: operations on a group.
+    """
+
+    library: ctypes.CDLL
+    single: list[Step]
+    grouped: list[Step]
+    group: int
+    floats: int
+    input_size: int
+    output_size: int
+    _arenas: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._single = (Op * max(1, len(self.single)))(*(step.op for step in self.single))
+        self._grouped = (Op * max(1, len(self.grouped)))(*(step.op for step in self.grouped))
+        self._program = Program(
+            self.group,
+            len(self.single),
+            len(self.grouped),
+            self._single,
+            self._grouped,
+            self.input_size,
+            self.output_size,
+        )
+
+    def run(self, images: int, results: int, count: int, times: np.ndarray | None = None) -> None:
+        """Results of `count` images, a multiple of the group, both at addresses.
+
+        Args:
+            times: nanoseconds of each operation are added, those on single images first.
+        """
+        arena = self.arena()
+        address = None if times is None else times.ctypes.data
+        code = self.library.run_program(
+            ctypes.byref(self._program), images, results, count, arena.ctypes.data, address
+        )
+        self._arenas.append(arena)
+        if code:
+            raise RuntimeError("a compiled program names a kernel that isn't there")
+
+    def arena(self) -> np.ndarray:
+        """Memory that no other thread uses, zeros at first."""
+        try:
+            return self._arenas.pop()
+        except IndexError:
+            raw = np.zeros(self.floats + 16, np.float32)
+            return raw[-(raw.ctypes.data // 4) % 16 :][: self.floats]  # on a cache line
+
+    @property
+    def steps(self) -> list[Step]:
+        """All operations."""
+        return [*self.single, *self.grouped]
+
+
+class Executor:
+    """Runs the nodes that an output needs, on any number of images.
+
+    Args:
+        output: of `trace`.
+        example: (images, …) float32 in memory order, for measuring; at least GROUP images.
+    """
+
+    def __init__(self, library: ctypes.CDLL, output: Node, example: np.ndarray) -> None:
+        _declare(library)
+        self.library, self.output = library, output
+        self.nodes = _ordered(output)
+        self.shape = next(node.shape for node in self.nodes if isinstance(node, Input))
+        self.single, times = self._measured(len(self.nodes), example)
+        self.grouped = self._grouped(times, example)
+
+    def run(self, images: int, results: int, count: int, threads: int) -> None:
+        """Results of `count` images at addresses."""
+        grouped = count // GROUP * GROUP if self.grouped else 0
+        ends = _shares(count, grouped, threads)
+        if len(ends) == 1:
+            self._part(images, results, 0, count, grouped)
+            return
+        parts = list(zip([0, *ends[:-1]], ends, strict=True))
+        waiting = [_pool().submit(self._part, images, results, *part, grouped) for part in parts[1:]]
+        self._part(images, results, *parts[0], grouped)
+        for part in waiting:
+            part.result()
+
+    def _part(self, images: int, results: int, first: int, last: int, grouped: int) -> None:
+        """Images `first` to `last` - 1, those below `grouped` in groups."""
+        for program, start, end in ((self.grouped, first, min(last, grouped)), (self.single, max(first, grouped), last)):
+            if program and end > start:
+                program.run(
+                    images + 4 * start * program.input_size, results + 4 * start * program.output_size, end - start
+                )
+
+    def _measured(self, cut: int, example: np.ndarray) -> tuple[Compiled, dict[Node, float]]:
+        """The program that groups images from node `cut` on, with the fastest kernels, and nanoseconds an image."""
+        options = self._options(cut)
+        program = self._compiled(options, {})
+        results = np.empty((len(example), program.output_size), np.float32)
+        program.run(example.ctypes.data, results.ctypes.data, program.group)
+        arena = program.arena()
+        choices: Choices = {}
+        times: dict[Node, float] = dict.fromkeys(self.nodes, 0.0)
+        for index, steps in enumerate(options[0] + options[1]):
+            node, images = steps[0].node, 1 if index < len(options[0]) else GROUP
+            if steps[0].kernel in ("load", "store", "interleave"):
+                times[node] += _NANOSECONDS_A_FLOAT * float(np.prod(node.shape))
+                continue
+            took = [self._time(step, arena) for step in steps]
+            choices[node, index] = int(np.argmin(took))
+            times[node] += min(took) / images
+        return self._compiled(options, choices), times
+
+    def _time(self, step: Step, arena: np.ndarray) -> float:
+        def once(repeats: int, rounds: int) -> int:
+            return int(self.library.time_op(ctypes.byref(step.op), arena.ctypes.data, repeats, rounds))
+
+        first = once(1, 2)
+        return once(max(1, min(100, _ROUND_NANOSECONDS // max(1, first))), _ROUNDS)
+
+    def _grouped(self, single: dict[Node, float], example: np.ndarray) -> Compiled | None:
+        """The program that goes over to groups of images where that pays, if it does."""
+        count = len(self.nodes)
+        wide = [i for i, n in enumerate(self.nodes) if n.shape[2] > _LARGEST_GROUPED and not isinstance(n, Input)]
+        earliest = max(wide, default=-1) + 1
+        if earliest == 1 and isinstance(self.nodes[0], Input):
+            earliest = 0
+        if earliest >= count:
+            return None
+        _, grouped = self._measured(earliest, example)
+        costs = {}
+        for cut in range(earliest, count + 1):
+            if cut < count and isinstance(self.nodes[cut], Second):
+                continue
+            before, after = self.nodes[:cut], self.nodes[cut:]
+            moved = sum(float(np.prod(node.shape)) for node in _crossing(before, after))
+            costs[cut] = (
+                sum(single[node] for node in before)
+                + sum(grouped[node] for node in after)
+                + moved * _NANOSECONDS_A_FLOAT * 2
+            )
+        best = min(costs, key=lambda cut: costs[cut])
+        return None if best == count else self._measured(best, example)[0]
+
+    def _options(self, cut: int) -> tuple[list[list[Step]], list[list[Step]], int]:
+        """For each operation, on single images and on groups, the kernels that can do it; and the arena's size."""
+        before, after = self.nodes[:cut], self.nodes[cut:]
+        arena = Arena()
+        crossing = _crossing(before, after)
+        if not after:
+            single = Builder(before, {self.output}, 1, arena)
+            steps = list(single.steps())
+            return [*steps, [single.storing(self.output)]], [], arena.floats
+        grouped = Builder(after, {self.output}, GROUP, arena, given=crossing)
+        first: list[list[Step]] = []
+        if before:
+            single = Builder(before, set(crossing), 1, arena)
+            first = list(single.steps())
+            first += [[single.interleaving(node, grouped)] for node in crossing]
+        second = list(grouped.steps())
+        return first, [*second, [grouped.storing(self.output)]], arena.floats
+
+    def _compiled(self, options: tuple[list[list[Step]], list[list[Step]], int], choices: Choices) -> Compiled:
+        chosen = [steps[choices.get((steps[0].node, i), 0)] for i, steps in enumerate(options[0] + options[1])]
+        single, grouped = chosen[: len(options[0])], chosen[len(options[0]) :]
+        sizes = (int(np.prod(self.shape)), int(np.prod(self.output.shape)))
+        return Compiled(self.library, single, grouped, GROUP if grouped else 1, options[2], *sizes)
+
+
+def _ordered(output: Node) -> list[Node]:
+    """All nodes, a second result right behind its first."""
+    nodes: list[Node] = []
+    for node in in_order(output):
+        if isinstance(node, Second):
+            continue
+        nodes.append(node)
+        if isinstance(node, Taps) and node.second is not None:
+            nodes.append(node.second)
+    return nodes
+
+
+def _crossing(before: Sequence[Node], after: Sequence[Node]) -> list[Node]:
+    """Values made before that are read after."""
+    made = set(before)
+    read = [source for node in after for source in node.sources if source in made]
+    return list(dict.fromkeys(read))
+
+
+def _shares(count: int, grouped: int, threads: int) -> list[int]:
+    """Where each thread's images end; groups stay whole."""
+    step = GROUP if grouped else 1
+    share = -(-count // max(1, threads))
+    share = -(-share // step) * step
+    return [min(count, end) for end in range(share, count + share, share)]
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool() -> ThreadPoolExecutor:
+    """Threads of this process: a forked one has none of its parent's."""
+    process = os.getpid()
+    if process not in _pools:
+        _pools.clear()
+        _pools[process] = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sparse")
+    return _pools[process]
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.size_of_op.restype = number
+    library.run_program.argtypes = [pointer, pointer, pointer, number, pointer, pointer]
+    library.time_op.argtypes, library.time_op.restype = [pointer, pointer, number, number], number
+    if library.size_of_op() != ctypes.sizeof(Op):
+        raise RuntimeError("kernels.c and program.py disagree about an operation's fields")

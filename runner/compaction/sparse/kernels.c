@@ -1,0 +1,535 @@
+/* The executor of `runner.compaction.sparse`: a list of operations on planes of float32, image by image.
+
+   A plane is the pixels of one channel with zeros around them, stored row by row; `unit` images lie side by side, pixel
+   by pixel: 1, or a multiple of 8, so that a vector of 8 floats holds 8 pixels of a row, or one pixel of 8 images.
+   All offsets count floats from the start of the arena, the memory that one thread works in. The structures below are
+   mirrored by `program.py`. */
+
+#include <stdint.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#define LANES 8
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(32)));
+typedef int32_t ivec __attribute__((vector_size(32)));
+typedef float loose_vec __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t loose_ivec __attribute__((vector_size(32), aligned(4), may_alias));
+
+enum kind { LOAD, STORE, TAPS, BLOCKS, COLUMNS, ROWS, SPLIT, MAX_POOL, GATHER, INTERLEAVE };
+
+typedef struct {
+    int32_t offset;
+    float weight;
+} tap;
+
+typedef struct {
+    int64_t kind, unit;
+    int64_t channels, height, width;          /* of the result; SPLIT: of its source */
+    int64_t in, in_plane, in_row;             /* offset of the first pixel; strides */
+    int64_t out, out_plane, out_row;          /* -1: the first result isn't wanted */
+    int64_t second;                           /* the second result, laid out as the first; -1: none */
+    int64_t relu, second_relu;
+    int64_t rows, vectors;                    /* of each result plane */
+    int64_t block_rows, block_vectors;        /* accumulated at once */
+    int64_t block_filters;
+    int64_t filters_outside;                  /* which loop is the outer one */
+    int64_t size, stride, padding;            /* MAX_POOL; SPLIT: stride */
+    int64_t in_height, in_width;              /* MAX_POOL */
+    int64_t extent_rows, extent_columns;      /* SPLIT: most rows and columns of a result plane */
+    int64_t phases;                           /* SPLIT: bit ry * stride + rx is set where that plane is read */
+    const int32_t *start;                     /* of each filter's taps, or each block's */
+    const tap *taps;
+    const int32_t *offsets;
+    const float *weights;
+    const float *bias;
+    const float *scale, *shift;               /* of the second result, NULL: 1 and 0 */
+    const int32_t *mask;                      /* of a row's vectors: 0 where a lane is outside the image; NULL: none is */
+} op;
+
+typedef struct {
+    int64_t group;                            /* images of one pass through `grouped` */
+    int64_t single_count, grouped_count;
+    const op *single;                         /* for each image of the group by itself */
+    const op *grouped;                        /* then for all of them, interleaved */
+    int64_t input_size, output_size;          /* floats of an image */
+} program;
+
+INLINE vec load(const float *p) { return *(const loose_vec *)p; }
+INLINE void store(float *p, vec v) { *(loose_vec *)p = v; }
+INLINE vec splat(float x) { return (vec){x, x, x, x, x, x, x, x}; }
+
+/* max(x, lowest), and NaN for NaN: torch.relu with lowest 0, nothing with minus infinity. */
+INLINE vec at_least(vec lowest, vec x)
+{
+#ifdef __AVX__
+    return __builtin_ia32_maxps256(lowest, x);
+#else
+    const ivec below = (ivec)(x < lowest);
+    return (vec)(((ivec)x & ~below) | ((ivec)lowest & below));
+#endif
+}
+
+INLINE vec masked(vec x, const int32_t *mask) { return (vec)((ivec)x & *(const loose_ivec *)mask); }
+
+INLINE vec floor_of(int64_t relu) { return splat(relu ? 0.0f : -__builtin_inff()); }
+
+/* Sums of one filter in R rows of V vectors: ReLU, then the first result and the second one, which is made of it. */
+INLINE void finish(const op *o, float *arena, const vec *sum, int64_t filter, int64_t row, int64_t vector, const int R,
+                   const int V)
+{
+    const int64_t at = filter * o->out_plane + row * o->out_row + vector * LANES;
+    const vec lowest = floor_of(o->relu);
+    if (!o->mask && o->second < 0) {
+        float *q = arena + o->out + at;
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+            for (int v = 0; v < V; v++) store(q + r * o->out_row + v * LANES, at_least(lowest, sum[r * V + v]));
+        return;
+    }
+    vec kept[R * V];
+#pragma GCC unroll 16
+    for (int i = 0; i < R * V; i++) kept[i] = at_least(lowest, sum[i]);
+    const vec scale = splat(o->scale ? o->scale[filter] : 1.0f), shift = splat(o->scale ? o->shift[filter] : 0.0f);
+    const vec second_lowest = floor_of(o->second_relu);
+#pragma GCC unroll 1
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 1
+        for (int v = 0; v < V; v++) {
+            const int64_t place = at + r * o->out_row + v * LANES;
+            vec x = kept[r * V + v], y = at_least(second_lowest, x * scale + shift);
+            if (o->mask) {
+                x = masked(x, o->mask + (vector + v) * LANES);
+                y = masked(y, o->mask + (vector + v) * LANES);
+            }
+            if (o->out >= 0) store(arena + o->out + place, x);
+            if (o->second >= 0) store(arena + o->second + place, y);
+        }
+}
+
+/* One filter, R rows of V vectors: the sum of weighted, shifted planes. */
+INLINE void taps_block(const op *o, float *arena, int64_t filter, int64_t row, int64_t vector, const int R, const int V)
+{
+    const int64_t in_row = o->in_row;
+    const float *source = arena + row * in_row + vector * LANES;
+    const tap *t = o->taps + o->start[filter], *end = o->taps + o->start[filter + 1];
+    vec sum[R * V];
+    const vec bias = splat(o->bias[filter]);
+#pragma GCC unroll 16
+    for (int i = 0; i < R * V; i++) sum[i] = bias;
+    for (; t < end; t++) {
+        const float *p = source + t->offset;
+        const vec w = splat(t->weight);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+            for (int v = 0; v < V; v++) sum[r * V + v] += w * load(p + r * in_row + v * LANES);
+    }
+    finish(o, arena, sum, filter, row, vector, R, V);
+}
+
+/* F filters that share a list of taps, R rows of V vectors. */
+INLINE void filters_block(const op *o, float *arena, int64_t block, int64_t row, int64_t vector, const int F, const int R,
+                          const int V)
+{
+    const int64_t in_row = o->in_row;
+    const float *source = arena + row * in_row + vector * LANES;
+    const int64_t first = o->start[block], end = o->start[block + 1];
+    const float *w = o->weights + first * F;
+    vec sum[F * R * V];
+#pragma GCC unroll 16
+    for (int f = 0; f < F; f++)
+#pragma GCC unroll 16
+        for (int i = 0; i < R * V; i++) sum[f * R * V + i] = splat(o->bias[block * F + f]);
+    for (int64_t t = first; t < end; t++, w += F) {
+        const float *p = source + o->offsets[t];
+        vec x[R * V];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+            for (int v = 0; v < V; v++) x[r * V + v] = load(p + r * in_row + v * LANES);
+#pragma GCC unroll 16
+        for (int f = 0; f < F; f++)
+#pragma GCC unroll 16
+            for (int i = 0; i < R * V; i++) sum[f * R * V + i] += splat(w[f]) * x[i];
+    }
+#pragma GCC unroll 16
+    for (int f = 0; f < F; f++)
+        if (block * F + f < o->channels) finish(o, arena, sum + f * R * V, block * F + f, row, vector, R, V);
+}
+
+/* All filters over all rows and vectors; the last block of either begins early enough to be a whole one. */
+#define OVER_PLANES(count, R, V, CALL)                                                                                 \
+    do {                                                                                                               \
+        if (o->filters_outside) {                                                                                      \
+            for (int64_t f = 0; f < (count); f++)                                                                      \
+                for (int64_t i = 0; i < o->rows; i += R)                                                               \
+                    for (int64_t j = 0; j < o->vectors; j += V) {                                                      \
+                        const int64_t row = i + R > o->rows ? o->rows - R : i;                                         \
+                        const int64_t vector = j + V > o->vectors ? o->vectors - V : j;                                \
+                        CALL;                                                                                          \
+                    }                                                                                                  \
+        } else {                                                                                                       \
+            for (int64_t i = 0; i < o->rows; i += R)                                                                   \
+                for (int64_t j = 0; j < o->vectors; j += V) {                                                          \
+                    const int64_t row = i + R > o->rows ? o->rows - R : i;                                             \
+                    const int64_t vector = j + V > o->vectors ? o->vectors - V : j;                                    \
+                    for (int64_t f = 0; f < (count); f++) CALL;                                                        \
+                }                                                                                                      \
+        }                                                                                                              \
+    } while (0)
+
+#define TAPS_OF(R, V)                                                                                                  \
+    static void taps_##R##_##V(const op *from, float *arena)                                                           \
+    {                                                                                                                  \
+        const op copy = *from, *o = &copy; /* which no store can change */                                             \
+        OVER_PLANES(o->channels, R, V, taps_block(o, arena, f, row, vector, R, V));                                    \
+    }
+
+TAPS_OF(1, 1) TAPS_OF(2, 1) TAPS_OF(4, 1) TAPS_OF(7, 1) TAPS_OF(8, 1) TAPS_OF(1, 2) TAPS_OF(2, 2) TAPS_OF(4, 2)
+TAPS_OF(1, 3) TAPS_OF(2, 3) TAPS_OF(1, 4) TAPS_OF(2, 4) TAPS_OF(1, 7) TAPS_OF(1, 8)
+
+static int taps(const op *o, float *arena)
+{
+    switch (o->block_rows * 10 + o->block_vectors) {
+#define CASE(R, V) case R * 10 + V: taps_##R##_##V(o, arena); return 0;
+        CASE(1, 1) CASE(2, 1) CASE(4, 1) CASE(7, 1) CASE(8, 1) CASE(1, 2) CASE(2, 2) CASE(4, 2)
+        CASE(1, 3) CASE(2, 3) CASE(1, 4) CASE(2, 4) CASE(1, 7) CASE(1, 8)
+#undef CASE
+    }
+    return -1;
+}
+
+#define BLOCKS_OF(F, R, V)                                                                                             \
+    static void blocks_##F##_##R##_##V(const op *from, float *arena)                                                   \
+    {                                                                                                                  \
+        const op copy = *from, *o = &copy;                                                                             \
+        const int64_t blocks = (o->channels + F - 1) / F;                                                              \
+        OVER_PLANES(blocks, R, V, filters_block(o, arena, f, row, vector, F, R, V));                                   \
+    }
+
+BLOCKS_OF(4, 1, 1) BLOCKS_OF(4, 2, 1) BLOCKS_OF(4, 1, 2) BLOCKS_OF(4, 3, 1) BLOCKS_OF(4, 1, 3) BLOCKS_OF(8, 1, 1)
+
+static int blocks(const op *o, float *arena)
+{
+    switch (o->block_filters * 100 + o->block_rows * 10 + o->block_vectors) {
+#define CASE(F, R, V) case F * 100 + R * 10 + V: blocks_##F##_##R##_##V(o, arena); return 0;
+        CASE(4, 1, 1) CASE(4, 2, 1) CASE(4, 1, 2) CASE(4, 3, 1) CASE(4, 1, 3) CASE(8, 1, 1)
+#undef CASE
+    }
+    return -1;
+}
+
+/* As `finish`, for 8 filters of one pixel. */
+INLINE void finish_pixel(const op *o, float *arena, vec x, int64_t filter)
+{
+    x = at_least(floor_of(o->relu), x);
+    if (o->out >= 0) store(arena + o->out + filter, x);
+    if (o->second >= 0) {
+        if (o->scale) x = x * load(o->scale + filter) + load(o->shift + filter);
+        store(arena + o->second + filter, at_least(floor_of(o->second_relu), x));
+    }
+}
+
+/* Results of one pixel, one image: F * 8 filters side by side that share a list of taps. */
+INLINE void columns_of(const op *o, float *arena, const int F)
+{
+    const int64_t groups = (o->channels + F * LANES - 1) / (F * LANES);
+    for (int64_t g = 0; g < groups; g++) {
+        const int64_t first = o->start[g], end = o->start[g + 1];
+        const float *w = o->weights + first * F * LANES;
+        vec sum[F];
+#pragma GCC unroll 4
+        for (int f = 0; f < F; f++) sum[f] = load(o->bias + (g * F + f) * LANES);
+        for (int64_t t = first; t < end; t++, w += F * LANES) {
+            const vec x = splat(arena[o->offsets[t]]);
+#pragma GCC unroll 4
+            for (int f = 0; f < F; f++) sum[f] += x * load(w + f * LANES);
+        }
+#pragma GCC unroll 4
+        for (int f = 0; f < F; f++) {
+            const int64_t at = (g * F + f) * LANES;
+            if (at < o->channels) finish_pixel(o, arena, sum[f], at);
+        }
+    }
+}
+
+static int columns(const op *o, float *arena)
+{
+    switch (o->block_filters) {
+    case 8: columns_of(o, arena, 1); return 0;
+    case 16: columns_of(o, arena, 2); return 0;
+    case 32: columns_of(o, arena, 4); return 0;
+    }
+    return -1;
+}
+
+/* Results of one pixel, one image: 8 filters side by side, each with taps of its own. */
+static int rows(const op *o, float *arena)
+{
+    for (int64_t at = 0, g = 0; at < o->channels; at += LANES, g++) {
+        vec x = load(o->bias + at);
+        for (int64_t t = o->start[g]; t < o->start[g + 1]; t++) {
+            const int32_t *p = o->offsets + t * LANES;
+            const vec v = {arena[p[0]], arena[p[1]], arena[p[2]], arena[p[3]],
+                           arena[p[4]], arena[p[5]], arena[p[6]], arena[p[7]]};
+            x += load(o->weights + t * LANES) * v;
+        }
+        finish_pixel(o, arena, x, at);
+    }
+    return 0;
+}
+
+/* Every stride-th pixel, from each of the stride * stride first ones: planes in which a strided tap is a plain one. */
+static int split(const op *o, float *arena)
+{
+    const int64_t s = o->stride, unit = o->unit;
+    for (int64_t c = 0; c < o->channels; c++)
+        for (int64_t phase = 0; phase < s * s; phase++) {
+            if (!(o->phases >> phase & 1)) continue;
+            const int64_t y0 = phase / s, x0 = phase % s;
+            int64_t rows = (o->height - y0 + s - 1) / s, columns = (o->width - x0 + s - 1) / s;
+            if (rows > o->extent_rows) rows = o->extent_rows;
+            if (columns > o->extent_columns) columns = o->extent_columns;
+            for (int64_t i = 0; i < rows; i++) {
+                const float *p = arena + o->in + c * o->in_plane + (i * s + y0) * o->in_row + x0 * unit;
+                float *q = arena + o->out + (c * s * s + phase) * o->out_plane + i * o->out_row;
+                if (unit == 1 && s == 2)
+                    for (int64_t j = 0; j < columns; j++) q[j] = p[2 * j];
+                else if (unit == 1)
+                    for (int64_t j = 0; j < columns; j++) q[j] = p[s * j];
+                else
+                    for (int64_t j = 0; j < columns; j++)
+                        for (int64_t u = 0; u < unit; u += LANES) store(q + j * unit + u, load(p + j * s * unit + u));
+            }
+        }
+    return 0;
+}
+
+INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }
+
+static int max_pool(const op *o, float *arena)
+{
+    const int64_t s = o->stride, unit = o->unit, size = o->size;
+    const int plain = size == 2 && s == 2 && o->padding == 0;
+    for (int64_t c = 0; c < o->channels; c++)
+        for (int64_t y = 0; y < o->height; y++) {
+            const int64_t top = y * s - o->padding;
+            const int64_t y0 = top < 0 ? 0 : top, y1 = top + size < o->in_height ? top + size : o->in_height;
+            const float *p = arena + o->in + c * o->in_plane;
+            float *q = arena + o->out + c * o->out_plane + y * o->out_row;
+            int64_t x = 0;
+            if (plain && unit == 1 && top + 1 < o->in_height) {
+                const float *a = p + top * o->in_row, *b = a + o->in_row;
+                for (; 2 * x + 1 < o->in_width; x++)
+                    q[x] = larger(larger(a[2 * x], a[2 * x + 1]), larger(b[2 * x], b[2 * x + 1]));
+            }
+            for (; x < o->width; x++) {
+                const int64_t left = x * s - o->padding;
+                const int64_t x0 = left < 0 ? 0 : left, x1 = left + size < o->in_width ? left + size : o->in_width;
+                for (int64_t u = 0; u < unit; u += LANES) {
+                    if (unit == 1) {
+                        float best = p[y0 * o->in_row + x0];
+                        for (int64_t i = y0; i < y1; i++)
+                            for (int64_t j = x0; j < x1; j++) best = larger(best, p[i * o->in_row + j]);
+                        q[x] = best;
+                    } else {
+                        vec best = load(p + y0 * o->in_row + x0 * unit + u);
+                        for (int64_t i = y0; i < y1; i++)
+                            for (int64_t j = x0; j < x1; j++) {
+                                const vec v = load(p + i * o->in_row + j * unit + u);
+                                const ivec keep = (ivec)(best > v) | (ivec)(best != best);
+                                best = (vec)(((ivec)best & keep) | ((ivec)v & ~keep));
+                            }
+                        store(q + x * unit + u, best);
+                    }
+                }
+            }
+        }
+    return 0;
+}
+
+/* Any rearrangement: each pixel of the result from its place. */
+static int gather(const op *o, float *arena)
+{
+    const int32_t *from = o->offsets;
+    for (int64_t c = 0; c < o->channels; c++)
+        for (int64_t y = 0; y < o->height; y++) {
+            float *q = arena + o->out + c * o->out_plane + y * o->out_row;
+            for (int64_t x = 0; x < o->width; x++, from++)
+                for (int64_t u = 0; u < o->unit; u++) q[x * o->unit + u] = arena[*from + u];
+        }
+    return 0;
+}
+
+/* An image of one image's layout into its place among `unit` ones. */
+static int interleave(const op *o, float *arena, int64_t lane)
+{
+    for (int64_t c = 0; c < o->channels; c++)
+        for (int64_t y = 0; y < o->height; y++) {
+            const float *p = arena + o->in + c * o->in_plane + y * o->in_row;
+            float *q = arena + o->out + c * o->out_plane + y * o->out_row + lane;
+            for (int64_t x = 0; x < o->width; x++) q[x * o->unit] = p[x];
+        }
+    return 0;
+}
+
+static int load_images(const op *o, float *arena, const float *input)
+{
+    const int64_t unit = o->unit, size = o->channels * o->height * o->width;
+    for (int64_t c = 0; c < o->channels; c++)
+        for (int64_t y = 0; y < o->height; y++) {
+            const float *p = input + (c * o->height + y) * o->width;
+            float *q = arena + o->out + c * o->out_plane + y * o->out_row;
+            if (unit == 1)
+                memcpy(q, p, o->width * sizeof(float));
+            else
+                for (int64_t u = 0; u < unit; u++)
+                    for (int64_t x = 0; x < o->width; x++) q[x * unit + u] = p[u * size + x];
+        }
+    return 0;
+}
+
+static int store_images(const op *o, const float *arena, float *output)
+{
+    const int64_t unit = o->unit, size = o->channels * o->height * o->width;
+    for (int64_t c = 0; c < o->channels; c++)
+        for (int64_t y = 0; y < o->height; y++) {
+            const float *p = arena + o->in + c * o->in_plane + y * o->in_row;
+            float *q = output + (c * o->height + y) * o->width;
+            for (int64_t u = 0; u < unit; u++)
+                for (int64_t x = 0; x < o->width; x++) q[u * size + x] = p[x * unit + u];
+        }
+    return 0;
+}
+
+static int run_one(const op *o, float *arena, const float *input, float *output, int64_t lane)
+{
+    switch (o->kind) {
+    case LOAD: return load_images(o, arena, input);
+    case STORE: return store_images(o, arena, output);
+    case TAPS: return taps(o, arena);
+    case BLOCKS: return blocks(o, arena);
+    case COLUMNS: return columns(o, arena);
+    case ROWS: return rows(o, arena);
+    case SPLIT: return split(o, arena);
+    case MAX_POOL: return max_pool(o, arena);
+    case GATHER: return gather(o, arena);
+    case INTERLEAVE: return interleave(o, arena, lane);
+    }
+    return -1;
+}
+
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+INLINE int run_list(const op *ops, int64_t count, float *arena, const float *input, float *output, int64_t lane,
+                    int64_t *nanoseconds)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t start = nanoseconds ? now() : 0;
+        if (run_one(ops + i, arena, input, output, lane)) return -1;
+        if (nanoseconds) nanoseconds[i] += now() - start;
+    }
+    return 0;
+}
+
+/* Sizes that must be equal on both sides. */
+int64_t size_of_op(void) { return sizeof(op); }
+
+/* Images 0 to count - 1, count a multiple of the group; each operation's time is added to `nanoseconds`, or NULL. */
+int run_program(const program *p, const float *input, float *output, int64_t count, float *arena, int64_t *nanoseconds)
+{
+    for (int64_t n = 0; n < count; n += p->group) {
+        if (p->single_count)
+            for (int64_t lane = 0; lane < p->group; lane++)
+                if (run_list(p->single, p->single_count, arena, input + (n + lane) * p->input_size,
+                             output + (n + lane) * p->output_size, lane, nanoseconds))
+                    return -1;
+        if (p->grouped_count)
+            if (run_list(p->grouped, p->grouped_count, arena, input + n * p->input_size, output + n * p->output_size, 0,
+                         nanoseconds ? nanoseconds + p->single_count : NULL))
+                return -1;
+    }
+    return 0;
+}
+
+/* The shortest of `rounds` times of one operation, in nanoseconds; -1 if there is no such operation. */
+int64_t time_op(const op *o, float *arena, int64_t repeats, int64_t rounds)
+{
+    int64_t best = INT64_MAX;
+    for (int64_t round = 0; round < rounds; round++) {
+        const int64_t start = now();
+        for (int64_t i = 0; i < repeats; i++)
+            if (run_one(o, arena, NULL, NULL, 0)) return -1;
+        const int64_t took = now() - start;
+        if (took < best) best = took;
+    }
+    return best / repeats;
+}
+
+/* y (tokens, outputs) = x (tokens, inputs) W^T + bias for the outputs `first` to `last` - 1, W as taps whose offsets
+   count inputs; `turned` holds x transposed, (inputs, padded), padded a multiple of 8; `strip`: 8 * padded floats. */
+INLINE void transpose(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = 0; i < rows; i++) to[j * to_row + i] = from[i * from_row + j];
+}
+
+static inline void tokens_block(const int32_t *start, const tap *taps_, const float *bias, const float *turned,
+                                int64_t padded, float *strip, int64_t filter, const int V)
+{
+    vec sum[V];
+    const vec b = splat(bias[filter]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) sum[v] = b;
+    for (const tap *t = taps_ + start[filter], *end = taps_ + start[filter + 1]; t < end; t++) {
+        const float *p = turned + (int64_t)t->offset * padded;
+        const vec w = splat(t->weight);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) sum[v] += w * load(p + v * LANES);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) store(strip + v * LANES, sum[v]);
+}
+
+#define TOKEN_BLOCK 64
+
+int64_t linear_scratch(int64_t inputs) { return inputs * TOKEN_BLOCK + LANES * TOKEN_BLOCK + 64; }
+
+void linear_taps(const int32_t *start, const tap *taps_, const float *bias, const float *x, float *y, int64_t tokens,
+                 int64_t inputs, int64_t outputs, int64_t first, int64_t last, float *scratch)
+{
+    float *turned = scratch, *strip = scratch + inputs * TOKEN_BLOCK;
+    for (int64_t token = 0; token < tokens; token += TOKEN_BLOCK) {
+        const int64_t count = tokens - token < TOKEN_BLOCK ? tokens - token : TOKEN_BLOCK;
+        const int64_t vectors = (count + LANES - 1) / LANES, padded = vectors * LANES;
+        for (int64_t i = 0; i < inputs; i += 16)
+            transpose(turned + i * padded, padded, x + token * inputs + i, inputs, count,
+                      inputs - i < 16 ? inputs - i : 16);
+        for (int64_t f = first; f < last; f += LANES) {
+            const int64_t filters = last - f < LANES ? last - f : LANES;
+            for (int64_t k = 0; k < filters; k++) {
+                float *s = strip + k * padded;
+                switch (vectors) {
+                case 1: tokens_block(start, taps_, bias, turned, padded, s, f + k, 1); break;
+                case 2: tokens_block(start, taps_, bias, turned, padded, s, f + k, 2); break;
+                case 3: tokens_block(start, taps_, bias, turned, padded, s, f + k, 3); break;
+                case 4: tokens_block(start, taps_, bias, turned, padded, s, f + k, 4); break;
+                case 5: tokens_block(start, taps_, bias, turned, padded, s, f + k, 5); break;
+                case 6: tokens_block(start, taps_, bias, turned, padded, s, f + k, 6); break;
+                case 7: tokens_block(start, taps_, bias, turned, padded, s, f + k, 7); break;
+                default: tokens_block(start, taps_, bias, turned, padded, s, f + k, 8); break;
+                }
+            }
+            transpose(y + token * outputs + f, outputs, strip, padded, filters, count);
+        }
+    }
+}
