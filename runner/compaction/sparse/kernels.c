@@ -72,6 +72,16 @@ INLINE vec at_least(vec lowest, vec x)
 #endif
 }
 
+/* a * b + c, rounded once in every kernel where the processor can: kernels then agree to the last bit. */
+INLINE vec multiply_add(vec a, vec b, vec c)
+{
+#ifdef __FMA__
+    return __builtin_ia32_vfmaddps256(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 INLINE vec masked(vec x, const int32_t *mask) { return (vec)((ivec)x & *(const loose_ivec *)mask); }
 
 INLINE vec floor_of(int64_t relu) { return splat(relu ? 0.0f : -__builtin_inff()); }
@@ -100,7 +110,7 @@ INLINE void finish(const op *o, float *arena, const vec *sum, int64_t filter, in
 #pragma GCC unroll 1
         for (int v = 0; v < V; v++) {
             const int64_t place = at + r * o->out_row + v * LANES;
-            vec x = kept[r * V + v], y = at_least(second_lowest, x * scale + shift);
+            vec x = kept[r * V + v], y = at_least(second_lowest, multiply_add(x, scale, shift));
             if (o->mask) {
                 x = masked(x, o->mask + (vector + v) * LANES);
                 y = masked(y, o->mask + (vector + v) * LANES);
@@ -126,7 +136,7 @@ INLINE void taps_block(const op *o, float *arena, int64_t filter, int64_t row, i
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 16
-            for (int v = 0; v < V; v++) sum[r * V + v] += w * load(p + r * in_row + v * LANES);
+            for (int v = 0; v < V; v++) sum[r * V + v] = multiply_add(w, load(p + r * in_row + v * LANES), sum[r * V + v]);
     }
     finish(o, arena, sum, filter, row, vector, R, V);
 }
@@ -154,7 +164,7 @@ INLINE void filters_block(const op *o, float *arena, int64_t block, int64_t row,
 #pragma GCC unroll 16
         for (int f = 0; f < F; f++)
 #pragma GCC unroll 16
-            for (int i = 0; i < R * V; i++) sum[f * R * V + i] += splat(w[f]) * x[i];
+            for (int i = 0; i < R * V; i++) sum[f * R * V + i] = multiply_add(splat(w[f]), x[i], sum[f * R * V + i]);
     }
 #pragma GCC unroll 16
     for (int f = 0; f < F; f++)
@@ -229,7 +239,7 @@ INLINE void finish_pixel(const op *o, float *arena, vec x, int64_t filter)
     x = at_least(floor_of(o->relu), x);
     if (o->out >= 0) store(arena + o->out + filter, x);
     if (o->second >= 0) {
-        if (o->scale) x = x * load(o->scale + filter) + load(o->shift + filter);
+        if (o->scale) x = multiply_add(x, load(o->scale + filter), load(o->shift + filter));
         store(arena + o->second + filter, at_least(floor_of(o->second_relu), x));
     }
 }
@@ -247,7 +257,7 @@ INLINE void columns_of(const op *o, float *arena, const int F)
         for (int64_t t = first; t < end; t++, w += F * LANES) {
             const vec x = splat(arena[o->offsets[t]]);
 #pragma GCC unroll 4
-            for (int f = 0; f < F; f++) sum[f] += x * load(w + f * LANES);
+            for (int f = 0; f < F; f++) sum[f] = multiply_add(x, load(w + f * LANES), sum[f]);
         }
 #pragma GCC unroll 4
         for (int f = 0; f < F; f++) {
@@ -276,7 +286,7 @@ static int rows(const op *o, float *arena)
             const int32_t *p = o->offsets + t * LANES;
             const vec v = {arena[p[0]], arena[p[1]], arena[p[2]], arena[p[3]],
                            arena[p[4]], arena[p[5]], arena[p[6]], arena[p[7]]};
-            x += load(o->weights + t * LANES) * v;
+            x = multiply_add(load(o->weights + t * LANES), v, x);
         }
         finish_pixel(o, arena, x, at);
     }
@@ -494,7 +504,7 @@ static inline void tokens_block(const int32_t *start, const tap *taps_, const fl
         const float *p = turned + (int64_t)t->offset * padded;
         const vec w = splat(t->weight);
 #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) sum[v] += w * load(p + v * LANES);
+        for (int v = 0; v < V; v++) sum[v] = multiply_add(w, load(p + v * LANES), sum[v]);
     }
 #pragma GCC unroll 8
     for (int v = 0; v < V; v++) store(strip + v * LANES, sum[v]);

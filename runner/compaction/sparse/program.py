@@ -84,6 +84,7 @@ class Buffer:
     layout: Layout
     channels: int
     place: int
+    source: tuple[int, ...] = ()  # what planes of every stride-th pixel were taken from; they fill some of the padding
 
     @property
     def first(self) -> int:
@@ -99,21 +100,21 @@ class Arena:
 
     def __init__(self) -> None:
         self.size = _ZEROS
-        self._free: dict[tuple[Layout, int], list[int]] = {}
+        self._free: dict[tuple[Layout, int, tuple[int, ...]], list[int]] = {}
 
-    def take(self, layout: Layout, channels: int) -> Buffer:
+    def take(self, layout: Layout, channels: int, source: tuple[int, ...] = ()) -> Buffer:
         """A place for so many planes."""
-        free = self._free.get((layout, channels))
+        free = self._free.get((layout, channels, source))
         if free:
-            return Buffer(layout, channels, free.pop())
-        buffer = Buffer(layout, channels, self.size)
+            return Buffer(layout, channels, free.pop(), source)
+        buffer = Buffer(layout, channels, self.size, source)
         size = channels * layout.plane + 4 * LANES
         self.size += -(-size // _ZEROS) * _ZEROS
         return buffer
 
     def give(self, buffer: Buffer) -> None:
         """Not needed any more."""
-        self._free.setdefault((buffer.layout, buffer.channels), []).append(buffer.place)
+        self._free.setdefault((buffer.layout, buffer.channels, buffer.source), []).append(buffer.place)
 
     @property
     def floats(self) -> int:
@@ -208,7 +209,7 @@ class Builder:
         stride, layout, source = term.stride, self.layouts[size], self.buffers[term.source]
         terms = [t for n in self.nodes if isinstance(n, Taps) and n.shape[1:] == size for t in n.terms]
         terms = [t for t in terms if t.source is term.source and t.stride == stride and len(t.filters)]
-        buffer = self.arena.take(layout, term.source.shape[0] * stride * stride)
+        buffer = self.arena.take(layout, term.source.shape[0] * stride**2, (*term.source.shape, stride))
         self._splits[key] = buffer
         step = self._moving(SPLIT, "split", term.source, buffer)
         step.node = node
