@@ -1,9 +1,7 @@
 """Programs for one image and for groups of eight, with the kernels that are fastest here."""
 
 import ctypes
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +9,12 @@ import numpy as np
 from runner.compaction.sparse.graph import Input, Node, Second, Taps, in_order
 from runner.compaction.sparse.layout import LANES
 from runner.compaction.sparse.program import Arena, Builder, Op, Program, Step
+from runner.compaction.sparse.threads import in_threads, shares
 
 GROUP = LANES
 _LARGEST_GROUPED = 16  # px: wider planes of eight images don't stay in the cache, and fill vectors by themselves
 _NANOSECONDS_A_FLOAT = 0.5  # of what moves an image's pixels one by one
+_WORTH = 0.95  # of the time without groups; less isn't told from noise
 _ROUNDS, _ROUND_NANOSECONDS = 5, 30_000
 
 Choices = dict[tuple[Node, int], int]  # node and which of its operations → which kernel
@@ -99,15 +99,11 @@ class Executor:
     def run(self, images: int, results: int, count: int, threads: int) -> None:
         """Results of `count` images at addresses."""
         grouped = count // GROUP * GROUP if self.grouped else 0
-        ends = _shares(count, grouped, threads)
-        if len(ends) == 1:
-            self._part(images, results, 0, count, grouped)
-            return
-        parts = list(zip([0, *ends[:-1]], ends, strict=True))
-        waiting = [_pool().submit(self._part, images, results, *part, grouped) for part in parts[1:]]
-        self._part(images, results, *parts[0], grouped)
-        for part in waiting:
-            part.result()
+
+        def part(first: int, last: int) -> None:
+            self._part(images, results, first, last, grouped)
+
+        in_threads(part, shares(count, threads, GROUP if grouped else 1))
 
     def _part(self, images: int, results: int, first: int, last: int, grouped: int) -> None:
         """Images `first` to `last` - 1, those below `grouped` in groups."""
@@ -165,7 +161,9 @@ class Executor:
                 + moved * _NANOSECONDS_A_FLOAT * 2
             )
         best = min(costs, key=lambda cut: costs[cut])
-        return None if best == count else self._measured(best, example)[0]
+        if costs[best] > _WORTH * costs[count]:
+            return None
+        return self._measured(best, example)[0]
 
     def _options(self, cut: int) -> tuple[list[list[Step]], list[list[Step]], int]:
         """For each operation, on single images and on groups, the kernels that can do it; and the arena's size."""
@@ -209,26 +207,6 @@ def _crossing(before: Sequence[Node], after: Sequence[Node]) -> list[Node]:
     made = set(before)
     read = [source for node in after for source in node.sources if source in made]
     return list(dict.fromkeys(read))
-
-
-def _shares(count: int, grouped: int, threads: int) -> list[int]:
-    """Where each thread's images end; groups stay whole."""
-    step = GROUP if grouped else 1
-    share = -(-count // max(1, threads))
-    share = -(-share // step) * step
-    return [min(count, end) for end in range(share, count + share, share)]
-
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-
-
-def _pool() -> ThreadPoolExecutor:
-    """Threads of this process: a forked one has none of its parent's."""
-    process = os.getpid()
-    if process not in _pools:
-        _pools.clear()
-        _pools[process] = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sparse")
-    return _pools[process]
 
 
 def _declare(library: ctypes.CDLL) -> None:

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define LANES 8
+#define MOST 12 /* vectors of a block: an array whose size isn't constant would not stay in registers */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(32)));
@@ -87,30 +88,16 @@ INLINE vec masked(vec x, const int32_t *mask) { return (vec)((ivec)x & *(const l
 INLINE vec floor_of(int64_t relu) { return splat(relu ? 0.0f : -__builtin_inff()); }
 
 /* Sums of one filter in R rows of V vectors: ReLU, then the first result and the second one, which is made of it. */
-INLINE void finish(const op *o, float *arena, const vec *sum, int64_t filter, int64_t row, int64_t vector, const int R,
-                   const int V)
+static __attribute__((noinline)) void finish_all(const op *o, float *arena, const vec *sum, int64_t filter, int64_t row,
+                                                 int64_t vector, int64_t R, int64_t V)
 {
     const int64_t at = filter * o->out_plane + row * o->out_row + vector * LANES;
-    const vec lowest = floor_of(o->relu);
-    if (!o->mask && o->second < 0) {
-        float *q = arena + o->out + at;
-#pragma GCC unroll 16
-        for (int r = 0; r < R; r++)
-#pragma GCC unroll 16
-            for (int v = 0; v < V; v++) store(q + r * o->out_row + v * LANES, at_least(lowest, sum[r * V + v]));
-        return;
-    }
-    vec kept[R * V];
-#pragma GCC unroll 16
-    for (int i = 0; i < R * V; i++) kept[i] = at_least(lowest, sum[i]);
+    const vec lowest = floor_of(o->relu), second_lowest = floor_of(o->second_relu);
     const vec scale = splat(o->scale ? o->scale[filter] : 1.0f), shift = splat(o->scale ? o->shift[filter] : 0.0f);
-    const vec second_lowest = floor_of(o->second_relu);
-#pragma GCC unroll 1
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 1
-        for (int v = 0; v < V; v++) {
+    for (int64_t r = 0; r < R; r++)
+        for (int64_t v = 0; v < V; v++) {
             const int64_t place = at + r * o->out_row + v * LANES;
-            vec x = kept[r * V + v], y = at_least(second_lowest, multiply_add(x, scale, shift));
+            vec x = at_least(lowest, sum[r * V + v]), y = at_least(second_lowest, multiply_add(x, scale, shift));
             if (o->mask) {
                 x = masked(x, o->mask + (vector + v) * LANES);
                 y = masked(y, o->mask + (vector + v) * LANES);
@@ -120,13 +107,32 @@ INLINE void finish(const op *o, float *arena, const vec *sum, int64_t filter, in
         }
 }
 
+/* The same; the commonest case, one result and no padding in the vectors, goes from registers to its place. */
+INLINE void finish(const op *o, float *arena, const vec *sum, int64_t filter, int64_t row, int64_t vector, const int R,
+                   const int V)
+{
+    if (o->mask || o->second >= 0) {
+        vec kept[MOST];
+#pragma GCC unroll 16
+        for (int i = 0; i < R * V; i++) kept[i] = sum[i];
+        finish_all(o, arena, kept, filter, row, vector, R, V);
+        return;
+    }
+    const vec lowest = floor_of(o->relu);
+    float *q = arena + o->out + filter * o->out_plane + row * o->out_row + vector * LANES;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+        for (int v = 0; v < V; v++) store(q + r * o->out_row + v * LANES, at_least(lowest, sum[r * V + v]));
+}
+
 /* One filter, R rows of V vectors: the sum of weighted, shifted planes. */
 INLINE void taps_block(const op *o, float *arena, int64_t filter, int64_t row, int64_t vector, const int R, const int V)
 {
     const int64_t in_row = o->in_row;
     const float *source = arena + row * in_row + vector * LANES;
     const tap *t = o->taps + o->start[filter], *end = o->taps + o->start[filter + 1];
-    vec sum[R * V];
+    vec sum[MOST];
     const vec bias = splat(o->bias[filter]);
 #pragma GCC unroll 16
     for (int i = 0; i < R * V; i++) sum[i] = bias;
@@ -149,14 +155,12 @@ INLINE void filters_block(const op *o, float *arena, int64_t block, int64_t row,
     const float *source = arena + row * in_row + vector * LANES;
     const int64_t first = o->start[block], end = o->start[block + 1];
     const float *w = o->weights + first * F;
-    vec sum[F * R * V];
+    vec sum[MOST];
 #pragma GCC unroll 16
-    for (int f = 0; f < F; f++)
-#pragma GCC unroll 16
-        for (int i = 0; i < R * V; i++) sum[f * R * V + i] = splat(o->bias[block * F + f]);
+    for (int i = 0; i < F * R * V; i++) sum[i] = splat(o->bias[block * F + i / (R * V)]);
     for (int64_t t = first; t < end; t++, w += F) {
         const float *p = source + o->offsets[t];
-        vec x[R * V];
+        vec x[MOST];
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 16
@@ -166,9 +170,11 @@ INLINE void filters_block(const op *o, float *arena, int64_t block, int64_t row,
 #pragma GCC unroll 16
             for (int i = 0; i < R * V; i++) sum[f * R * V + i] = multiply_add(splat(w[f]), x[i], sum[f * R * V + i]);
     }
+    vec kept[MOST];
 #pragma GCC unroll 16
-    for (int f = 0; f < F; f++)
-        if (block * F + f < o->channels) finish(o, arena, sum + f * R * V, block * F + f, row, vector, R, V);
+    for (int i = 0; i < F * R * V; i++) kept[i] = sum[i];
+    for (int64_t f = block * F, i = 0; i < F && f < o->channels; f++, i++)
+        finish_all(o, arena, kept + i * R * V, f, row, vector, R, V);
 }
 
 /* All filters over all rows and vectors; the last block of either begins early enough to be a whole one. */
@@ -251,7 +257,7 @@ INLINE void columns_of(const op *o, float *arena, const int F)
     for (int64_t g = 0; g < groups; g++) {
         const int64_t first = o->start[g], end = o->start[g + 1];
         const float *w = o->weights + first * F * LANES;
-        vec sum[F];
+        vec sum[MOST];
 #pragma GCC unroll 4
         for (int f = 0; f < F; f++) sum[f] = load(o->bias + (g * F + f) * LANES);
         for (int64_t t = first; t < end; t++, w += F * LANES) {
@@ -293,6 +299,15 @@ static int rows(const op *o, float *arena)
     return 0;
 }
 
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+
+/* The numbers at even places of 16. */
+INLINE vec even(const float *p) { return SHUFFLE(load(p), load(p + LANES), 0, 2, 4, 6, 8, 10, 12, 14); }
+
 /* Every stride-th pixel, from each of the stride * stride first ones: planes in which a strided tap is a plain one. */
 static int split(const op *o, float *arena)
 {
@@ -307,11 +322,12 @@ static int split(const op *o, float *arena)
             for (int64_t i = 0; i < rows; i++) {
                 const float *p = arena + o->in + c * o->in_plane + (i * s + y0) * o->in_row + x0 * unit;
                 float *q = arena + o->out + (c * s * s + phase) * o->out_plane + i * o->out_row;
-                if (unit == 1 && s == 2)
-                    for (int64_t j = 0; j < columns; j++) q[j] = p[2 * j];
-                else if (unit == 1)
-                    for (int64_t j = 0; j < columns; j++) q[j] = p[s * j];
-                else
+                if (unit == 1) {
+                    int64_t j = 0;
+                    if (s == 2)
+                        for (; j + LANES <= columns; j += LANES) store(q + j, even(p + 2 * j));
+                    for (; j < columns; j++) q[j] = p[s * j];
+                } else
                     for (int64_t j = 0; j < columns; j++)
                         for (int64_t u = 0; u < unit; u += LANES) store(q + j * unit + u, load(p + j * s * unit + u));
             }
@@ -320,6 +336,12 @@ static int split(const op *o, float *arena)
 }
 
 INLINE float larger(float a, float b) { return a > b || a != a ? a : b; }
+
+INLINE vec larger_of(vec a, vec b)
+{
+    const ivec keep = (ivec)(a > b) | (ivec)(a != a);
+    return (vec)(((ivec)a & keep) | ((ivec)b & ~keep));
+}
 
 static int max_pool(const op *o, float *arena)
 {
@@ -334,6 +356,9 @@ static int max_pool(const op *o, float *arena)
             int64_t x = 0;
             if (plain && unit == 1 && top + 1 < o->in_height) {
                 const float *a = p + top * o->in_row, *b = a + o->in_row;
+                for (; 2 * (x + LANES) <= o->in_width; x += LANES)
+                    store(q + x, larger_of(larger_of(even(a + 2 * x), even(a + 2 * x + 1)),
+                                           larger_of(even(b + 2 * x), even(b + 2 * x + 1))));
                 for (; 2 * x + 1 < o->in_width; x++)
                     q[x] = larger(larger(a[2 * x], a[2 * x + 1]), larger(b[2 * x], b[2 * x + 1]));
             }
@@ -349,11 +374,8 @@ static int max_pool(const op *o, float *arena)
                     } else {
                         vec best = load(p + y0 * o->in_row + x0 * unit + u);
                         for (int64_t i = y0; i < y1; i++)
-                            for (int64_t j = x0; j < x1; j++) {
-                                const vec v = load(p + i * o->in_row + j * unit + u);
-                                const ivec keep = (ivec)(best > v) | (ivec)(best != best);
-                                best = (vec)(((ivec)best & keep) | ((ivec)v & ~keep));
-                            }
+                            for (int64_t j = x0; j < x1; j++)
+                                best = larger_of(best, load(p + i * o->in_row + j * unit + u));
                         store(q + x * unit + u, best);
                     }
                 }
@@ -485,22 +507,51 @@ int64_t time_op(const op *o, float *arena, int64_t repeats, int64_t rounds)
     return best / repeats;
 }
 
-/* y (tokens, outputs) = x (tokens, inputs) W^T + bias for the outputs `first` to `last` - 1, W as taps whose offsets
-   count inputs; `turned` holds x transposed, (inputs, padded), padded a multiple of 8; `strip`: 8 * padded floats. */
-INLINE void transpose(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t columns)
+INLINE void transpose_8(float *to, int64_t to_row, const float *from, int64_t from_row)
 {
-    for (int64_t j = 0; j < columns; j++)
-        for (int64_t i = 0; i < rows; i++) to[j * to_row + i] = from[i * from_row + j];
+    vec a[LANES], b[LANES];
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i++) a[i] = load(from + i * from_row);
+#pragma GCC unroll 4
+    for (int i = 0; i < LANES; i += 2) {
+        b[i] = SHUFFLE(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = SHUFFLE(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < LANES; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = SHUFFLE(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[i + 2 * j + 1] = SHUFFLE(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        store(to + i * to_row, SHUFFLE(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11));
+        store(to + (i + 4) * to_row, SHUFFLE(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15));
+    }
 }
 
-static inline void tokens_block(const int32_t *start, const tap *taps_, const float *bias, const float *turned,
-                                int64_t padded, float *strip, int64_t filter, const int V)
+/* to (columns, rows) = from (rows, columns), transposed. */
+static void transpose(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t columns)
 {
-    vec sum[V];
-    const vec b = splat(bias[filter]);
+    for (int64_t i = 0; i < rows; i += LANES)
+        for (int64_t j = 0; j < columns; j += LANES) {
+            if (i + LANES <= rows && j + LANES <= columns)
+                transpose_8(to + j * to_row + i, to_row, from + i * from_row + j, from_row);
+            else
+                for (int64_t c = j; c < columns && c < j + LANES; c++)
+                    for (int64_t r = i; r < rows && r < i + LANES; r++) to[c * to_row + r] = from[r * from_row + c];
+        }
+}
+
+/* One filter on V vectors of tokens. */
+INLINE void tokens_block(const tap *t, const tap *end, float bias, const float *turned, int64_t padded, float *strip,
+                         const int V)
+{
+    vec sum[MOST];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; v++) sum[v] = b;
-    for (const tap *t = taps_ + start[filter], *end = taps_ + start[filter + 1]; t < end; t++) {
+    for (int v = 0; v < V; v++) sum[v] = splat(bias);
+    for (; t < end; t++) {
         const float *p = turned + (int64_t)t->offset * padded;
         const vec w = splat(t->weight);
 #pragma GCC unroll 8
@@ -510,33 +561,61 @@ static inline void tokens_block(const int32_t *start, const tap *taps_, const fl
     for (int v = 0; v < V; v++) store(strip + v * LANES, sum[v]);
 }
 
-#define TOKEN_BLOCK 64
+/* Eight filters on one token: sums that don't wait for one another. */
+INLINE void one_token(const int32_t *start, const tap *taps_, const float *bias, const float *x, float *y)
+{
+    float sum[LANES];
+    int32_t common = INT32_MAX;
+    for (int i = 0; i < LANES; i++) {
+        const int32_t count = start[i + 1] - start[i];
+        common = count < common ? count : common;
+        sum[i] = bias[i];
+    }
+    for (int32_t t = 0; t < common; t++)
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES; i++) {
+            const tap *p = taps_ + start[i] + t;
+            sum[i] = __builtin_fmaf(p->weight, x[p->offset], sum[i]);
+        }
+    for (int i = 0; i < LANES; i++) {
+        for (const tap *p = taps_ + start[i] + common; p < taps_ + start[i + 1]; p++)
+            sum[i] = __builtin_fmaf(p->weight, x[p->offset], sum[i]);
+        y[i] = sum[i];
+    }
+}
 
-int64_t linear_scratch(int64_t inputs) { return inputs * TOKEN_BLOCK + LANES * TOKEN_BLOCK + 64; }
+#define TOKEN_BLOCK 64 /* tokens that are transposed at once: a vector for each accumulator */
+#define FILTER_BLOCK 16 /* filters whose results are, a cache line of each token */
+#define FEW_TOKENS 3
 
+/* Floats that `linear_taps` works in. */
+int64_t linear_scratch(int64_t inputs) { return (inputs + FILTER_BLOCK) * TOKEN_BLOCK; }
+
+/* y (tokens, outputs) = x (tokens, inputs) W^T + bias, for the outputs `first` to `last` - 1; the taps' offsets count
+   inputs. */
 void linear_taps(const int32_t *start, const tap *taps_, const float *bias, const float *x, float *y, int64_t tokens,
                  int64_t inputs, int64_t outputs, int64_t first, int64_t last, float *scratch)
 {
     float *turned = scratch, *strip = scratch + inputs * TOKEN_BLOCK;
+    if (tokens <= FEW_TOKENS) {
+        for (; first + LANES <= last; first += LANES)
+            for (int64_t t = 0; t < tokens; t++)
+                one_token(start + first, taps_, bias + first, x + t * inputs, y + t * outputs + first);
+        if (first == last) return;
+    }
     for (int64_t token = 0; token < tokens; token += TOKEN_BLOCK) {
         const int64_t count = tokens - token < TOKEN_BLOCK ? tokens - token : TOKEN_BLOCK;
         const int64_t vectors = (count + LANES - 1) / LANES, padded = vectors * LANES;
-        for (int64_t i = 0; i < inputs; i += 16)
-            transpose(turned + i * padded, padded, x + token * inputs + i, inputs, count,
-                      inputs - i < 16 ? inputs - i : 16);
-        for (int64_t f = first; f < last; f += LANES) {
-            const int64_t filters = last - f < LANES ? last - f : LANES;
-            for (int64_t k = 0; k < filters; k++) {
-                float *s = strip + k * padded;
+        transpose(turned, padded, x + token * inputs, inputs, count, inputs);
+        for (int64_t f = first; f < last; f += FILTER_BLOCK) {
+            const int64_t filters = last - f < FILTER_BLOCK ? last - f : FILTER_BLOCK;
+            for (int64_t k = f; k < f + filters; k++) {
+                const tap *t = taps_ + start[k], *end = taps_ + start[k + 1];
+                float *s = strip + (k - f) * padded;
                 switch (vectors) {
-                case 1: tokens_block(start, taps_, bias, turned, padded, s, f + k, 1); break;
-                case 2: tokens_block(start, taps_, bias, turned, padded, s, f + k, 2); break;
-                case 3: tokens_block(start, taps_, bias, turned, padded, s, f + k, 3); break;
-                case 4: tokens_block(start, taps_, bias, turned, padded, s, f + k, 4); break;
-                case 5: tokens_block(start, taps_, bias, turned, padded, s, f + k, 5); break;
-                case 6: tokens_block(start, taps_, bias, turned, padded, s, f + k, 6); break;
-                case 7: tokens_block(start, taps_, bias, turned, padded, s, f + k, 7); break;
-                default: tokens_block(start, taps_, bias, turned, padded, s, f + k, 8); break;
+#define CASE(V) case V: tokens_block(t, end, bias[k], turned, padded, s, V); break;
+                    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#undef CASE
                 }
             }
             transpose(y + token * outputs + f, outputs, strip, padded, filters, count);

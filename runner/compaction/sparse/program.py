@@ -14,11 +14,11 @@ _ZEROS = 64  # floats at the arena's start that nothing writes to, and at its en
 
 # Rows and vectors of the blocks that kernels.c is compiled for.
 _TAPS_BLOCKS = (
-    *((1, 1), (2, 1), (4, 1), (7, 1), (8, 1), (1, 2), (2, 2), (4, 2)),
-    *((1, 3), (2, 3), (1, 4), (2, 4), (1, 7), (1, 8)),
+    *((2, 4), (4, 2), (8, 1), (1, 8), (7, 1), (1, 7), (2, 3)),
+    *((1, 4), (2, 2), (4, 1), (1, 3), (1, 2), (2, 1), (1, 1)),
 )
-_FILTER_BLOCKS = ((4, 1, 1), (4, 2, 1), (4, 1, 2), (4, 3, 1), (4, 1, 3), (8, 1, 1))
-_TAP = np.dtype([("offset", np.int32), ("weight", np.float32)])
+_FILTER_BLOCKS = ((4, 3, 1), (4, 1, 3), (4, 2, 1), (4, 1, 2), (8, 1, 1), (4, 1, 1))
+TAP = np.dtype([("offset", np.int32), ("weight", np.float32)])
 
 
 class Op(ctypes.Structure):
@@ -339,32 +339,30 @@ def _plane_kernels(
     """Filter by filter with its own taps, or blocks of filters with common ones; each with either loop outside."""
     op, count = step.op, step.op.channels
     pixels = op.rows * op.vectors * LANES
-    shapes = [(r, v) for r, v in _TAPS_BLOCKS if r <= op.rows and v <= op.vectors and not (single_rows and r > 1)]
 
-    def cost(shape: tuple[int, int]) -> float:
-        r, v = shape
-        return -(-op.rows // r) * -(-op.vectors // v) * (r * v + 1.5)
+    def fastest(blocks: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+        """Filters, rows, vectors: the fewest instructions for all, the last block overlapping the one before."""
 
-    taps = np.empty(len(filters), _TAP)
+        def cost(block: tuple[int, int, int]) -> float:
+            f, r, v = block
+            return -(-count // f) * -(-op.rows // r) * -(-op.vectors // v) * (f * r * v + 1 + 0.5 * (f + r * v))
+
+        fitting = [b for b in blocks if b[1] <= (1 if single_rows else op.rows) and b[2] <= op.vectors]
+        return min(fitting, key=cost)
+
+    taps = np.empty(len(filters), TAP)
     taps["offset"], taps["weight"] = position[:, 0], weights
     one = _copy(step, "taps", TAPS)
-    one.op.block_rows, one.op.block_vectors = min(shapes, key=cost)
+    _, one.op.block_rows, one.op.block_vectors = fastest([(1, r, v) for r, v in _TAPS_BLOCKS])
     one.point("start", _starts(filters, count))
     one.point("taps", taps)
     one.work = len(filters) * pixels
     yield from _both_orders(one)
 
-    starts, offsets, values = _shared(filters, position, weights, 4, count)
-    if len(offsets) * 4 > 8 * len(filters):
+    block = fastest(_FILTER_BLOCKS)
+    starts, offsets, values = _shared(filters, position, weights, block[0], count)
+    if values.size > 8 * len(filters):
         return  # few taps in common: it would be slower
-    for block in [(4, 1, 3), (4, 3, 1), (4, 1, 2), (4, 2, 1), (4, 1, 1)]:
-        if block[1] <= op.rows and block[2] <= op.vectors and not (single_rows and block[1] > 1):
-            break
-    if block == (4, 1, 1):
-        block = (8, 1, 1)
-        starts, offsets, values = _shared(filters, position, weights, 8, count)
-    if block[1:] == (1, 3) and -(-op.vectors // 3) * 3 > -(-op.vectors // 2) * 2:
-        block = (4, 1, 2)
     several = _copy(step, "blocks", BLOCKS)
     several.op.block_filters, several.op.block_rows, several.op.block_vectors = block
     several.point("start", starts)
