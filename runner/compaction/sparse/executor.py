@@ -8,7 +8,8 @@ import numpy as np
 
 from runner.compaction.sparse.graph import Input, Node, Second, Taps, in_order
 from runner.compaction.sparse.layout import LANES
-from runner.compaction.sparse.program import Arena, Builder, Op, Program, Step
+from runner.compaction.sparse.operations import Op, Program, Step
+from runner.compaction.sparse.program import Arena, Builder
 from runner.compaction.sparse.threads import in_threads, shares
 
 GROUP = LANES
@@ -59,9 +60,7 @@ class Compiled:
         """
         arena = self.arena()
         address = None if times is None else times.ctypes.data
-        code = self.library.run_program(
-            ctypes.byref(self._program), images, results, count, arena.ctypes.data, address
-        )
+        code = self.library.run_program(ctypes.byref(self._program), images, results, count, arena.ctypes.data, address)
         self._arenas.append(arena)
         if code:
             raise RuntimeError("a compiled program names a kernel that isn't there")
@@ -107,7 +106,10 @@ class Executor:
 
     def _part(self, images: int, results: int, first: int, last: int, grouped: int) -> None:
         """Images `first` to `last` - 1, those below `grouped` in groups."""
-        for program, start, end in ((self.grouped, first, min(last, grouped)), (self.single, max(first, grouped), last)):
+        for program, start, end in (
+            (self.grouped, first, min(last, grouped)),
+            (self.single, max(first, grouped), last),
+        ):
             if program and end > start:
                 program.run(
                     images + 4 * start * program.input_size, results + 4 * start * program.output_size, end - start

@@ -1,7 +1,7 @@
 """A traced network as sums of weighted, shifted planes, which is all that most of its layers are.
 
-Convolution, linear layer, BatchNorm, residual sum, average pooling, strided and padded shortcuts: each result plane is a
-bias plus planes of the inputs, shifted and weighted. So a convolution, the BatchNorm behind it and the sum with a
+Convolution, linear layer, BatchNorm, residual sum, average pooling, strided and padded shortcuts: each result plane is
+a bias plus planes of the inputs, shifted and weighted. So a convolution, the BatchNorm behind it and the sum with a
 projected shortcut are one `Taps`, and cost one pass.
 """
 
@@ -56,8 +56,8 @@ class Term:
 
     def chosen(self, which: npt.NDArray[np.bool_]) -> "Term":
         """Only some of the taps."""
-        entries = (self.filters, self.channels, self.dy, self.dx, self.weights)
-        return Term(self.source, self.stride, *(entry[which] for entry in entries))
+        filters, channels, dy, dx = (entry[which] for entry in (self.filters, self.channels, self.dy, self.dx))
+        return Term(self.source, self.stride, filters, channels, dy, dx, self.weights[which])
 
     def scaled(self, scale: Floats) -> "Term":
         """Each filter's taps times its factor."""

@@ -1,11 +1,11 @@
 """A pruned network that leaves its zeros out when it is executed on a processor."""
 
 import logging
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from runner.compaction.sparse.checks import fits, kind
 from runner.compaction.sparse.compiler import NoKernels, kernels
 from runner.compaction.sparse.executor import GROUP, Executor
 from runner.compaction.sparse.trace import trace
@@ -41,10 +41,9 @@ class SparseNetwork(nn.Module):
         Raises:
             ValueError: the input has another shape, type or device.
         """
-        if x.dtype != torch.float32 or x.device.type != "cpu":
-            raise ValueError(f"a sparse network expects float32 on the cpu, not {_kind(x)}")
-        if x.dim() != 4 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"a sparse network made for images {self.shape} expects (N, *{self.shape}), not {tuple(x.shape)}")
+        if not fits(x) or x.dim() != 4 or tuple(x.shape[1:]) != self.shape:
+            shape = ", ".join(map(str, self.shape))
+            raise ValueError(f"this sparse network expects (N, {shape}) float32 on the cpu, not {kind(x)}")
         if self.executor is None:
             with torch.no_grad():
                 return self.dense(x)
@@ -61,21 +60,21 @@ def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
     Without a compiler the network stays dense, which the log says.
 
     Args:
-        model: plain and pruned, in eval mode, float32 on the processor; of convolutions, linear layers, BatchNorm, ReLU,
-            sums, pools and views that torch.fx can trace.
+        model: plain and pruned, in eval mode, float32 on the processor; of convolutions, linear layers, BatchNorm,
+            ReLU, sums, pools and views that torch.fx can trace.
         example: (N, channels, H, W) float32 images; they fix the size and are what kernels are timed on.
 
     Raises:
         ValueError: the model or the example is of another kind.
         Unsupported: a ValueError, too: the network has a part that the executor doesn't know.
     """
-    if model.training or any(module.training for module in model.modules()):
+    if any(module.training for module in model.modules()):
         raise ValueError("sparsify expects a network in eval mode; call model.eval() first")
-    wrong = [name for name, p in model.named_parameters() if p.dtype != torch.float32 or p.device.type != "cpu"]
-    if wrong:
-        raise ValueError(f"sparsify expects float32 parameters on the cpu, not {wrong[0]}: {_kind(model.get_parameter(wrong[0]))}")
-    if example.dim() != 4 or not len(example) or example.dtype != torch.float32 or example.device.type != "cpu":
-        raise ValueError(f"sparsify expects an example (N, channels, H, W) of float32 on the cpu, not {tuple(example.shape)} {_kind(example)}")
+    for name, parameter in model.named_parameters():
+        if not fits(parameter):
+            raise ValueError(f"sparsify expects float32 parameters on the cpu, not {name}: {kind(parameter)}")
+    if not fits(example) or example.dim() != 4 or not len(example):
+        raise ValueError(f"sparsify expects (N, channels, H, W) float32 images on the cpu, not {kind(example)}")
     shape = tuple(example.shape[1:])
     output = trace(model, shape)  # type: ignore[arg-type]
     with torch.no_grad():
@@ -89,7 +88,3 @@ def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
     network = SparseNetwork(model, shape, Executor(library, output, images.numpy()))
     network.result = tuple(expected.shape[1:])
     return network
-
-
-def _kind(x: Any) -> str:
-    return f"{str(x.dtype).removeprefix('torch.')} on the {x.device.type}"

@@ -1,80 +1,16 @@
 """Nodes into the operations of `kernels.c`, with every array and offset they need."""
 
-import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from runner.compaction.sparse.graph import Gather, Input, Ints, MaxPool, Node, Second, Taps, Term
+from runner.compaction.sparse.choices import pixel_kernels, plane_kernels
+from runner.compaction.sparse.graph import Gather, Input, Ints, MaxPool, Node, Taps, Term
 from runner.compaction.sparse.layout import LANES, Layout, layouts
+from runner.compaction.sparse.operations import GATHER, INTERLEAVE, LOAD, MAX_POOL, SPLIT, STORE, Op, Step
 
-LOAD, STORE, TAPS, BLOCKS, COLUMNS, ROWS, SPLIT, MAX_POOL, GATHER, INTERLEAVE = range(10)
 _ZEROS = 64  # floats at the arena's start that nothing writes to, and at its end that only unused lanes read
-
-# Rows and vectors of the blocks that kernels.c is compiled for.
-_TAPS_BLOCKS = (
-    *((2, 4), (4, 2), (8, 1), (1, 8), (7, 1), (1, 7), (2, 3)),
-    *((1, 4), (2, 2), (4, 1), (1, 3), (1, 2), (2, 1), (1, 1)),
-)
-_FILTER_BLOCKS = ((4, 3, 1), (4, 1, 3), (4, 2, 1), (4, 1, 2), (8, 1, 1), (4, 1, 1))
-TAP = np.dtype([("offset", np.int32), ("weight", np.float32)])
-
-
-class Op(ctypes.Structure):
-    """`op` of kernels.c."""
-
-    _fields_ = (
-        *(
-            (name, ctypes.c_int64)
-            for name in (
-                "kind unit channels height width in_ in_plane in_row out out_plane out_row second relu second_relu "
-                "rows vectors block_rows block_vectors block_filters filters_outside size stride padding "
-                "in_height in_width extent_rows extent_columns phases"
-            ).split()
-        ),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("start", "taps", "offsets", "weights", "bias", "scale", "shift", "mask")
-        ),
-    )
-
-
-class Program(ctypes.Structure):
-    """`program` of kernels.c."""
-
-    _fields_ = (
-        ("group", ctypes.c_int64),
-        ("single_count", ctypes.c_int64),
-        ("grouped_count", ctypes.c_int64),
-        ("single", ctypes.POINTER(Op)),
-        ("grouped", ctypes.POINTER(Op)),
-        ("input_size", ctypes.c_int64),
-        ("output_size", ctypes.c_int64),
-    )
-
-
-@dataclass
-class Step:
-    """One operation.
-
-    Args:
-        kernel: its name in tables.
-        arrays: what the operation points to.
-        work: multiplications, of zero weights that a kernel doesn't leave out, too.
-    """
-
-    node: Node
-    kernel: str
-    op: Op
-    arrays: list[np.ndarray] = field(default_factory=list)
-    work: int = 0
-
-    def point(self, name: str, array: np.ndarray) -> None:
-        """Let a field of the operation point to an array."""
-        array = np.ascontiguousarray(array)
-        self.arrays.append(array)
-        setattr(self.op, name, array.ctypes.data)
 
 
 @dataclass(frozen=True)
@@ -261,12 +197,12 @@ class Builder:
             assert node.second.shift is not None
             step.point("shift", _padded(node.second.shift, 32).astype(np.float32))
         if self.unit == 1 and node.shape[1:] == (1, 1):
-            return [*_pixel_kernels(step, filters, position, weights)]
+            return [*pixel_kernels(step, filters, position, weights)]
         mask = layout.mask(flat)
         if mask is not None:
             step.point("mask", mask)
         # Row by row in a layout of runs, a row's last vector reaches into the next row, which must be written later.
-        return [*_plane_kernels(step, filters, position, weights, single_rows=layout.flat and not flat)]
+        return [*plane_kernels(step, filters, position, weights, single_rows=layout.flat and not flat)]
 
     def _max_pool(self, node: MaxPool) -> Step:
         source = self.buffers[node.source]
@@ -307,106 +243,3 @@ def _joined(terms: Sequence[Term], offsets: Sequence[Ints]) -> tuple[Ints, np.nd
 
 def _padded(values: np.ndarray, multiple: int) -> np.ndarray:
     return np.pad(values, (0, -len(values) % multiple))
-
-
-def _starts(filters: Ints, count: int) -> np.ndarray:
-    return np.searchsorted(filters, np.arange(count + 1)).astype(np.int32)
-
-
-def _copy(step: Step, kernel: str, kind: int) -> Step:
-    op = Op.from_buffer_copy(step.op)
-    op.kind = kind
-    return Step(step.node, kernel, op, [*step.arrays])
-
-
-def _shared(filters: Ints, position: np.ndarray, weights: np.ndarray, block: int, count: int) -> tuple[np.ndarray, ...]:
-    """For blocks of so many filters: starts, offsets and weights (taps, block) of the taps that any of them has."""
-    starts, offsets, values = [0], [], []
-    bounds = np.searchsorted(filters, np.arange(0, count + block, block))
-    for index, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        places, which, inverse = np.unique(position[first:last, 1], return_index=True, return_inverse=True)
-        matrix = np.zeros((len(places), block), np.float32)
-        matrix[inverse, filters[first:last] - index * block] = weights[first:last]
-        offsets.append(position[first:last, 0][which])
-        values.append(matrix)
-        starts.append(starts[-1] + len(places))
-    return np.array(starts, np.int32), np.concatenate(offsets).astype(np.int32), np.concatenate(values)
-
-
-def _plane_kernels(
-    step: Step, filters: Ints, position: np.ndarray, weights: np.ndarray, single_rows: bool
-) -> Iterator[Step]:
-    """Filter by filter with its own taps, or blocks of filters with common ones; each with either loop outside."""
-    op, count = step.op, step.op.channels
-    pixels = op.rows * op.vectors * LANES
-
-    def fastest(blocks: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-        """Filters, rows, vectors: the fewest instructions for all, the last block overlapping the one before."""
-
-        def cost(block: tuple[int, int, int]) -> float:
-            f, r, v = block
-            return -(-count // f) * -(-op.rows // r) * -(-op.vectors // v) * (f * r * v + 1 + 0.5 * (f + r * v))
-
-        fitting = [b for b in blocks if b[1] <= (1 if single_rows else op.rows) and b[2] <= op.vectors]
-        return min(fitting, key=cost)
-
-    taps = np.empty(len(filters), TAP)
-    taps["offset"], taps["weight"] = position[:, 0], weights
-    one = _copy(step, "taps", TAPS)
-    _, one.op.block_rows, one.op.block_vectors = fastest([(1, r, v) for r, v in _TAPS_BLOCKS])
-    one.point("start", _starts(filters, count))
-    one.point("taps", taps)
-    one.work = len(filters) * pixels
-    yield from _both_orders(one)
-
-    block = fastest(_FILTER_BLOCKS)
-    starts, offsets, values = _shared(filters, position, weights, block[0], count)
-    if values.size > 8 * len(filters):
-        return  # few taps in common: it would be slower
-    several = _copy(step, "blocks", BLOCKS)
-    several.op.block_filters, several.op.block_rows, several.op.block_vectors = block
-    several.point("start", starts)
-    several.point("offsets", offsets)
-    several.point("weights", values)
-    several.work = values.size * pixels
-    yield from _both_orders(several)
-
-
-def _both_orders(step: Step) -> Iterator[Step]:
-    yield step
-    if step.op.rows > step.op.block_rows or step.op.vectors > step.op.block_vectors:
-        other = _copy(step, step.kernel, step.op.kind)
-        other.op.filters_outside, other.work = 1, step.work
-        yield other
-
-
-def _pixel_kernels(step: Step, filters: Ints, position: np.ndarray, weights: np.ndarray) -> Iterator[Step]:
-    """For results of one pixel: 8 filters with taps of their own side by side, or 8, 16, 32 with common ones."""
-    count = step.op.channels
-    starts = _starts(filters, -(-count // LANES) * LANES)
-    longest = np.diff(starts).reshape(-1, LANES).max(1)  # of each group of 8
-    first = np.concatenate([[0], np.cumsum(longest)])
-    offsets, values = np.zeros((first[-1], LANES), np.int32), np.zeros((first[-1], LANES), np.float32)
-    place = first[filters // LANES] + np.arange(len(filters)) - starts[filters]
-    offsets[place, filters % LANES], values[place, filters % LANES] = position[:, 0], weights
-    own = _copy(step, "rows", ROWS)
-    own.point("start", first.astype(np.int32))
-    own.point("offsets", offsets)
-    own.point("weights", values)
-    own.work = values.size
-    yield own
-
-    block = 8 if count <= 8 else 16 if count <= 16 else 32
-    starts, offsets, values = _shared(filters, position, weights, block, count)
-    if values.size > 16 * len(filters):
-        return
-    common = _copy(step, "columns", COLUMNS)
-    common.op.block_filters = block
-    common.point("start", starts)
-    common.point("offsets", offsets)
-    common.point("weights", values)
-    common.work = values.size
-    yield common
-
-
-__all__ = ["Arena", "Buffer", "Builder", "Op", "Program", "Second", "Step"]
