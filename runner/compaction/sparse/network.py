@@ -1,6 +1,9 @@
 """A pruned network that leaves its zeros out when it is executed on a processor."""
 
+import copy
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +17,29 @@ log = logging.getLogger(__name__)
 
 
 class SparseNetwork(nn.Module):
-    """What `sparsify` makes; only for inference.
+    """What `sparsify` makes; only for inference. Later changes of the dense network's weights don't reach it.
 
     Attributes:
+        dense: the network that it was made from.
         executor: runs the network; None where there are no kernels.
         reason: why there are none.
-        dense: the network that it was made from.
+        shape: of one image.
     """
 
-    def __init__(self, dense: nn.Module, shape: tuple[int, ...], executor: Executor | None, reason: str = "") -> None:
+    def __init__(
+        self, dense: nn.Module, example: Tensor, result: Sequence[int], executor: Executor | None, reason: str = ""
+    ) -> None:
         super().__init__()
-        self.dense = dense
-        self.shape, self.executor, self.reason = shape, executor, reason
-        self.result: tuple[int, ...] = ()
+        self.dense, self.executor, self.reason = dense, executor, reason
+        self.shape = tuple(example.shape[1:])
+        self._example, self._result = example, tuple(result)
         self.eval()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SparseNetwork":
+        return sparsify(copy.deepcopy(self.dense, memo), self._example)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sparsify, (self.dense, self._example)  # kernels are chosen anew where it is loaded
 
     def train(self, mode: bool = True) -> "SparseNetwork":
         """Raises ValueError for training mode."""
@@ -48,7 +60,7 @@ class SparseNetwork(nn.Module):
             with torch.no_grad():
                 return self.dense(x)
         x = x.detach().contiguous()
-        results = torch.empty((len(x), *self.result))
+        results = torch.empty((len(x), *self._result))
         if len(x):
             self.executor.run(x.data_ptr(), results.data_ptr(), len(x), torch.get_num_threads())
         return results
@@ -75,16 +87,14 @@ def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
             raise ValueError(f"sparsify expects float32 parameters on the cpu, not {name}: {kind(parameter)}")
     if not fits(example) or example.dim() != 4 or not len(example):
         raise ValueError(f"sparsify expects (N, channels, H, W) float32 images on the cpu, not {kind(example)}")
-    shape = tuple(example.shape[1:])
-    output = trace(model, shape)  # type: ignore[arg-type]
+    channels, height, width = example.shape[1:]
+    output = trace(model, (channels, height, width))
+    images = example.detach().repeat(-(-GROUP // len(example)), 1, 1, 1)[:GROUP].contiguous()
     with torch.no_grad():
-        expected = model(example[:1])
+        result = model(images[:1]).shape[1:]
     try:
         library = kernels()
     except NoKernels as error:
         log.warning("sparse execution isn't possible: %s; the network stays dense", error)
-        return SparseNetwork(model, shape, None, str(error))
-    images = example.detach().repeat(-(-GROUP // len(example)), 1, 1, 1)[:GROUP].contiguous()
-    network = SparseNetwork(model, shape, Executor(library, output, images.numpy()))
-    network.result = tuple(expected.shape[1:])
-    return network
+        return SparseNetwork(model, images, result, None, str(error))
+    return SparseNetwork(model, images, result, Executor(library, output, images.numpy()))

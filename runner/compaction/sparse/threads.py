@@ -19,7 +19,7 @@ def in_threads(work: Callable[[int, int], None], ends: Sequence[int]) -> None:
 def shares(count: int, threads: int, step: int = 1) -> list[int]:
     """Where each thread's part of 0 … count ends, at multiples of `step` but for the last."""
     share = -(-count // max(1, threads))
-    share = -(-share // step) * step
+    share = max(1, -(-share // step)) * step
     return [min(count, end) for end in range(share, count + share, share)]
 
 
