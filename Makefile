@@ -4,16 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests run side by side, one a core; more threads than cores make everything wait for everything.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# What oneDNN and ATen choose on a processor without AVX-512, where a machine has it.
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 # make test COVERAGE= leaves it out. Counting lines is cheap where Python has sys.monitoring, from 3.12 on; before, tests
 # of pure Python take half as long again.
 COVERAGE := yes
 COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("COVERAGE_CORE=sysmon" * (sys.version_info >= (3, 12)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help train test smoke lint format
+.PHONY: help train test test-avx2 smoke lint format
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.installed ## train ResNet-32 without and with targeted dropout, prune both, tabulate
 	$(BIN)/run train -m model=resnet32 dropout=none,targeted
@@ -22,6 +24,11 @@ train: $(VENV)/.installed ## train ResNet-32 without and with targeted dropout, 
 test: $(VENV)/.installed ## all tests, and how much of the package they cover
 	$(ONE_THREAD) $(COVERAGE_CORE) $(BIN)/python -m pytest -n 2 --dist worksteal $(if $(COVERAGE),--cov --cov-report=)
 	@$(if $(COVERAGE),printf 'coverage in percent: ' && $(BIN)/coverage report --format=total)
+
+test-avx2: $(VENV)/.installed ## steps of every model and the smoke runs with the kernels of a processor without AVX-512
+	$(AVX2) $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal \
+		tests/models/test_memory_format.py tests/test_every_variant.py -k "never_corrupts or (trains and [targeted-)"
+	$(AVX2) $(MAKE) smoke
 
 smoke: $(VENV)/.installed ## the real commands, end to end, in seconds each
 	rm -rf build/smoke && mkdir -p build
