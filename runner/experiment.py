@@ -21,6 +21,7 @@ from runner.config.length import Length
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError
 from runner.files import append_row, write_bytes, write_rows
+from runner.interfaces import Data, Task
 from runner.models.layers import prunable_layers
 from runner.models.memory_format import use_fast_memory_format
 from runner.pruning.sweep import Point, Sweeper, asked_points, has_batch_norm, with_unpruned
@@ -45,8 +46,8 @@ class Experiment:
         config: settled, see `runner.running.settle`.
     """
 
-    data: Any
-    task: Any
+    data: Data
+    task: Task
     model: nn.Module
     variant: Variant
     device: torch.device

@@ -1,38 +1,16 @@
 """What every row is made from: freshly built parts, so that no comparison leaves anything behind for the next."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from runner.data.images import ImageData
-from runner.dropout.base import Variant
-from runner.pruning.sweep import Sweeper
+from runner.experiment import Experiment
 from runner.training.loop import Training
 
 # Training is measured late in a schedule without end: ramps have reached their rates, and the learning rate is so near
 # to zero that the weights, and with them the work, stay what they are.
 _STEPS = 10**9
 _LATE = 999 * 10**6
-
-
-class Parts(Protocol):
-    """What a row may use of a configuration's parts."""
-
-    data: ImageData
-    task: Any
-    model: nn.Module
-    variant: Variant
-    device: torch.device
-    precision: str
-
-    def training(self) -> Training:
-        """The training of these parts."""
-
-    def sweeper(self, own_scores: Mapping[str, Mapping[str, Tensor]]) -> Sweeper:
-        """The pruning of these parts."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +23,7 @@ class Kit:
         calls: how often a comparison's callables will be called.
     """
 
-    parts: Callable[..., Parts]
+    parts: Callable[..., Experiment]
     dropouts: Sequence[str]
     calls: int
 
@@ -54,6 +32,7 @@ class OneBatch:
     """Batches that are always the same."""
 
     steps_per_epoch = 1
+    examples_per_step = 0  # nobody counts them
 
     def __init__(self, batch: Any) -> None:
         self._batch = batch
@@ -62,7 +41,7 @@ class OneBatch:
         return self._batch
 
 
-def late_training(parts: Parts) -> Training:
+def late_training(parts: Experiment) -> Training:
     """The training of these parts, near its end."""
     return late(parts.training())
 

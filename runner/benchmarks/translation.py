@@ -93,7 +93,7 @@ def transformer(kit: Kit) -> Iterator[Comparison]:
         made = Training(
             model=model.to(device),
             variant=variant,
-            data=None,
+            data=parts.data,
             task=Translation(),
             schedule=schedule,
             batches=OneBatch(batch),

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from runner.config import choices
+from runner.interfaces import Data, Task
 from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
 from runner.pruning.criteria.base import Criterion, Evidence
 from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
@@ -51,8 +52,8 @@ class Sweeper:
     """
 
     model: nn.Module
-    task: Any
-    data: Any
+    task: Task
+    data: Data
     context: Callable[[], AbstractContextManager[object]] = nullcontext
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0

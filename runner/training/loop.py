@@ -8,13 +8,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import Variant
 from runner.errors import damaged
+from runner.interfaces import Data, Schedule, Task, TrainBatches
 from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
@@ -38,10 +39,10 @@ class Training:
 
     model: nn.Module
     variant: Variant
-    data: Any
-    task: Any
-    schedule: Any
-    batches: Any
+    data: Data
+    task: Task
+    schedule: Schedule
+    batches: TrainBatches
     steps: int
     groups: list[dict[str, Any]]
     seed: int
@@ -67,7 +68,7 @@ class Training:
         # A variant's own parameters, gates and switches, learn without weight decay.
         self.groups[-1]["params"] += [p for p in self.model.parameters() if id(p) not in known]
         self.optimizer = self.schedule.optimizer(self.groups)
-        self.forward = torch.compile(self.model) if self.compile else self.model
+        self.forward: nn.Module = cast(nn.Module, torch.compile(self.model)) if self.compile else self.model
         return self
 
     def skip_to(self, step: int, steps: int | None = None) -> None:
