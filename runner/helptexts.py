@@ -33,7 +33,7 @@ What to choose (run list shows all): model, dropout, data, schedule, task, prune
   data.root=data data.download=true data.validation=0.1
   schedule.length=30ep or 500it   schedule.batch_size=128   schedule.learning_rate=0.1
   dropout.alpha=0.66 (drop rate)  dropout.gamma=0.75 (targeted fraction)
-  prune.sparsities=[0,0.5,0.9]    prune.scores=own|magnitude|random   prune.scope=layer|global   prune.floor=auto|0
+  prune.sparsities=[0,0.5,0.9]    prune.criterion=own|magnitude|random   prune.scope=layer|global   prune.floor=auto|0
   seed=0   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false
   force=true      train a finished or damaged run again
   limit=1000      evaluate on so many examples of each split only
@@ -51,12 +51,12 @@ Exit codes: 0 done, 1 a run failed, 2 bad input and nothing written, 130 interru
 PRUNE = """\
 run prune FOLDER… [options]: sweep finished runs again under other rules, adding rows, without training
 
-  run prune outputs/train/digits-resnet32-none-1a2b3c4d/seed0 prune.scores=random
+  run prune outputs/train/digits-resnet32-none-1a2b3c4d/seed0 prune.criterion=random
   run prune outputs/train prune.sparsities=[0.85,0.97] prune.scope=global
 
 Options
-  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit|feature
-  prune.scope=layer|global       prune.floor=auto|0…1          prune.scores=own|magnitude|random
+  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit|feature|[weight,unit]
+  prune.scope=layer|global       prune.floor=auto|0…1          prune.criterion=own|magnitude|random
   prune.batch_norm=[kept,recalibrated]
   prune.splits=[validation,test] device=auto|cpu|cuda|mps             data.root=PATH"""
 
