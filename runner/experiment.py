@@ -15,6 +15,7 @@ from torch import nn
 
 from runner import runs
 from runner.checks import check_kinds, check_output, check_places, check_splits
+from runner.compaction.sweep_costs import SweepCosts, forward_arguments
 from runner.config import choices
 from runner.config.build import build, options_of, target
 from runner.config.length import Length
@@ -151,6 +152,11 @@ class Experiment:
             criteria=choices.make_all("criterion", prune.get("criterion")),
         )
 
+    def example(self, examples: int = 2) -> tuple[torch.Tensor, ...]:
+        """The arguments of the model's forward for the first examples of the data, on the CPU."""
+        batches = self.data.eval_batches(self.data.splits[-1], examples)
+        return forward_arguments(next(iter(batches)), examples)
+
     def sweep(self, run: Run, progress: Progress) -> None:
         """Measure what the configuration asks for, and the unpruned network, where pruning.csv lacks it; draw
         pruning.png."""
@@ -171,6 +177,7 @@ class Experiment:
         if missing:
             sweeper = self.sweeper(load_scores(run, self.device))
             sweeper.keep_samples = partial(_keep_samples, run)
+            sweeper.costs = SweepCosts(self.model, self.example)
             columns = runs.pruning_columns(self.task.sweep_metrics)
             run.unseal(run.pruning_file)
             write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short

@@ -27,6 +27,8 @@ TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class by which run ticket
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
+# Of the network as it would be cut or packed; empty where they are not known, missing in older files.
+COST_COLUMNS = ("flops", "parameters", "bytes")
 TIMING_COLUMNS = ("examples_per_second", "seconds")
 
 
@@ -39,7 +41,7 @@ def metrics_columns(metrics: Sequence[str]) -> list[str]:
 
 def pruning_columns(metrics: Sequence[str]) -> list[str]:
     """Columns of pruning.csv for a task's metrics."""
-    return [*POINT_COLUMNS, *COUNT_COLUMNS, *metrics, "loss", "examples"]
+    return [*POINT_COLUMNS, *COUNT_COLUMNS, *COST_COLUMNS, *metrics, "loss", "examples"]
 
 
 def default_folder(config: Mapping[str, Any], hash_: str) -> Path:

@@ -48,6 +48,7 @@ class Sweeper:
         seed: of random scores, and of the augmentation of the images that BatchNorm is recalibrated on.
         limit: how many examples of a split are evaluated; None: all.
         granularities, criteria: key → the object; the shipped choice of that name where a key is not in them.
+        costs: granularity (see `Members.granularity`), masks, which are applied → more columns of a row.
         keep_samples: is given a point, a split, its row and what the task shows of the network's outputs, if anything.
     """
 
@@ -60,6 +61,7 @@ class Sweeper:
     limit: int | None = None
     granularities: Mapping[str, Granularity] = field(default_factory=dict)
     criteria: Mapping[str, Criterion] = field(default_factory=dict)
+    costs: Callable[[str, Mapping[str, Tensor]], Mapping[str, Any]] = lambda *_: {}
     keep_samples: Callable[[Point, str, Mapping[str, Any], Any], object] = lambda *_: None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
@@ -73,6 +75,7 @@ class Sweeper:
             members = self._granularity(granularity).members(self.model)
             trained = {name: weight.detach().clone() for name, weight in members.weights.items()}
             rankings: dict[tuple[str, str, str], Ranking] = {}
+            costs: dict[tuple[Any, ...], Mapping[str, Any]] = {}
             try:
                 for point in sorted((p for p in points if p.granularity == granularity), key=_together):
                     what = _what(point)
@@ -81,11 +84,15 @@ class Sweeper:
                         if what not in rankings:
                             restore(members.weights, trained)
                             rankings[what] = self._ranking(members, point.scope, point.scores)
-                        apply_masks(members.weights, trained, members.masks(rankings[what].pruned(point.pruned)))
+                        masks = members.masks(rankings[what].pruned(point.pruned))
+                        apply_masks(members.weights, trained, masks)
+                        if (*what, point.pruned) not in costs:
+                            costs[*what, point.pruned] = self.costs(members.granularity, masks)
                         splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
                         metrics = unpruned if point.pruned == 0 else {}
                         rows = self._measured(members, point, splits, metrics)
-                        known |= {(*setting, split): row for split, row in rows}
+                        cost = costs[*what, point.pruned]
+                        known |= {(*setting, split): {**row, **cost} for split, row in rows}
                     yield point, known[*setting, point.split]
             finally:
                 restore(members.weights, trained)

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from runner.errors import DamagedRun
-from runner.runs import COUNT_COLUMNS, POINT_COLUMNS, Run
+from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
 _KNOWN = {"batch_norm": ("kept", "recalibrated", "none"), "split": ("train", "validation", "test")}
-_NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, "examples")
+_NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, *COST_COLUMNS, "examples")
 
 
 def read_points(run: Run) -> pd.DataFrame:
@@ -27,7 +27,8 @@ def read_points(run: Run) -> pd.DataFrame:
             raise run.damaged_rows(ValueError(f"{column} {unknown[0]!r}; expected {', '.join(known)}"))
     try:
         for column in points.columns.difference(list(_WORDS)):
-            points[column] = points[column].astype(float)
+            values = points[column].replace("", "nan") if column in COST_COLUMNS else points[column]
+            points[column] = values.astype(float)
     except ValueError as error:
         raise run.damaged_rows(error) from None
     # One spelling of each fraction, so that rows of several runs meet: 0.30000000000000004 is 0.3.

@@ -1,0 +1,79 @@
+"""What each network of a sweep would cost as it would be stored: cut where filters go, packed where weights go."""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from runner.compaction.costs import count_flops, planned_costs
+from runner.compaction.coupling import Coupling
+from runner.compaction.packing import pack
+from runner.compaction.planning import make_plan, masked_zeros
+from runner.compaction.saving import stored_tensors
+from runner.compaction.tracing import find_coupling
+from runner.data.token_batches import PairBatch
+from runner.errors import first_line
+
+log = logging.getLogger("runner")
+
+
+def forward_arguments(batch: Any, examples: int) -> tuple[Tensor, ...]:
+    """What a model's forward takes, of the first examples of a batch, on the CPU."""
+    if isinstance(batch, PairBatch):
+        return batch.source[:examples].cpu(), batch.target[:examples, :-1].cpu()
+    return (batch[0][:examples].cpu(),)
+
+
+class SweepCosts:
+    """Costs of one model under many masks; the model is traced once, when it is first needed.
+
+    Args:
+        model: plain, trained; it is only read.
+        example: gives the arguments of its forward, of at least two examples, on the CPU.
+    """
+
+    def __init__(self, model: nn.Module, example: Callable[[], Sequence[Tensor]]) -> None:
+        self.model = model
+        self.example = example
+        self.failed: set[str] = set()  # granularities whose costs can't be found
+
+    def __call__(self, granularity: str, masks: Mapping[str, Tensor]) -> dict[str, int]:
+        """`flops` of one example, `parameters` and `bytes` of the network that the masks leave.
+
+        Args:
+            granularity: "weight": all weights are still there and computed with, and `bytes` are those of the packed
+                file, with the model's weights as they are now; any other: zero filters and features are cut.
+            masks: layer → True for what is removed, broadcast over the weights; they are applied to the model.
+
+        Returns:
+            Nothing where the costs can't be found, for example of a network that can't be traced.
+        """
+        if granularity in self.failed:
+            return {}
+        try:
+            if granularity == "weight":
+                parameters = sum(parameter.numel() for parameter in self.model.parameters())
+                size = len(pack(stored_tensors(self.model)))
+                return {"flops": self._dense_flops, "parameters": parameters, "bytes": size}
+            plan = make_plan(self._coupling, masked_zeros(self._coupling, masks), constants=False)
+            costs = planned_costs(self.model, self._coupling, plan)
+            return {"flops": costs.flops, "parameters": costs.parameters, "bytes": costs.bytes}
+        except Exception as error:  # whatever a user's own model raises; the sweep goes on
+            self.failed.add(granularity)
+            log.warning("no costs of networks pruned by %s: %s", granularity, first_line(error))
+            return {}
+
+    def _on_cpu(self) -> nn.Module:
+        return copy.deepcopy(self.model).cpu()
+
+    @cached_property
+    def _dense_flops(self) -> int:
+        example = self.example()
+        return count_flops(self._on_cpu(), example) // len(example[0])
+
+    @cached_property
+    def _coupling(self) -> Coupling:
+        return find_coupling(self._on_cpu(), self.example())
