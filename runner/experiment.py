@@ -31,7 +31,7 @@ from runner.reporting.curves import pruning_figure
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.stored import load_initial, load_scores, load_weights
-from runner.training.callbacks import Callback, Checkpoint, FiniteLoss, MetricsFile, ProgressBar
+from runner.training.callbacks import Callback, Checkpoint, FiniteLoss, Guarded, MetricsFile, ProgressBar
 from runner.training.loop import Training
 from runner.training.machine import autocast, resolve_device
 from runner.training.progress import Progress
@@ -130,7 +130,11 @@ class Experiment:
     def _callbacks(self, run: Run) -> list[Callback]:
         """In the order that resuming exactly needs: what can stop the training first, loggers last."""
         bar = ProgressBar(Progress(unit=getattr(self.task, "example_unit", "img")))
-        return [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
+        own = [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
+        loggers = choices.make_all("logger", self.config.get("loggers"))
+        for logger in loggers.values():
+            logger.begin(run, self.config)
+        return [*own, *(Guarded(logger, name) for name, logger in loggers.items())]
 
     def load(self, run: Run, model: nn.Module | None = None) -> None:
         """Put the run's trained weights into the plain model, or into another one like it.

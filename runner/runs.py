@@ -19,7 +19,7 @@ from runner.errors import ConfigError, DamagedRun, FolderInUse, UserError, damag
 from runner.files import read_rows, sha256_of, write_rows, write_text
 
 # What does not determine the weights, or is found again in the folder's name.
-NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes")
+NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes", "loggers")
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
 FORMAT = 2  # of a run folder; 1 had other hashes, see runner.config.identity
 SMOKE = "smoke"  # below outputs: where debug=smoke puts its runs
@@ -99,6 +99,10 @@ class Run:
         return self.folder / "samples.txt"
 
     @property
+    def events_file(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
     def log_file(self) -> Path:
         return self.folder / "run.log"
 
@@ -111,7 +115,7 @@ class Run:
         """What a run writes after its status."""
         return (
             *(self.metrics_file, self.pruning_file, self.pruning_figure, self.weights_file),
-            *(self.scores_file, self.samples_file, self.checkpoint_file, self.log_file),
+            *(self.scores_file, self.samples_file, self.checkpoint_file, self.events_file, self.log_file),
         )
 
     def clear(self) -> None:

@@ -24,8 +24,12 @@ PACKAGES = {
 }
 # Where classes have been, → where they are now: stored configurations name them as they were called then.
 MOVED: dict[str, str] = {}
-# The same of what a sweep can have several of.
-PLUGINS = {"criterion": "runner.pruning.criteria", "granularity": "runner.pruning.granularities"}
+# The same of what a run can have several of.
+PLUGINS = {
+    "criterion": "runner.pruning.criteria",
+    "granularity": "runner.pruning.granularities",
+    "logger": "runner.training.loggers",
+}
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Keys of a group that are for other readers than its class.
 _NOT_ARGUMENTS = ("_target_", "name", "length", "batch_size", "input_size")

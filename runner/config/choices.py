@@ -1,7 +1,7 @@
-"""Choices of which a sweep can have several, by name: pruning criteria and granularities. Imports no torch.
+"""Choices of which a run can have several, by name: pruning criteria, granularities, loggers. Imports no torch.
 
-A choice is a file of conf/criterion or conf/granularity, or of the same folder in the user's --config-dir. In a
-configuration it is a name, or a name with parameters, `{n_of_m: {n: 1}}`; composed, it is the file's whole content.
+A choice is a file of conf/criterion, conf/granularity or conf/logger, or of the same folder in the user's --config-dir.
+In a configuration it is a name, or a name with parameters, `{n_of_m: {n: 1}}`; composed, it is the file's content.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,8 @@ from runner.config.rules import show
 from runner.errors import ConfigError
 
 Part = dict[str, Any]
+# Group → the option that lists its names.
+OPTIONS = {"criterion": "prune.criterion", "granularity": "prune.granularity", "logger": "loggers"}
 
 
 # Listed before any others: the finest granularity, the usual criterion.
@@ -55,7 +57,7 @@ def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
     known = names(group, folders)
     near = get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"
-    raise ConfigError(f"prune.{group}={name}: unknown{hint} allowed is {', '.join(known)}")
+    raise ConfigError(f"{OPTIONS[group]}={name}: unknown{hint} allowed is {', '.join(known)}")
 
 
 def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Part]:
@@ -77,18 +79,18 @@ def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Pa
         return [_part(group, str(name), given, tuple(folders)) for name, given in value.items()]
     if isinstance(value, str):
         return [_part(group, value, {}, tuple(folders))]
-    raise ConfigError(f"prune.{group}={show(value)}: must be a name or a list of names; see run list {group}")
+    raise ConfigError(f"{OPTIONS[group]}={show(value)}: must be a name or a list of names; see run list {group}")
 
 
 def _part(group: str, name: str, given: Any, folders: tuple[Path, ...]) -> Part:
     content = file_of(group, name, folders)
     known = [key for key in content if key not in ("_target_", "label")]
     if not isinstance(given, Mapping):
-        raise ConfigError(f"prune.{group}={{{name}: {show(given)}}}: must be a mapping of parameters")
+        raise ConfigError(f"{OPTIONS[group]}={{{name}: {show(given)}}}: must be a mapping of parameters")
     for parameter in given:
         if parameter not in known:
             has = f"it has {', '.join(known)}" if known else "it has no parameters"
-            raise ConfigError(f"prune.{group}: {name} has no parameter {parameter}; {has}")
+            raise ConfigError(f"{OPTIONS[group]}: {name} has no parameter {parameter}; {has}")
     differing = {key: value for key, value in given.items() if value != content[key]}
     words = ",".join(f"{key}={show(differing[key])}" for key in sorted(differing))
     return {"name": name, "key": f"{name}({words})" if words else name, **content, **given}
@@ -110,7 +112,7 @@ def make(group: str, part: Mapping[str, Any]) -> Any:
         ConfigError: there is no such class, or it refuses a parameter.
     """
     given = {key: value for key, value in part.items() if key not in ("_target_", "name", "key", "label")}
-    option = f"prune.{group}"
+    option = OPTIONS[group]
     return instantiate(option, part["name"], find_class(option, part["_target_"], PLUGINS[group]), given)
 
 

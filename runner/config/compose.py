@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from runner.config.build import PACKAGES, PLUGINS, check_class, check_targets
-from runner.config.choices import settle
+from runner.config.choices import OPTIONS, settle
 from runner.config.near import near, near_option
 from runner.config.paths import CONF
 from runner.config.rules import check, leaves
@@ -104,7 +104,11 @@ class Composer:
         config = self._plain(overrides)
         check(config, self._defaults[choices])
         if "prune" in config:
-            config["prune"] = self._settled(config["prune"])
+            config["prune"]["criterion"] = self._settled("criterion", config["prune"]["criterion"])
+            if config["prune"]["granularity"] != "auto":
+                config["prune"]["granularity"] = self._settled("granularity", config["prune"]["granularity"])
+        if "loggers" in config:
+            config["loggers"] = self._settled("logger", config["loggers"])
         for name in _PATHS:
             if config.get(name) is not None:
                 config[name] = str(Path(str(config[name])).expanduser())
@@ -112,16 +116,13 @@ class Composer:
             check_targets(config, foreign=self.config_dir is not None)
         return config
 
-    def _settled(self, prune: Mapping[str, Any]) -> dict[str, Any]:
-        """The sweep's choices as whole parts, so that a configuration says all that it means."""
+    def _settled(self, group: str, value: Any) -> list[dict[str, Any]]:
+        """Choices as whole parts, so that a configuration says all that it means."""
         folders = [CONF] if self.config_dir is None else [CONF, self.config_dir]
-        settled = dict(prune)
-        for group, package in PLUGINS.items():
-            if settled[group] != "auto" or group != "granularity":
-                settled[group] = settle(group, settled[group], folders)
-                for part in settled[group]:
-                    check_class(f"prune.{group}._target_", part["_target_"], package, self.config_dir is not None)
-        return settled
+        parts = settle(group, value, folders)
+        for part in parts:
+            check_class(f"{OPTIONS[group]}._target_", part["_target_"], PLUGINS[group], self.config_dir is not None)
+        return parts
 
     def _plain(self, overrides: Sequence[str]) -> dict[str, Any]:
         parsed = self._parse(overrides)

@@ -182,6 +182,7 @@ RULES: dict[str, Rule] = {
     "prune.sparsities": list_of(_fraction),
     "prune.granularity": _choices,
     "prune.criterion": _choices,
+    "loggers": lambda value: None if value == [] else _choices(value),
     "prune.scope": one_of("layer", "global"),
     "prune.floor": either("auto", _fraction),
     "prune.batch_norm": list_of(one_of("kept", "recalibrated")),
