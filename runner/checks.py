@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from runner.config.build import target
-from runner.errors import ConfigError, first_line
+from runner.errors import ConfigError, located
 from runner.models.layers import feature_places
 
 # What the examples are, for people.
@@ -37,8 +37,7 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
             output = model(torch.zeros(1, about["channels"], size, size, device=device))
     except Exception as error:  # whatever a user's own model raises
         raise ConfigError(
-            f"model={name} fails on an image of {size}x{size} px of data={config['data']['name']}: "
-            f"{type(error).__name__}: {first_line(error)}"
+            f"model={name} fails on an image of {size}x{size} px of data={config['data']['name']}: {located(error)}"
         ) from error
     finally:
         model.train()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from runner.errors import ConfigError, UserError
+from runner.errors import ConfigError, UserError, located, place_of
 from runner.helptexts import COMMANDS, OVERVIEW
 
 # Answered by Hydra itself, on the configurations of run train.
@@ -99,6 +99,15 @@ def _dispatch(words: list[str]) -> int:
     arguments = _arguments(rest)
     if arguments.estimate and command != "reproduce":
         raise ConfigError(f"run {command} has no --estimate; run reproduce has")
+    try:
+        return _run(command, arguments, rest)
+    except Exception as error:
+        if isinstance(error, UserError) or not (folder := arguments.config_dir) or not place_of(error, folder):
+            raise
+        raise UserError(located(error, folder)) from error  # an error in the user's own file
+
+
+def _run(command: str, arguments: Arguments, rest: Sequence[str]) -> int:
     if command == "train":
         return _train(arguments, rest)
     if arguments.multirun or arguments.hydra_flags:

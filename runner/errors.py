@@ -1,7 +1,13 @@
 """The errors whose message is for the user: printed as they are, without a traceback."""
 
+import sysconfig
+import traceback
 from pathlib import Path
 from typing import Any
+
+# Where code is that is no user's own.
+_NOT_USERS = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_NOT_USERS.append(Path(__file__).resolve().parent)
 
 
 class UserError(Exception):
@@ -57,6 +63,35 @@ class DamagedRun(UserError):
 def damaged(path: Path, error: Exception, remedy: str = "run train … force=true starts over") -> DamagedRun:
     """The error that says which file can't be used, and what helps."""
     return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); {remedy}")
+
+
+def place_of(error: BaseException, folder: Path | None = None) -> str:
+    """The place in a user's own file that an error comes from, "mine.py, line 7": the innermost one.
+
+    Args:
+        folder: where the file has to be; None: outside the standard library, installed packages and this package.
+
+    Returns:
+        "" where no such file takes part.
+    """
+    whole = [error] if error.__cause__ is None else [error, error.__cause__]
+    found = [frame for part in whole for frame in traceback.walk_tb(part.__traceback__)]
+    frames = [(frame.f_code.co_filename, line) for frame, line in found]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno or 0))
+    for name, line in reversed(frames):
+        file = Path(name).resolve()
+        outside = not name.startswith("<") and not any(file.is_relative_to(other) for other in _NOT_USERS)
+        if file.is_relative_to(folder.resolve()) if folder else outside:
+            return f"{file}, line {line}"
+    return ""
+
+
+def located(error: BaseException, folder: Path | None = None) -> str:
+    """One line: the place in a user's file as `place_of` gives it, the error's class and the first line of its text."""
+    text = str(error).strip()
+    said = type(error).__name__ + (f": {first_line(error)}" if text else "")
+    return ": ".join(filter(None, [place_of(error, folder), said]))
 
 
 def first_line(error: BaseException) -> str:

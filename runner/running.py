@@ -263,4 +263,6 @@ def _outcome_of(run: Run) -> Iterator[None]:
             log.error("%s", failure, exc_info=not isinstance(failure, UserError))
         with suppress(OSError, UserError):
             run.write_status(state="failed", error=f"{type(failure).__name__}: {first_line(failure)}")
+        if failure is error:
+            raise  # with its own cause
         raise failure from error

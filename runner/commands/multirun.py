@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from runner.config.compose import CONF, Composer, renamed
 from runner.cores import cores
-from runner.errors import ConfigError, UserError
+from runner.errors import ConfigError, UserError, located
 from runner.runs import Run
 
 Jobs = list[dict[str, Any]]
@@ -78,7 +78,7 @@ def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
     except UserError as error:
         print(f"run: {error}", file=sys.stderr)
     except Exception as error:
-        print(f"run: {type(error).__name__}: {error} (see run.log in the job's folder)", file=sys.stderr)
+        print(f"run: {located(error)} (see run.log in the job's folder)", file=sys.stderr)
 
 
 def _report(folders: Sequence[Path]) -> int:

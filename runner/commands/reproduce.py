@@ -14,7 +14,7 @@ from typing import Any
 from runner.commands.multirun import checked_folders, share_cores
 from runner.config.compose import Composer
 from runner.config.rules import show
-from runner.errors import ConfigError, UserError
+from runner.errors import ConfigError, UserError, located
 from runner.reporting.formats import duration
 from runner.reporting.reproduction import PLAN_OPTIONS, Cell, Plan, markdown, rows_of, write
 from runner.runs import Run
@@ -99,7 +99,7 @@ def _train_one(job: dict[str, Any], overrides: Sequence[str], foreign: bool) -> 
     except UserError as error:
         return f"run: {error}"
     except Exception as error:
-        return f"run: {type(error).__name__}: {error} (see run.log in the run's folder)"
+        return f"run: {located(error)} (see run.log in the run's folder)"
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.config.rules import show
 from runner.data.errors import DataError
-from runner.errors import ConfigError, ParameterError
+from runner.errors import ConfigError, ParameterError, UserError, located
 
 # Group → the package whose classes it may name. Hydra's own check is a list of forbidden names, which lets
 # pandas.read_pickle pass; this is the list of allowed ones.
@@ -30,6 +30,7 @@ PLUGINS = {
     "granularity": "runner.pruning.granularities",
     "logger": "runner.training.loggers",
 }
+_HERE = Path(__file__).resolve().parent.parent
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Keys of a group that are for other readers than its class.
 _NOT_ARGUMENTS = ("_target_", "name", "length", "batch_size", "input_size")
@@ -103,8 +104,15 @@ def find_class(option: str, path: str, package: str) -> type:
     """
     module_name, _, class_name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever is wrong in a user's own file
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(f"{option}={path}: {error}") from None
+        folder = _HERE if path.startswith("runner.") else None
+        raise ConfigError(f"{option}={path}: {located(error, folder)}") from error
+    try:
+        found = getattr(module, class_name)
+    except AttributeError as error:
         raise ConfigError(f"{option}={path}: {error}") from None
     # A name that a module merely imported (runner.data.mnist.Path, say) is not the group's own class.
     if not inspect.isclass(found) or (path.startswith("runner.") and not found.__module__.startswith(package)):
@@ -138,7 +146,14 @@ def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> 
     except TypeError as error:
         raise ConfigError(f"{option}={name}: {cls.__name__} {error}") from None
     with options_of(option):
-        return cls(**given)
+        try:
+            return cls(**given)
+        except (UserError, ParameterError):
+            raise
+        except Exception as error:
+            if cls.__module__.startswith("runner."):
+                raise
+            raise ConfigError(f"{option}={name}: {located(error)}") from error  # in a user's own file
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Hydra's composition, with errors that name the option, the value and what is near."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,7 @@ class Composer:
         for group in PACKAGES:
             if isinstance(config.get(group), dict):
                 config[group] = {"name": choices.get(group), **config[group]}
+        _set_in_own_model(config, {override.key_or_group for override in parsed})
         return config
 
     def _choices(self, group: str) -> list[str]:
@@ -191,6 +192,20 @@ def _names_as_typed(overrides: Sequence[str]) -> Iterator[None]:
             if any(text.startswith(f"{old}=") for text in overrides):
                 message = message.replace(f"{new}=", f"{old}=")
         raise type(error)(message) from None
+
+
+def _set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
+    """Take `own_models` of debug=smoke out, and over into a model of this package.
+
+    A user's model may have an option of the same name that means something else, or no such option.
+
+    Args:
+        named: options that the user has given; they stay.
+    """
+    options = config.pop("own_models", {})
+    if options and str(config["model"].get("_target_")).startswith(f"{PACKAGES['model']}."):
+        model = config["model"]
+        model |= {key: value for key, value in options.items() if key in model and f"model.{key}" not in named}
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:

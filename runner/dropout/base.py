@@ -146,6 +146,7 @@ class WeightVariant(Variant):
         self._order[layer] = list(module._parameters)
         # unsafe: skips a trial forward pass, which would draw random numbers.
         parametrize.register_parametrization(module, parameter, new, unsafe=True)
+        module.parametrizations[parameter].__class__ = _Parametrizations  # type: ignore[index]
 
     def detach_layer(self, layer: nn.Module) -> None:
         module, parameter = parameter_of(layer)
@@ -167,6 +168,20 @@ class WeightVariant(Variant):
         weight = getattr(module.eval(), parameter)
         module.train(training)
         return weight.clone()
+
+
+class _Parametrizations(parametrize.ParametrizationList):
+    """Passes an AttributeError on as another error.
+
+    The weight is a property, and Python takes an AttributeError in a property for a missing attribute: all that would
+    be said is that the layer has no weight.
+    """
+
+    def forward(self) -> Tensor:
+        try:
+            return super().forward()
+        except AttributeError as error:
+            raise RuntimeError(f"AttributeError: {error}") from error
 
 
 class _FiltersFirst(nn.Module):
