@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-from hypothesis import settings
 
 # Tests run side by side; two processes with two threads each on two cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,10 +13,6 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-
-# By default an example that takes longer than 200 ms fails, which a busy machine does to any.
-settings.register_profile("run", deadline=None)
-settings.load_profile("run")
 
 
 @pytest.fixture(autouse=True)
