@@ -40,6 +40,14 @@ def test_every_table_has_all_published_columns_and_composes(name):
                 assert job["dropout"]["gamma"] == float(value)
 
 
+def test_the_unit_columns_dropped_as_the_official_code_does_differ_in_that_alone():
+    whole = {cell.head: cell for cell in plan("paper2_unit").cells}
+    for cell in plan("element_unit").cells:
+        assert "dropout.element=true" in cell.overrides
+        assert [text for text in cell.overrides if text != "dropout.element=true"] == list(whole[cell.head].overrides)
+        assert cell.sparsities == whole[cell.head].sparsities
+
+
 def test_the_papers_setup_is_the_official_codes():
     made = plan("paper2_weight")
     (job,), _ = Composer("train").jobs([*made.base, "data.root=x"])
