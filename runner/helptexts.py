@@ -5,6 +5,7 @@ run: train networks that survive pruning, prune them, tabulate
 
   run train       train a network, then prune it over many sparsities
   run prune       sweep a finished run again under other rules, without training
+  run evaluate    metrics of finished runs' networks, whole, pruned or compact, on any split
   run table       gather runs into one table and a figure, mean ± deviation over seeds
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
@@ -59,6 +60,25 @@ Options
   prune.scope=layer|global       prune.floor=auto|0…1          prune.criterion=own|magnitude|random
   prune.batch_norm=[kept,recalibrated]
   prune.splits=[validation,test] device=auto|cpu|cuda|mps             data.root=PATH"""
+
+EVALUATE = """\
+run evaluate FOLDER… [options]: metrics of finished runs' networks, whole, pruned or compact, on any split
+
+  run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
+  run evaluate outputs/train sparsity=0.9 granularity=weight split=validation
+  run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0 predictions=predicted.csv
+  run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
+
+Prints one table with a row for each network: all runs at or below the folders, and the compact networks (run compact)
+whose own folders are named; those are evaluated on the data of their run. Nothing is written but the predictions.
+
+Options
+  split=test|validation|train    limit=1000 (examples; by default as many as the run evaluated)
+  sparsity=0        0: the whole network; above, pruned as in the run's sweep, which is never below its floor
+  granularity=weight|unit|feature    criterion=own|magnitude|random    scope=layer|global    floor=auto|0…1
+  batch_norm=kept|recalibrated
+  predictions=FILE.csv     of one network for image classification: index, label, predicted
+  device=auto|cpu|cuda|mps       data.root=PATH"""
 
 TABLE = """\
 run table [FOLDER…] [options]: gather runs into one table and a figure
@@ -202,6 +222,6 @@ Options
   device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
 
 COMMANDS = {
-    **{"train": TRAIN, "prune": PRUNE, "table": TABLE, "reproduce": REPRODUCE},
+    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "table": TABLE, "reproduce": REPRODUCE},
     **{"coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
 }

@@ -24,7 +24,7 @@ from runner.errors import ConfigError, first_line
 
 # Older names of options, which stand in stored overrides and in people's scripts.
 _RENAMED = {"prune.scores": "prune.criterion"}
-_PATHS = ("folder", "init", "outputs", "out")
+_PATHS = ("folder", "init", "outputs", "out", "predictions")
 
 
 class Composer:

@@ -118,6 +118,7 @@ RULES: dict[str, Rule] = {
     "init": either(None, _path),
     "outputs": _path,
     "out": either(None, _path),
+    "predictions": either(None, _path),
     "data.root": either(None, _path),
     "data.validation": _split,
     "data.test": _split,

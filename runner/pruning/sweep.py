@@ -1,7 +1,7 @@
 """Pruning after training, over many sparsities: which points are asked for, and what each measures."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,31 @@ class Sweeper:
                     yield point, known[*setting, point.split]
             finally:
                 restore(members.weights, trained)
+
+    def pruned(self, point: Point) -> AbstractContextManager[None]:
+        """A context in which the model is, in evaluation mode, what `rows` measures at a point; its split is not used.
+
+        Raises:
+            ValueError: the model has no members of that granularity.
+        """
+        members = self._granularity(point.granularity).members(self.model) if point.pruned else None
+        return self._pruned(members, point)
+
+    @contextmanager
+    def _pruned(self, members: Members | None, point: Point) -> Iterator[None]:
+        self.model.eval()
+        weights = {} if members is None else members.weights
+        trained = {name: weight.detach().clone() for name, weight in weights.items()}
+        try:
+            if members is not None:
+                ranking = self._ranking(members, point.scope, point.scores)
+                apply_masks(weights, trained, members.masks(ranking.pruned(point.pruned)))
+            with ExitStack() as stack:
+                with self.context():
+                    stack.enter_context(statistics(self.model, self.data, point.batch_norm, self.seed))
+                yield
+        finally:
+            restore(weights, trained)
 
     def _measured(
         self, members: Members, point: Point, splits: Iterable[str], known: dict[tuple[str, str], dict[str, Any]]

@@ -1,6 +1,6 @@
 """Image classification: cross-entropy, accuracy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -48,3 +48,11 @@ class Classification:
         return {"accuracy": correct / examples, "loss": loss / examples, "examples": examples}
 
     validate = evaluate
+
+    @torch.no_grad()
+    def predictions(
+        self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """For each batch the labels, and the classes of the largest logits."""
+        for inputs, labels in batches:
+            yield labels.tolist(), model(inputs).float().argmax(1).tolist()

@@ -1,0 +1,84 @@
+"""run evaluate: the metrics of finished runs' networks, whole, pruned or compact."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.config.build import target
+from runner.config.compose import Composer
+from runner.config.rules import check_each, one_of
+from runner.errors import ConfigError
+from runner.files import write_rows
+from runner.networks import Network, check_pruning, configurations, find_sources, opened
+from runner.reporting.formats import NONE, metric_label, number
+from runner.reporting.writing import padded
+
+
+def evaluate(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """The command: prints a row for each network."""
+    if not folders:
+        raise ConfigError("run evaluate needs a run folder, or several: run evaluate outputs/train/…")
+    asked = Composer("evaluate", config_dir).single(overrides)
+    check_each(asked, {"split": one_of("train", "validation", "test")})
+    sources = find_sources(folders)
+    asked = check_pruning(asked, sources, config_dir)
+    configs = configurations(sources, asked, config_dir)
+    if asked["predictions"] is not None:
+        _check_predictions(asked["predictions"], [config for _, config in configs])
+    rows = []
+    for source, config in configs:
+        with opened(source, config, asked) as network:
+            rows.append(_measured(network, asked))
+    print("\n".join(_table(rows, asked["split"])))
+    if asked["predictions"] is not None:
+        print(asked["predictions"])
+    return 0
+
+
+def _check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
+    if len(configs) > 1:
+        raise ConfigError(f"predictions={place}: one file holds those of one network, but there are {len(configs)}")
+    if not hasattr(target(configs[0], "task"), "predictions"):
+        task = configs[0]["task"]["name"]
+        raise ConfigError(f"predictions={place}: there are none for task={task}, only for task=classification")
+
+
+def _measured(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of one network, with its name; writes its predictions, if they are asked for."""
+    split, data, task = asked["split"], network.experiment.data, network.experiment.task
+    if split not in data.splits:
+        raise ConfigError(f"split={split}: {network.source.path} has {', '.join(data.splits)}")
+    limit = asked["limit"] or network.sweeper.limit
+    with network.sweeper.context():
+        metrics = task.evaluate(network.model, data.eval_batches(split, limit))
+        if asked["predictions"] is not None:
+            batches = task.predictions(network.model, data.eval_batches(split, limit))
+            pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
+            write_predictions(Path(asked["predictions"]), pairs)
+    metrics.pop("samples", None)
+    nonzero = sum(int(parameter.count_nonzero()) for parameter in network.model.parameters())
+    about = {"network": str(network.source.path), "pruned": network.pruning, "non-zero parameters": nonzero}
+    return {**about, **metrics}
+
+
+def write_predictions(path: Path, pairs: Sequence[tuple[int, int]]) -> None:
+    """A CSV file with a row for each image, in the order of the split: its index, its label, the predicted class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = ("index", "label", "predicted")
+    write_rows(path, columns, [dict(zip(columns, (i, *pair), strict=True)) for i, pair in enumerate(pairs)])
+
+
+def _table(rows: Sequence[dict[str, Any]], split: str) -> list[str]:
+    """A Markdown table; networks of different tasks have different metrics."""
+    counts = ("non-zero parameters", "examples")
+    metrics = dict.fromkeys(name for row in rows for name in row if name not in ("network", "pruned", *counts))
+    head = ["network", "pruned", counts[0], *(metric_label(split, name) for name in metrics), counts[1]]
+    cells = [
+        [
+            *(row["network"], row["pruned"], f"{row[counts[0]]:,}"),
+            *(number(row[name], name) if name in row else NONE for name in metrics),
+            f"{row[counts[1]]:,}",
+        ]
+        for row in rows
+    ]
+    return padded([head, *cells])

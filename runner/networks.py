@@ -1,0 +1,182 @@
+"""The networks of finished runs: whole, pruned as a sweep prunes, or the compact ones that were made of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner import runs
+from runner.compaction.saving import ARCHITECTURE, load_compact
+from runner.config import choices
+from runner.config.paths import CONF
+from runner.config.rules import Rule, between, check_each, either, one_of
+from runner.errors import ConfigError
+from runner.experiment import Experiment
+from runner.pruning.sweep import Point, Sweeper, has_batch_norm
+from runner.reporting.formats import granularity_label, percent
+from runner.runs import Run
+from runner.stored import load_scores, stored_config
+
+COMPACT = "compact"  # in a run folder: where its compact networks are
+
+_RULES: dict[str, Rule] = {
+    "sparsity": between(0, 1, open_end=True),
+    "scope": one_of("layer", "global"),
+    "floor": either("auto", between(0, 1)),
+    "batch_norm": one_of("kept", "recalibrated"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run, or a compact network in its folder."""
+
+    run: Run
+    compact: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.compact or self.run.folder
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to evaluate or to export.
+
+    Attributes:
+        sweeper: its `model` is the network, in evaluation mode.
+        pruning: what was done to it, for people: "whole", "weights 50 %, recalibrated", "compact unit-0.5".
+        name: the same for files: "whole", "weight-0.5-recalibrated", "compact-unit-0.5".
+    """
+
+    source: Source
+    experiment: Experiment
+    sweeper: Sweeper
+    pruning: str
+    name: str
+
+    @property
+    def model(self) -> nn.Module:
+        return self.sweeper.model
+
+
+def find_sources(folders: Sequence[str]) -> list[Source]:
+    """The runs at or below the folders, and the compact networks that are named themselves, each once.
+
+    Raises:
+        ConfigError: a folder is missing, holds no run, or is a compact network outside a run folder.
+    """
+    found: list[Source] = []
+    for folder in map(Path, folders):
+        run = Run(folder.absolute().parent.parent)
+        inside = folder.absolute().parent.name == COMPACT and run.config_file.exists()
+        if inside and folder.is_dir():
+            found.append(Source(Run(folder.parent.parent), folder))
+        elif (folder / ARCHITECTURE).is_file():
+            raise ConfigError(f"{folder} is in no run folder: expected RUN/{COMPACT}/NAME, for the data is the run's")
+        else:
+            found += map(Source, runs.find_runs([folder]))
+    return list(dict.fromkeys(found))
+
+
+def check_pruning(asked: Mapping[str, Any], sources: Sequence[Source], config_dir: Path | None) -> dict[str, Any]:
+    """The options of a command that prunes, with whole parts for `granularity` and `criterion`.
+
+    Raises:
+        ConfigError: a value is not allowed, or a compact network is to be pruned.
+    """
+    check_each(asked, _RULES)
+    folders = [CONF] if config_dir is None else [CONF, config_dir]
+    settled = dict(asked)
+    for group in ("granularity", "criterion"):
+        try:
+            parts = choices.settle(group, asked[group], folders)
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix("prune.")) from None
+        if len(parts) != 1:
+            raise ConfigError(f"{group}: expected one name, got {len(parts)}")
+        settled[group] = parts[0]
+    if asked["sparsity"]:
+        for source in sources:
+            if source.compact:
+                raise ConfigError(f"sparsity={asked['sparsity']:g}: {source.path} is pruned already; expected 0")
+    return settled
+
+
+def configurations(
+    sources: Sequence[Source], asked: Mapping[str, Any], config_dir: Path | None
+) -> list[tuple[Source, dict[str, Any]]]:
+    """Each network with its run's configuration, all checked before the first is built.
+
+    Raises:
+        ConfigError: a run is not finished, or its configuration or data is not what it should be.
+    """
+    return [(source, stored_config(source.run, asked, config_dir)) for source in sources]
+
+
+@contextmanager
+def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Network]:
+    """Build a network as asked; it stays so while the context lasts.
+
+    Args:
+        config: of the source's run, from `configurations`.
+        asked: from `check_pruning`.
+
+    Raises:
+        ConfigError: the model has nothing of this granularity.
+        DamagedRun: weights are missing or damaged.
+    """
+    if threads := source.run.threads():
+        torch.set_num_threads(threads)
+    # Nothing is swept: what the run's own sweep was does not matter.
+    experiment = Experiment.from_config({key: value for key, value in config.items() if key != "prune"})
+    own = {} if source.compact else load_scores(source.run, experiment.device)
+    sweeper = replace(
+        experiment.sweeper(own),
+        granularities={asked["granularity"]["key"]: choices.make("granularity", asked["granularity"])},
+        criteria={asked["criterion"]["key"]: choices.make("criterion", asked["criterion"])},
+    )
+    if source.compact:
+        sweeper.model = load_compact(source.compact).to(experiment.device)
+    else:
+        experiment.load(source.run)
+    point = _point(experiment, asked, has_batch_norm(sweeper.model))
+    try:
+        context = sweeper.pruned(point)
+    except ValueError as error:
+        raise ConfigError(f"granularity={point.granularity}: {error} ({source.path})") from None
+    with context:
+        yield Network(source, experiment, sweeper, *_names(source, point))
+
+
+def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: bool) -> Point:
+    granularity, criterion, sparsity = asked["granularity"], asked["criterion"], float(asked["sparsity"])
+    floor = experiment.variant.floor(granularity["name"]) if asked["floor"] == "auto" else asked["floor"]
+    return Point(
+        granularity=granularity["key"],
+        scope=asked["scope"],
+        scores=criterion["key"],
+        floor=float(floor) if sparsity else 0.0,  # the whole network was not asked to be pruned
+        batch_norm=asked["batch_norm"] if has_statistics else "none",
+        sparsity=sparsity,
+        split="",
+    )
+
+
+def _names(source: Source, point: Point) -> tuple[str, str]:
+    """`Network.pruning` and `Network.name`."""
+    words = [word for word, usual in ((point.scope, "layer"), (point.scores, "own")) if point.pruned and word != usual]
+    words += ["recalibrated"] if point.batch_norm == "recalibrated" else []
+    if source.compact:
+        what, name = f"compact {source.compact.name}", f"{COMPACT}-{source.compact.name}"
+    elif point.pruned:
+        what = f"{granularity_label(point.granularity)} {percent(point.pruned)} %"
+        what += f" (the floor; asked {percent(point.sparsity)} %)" if point.sparsity < point.floor else ""
+        name = f"{point.granularity}-{point.pruned:g}"
+    else:
+        what = name = "whole"
+    return ", ".join([what, *words]), "-".join([name, *words])
