@@ -180,3 +180,17 @@ def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
 
     found = [run for run in runs.find_runs([folder]) if run.state() == "finished"]
     return [Result(run.folder) for run in found if fits(run.config())]
+
+
+def load_compact(path: str | Path) -> "nn.Module":
+    """The network that `run compact` wrote, in evaluation mode, on the CPU; without the run that it comes from.
+
+    Args:
+        path: its folder, or a packed file itself. Nothing in the files is executed, so that they may be a stranger's.
+
+    Raises:
+        UserError: a file is missing, damaged, or names something else.
+    """
+    from runner.compaction.saving import load_compact
+
+    return load_compact(path)

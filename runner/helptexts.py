@@ -6,6 +6,7 @@ run: train networks that survive pruning, prune them, tabulate
   run train       train a network, then prune it over many sparsities
   run prune       sweep a finished run again under other rules, without training
   run evaluate    metrics of finished runs' networks, whole, pruned or compact, on any split
+  run compact     make a finished run's network really smaller: cut or packed, proved equal, measured
   run table       gather runs into one table and a figure, mean ± deviation over seeds
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
@@ -221,7 +222,34 @@ Options
   force=true        train finished or damaged tickets again
   device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
 
+COMPACT = """\
+run compact FOLDER… sparsity=0.9 [options]: make finished runs' networks really smaller, prove it, measure it
+
+  run train model=resnet32 dropout=targeted_unit
+  run compact outputs/train/digits-resnet32-targeted_unit-* sparsity=0.75 granularity=unit
+  run compact outputs/train/digits-resnet32-targeted-* sparsity=0.9 granularity=weight
+
+Prunes as the sweep does. Filters and features (unit, feature) are cut out of the network; weights are packed: a file
+without the zeros, which also sparse kernels execute. The outputs on the test split are compared with the pruned
+network's; where they differ nothing is kept. Then sizes, FLOPs and times beside the whole network's.
+Writes <run>/compact/<granularity>-<sparsity>/: model.safetensors and architecture.json, or packed.safetensors;
+certificate.csv, certificate.md. In Python, without the run: network = runner.load_compact(folder)
+
+Options
+  sparsity=0.9      of each filter's weights, each layer's filters or each place's features
+  granularity=auto|weight|unit|feature       criterion=own|magnitude|random
+  removal=clean     what zero filters still emit through BatchNorm goes, too
+  removal=exact     the outputs stay as they were, and so do filters whose constant can't be moved
+  batch_norm=auto|recalibrated|kept          auto: recalibrated, but kept where removal=exact
+  round_to=8        numbers of filters become multiples of it
+  half=true         packed values as float16
+  batches=[1,128]   images at once      rounds=15 (times everything is timed)     threads=1
+  compile=true      also time torch.compile      onnxruntime=false   leave ONNX Runtime out
+  force=true        make again what is there
+  device=cpu|auto|cuda|mps       data.root=PATH"""
+
 COMMANDS = {
-    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "table": TABLE, "reproduce": REPRODUCE},
+    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "compact": COMPACT, "table": TABLE},
+    **{"reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
     **{"coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
 }

@@ -107,6 +107,14 @@ class Run:
         return self.folder / "run.log"
 
     @property
+    def _compact_folders(self) -> Path:
+        return self.folder / "compact"
+
+    def compact_folder(self, granularity: str, sparsity: float) -> Path:
+        """compact/<granularity>-<sparsity>, of the sparsity that was asked for."""
+        return self._compact_folders / f"{granularity}-{sparsity:g}"
+
+    @property
     def lock_file(self) -> Path:
         return self.folder / ".lock"
 
@@ -122,6 +130,7 @@ class Run:
         """Delete what a run writes, and nothing else; the lock stays."""
         for path in (self.status_file, *self._results):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self._compact_folders, ignore_errors=True)
         shutil.rmtree(self.folder / ".hydra", ignore_errors=True)
 
     def not_ours(self) -> list[str]:

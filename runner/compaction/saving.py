@@ -1,4 +1,7 @@
-"""A compact network as two files: model.safetensors, and architecture.json, which holds plain values only."""
+"""A compact network as two files: model.safetensors, and architecture.json, which holds plain values only.
+
+A packed network is one file, packed.safetensors, with the same architecture inside.
+"""
 
 import importlib
 import json
@@ -15,12 +18,14 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from runner.compaction.packing import load_packed, save_packed
 from runner.compaction.structure import Structure, apply_structure
 from runner.errors import DamagedRun, first_line
 from runner.files import write_bytes, write_text
 
 FORMAT = 1
 TENSORS, ARCHITECTURE = "model.safetensors", "architecture.json"
+PACKED = "packed.safetensors"
 PACKAGE = "runner.models"
 _CLASS = re.compile(rf"{re.escape(PACKAGE)}(\.[a-z_][a-z0-9_]*)+\.[A-Za-z_]\w*")
 
@@ -42,34 +47,56 @@ def save_compact(
     Raises:
         ValueError: another class, or an argument that is no plain value.
     """
-    if not _CLASS.fullmatch(class_name):
-        raise ValueError(f"class_name={class_name}: expected a class of {PACKAGE}")
-    arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
-    if not _is_plain(arguments):
-        raise ValueError(f"arguments of {class_name}: expected numbers, texts and lists of them, got {arguments}")
+    architecture = _architecture(structure, class_name, arguments)
     folder.mkdir(parents=True, exist_ok=True)
     content = save(stored_tensors(network))
-    architecture = {
-        "format": FORMAT,
-        "class": class_name,
-        "arguments": arguments,
-        "structure": structure.plain(),
-    }
     text = json.dumps(architecture, separators=(",", ":")) + "\n"
     write_bytes(folder / TENSORS, content)
     write_text(folder / ARCHITECTURE, text)
     return len(content) + len(text.encode())
 
 
+def save_packed_network(
+    folder: Path, network: nn.Module, class_name: str, arguments: Mapping[str, Any], half: bool = False
+) -> int:
+    """Write a network without its zeros, and what builds it, as one file; arguments and errors as `save_compact`.
+
+    Args:
+        half: see `pack`.
+
+    Returns:
+        bytes of the file.
+    """
+    architecture = _architecture(Structure(), class_name, arguments)
+    return save_packed(folder / PACKED, stored_tensors(network), half, architecture)
+
+
+def _architecture(structure: Structure, class_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    if not _CLASS.fullmatch(class_name):
+        raise ValueError(f"class_name={class_name}: expected a class of {PACKAGE}")
+    arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    if not _is_plain(arguments):
+        raise ValueError(f"arguments of {class_name}: expected numbers, texts and lists of them, got {arguments}")
+    return {"format": FORMAT, "class": class_name, "arguments": arguments, "structure": structure.plain()}
+
+
 def load_compact(path: str | Path) -> nn.Module:
-    """The network that a folder of `save_compact` holds, in evaluation mode, on the CPU.
+    """The network that `save_compact` or `save_packed_network` wrote, in evaluation mode, on the CPU.
 
     The files may come from a stranger: nothing in them is executed, and only classes of runner.models are built.
+
+    Args:
+        path: the folder, or a packed file itself.
 
     Raises:
         DamagedRun: a file is missing, damaged, or names something else.
     """
-    folder = Path(path)
+    path = Path(path)
+    packed = path / PACKED if path.is_dir() else path
+    if packed.is_file() and packed.name not in (TENSORS, ARCHITECTURE):
+        content = load_packed(packed)
+        return _assemble(content.architecture, content.tensors, packed, packed)
+    folder = path.parent if path.is_file() else path
     file = folder / ARCHITECTURE
     try:
         architecture = json.loads(file.read_text())
@@ -80,11 +107,16 @@ def load_compact(path: str | Path) -> nn.Module:
         raise DamagedRun(f"{folder / TENSORS} is damaged ({first_line(error)[:100]})") from None
     except (ValueError, RecursionError) as error:
         raise DamagedRun(f"{file} is damaged ({first_line(error)[:100]})") from None
+    return _assemble(architecture, tensors, file, folder / TENSORS)
+
+
+def _assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tensors_file: Path) -> nn.Module:
+    """The network; the files are those that errors name."""
     try:
         network = _build(architecture, most_modules=10 * len(tensors) + 100)
     except _Unexpected as error:
         raise DamagedRun(f"{file}: {error}") from None
-    _check_tensors(folder / TENSORS, network, tensors)
+    _check_tensors(tensors_file, network, tensors)
     missing = {key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")}
     network.load_state_dict({**missing, **tensors}, assign=True)
     return network.eval()

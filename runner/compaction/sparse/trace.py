@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from runner.compaction.sparse.graph import Input, Node, Shape, with_seconds
 from runner.compaction.sparse.rules import Unsupported, Value
 from runner.compaction.sparse.shapes import ShapeRules
+from runner.models.blocks import PointwiseConv2d
 
 
 def trace(model: nn.Module, image: Shape) -> Node:
@@ -25,11 +26,17 @@ def trace(model: nn.Module, image: Shape) -> Node:
         Unsupported: a part of the network is of no kind that is known here.
     """
     try:
-        traced = fx.symbolic_trace(model)
+        traced = fx.GraphModule(model, _Tracer().trace(model))
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Unsupported(f"{type(model).__name__} can't be traced: {text}") from error
     return _Tracing(dict(traced.named_modules()), image).run(traced.graph)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Also our own layer that computes what nn.Conv2d does."""
+        return isinstance(m, PointwiseConv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Tracing(ShapeRules):

@@ -1,0 +1,170 @@
+"""The certificate of a compact network: what it costs, how long it takes, and that it is the pruned one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.benchmarks import load
+from runner.compaction.cutting import LayerCut
+from runner.compaction.measuring import Measured, Way
+from runner.compaction.proof import Proof
+from runner.files import write_rows, write_text
+from runner.reporting.formats import NONE, metric_label, number
+from runner.reporting.writing import padded
+
+CSV, MARKDOWN = "certificate.csv", "certificate.md"
+COLUMNS = (
+    *("network", "way", "batch", "unit", "threads", "parameters", "nonzero", "bytes", "flops", "peak_bytes"),
+    *("milliseconds", "milliseconds_low", "milliseconds_high", "per_second"),
+    *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
+)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of one compact network.
+
+    Args:
+        title: of which run, and what was asked for.
+        metrics: "trained", "pruned" (BatchNorm kept), "reference" (what the proof compares with), "compact" → metrics
+            on the test split.
+        recalibrated: whether the reference's BatchNorm was measured anew.
+        report: what became of each layer of a network that was cut.
+    """
+
+    title: str
+    actual_sparsity: float
+    headline: str
+    metrics: Mapping[str, Mapping[str, float]]
+    recalibrated: bool
+    proof: Proof
+    measured: Measured
+    report: list[LayerCut]
+
+
+def write_certificate(certificate: Certificate, folder: Path) -> None:
+    """Write certificate.csv and certificate.md."""
+    write_rows(folder / CSV, COLUMNS, rows(certificate))
+    write_text(folder / MARKDOWN, markdown(certificate))
+
+
+def rows(certificate: Certificate) -> list[dict[str, Any]]:
+    """A row each way and batch; the compact network has one at least."""
+    measured = certificate.measured
+    small = list(measured.costs.values())[-1]
+    found = []
+    for way in measured.ways:
+        row: dict[str, Any] = {**vars(way), **vars(measured.costs["dense"] if way.network == "dense" else small)}
+        row |= {"unit": measured.unit, "threads": measured.threads, "ideal_speedup": row.pop("ideal")}
+        row |= _quartiles("milliseconds", way.milliseconds) | _quartiles("speedup", way.speedup)
+        found.append({**row, "per_second": 1e3 * way.batch / way.milliseconds[0]})
+    if all(row["network"] == "dense" for row in found):  # no kernels for its zeros
+        found.append({"network": "compact", "threads": measured.threads, **vars(small)})
+    return found
+
+
+def _quartiles(name: str, values: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
+def markdown(certificate: Certificate) -> str:
+    """Headline, costs, accuracy, proof, times, verdict, what could not be removed."""
+    measured = certificate.measured
+    lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
+    lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
+    for batch in dict.fromkeys(way.batch for way in measured.ways):
+        lines += [f"{batch} {measured.unit} at once, {measured.threads} thread{'s' * (measured.threads > 1)}:", ""]
+        lines += [*padded(_times([way for way in measured.ways if way.batch == batch], measured.unit)), ""]
+        lines += [verdict(measured, batch), ""]
+    lines += [f"- {note}" for note in _notes(certificate)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _costs(certificate: Certificate) -> list[list[str]]:
+    costs = certificate.measured.costs
+    whole = costs["dense"]
+    head = ["network", "parameters", "non-zeros", "bytes", "smaller by", "FLOPs of an example", "fewer by"]
+    return [
+        head,
+        *(
+            [
+                name,
+                f"{one.parameters:,}",
+                NONE if one.nonzero is None else f"{one.nonzero:,}",
+                f"{one.bytes:,}",
+                f"{whole.bytes / one.bytes:.2f}x",
+                f"{one.flops:,}",
+                f"{whole.flops / max(1, one.flops):.2f}x",
+            ]
+            for name, one in costs.items()
+        ),
+    ]
+
+
+def _metrics(certificate: Certificate) -> list[list[str]]:
+    names = {
+        "trained": "trained",
+        "pruned": "pruned, BatchNorm kept" if certificate.recalibrated else "pruned",
+        "reference": "pruned, BatchNorm recalibrated" if certificate.recalibrated else "pruned, what the proof uses",
+        "compact": "compact, from its file",
+    }
+    metrics = [name for name in certificate.metrics["compact"] if name != "examples"]
+    body = [[names[key], *(number(one[name], name) for name in metrics)] for key, one in certificate.metrics.items()]
+    return [["network", *(metric_label("test", name) for name in metrics)], *body]
+
+
+def _proof(certificate: Certificate) -> str:
+    proof = certificate.proof
+    same = f"the same choice for all {proof.choices:,}"
+    if proof.same_choice < proof.choices:
+        same = f"another choice for {proof.choices - proof.same_choice:,} of {proof.choices:,}, within rounding"
+    return (
+        f"Proved on {proof.examples:,} test examples, float32: outputs differ from the pruned network's by at most "
+        f"{proof.absolute:.1e} ({proof.relative:.1e} relative), {same}; {proof.parameters:,} parameters, as arithmetic "
+        "says."
+    )
+
+
+def _times(ways: list[Way], unit: str) -> list[list[str]]:
+    head = ["network", "executed by", "ms", "quartiles", f"{unit}/s", "faster by", "quartiles", "ideal", "peak MB"]
+    body = []
+    for way in ways:
+        (ms, low, high), (ratio, ratio_low, ratio_high) = way.milliseconds, way.speedup
+        peak = NONE if way.peak_bytes is None else f"{way.peak_bytes / 1e6:.1f}"
+        body.append(
+            [
+                *(way.network, way.way, f"{ms:.3g}", f"{low:.3g}–{high:.3g}", f"{1e3 * way.batch / ms:,.0f}"),
+                *(f"{ratio:.2f}x", f"{ratio_low:.2f}–{ratio_high:.2f}", f"{way.ideal:.1f}x", peak),
+            ]
+        )
+    return [head, *body]
+
+
+def verdict(measured: Measured, batch: int) -> str:
+    """One sentence: what is fastest, or that nothing is faster than the dense network."""
+    ways = [way for way in measured.ways if way.batch == batch]
+    dense = min((way for way in ways if way.network == "dense"), key=lambda way: way.milliseconds[0])
+    small = min((way for way in ways if way.network != "dense"), key=lambda way: way.milliseconds[0], default=None)
+    if small is None or small.speedup[1] <= 1:
+        nearest = "" if small is None else f"; nearest comes {small.way} with {small.speedup[0]:.2f}x"
+        return f"**None is faster than the dense network ({dense.way}) at batch {batch}{nearest}.**"
+    return (
+        f"**Fastest at batch {batch} is {small.way}: {small.speedup[0]:.2f} times as fast as the fastest dense way "
+        f"({dense.way}); FLOPs alone say {small.ideal:.1f}.**"
+    )
+
+
+def _notes(certificate: Certificate) -> list[str]:
+    measured = certificate.measured
+    notes = list(measured.notes)
+    widths = [(way.milliseconds[2] - way.milliseconds[1]) / way.milliseconds[0] for way in measured.ways]
+    if warning := load.warning(measured.others, max(widths, default=0.0), measured.threads, load.usage().cores):
+        notes.append(warning)
+    for layer in certificate.report:
+        for reason, count in layer.stays.items():
+            notes.append(f"{layer.name}: {count} of {layer.zero} zero filters stay: {reason}")
+    scattered = [layer.name for layer in certificate.report if layer.scattered]
+    if scattered:
+        notes.append(f"written into a residual sum by index, which keeps its width: {', '.join(scattered)}")
+    return notes

@@ -1,0 +1,151 @@
+"""What networks cost and how long they take, dense, compact and executed sparsely, all timed in turn."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from runner.benchmarks import load
+from runner.compaction.costs import Costs, measure_costs, peak_bytes
+from runner.compaction.packing import pack
+from runner.compaction.saving import stored_tensors
+from runner.compaction.sparse.timing import in_turn
+from runner.compaction.tracing import find_coupling
+from runner.compaction.ways import TOKENS, Call, feed_forward_ways, image_ways
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is timed.
+
+    Args:
+        batches: images at once; of networks that read something else the feed-forward layers are timed, on 64 tokens.
+        rounds: in which every way is timed once.
+        compile: whether torch.compile is one of them.
+        onnxruntime: whether ONNX Runtime is, where it is installed.
+    """
+
+    batches: Sequence[int] = (1, 128)
+    rounds: int = 15
+    compile: bool = False
+    onnxruntime: bool = True
+
+
+@dataclass(frozen=True)
+class Way:
+    """How long one way of executing a network takes.
+
+    Args:
+        network: "dense" or "compact".
+        batch: images or tokens.
+        milliseconds, speedup: median and quartiles; of the speedup over the fastest dense way, round by round.
+        ideal: the ratio of FLOPs.
+        peak_bytes: see `costs.peak_bytes`; None where it isn't known.
+    """
+
+    network: str
+    way: str
+    batch: int
+    milliseconds: tuple[float, float, float]
+    speedup: tuple[float, float, float]
+    ideal: float
+    peak_bytes: int | None
+
+
+@dataclass
+class Measured:
+    """All figures of a certificate.
+
+    Args:
+        costs: "dense", "packed", "compact" → costs; the FLOPs of a packed network are those of its non-zero weights.
+        unit: what batches are counted in.
+        notes: what could not be measured and why.
+        others: cores that other processes kept busy meanwhile.
+    """
+
+    costs: dict[str, Costs]
+    unit: str
+    threads: int
+    ways: list[Way] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    others: float = 0.0
+
+
+@torch.no_grad()
+def measure(
+    networks: Mapping[str, nn.Module],
+    example: Sequence[Tensor],
+    images: Tensor | None,
+    stored_bytes: int,
+    packed: bool,
+    timing: Timing,
+) -> Measured:
+    """Costs and times of a network that was made smaller beside the whole one's.
+
+    Args:
+        networks: "trained", not pruned; "reference", pruned; "compact", what was made of that.
+        example: arguments of their forward.
+        images: to time on; None where they read something else.
+        stored_bytes: of the compact network's files.
+        packed: whether the compact network still has its zeros.
+    """
+    trained, reference, compact = (networks[name] for name in ("trained", "reference", "compact"))
+    whole, small = measure_costs(trained, example), measure_costs(compact, example)
+    needed = small.flops - (_zero_flops(compact, example) if packed else 0)
+    costs = {"dense": whole}
+    if not packed:
+        zeros = measure_costs(reference, example)
+        file = len(pack(stored_tensors(reference)))
+        needed_sparse = zeros.flops - _zero_flops(reference, example)
+        costs["packed"] = Costs(zeros.parameters, zeros.nonzero, file, needed_sparse)
+    costs["packed" if packed else "compact"] = Costs(small.parameters, small.nonzero, stored_bytes, needed)
+    measured = Measured(costs, "images" if images is not None else "tokens", torch.get_num_threads())
+    ideal = {"dense": 1.0, "compact": whole.flops / max(1, needed)}
+    before = load.usage()
+    if images is None:
+        ways = feed_forward_ways(trained, compact, packed, measured.notes)
+        measured.ways += _timed(ways, TOKENS, ideal, {}, timing.rounds)
+    else:
+        makers = image_ways(trained, compact, images, packed, timing.compile, timing.onnxruntime, measured.notes)
+        for batch in timing.batches:
+            x = images.repeat(-(-batch // len(images)), *[1] * (images.dim() - 1))[:batch].contiguous()
+            peaks = {"dense": peak_bytes(trained, [x]), "compact": peak_bytes(compact, [x])}
+            calls = {key: call for key, make in makers.items() if (call := make(x)) is not None}
+            measured.ways += _timed(calls, batch, ideal, peaks, timing.rounds)
+    measured.others = load.others(before, load.usage(), measured.threads)
+    return measured
+
+
+def _zero_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
+    """Two for each weight that is zero and each time it is applied."""
+    flops = 0
+    for name, layer in find_coupling(network, example).layers.items():
+        weight = network.get_parameter(f"{name}.weight")
+        flops += 2 * int(weight.numel() - weight.count_nonzero()) * layer.applications
+    return flops
+
+
+def _timed(
+    calls: Mapping[tuple[str, str], Call],
+    batch: int,
+    ideal: Mapping[str, float],
+    peaks: Mapping[str, int],
+    rounds: int,
+) -> list[Way]:
+    with torch.inference_mode():
+        times = dict(zip(calls, in_turn(list(calls.values()), rounds), strict=True))
+    best = min((key for key in calls if key[0] == "dense"), key=lambda key: statistics.median(times[key]))
+    ways = []
+    for (network, way), seconds in times.items():
+        ratios = [dense / one for dense, one in zip(times[best], seconds, strict=True)]
+        milliseconds = _quartiles([1e3 * one for one in seconds])
+        ways.append(Way(network, way, batch, milliseconds, _quartiles(ratios), ideal[network], peaks.get(network)))
+    return ways
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lower and upper quartile."""
+    lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return middle, lower, upper

@@ -1,0 +1,217 @@
+"""From a finished run to a folder with its compact or packed network, proved equal and measured."""
+
+import copy
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.compaction.certificate import Certificate, write_certificate
+from runner.compaction.costs import expected_parameters
+from runner.compaction.cutting import LayerCut, compact
+from runner.compaction.measuring import Timing, measure
+from runner.compaction.proof import Proof, prove
+from runner.compaction.saving import load_compact, save_compact, save_packed_network
+from runner.compaction.structure import Structure
+from runner.config import choices
+from runner.config.build import arguments
+from runner.data.token_batches import PairBatch
+from runner.errors import ConfigError, UserError
+from runner.experiment import Experiment
+from runner.pruning.apply import apply_masks
+from runner.pruning.criteria.base import Evidence
+from runner.pruning.granularities.base import Members
+from runner.pruning.ranking import Ranking
+from runner.pruning.sweep import has_batch_norm, statistics
+from runner.runs import Run
+from runner.stored import load_scores
+
+Arguments = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to become of a run's network.
+
+    Args:
+        granularity, criterion: whole parts, see `runner.config.choices`.
+        sparsity: that is asked for; the variant's floor is pruned at least.
+        removal, round_to: see `compact`; of networks that are cut.
+        batch_norm: "kept" or "recalibrated"; "auto": recalibrated, but kept where removal is "exact".
+        half: see `pack`; of networks that are packed.
+    """
+
+    granularity: Mapping[str, Any]
+    sparsity: float
+    criterion: Mapping[str, Any]
+    removal: str = "clean"
+    batch_norm: str = "auto"
+    round_to: int = 1
+    half: bool = False
+
+    @property
+    def recalibrates(self) -> bool:
+        return self.batch_norm == "recalibrated" or (self.batch_norm == "auto" and self.removal == "clean")
+
+    @property
+    def words(self) -> str:
+        """`weight sparsity 0.99, own criterion`"""
+        return f"{self.granularity['key']} sparsity {self.sparsity:g}, {self.criterion['key']} criterion"
+
+
+@dataclass
+class _Made:
+    network: nn.Module
+    structure: Structure
+    reference: nn.Module
+    report: list[LayerCut]
+
+
+def check_request(experiment: Experiment, run: Run, request: Request) -> Members:
+    """The members that would be pruned.
+
+    Raises:
+        ConfigError: the model has none of that granularity, or isn't one of runner.models.
+    """
+    name = request.granularity["name"]
+    try:
+        members: Members = choices.make("granularity", request.granularity).members(experiment.model)
+    except ValueError as error:
+        raise ConfigError(f"granularity={name}: {error} ({run.folder})") from None
+    if not _class_name(experiment).startswith("runner.models."):
+        raise ConfigError(f"{run.folder}: {_class_name(experiment)} can't be stored; expected a class of runner.models")
+    return members
+
+
+def make_compact(experiment: Experiment, run: Run, request: Request, timing: Timing) -> Certificate:
+    """Prune as the sweep does, cut or pack, prove it with the files that were written, measure, write the certificate.
+
+    Raises:
+        ConfigError: see `check_request`.
+        UserError: the proof fails; nothing is kept.
+    """
+    members = check_request(experiment, run, request)
+    experiment.load(run)
+    trained = _plain_copy(experiment.model)
+    _prune(experiment, run, members, request)
+    pruned = _plain_copy(experiment.model)
+    packed = members.granularity == "weight"
+    example = tuple(part[:8] for part in next(_test_batches(experiment)))
+    folder = run.compact_folder(request.granularity["key"], request.sparsity)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        made = _make(experiment, pruned, example, request, packed)
+        stored_bytes = _store(partial, experiment, made, request, packed)
+        network = load_compact(partial).to(experiment.device)
+        proof = _proof(experiment, made, network)
+        if not proof.holds:
+            raise UserError(f"{run.folder}: {difference(proof)}; nothing was kept")
+        networks = {"trained": trained, "pruned": pruned, "reference": made.reference, "compact": network}
+        measured = measure(networks, example, _images(experiment), stored_bytes, packed, timing)
+        certificate = Certificate(
+            title=f"{run.folder}: {request.words}",
+            actual_sparsity=members.sparsity(),
+            headline=experiment.task.headline,
+            metrics={name: _metrics(experiment, one) for name, one in networks.items()},
+            recalibrated=request.recalibrates and has_batch_norm(trained),
+            proof=proof,
+            measured=measured,
+            report=made.report,
+        )
+        write_certificate(certificate, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except ValueError as error:
+        raise UserError(f"{run.folder}: {error}; nothing was kept") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # there are others in it
+            folder.parent.rmdir()
+    return certificate
+
+
+def _plain_copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _prune(experiment: Experiment, run: Run, members: Members, request: Request) -> None:
+    """Prune the experiment's model as the sweep does."""
+    evidence = Evidence(load_scores(run, experiment.device), experiment.config["seed"])
+    scores = choices.make("criterion", request.criterion).scores(members, evidence)
+    sparsity = max(request.sparsity, experiment.variant.floor(members.granularity))
+    apply_masks(members.weights, members.weights, members.masks(Ranking(scores).pruned(sparsity)))
+
+
+def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request: Request, packed: bool) -> _Made:
+    recalibrates = request.recalibrates and has_batch_norm(pruned)
+
+    def recalibrate(network: nn.Module) -> None:
+        with statistics(network, experiment.data, "recalibrated", experiment.config["seed"]):
+            state = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(state)  # leaving the context has put the old statistics back
+
+    if packed:
+        reference = copy.deepcopy(pruned)
+        if request.half:
+            for parameter in reference.parameters():
+                if parameter.dim() > 1:
+                    parameter.data = parameter.data.half().float()
+        if recalibrates:
+            recalibrate(reference)
+        return _Made(reference.eval(), Structure(), reference, [])
+    result = compact(pruned, example, request.removal, recalibrate if recalibrates else None, request.round_to)
+    return _Made(result.network, result.structure, result.reference, result.report)
+
+
+def _store(folder: Path, experiment: Experiment, made: _Made, request: Request, packed: bool) -> int:
+    """Returns the bytes of what it wrote."""
+    built_with = {**arguments(experiment.config, "model"), **experiment.data.model_arguments()}
+    if packed:
+        return save_packed_network(folder, made.network, _class_name(experiment), built_with, request.half)
+    return save_compact(folder, made.network, made.structure, _class_name(experiment), built_with)
+
+
+def _proof(experiment: Experiment, made: _Made, network: nn.Module) -> Proof:
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # half of float32's digits would be lost on a GPU
+        return prove(
+            made.reference,
+            network,
+            _test_batches(experiment),
+            expected_parameters(made.reference, made.structure),
+        )
+
+
+def difference(proof: Proof) -> str:
+    """What keeps a proof from holding."""
+    if proof.parameters != proof.expected_parameters:
+        return f"the compact network has {proof.parameters:,} parameters, not {proof.expected_parameters:,}"
+    return f"the compact network's outputs differ by {proof.relative:.1e} relative from the pruned one's"
+
+
+def _class_name(experiment: Experiment) -> str:
+    cls = type(experiment.model)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _metrics(experiment: Experiment, network: nn.Module) -> dict[str, float]:
+    batches = experiment.data.eval_batches("test", experiment.config.get("limit"))
+    found = experiment.task.evaluate(network.eval(), batches)
+    return {name: float(found[name]) for name in (*experiment.task.sweep_metrics, "loss", "examples")}
+
+
+def _test_batches(experiment: Experiment) -> Iterator[Arguments]:
+    """The arguments of the network's forward, of the test split."""
+    for batch in experiment.data.eval_batches("test", experiment.config.get("limit")):
+        yield (batch.source, batch.target[:, :-1]) if isinstance(batch, PairBatch) else (batch[0],)
+
+
+def _images(experiment: Experiment) -> Tensor | None:
+    """Test images to time on, float32; None where the data is none."""
+    first = next(_test_batches(experiment))
+    return first[0] if len(first) == 1 else None
