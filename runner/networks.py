@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from runner import runs
-from runner.compaction.saving import ARCHITECTURE, load_compact
+from runner.compaction.saving import ARCHITECTURE, PACKED, load_compact
 from runner.config import choices
 from runner.config.paths import CONF
 from runner.config.rules import Rule, between, check_each, either, one_of
@@ -76,7 +76,7 @@ def find_sources(folders: Sequence[str]) -> list[Source]:
         inside = folder.absolute().parent.name == COMPACT and run.config_file.exists()
         if inside and folder.is_dir():
             found.append(Source(Run(folder.parent.parent), folder))
-        elif (folder / ARCHITECTURE).is_file():
+        elif any((folder / name).is_file() for name in (ARCHITECTURE, PACKED)):
             raise ConfigError(f"{folder} is in no run folder: expected RUN/{COMPACT}/NAME, for the data is the run's")
         else:
             found += map(Source, runs.find_runs([folder]))

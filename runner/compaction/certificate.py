@@ -74,7 +74,7 @@ def markdown(certificate: Certificate) -> str:
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
     for batch in dict.fromkeys(way.batch for way in measured.ways):
-        lines += [f"{batch} {measured.unit} at once, {measured.threads} thread{'s' * (measured.threads > 1)}:", ""]
+        lines += [f"Batch {batch} ({measured.unit}), {measured.threads} thread{'s' * (measured.threads > 1)}:", ""]
         lines += [*padded(_times([way for way in measured.ways if way.batch == batch], measured.unit)), ""]
         lines += [verdict(measured, batch), ""]
     lines += [f"- {note}" for note in _notes(certificate)]

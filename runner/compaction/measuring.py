@@ -13,7 +13,7 @@ from runner.compaction.packing import pack
 from runner.compaction.saving import stored_tensors
 from runner.compaction.sparse.timing import in_turn
 from runner.compaction.tracing import find_coupling
-from runner.compaction.ways import TOKENS, Call, feed_forward_ways, image_ways
+from runner.compaction.ways import TOKENS, WHOLE_BATCH, Call, feed_forward_ways, image_ways
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,9 @@ def _timed(
     ways = []
     for (network, way), seconds in times.items():
         ratios = [dense / one for dense, one in zip(times[best], seconds, strict=True)]
+        peak = peaks.get(network) if way in WHOLE_BATCH else None
         milliseconds = _quartiles([1e3 * one for one in seconds])
-        ways.append(Way(network, way, batch, milliseconds, _quartiles(ratios), ideal[network], peaks.get(network)))
+        ways.append(Way(network, way, batch, milliseconds, _quartiles(ratios), ideal[network], peak))
     return ways
 
 

@@ -21,6 +21,7 @@ from runner.models.attention import FeedForward
 
 CHUNK = 32  # images of a large batch that go through the network at once, so that what they become stays in cache
 TOKENS = 64
+WHOLE_BATCH = {"eager, NCHW": torch.contiguous_format, "eager, channels_last": torch.channels_last}
 
 Call = Callable[[], object]
 Maker = Callable[[Tensor], Call | None]  # a batch → what is timed; None where this way is no other for it
@@ -46,10 +47,10 @@ def image_ways(
     networks = {"dense": trained} if packed else {"dense": trained, "compact": compact}
     ways: Ways = {}
     for name, network in networks.items():
-        for layout, memory_format in (("NCHW", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        for way, memory_format in WHOLE_BATCH.items():
             copied = copy.deepcopy(network).to(memory_format=memory_format)  # type: ignore[call-overload]
-            ways[name, f"eager, {layout}"] = _whole_batch(copied, memory_format)
-            ways[name, f"eager, {layout}, {CHUNK} at a time"] = _in_chunks(copied, memory_format)
+            ways[name, way] = _whole_batch(copied, memory_format)
+            ways[name, f"{way}, {CHUNK} at a time"] = _in_chunks(copied, memory_format)
         if compiled:
             ways[name, "torch.compile"] = _whole_batch(torch.compile(network), torch.contiguous_format)
         if onnxruntime:
