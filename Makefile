@@ -17,8 +17,9 @@ COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("COVERAGE_CORE=sysmo
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# One job a core: two threads on layers as small as these compute little more than one does.
 train: $(VENV)/.installed ## train ResNet-32 without and with targeted dropout, prune both, tabulate
-	$(BIN)/run train -m model=resnet32 dropout=none,targeted
+	$(BIN)/run train -m experiment=quickstart dropout=none,targeted hydra/launcher=parallel
 	$(BIN)/run table
 
 test: $(VENV)/.installed ## all tests, and how much of the package they cover

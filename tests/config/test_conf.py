@@ -101,3 +101,18 @@ def test_the_launcher_for_sweeps_composes():
 
 def test_conf_is_beside_the_package_in_a_checkout():
     assert Path(__file__).resolve().parents[2] / "conf" == CONF
+
+
+def test_make_train_composes_the_quickstart_and_the_default_is_as_long_as_the_reference_tables_say(compose):
+    (line,) = (line for line in (CONF.parent / "Makefile").read_text().splitlines() if "run train -m exp" in line)
+    *words, parallel = line.split("-m ")[1].split()
+    assert parallel == "hydra/launcher=parallel"
+    jobs, _ = Composer("train").jobs(words)
+    assert [(job["model"]["name"], job["dropout"]["name"]) for job in jobs] == [
+        ("resnet32", "none"),
+        ("resnet32", "targeted"),
+    ]
+    quick, usual = jobs[0], compose("model=resnet32")
+    assert (usual["schedule"]["length"], usual["schedule"]["batch_size"]) == ("50ep", 128)
+    assert {**quick, "schedule": None, "prune": None} == {**usual, "schedule": None, "prune": None}
+    assert {0, 0.75} <= set(quick["prune"]["sparsities"]) < set(usual["prune"]["sparsities"]) | {0.25}
