@@ -7,6 +7,7 @@ run: train networks that survive pruning, prune them, tabulate
   run prune       sweep a finished run again under other rules, without training
   run evaluate    metrics of finished runs' networks, whole, pruned or compact, on any split
   run compact     make a finished run's network really smaller: cut or packed, proved equal, measured
+  run export      networks of finished runs as .pt2 or ONNX files, for other programs
   run table       gather runs into one table and a figure, mean ± deviation over seeds
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
@@ -80,6 +81,25 @@ Options
   batch_norm=kept|recalibrated
   predictions=FILE.csv     of one network for image classification: index, label, predicted
   device=auto|cpu|cuda|mps       data.root=PATH"""
+
+EXPORT = """\
+run export FOLDER… [options]: networks of finished runs as files for other programs: torch.export's .pt2, or ONNX
+
+  run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
+  run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0 sparsity=0.9 format=onnx out=small.onnx
+  run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
+
+Takes all runs at or below the folders, and the compact networks (run compact) whose own folders are named. Any batch
+size fits, for the Transformer also any lengths of the sentences. Each file is loaded in a fresh process, which imports
+nothing of this package, and must give PyTorch's outputs within 1e-5 relative; else it is not written.
+
+Options
+  format=torch_export|onnx       onnx needs the extra: pip install '.[export]'
+  sparsity=0        0: the whole network; above, pruned as in the run's sweep, which is never below its floor
+  granularity=weight|unit|feature    criterion=own|magnitude|random    scope=layer|global    floor=auto|0…1
+  batch_norm=kept|recalibrated
+  out=FILE          of one network; by default <run>/export/<what was pruned>.pt2 or .onnx
+  device=cpu|auto|cuda|mps       data.root=PATH"""
 
 TABLE = """\
 run table [FOLDER…] [options]: gather runs into one table and a figure
@@ -249,7 +269,6 @@ Options
   device=cpu|auto|cuda|mps       data.root=PATH"""
 
 COMMANDS = {
-    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "compact": COMPACT, "table": TABLE},
+    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "compact": COMPACT, "export": EXPORT, "table": TABLE},
     **{"reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
-    **{"coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
 }

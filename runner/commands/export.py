@@ -1,0 +1,45 @@
+"""run export: finished runs' networks, whole, pruned or compact, as .pt2 or ONNX files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.config.compose import Composer
+from runner.config.rules import check_each, one_of
+from runner.errors import ConfigError
+from runner.exporting import SUFFIXES, check_packages, example_of
+from runner.exporting import export as export_network
+from runner.networks import Network, check_pruning, configurations, find_sources, opened
+
+
+def export(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """The command: a file for each network, whose path it prints once the file was checked."""
+    if not folders:
+        raise ConfigError("run export needs a run folder, or several: run export outputs/train/…")
+    asked = Composer("export", config_dir).single(overrides)
+    check_each(asked, {"format": one_of(*SUFFIXES)})
+    sources = find_sources(folders)
+    asked = check_pruning(asked, sources, config_dir)
+    if asked["out"] is not None:
+        _check_out(Path(asked["out"]), asked["format"], len(sources))
+    check_packages(asked["format"])
+    for source, config in configurations(sources, asked, config_dir):
+        with opened(source, config, asked) as network:
+            path = _path(network, asked)
+            data = network.experiment.data
+            difference = export_network(network.model, example_of(data, data.splits[-1]), path, asked["format"])
+        print(f"{path}  {network.pruning}; outputs differ from PyTorch's by {difference:.1e} relative")
+    return 0
+
+
+def _check_out(out: Path, format: str, networks: int) -> None:
+    if networks > 1:
+        raise ConfigError(f"out={out}: one file holds one network, but there are {networks}")
+    if out.suffix != SUFFIXES[format]:
+        raise ConfigError(f"out={out}: expected a name that ends in {SUFFIXES[format]}, for format={format}")
+
+
+def _path(network: Network, asked: dict[str, Any]) -> Path:
+    if asked["out"] is not None:
+        return Path(asked["out"])
+    return network.source.run.folder / "export" / f"{network.name}{SUFFIXES[asked['format']]}"

@@ -1,0 +1,189 @@
+"""Networks as files that other programs run: torch.export's .pt2, and ONNX.
+
+A file is written under its name once it was loaded in a fresh process, which imports nothing of this package, and gave
+the outputs that PyTorch gives.
+"""
+
+import copy
+import importlib.util
+import logging
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from runner.compaction.proof import TOLERANCE
+from runner.errors import ConfigError, UserError, first_line
+
+SUFFIXES = {"torch_export": ".pt2", "onnx": ".onnx"}
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+
+# What the fresh process runs: file, inputs, outputs.
+_RUN = {
+    "torch_export": """
+import sys, torch
+from safetensors.torch import load_file, save_file
+network = torch.export.load(sys.argv[1]).module()
+inputs = load_file(sys.argv[2])
+names = sorted({name.partition("/")[0] for name in inputs}, key=int)
+with torch.no_grad():
+    found = {n: network(*(inputs[k] for k in sorted(inputs) if k.startswith(n + "/"))) for n in names}
+save_file({n: output.contiguous() for n, output in found.items()}, sys.argv[3])
+""",
+    "onnx": """
+import sys, onnxruntime
+from safetensors.numpy import load_file, save_file
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+inputs = load_file(sys.argv[2])
+names = sorted({name.partition("/")[0] for name in inputs}, key=int)
+arguments = [i.name for i in session.get_inputs()]
+save_file({
+    n: session.run(None, dict(zip(arguments, (inputs[k] for k in sorted(inputs) if k.startswith(n + "/")))))[0]
+    for n in names
+}, sys.argv[3])
+""",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Arguments of a network's forward, and which of their dimensions may have any size.
+
+    Args:
+        arguments: tensors, of a batch of at least 2.
+        names: of the arguments, in the exported file.
+        dynamic: for each argument, dimension → name; the same name is the same size.
+    """
+
+    arguments: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    dynamic: tuple[dict[int, str], ...]
+
+    def others(self) -> list[tuple[Tensor, ...]]:
+        """Arguments of other sizes: a batch of one, and of three, with lengths shortened by one where those may."""
+        shorter = []
+        for argument, dims in zip(self.arguments, self.dynamic, strict=True):
+            for dim in dims:
+                argument = argument.narrow(dim, 0, argument.shape[dim] - 1) if dim else argument
+            shorter.append(torch.cat([argument, argument[:1]]).contiguous())
+        return [tuple(argument[:1].contiguous() for argument in self.arguments), tuple(shorter)]
+
+
+def example_of(data: Any, split: str) -> Example:
+    """Two examples of a split: images (N, C, S, S), or source (N, S) and target (N, T)."""
+    batch = next(iter(data.eval_batches(split, 2)))
+    if getattr(data, "kind", "images") == "pairs":
+        # Sentences come by length, so that the first batch may hold one only.
+        pair = (_two(batch.source), _two(batch.target[:, :-1]))
+        return Example(pair, ("source", "target"), ({0: "batch", 1: "source_length"}, {0: "batch", 1: "target_length"}))
+    return Example((_two(batch[0]),), ("images",), ({0: "batch"},))
+
+
+def _two(examples: Tensor) -> Tensor:
+    return torch.cat([examples, examples])[:2].cpu().contiguous()
+
+
+def check_packages(format: str) -> None:
+    """Raises: ConfigError where a package is missing that the format needs."""
+    missing = [name for name in _ONNX if importlib.util.find_spec(name) is None] if format == "onnx" else []
+    if missing:
+        raise ConfigError(f"format={format} needs {', '.join(missing)}: pip install '.[export]' in a checkout")
+
+
+def export(network: nn.Module, example: Example, path: Path, format: str) -> float:
+    """Write a network, as it is in evaluation mode, on the processor, in float32 and contiguous format.
+
+    Args:
+        format: "torch_export" or "onnx".
+
+    Returns:
+        the largest difference of any output from PyTorch's, relative to the largest output of its batch.
+
+    Raises:
+        UserError: the network can't be exported, or the file gives other outputs; there is no file then.
+    """
+    network = copy.deepcopy(network).cpu().float().eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in its stubs
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.stem}.new{path.suffix}")
+    try:
+        with torch.no_grad(), _quiet():
+            try:
+                _write(network, example, beside, format)
+            except Exception as error:  # of many kinds, whatever the exporter can't do
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                raise UserError(f"{path}: format={format} can't express this network ({reason[:200]})") from error
+            difference = _check(network, [example.arguments, *example.others()], beside, format)
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"{path}: not written, for the outputs in a fresh process differ from PyTorch's by {difference:.1e} "
+                f"relative (at most {TOLERANCE:.0e} is allowed)"
+            )
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return difference
+
+
+def _write(network: nn.Module, example: Example, path: Path, format: str) -> None:
+    sizes = {name: torch.export.Dim(name, min=1) for dims in example.dynamic for name in dims.values()}
+    dynamic = tuple({dim: sizes[name] for dim, name in dims.items()} for dims in example.dynamic)
+    program = torch.export.export(network, example.arguments, dynamic_shapes=dynamic)
+    if format == "torch_export":
+        torch.export.save(program, path)
+        return
+    names = list(example.names)
+    found = torch.onnx.export(program, input_names=names, output_names=["output"], dynamo=True, verbose=False)
+    assert found is not None
+    found.save(path, external_data=False)
+
+
+def _check(network: nn.Module, batches: Sequence[tuple[Tensor, ...]], path: Path, format: str) -> float:
+    """The largest relative difference of the file's outputs, in a fresh process, from the network's."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder, "inputs.safetensors"), Path(folder, "outputs.safetensors")
+        save_file(
+            {f"{b}/{i}": tensor.clone() for b, batch in enumerate(batches) for i, tensor in enumerate(batch)}, inputs
+        )
+        words = [sys.executable, "-c", _RUN[format], str(path.absolute()), str(inputs), str(outputs)]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise UserError(f"{path}: not written, for it doesn't run in a fresh process ({lines[-1][:200]})")
+        found = load_file(outputs)
+    worst = 0.0
+    for number, batch in enumerate(batches):
+        expected, got = network(*batch), found[str(number)]
+        if got.shape != expected.shape:
+            return float("inf")
+        difference, largest = float((got - expected).abs().max()), float(expected.abs().max())
+        if difference != 0:  # also where it is not a number
+            worst = max(difference / largest if largest else float("inf"), worst)
+    return worst
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' own warnings and messages, which are about their insides."""
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,87 @@
+"""Exported networks: checked in a fresh process, for any batch size and length."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from runner import exporting
+from runner.commands.export import export as command
+from runner.errors import ConfigError, UserError
+from runner.exporting import Example, check_packages, export
+from runner.models.autoencoder import Autoencoder
+from runner.models.memory_format import use_fast_memory_format
+from runner.models.resnet import ResNet
+from runner.models.transformer import Transformer
+
+IMAGES = Example((torch.rand(2, 1, 8, 8),), ("images",), ({0: "batch"},))
+PAIRS = Example(
+    (torch.randint(3, 50, (2, 6)), torch.randint(3, 50, (2, 5))),
+    ("source", "target"),
+    ({0: "batch", 1: "source_length"}, {0: "batch", 1: "target_length"}),
+)
+
+
+def network(task: str) -> tuple[torch.nn.Module, Example]:
+    torch.manual_seed(0)
+    if task == "translation":
+        return Transformer(50, layers=1, features=16, heads=2, feed_forward=32), PAIRS
+    if task == "reconstruction":
+        return Autoencoder(1, 8, 10, widths=(16,), code=4), IMAGES
+    return use_fast_memory_format(ResNet(1, 8, 10, blocks=1, width=0.25)), IMAGES
+
+
+@pytest.mark.parametrize("task", ["classification", "reconstruction", "translation"])
+@pytest.mark.parametrize("format", ["torch_export", "onnx"])
+def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
+    if format == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package)
+    model, example = network(task)
+    path = tmp_path / f"a{exporting.SUFFIXES[format]}"
+    assert export(model, example, path, format) <= 1e-5
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("found", [1e-3, float("nan")])
+def test_other_outputs_leave_no_file(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_check", lambda *_: found)
+    with pytest.raises(UserError, match="not written, for the outputs in a fresh process differ") as raised:
+        export(torch.nn.Flatten(), IMAGES, tmp_path / "a.pt2", "torch_export")
+    assert raised.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_compared_is_the_file(tmp_path, monkeypatch):
+    """The file of another network than the one that it is compared with is found out."""
+    model, write = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), exporting._write
+
+    def other(network, *rest):
+        write(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), *rest)
+
+    monkeypatch.setattr(exporting, "_write", other)
+    with pytest.raises(UserError, match="differ from PyTorch's"):
+        export(model, IMAGES, tmp_path / "a.pt2", "torch_export")
+
+
+def test_a_network_that_can_not_be_exported(tmp_path):
+    class Branches(torch.nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(UserError, match="format=torch_export can't express this network") as raised:
+        export(Branches(), IMAGES, tmp_path / "a.pt2", "torch_export")
+    assert len(str(raised.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_packages("torch_export")
+    with pytest.raises(ConfigError, match=r"onnx, onnxscript, onnxruntime: pip install '\.\[export\]'"):
+        check_packages("onnx")
+
+
+def test_needs_a_folder():
+    with pytest.raises(ConfigError, match="run export needs a run folder"):
+        command([], [])
