@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # What oneDNN and ATen choose on a processor without AVX-512, where a machine has it.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
-# make test COVERAGE= leaves it out. Counting lines is cheap where Python has sys.monitoring, from 3.12 on; before, tests
-# of pure Python take half as long again.
-COVERAGE := yes
+# Counting covered lines is cheap where Python has sys.monitoring, from 3.12 on; before, pure Python takes half as long
+# again, so there only make test COVERAGE=yes counts. COVERAGE= leaves it out anywhere.
+COVERAGE := $(shell $(PYTHON) -c 'import sys; print("yes" * (sys.version_info >= (3, 12)))')
 COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("COVERAGE_CORE=sysmon" * (sys.version_info >= (3, 12)))')
 
 .DEFAULT_GOAL := help
