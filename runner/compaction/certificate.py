@@ -150,8 +150,8 @@ def verdict(measured: Measured, batch: int) -> str:
         nearest = "" if small is None else f"; nearest comes {small.way} with {small.speedup[0]:.2f}x"
         return f"**None is faster than the dense network ({dense.way}) at batch {batch}{nearest}.**"
     return (
-        f"**Fastest at batch {batch} is {small.way}: {small.speedup[0]:.2f} times as fast as the fastest dense way "
-        f"({dense.way}); FLOPs alone say {small.ideal:.1f}.**"
+        f"**Fastest at batch {batch} is the compact network by {small.way}: {small.speedup[0]:.2f} times as fast as "
+        f"the fastest dense way ({dense.way}); FLOPs alone say {small.ideal:.1f}.**"
     )
 
 

@@ -85,7 +85,8 @@ def measure(
     """Costs and times of a network that was made smaller beside the whole one's.
 
     Args:
-        networks: "trained", not pruned; "reference", pruned; "compact", what was made of that.
+        networks: "trained", not pruned; "reference", pruned, whose dense execution is timed; "compact", what was made
+            of that.
         example: arguments of their forward.
         images: to time on; None where they read something else.
         stored_bytes: of the compact network's files.
@@ -105,13 +106,13 @@ def measure(
     ideal = {"dense": 1.0, "compact": whole.flops / max(1, needed)}
     before = load.usage()
     if images is None:
-        ways = feed_forward_ways(trained, compact, packed, measured.notes)
+        ways = feed_forward_ways(reference, compact, packed, measured.notes)
         measured.ways += _timed(ways, TOKENS, ideal, {}, timing.rounds)
     else:
-        makers = image_ways(trained, compact, images, packed, timing.compile, timing.onnxruntime, measured.notes)
+        makers = image_ways(reference, compact, images, packed, timing.compile, timing.onnxruntime, measured.notes)
         for batch in timing.batches:
             x = images.repeat(-(-batch // len(images)), *[1] * (images.dim() - 1))[:batch].contiguous()
-            peaks = {"dense": peak_bytes(trained, [x]), "compact": peak_bytes(compact, [x])}
+            peaks = {"dense": peak_bytes(reference, [x]), "compact": peak_bytes(compact, [x])}
             calls = {key: call for key, make in makers.items() if (call := make(x)) is not None}
             measured.ways += _timed(calls, batch, ideal, peaks, timing.rounds)
     measured.others = load.others(before, load.usage(), measured.threads)

@@ -30,7 +30,7 @@ Ways = dict[Key, Maker]
 
 
 def image_ways(
-    trained: nn.Module,
+    dense: nn.Module,
     compact: nn.Module,
     images: Tensor,
     packed: bool,
@@ -41,10 +41,11 @@ def image_ways(
     """Ways for networks that read images, each with its own copies.
 
     Args:
+        dense: of the whole network's shape, with the outputs that the compact one has.
         packed: whether the compact network still has its zeros, so that only sparse execution can be faster.
         notes: gets a line for each way that isn't possible.
     """
-    networks = {"dense": trained} if packed else {"dense": trained, "compact": compact}
+    networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}
     ways: Ways = {}
     for name, network in networks.items():
         for way, memory_format in WHOLE_BATCH.items():
@@ -53,15 +54,15 @@ def image_ways(
             ways[name, f"{way}, {CHUNK} at a time"] = _in_chunks(copied, memory_format)
         if compiled:
             ways[name, "torch.compile"] = _whole_batch(torch.compile(network), torch.contiguous_format)
-        if onnxruntime:
+        if onnxruntime and (name == "dense" or ("dense", "ONNX Runtime") in ways):  # or it would have nothing to beat
             _add(ways, notes, name, "ONNX Runtime", partial(_onnxruntime, network, images))
     _add(ways, notes, "compact", "sparse kernels", partial(_sparse, compact, images))
     return ways
 
 
-def feed_forward_ways(trained: nn.Module, compact: nn.Module, packed: bool, notes: list[str]) -> dict[Key, Call]:
+def feed_forward_ways(dense: nn.Module, compact: nn.Module, packed: bool, notes: list[str]) -> dict[Key, Call]:
     """All feed-forward layers of a Transformer, one after the other, on TOKENS tokens; arguments as `image_ways`."""
-    networks = {"dense": trained} if packed else {"dense": trained, "compact": compact}
+    networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}
     calls = {(name, "eager, feed-forward layers"): _feed_forward(network) for name, network in networks.items()}
     try:
         kernels()
