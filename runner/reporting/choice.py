@@ -10,6 +10,7 @@ from runner.config.choices import names
 from runner.config.paths import CONF
 from runner.config.rules import Rule, between, either, leaves, list_of, one_of, show
 from runner.errors import ConfigError
+from runner.reporting.formats import COSTS
 from runner.reporting.published import published_files, published_heads
 
 _NORMS = ("kept", "recalibrated")
@@ -46,6 +47,7 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
         "scores": _choice(names("criterion", folders)),
         "floor": either("auto", between(0, 1)),
         "sparsities": either(None, list_of(between(0, 1))),
+        "x": one_of("sparsity", *COSTS),
         "published": either(None, _mapping),
     }
 
@@ -76,6 +78,7 @@ class Choice:
     scores: str = "own"
     floor: float | str = "auto"
     sparsities: Sequence[float] | None = None
+    x: str = "sparsity"  # of the figure
     published: Sequence[PublishedColumn] = ()
 
     @classmethod
@@ -88,7 +91,7 @@ class Choice:
         Raises:
             ConfigError: names the option, the value and what is allowed.
         """
-        rules = _rules(folders)
+        rules, table = _rules(folders), {"x": "sparsity", **table}
         for name, rule in rules.items():
             if name not in table:
                 raise ConfigError(f"table.{name} is missing in the table's file")

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from runner.reporting.formats import UNPRUNED
@@ -51,7 +51,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: means over sparsity, in percent, and their standard deviations (NaN where there is none)."""
+    """One line: means over sparsity, in percent, or over a cost, and their standard deviations (NaN: none)."""
 
     label: str
     style: Style
@@ -70,28 +70,37 @@ class Panel:
     floors: Sequence[float] = field(default=())  # in percent
 
 
-def draw(panels: Sequence[Panel], columns: int, title: str, label: str, path: Path, top: float | None = None) -> None:
+def draw(
+    panels: Sequence[Panel],
+    columns: int,
+    title: str,
+    label: str,
+    path: Path,
+    top: float | None = None,
+    cost: str | None = None,
+) -> None:
     """Draw panels, `columns` in a row, with one legend for all, into a PNG; the same input gives the same bytes.
 
     Args:
         label: of the vertical axis.
         top: the greatest value that the metric can have; None if it has none.
+        cost: label of a logarithmic horizontal axis, if that is not the sparsity.
     """
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(1.2 + 4.9 * columns, 1.3 + 3.3 * rows), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    sparsities = np.array([x for panel in panels for curve in panel.curves for x in curve.x])
+    xs = np.array([x for panel in panels for curve in panel.curves for x in curve.x])
     for index, panel in enumerate(panels):
         _panel(axes[index // columns][index % columns], panel, top)
-    _sparsity_axis(axes[0][0], sparsities)
+    _cost_axis(axes[0][0], xs) if cost else _sparsity_axis(axes[0][0], xs)
     for index in range(len(panels), rows * columns):
         axes[index // columns][index % columns].set_axis_off()
     for row in axes:
         row[0].set_ylabel(label, fontsize=10)
     spread = "" if axes[0][0].get_xscale() == "linear" else ", logarithmic in what remains"
     for column in range(columns):
-        axes[(len(panels) - 1 - column) // columns][column].set_xlabel(f"sparsity (%){spread}", fontsize=10)
+        axes[(len(panels) - 1 - column) // columns][column].set_xlabel(cost or f"sparsity (%){spread}", fontsize=10)
         axes[(len(panels) - 1 - column) // columns][column].tick_params(labelbottom=True)
     _legend(figure, panels)
     save(figure, path)
@@ -159,6 +168,19 @@ def _sparsity_axis(axes: Axes, sparsities: NDArray[np.float64]) -> None:
             ticks.append(float(tick))
     axes.xaxis.set_major_locator(FixedLocator(ticks[::-1]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _cost_axis(axes: Axes, costs: NDArray[np.float64]) -> None:
+    """Scale the horizontal axis logarithmically, with ticks like 200k, 1M."""
+    low, high = costs.min(), costs.max()
+    margin = max((high / low) ** 0.04, (10 * low / high) ** 0.5 if high < 10 * low else 1.0)
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high < 40 * low else (1, 3) if high < 1000 * low else (1,))
+    )
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_locator(NullLocator())
 
 

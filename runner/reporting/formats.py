@@ -7,6 +7,8 @@ from typing import Any
 from runner.config.choices import label
 
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
+# Columns of pruning.csv that a network is weighed by, and what figures call them.
+COSTS = {"flops": "FLOPs of one example", "parameters": "parameters", "bytes": "bytes"}
 NONE = "–"  # a cell without a value
 UNPRUNED = "unpruned"  # the row of networks with nothing pruned, where others begin at a floor
 

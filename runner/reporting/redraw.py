@@ -12,6 +12,7 @@ import pandas as pd
 
 from runner.config.compose import Composer
 from runner.errors import ConfigError
+from runner.reporting.formats import COSTS
 from runner.reporting.reproduction import Plan
 from runner.reporting.reproduction import figure as reproduction_figure
 from runner.reporting.scree import EXACT, PCA, Choosing
@@ -55,8 +56,8 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
     ]
     common = lines[0].partition(", ")[2]  # ## test accuracy (%), digits · resnet32 · 50ep
     first, names = rows.iloc[0], [name for name in beside if not published[name]]
-    path = folder / "table.png"
-    table_figure(Table(first["metric"], first["split"], common, sections, names, []), path)
+    path, x = folder / "table.png", next((cost for cost in COSTS if cost in rows), "sparsity")
+    table_figure(Table(first["metric"], first["split"], common, sections, names, [], x), path)
     return [path]
 
 

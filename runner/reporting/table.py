@@ -79,6 +79,7 @@ class Table:
     sections: list[Section]
     own_columns: list[str]
     notes: list[str]
+    x: str = "sparsity"  # of the figure; or a cost
 
     @property
     def title(self) -> str:
@@ -87,7 +88,8 @@ class Table:
     @property
     def rows(self) -> pd.DataFrame:
         """All sections in long form, as the CSV file has them."""
-        return pd.concat([section.rows for section in self.sections], ignore_index=True)[list(CSV_COLUMNS)]
+        columns = [*CSV_COLUMNS, *([] if self.x == "sparsity" else [self.x])]
+        return pd.concat([section.rows for section in self.sections], ignore_index=True)[columns]
 
 
 def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
@@ -106,6 +108,9 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
     sections = [_section(part, own, metric, choice) for part in _parts(rows, choice)]
     if not sections:
         raise ConfigError(_nothing(measured, choice))
+    if choice.x != "sparsity" and rows[choice.x].isna().all():
+        again = "delete a run's pruning.csv and run prune FOLDER measures it again"
+        raise ConfigError(f"table.x={choice.x}: the sweeps of these runs have no {choice.x}; {again}")
     left_out = [f"Left out, a copy: {', '.join(repeats)}."] if repeats else []
     shown = [name for name in own if any(name in section.columns for section in sections)]
     return Table(
@@ -114,6 +119,7 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
         common=common_title([own[name][0] for name in shown]),
         sections=sections,
         own_columns=shown,
+        x=choice.x,
         notes=list(dict.fromkeys([*(note for section in sections for note in section.notes), *left_out])),
     )
 
@@ -157,8 +163,10 @@ def _statistics(runs: Sequence[Measured], name: str, metric: str, choice: Choice
     whole = whole[(whole["split"] == choice.split) & whole["granularity"].isin(floored)]
     points = pd.concat([points, whole.assign(scope=choice.scope, scores=choice.scores)], ignore_index=True)
     key = ["granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
+    means = ["actual_sparsity", *([] if choice.x == "sparsity" else [choice.x])]
+    points = points.assign(**{name: float("nan") for name in means if name not in points})
     rows = points.groupby(key, as_index=False, sort=False).agg(
-        actual_sparsity=("actual_sparsity", "mean"), mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
+        **{name: (name, "mean") for name in means}, mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
     )
     return rows.assign(metric=metric, column=name, source="", beside=name)
 

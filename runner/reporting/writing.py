@@ -9,7 +9,16 @@ import pandas as pd
 from runner.files import write_frame, write_text
 from runner.reporting.curves import floors_of
 from runner.reporting.drawing import Curve, Panel, Style, draw
-from runner.reporting.formats import NONE, UNPRUNED, is_fraction, mean_and_deviation, metric_label, percent, scale
+from runner.reporting.formats import (
+    COSTS,
+    NONE,
+    UNPRUNED,
+    is_fraction,
+    mean_and_deviation,
+    metric_label,
+    percent,
+    scale,
+)
 from runner.reporting.table import Section, Table
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -79,14 +88,17 @@ def table_figure(table: Table, path: Path) -> None:
     panels = [
         Panel(
             title=section.title,
-            curves=[_curve(section, column, styles, table.metric) for column in section.columns],
-            floors=floors_of(section.rows),
+            curves=[_curve(section, column, styles, table.metric) for column in section.columns]
+            if table.x == "sparsity"
+            else _cost_curves(section, styles, table),
+            floors=floors_of(section.rows) if table.x == "sparsity" else (),
         )
         for section in table.sections
     ]
     per_row = max(1, len(panels) if len(panels) < 3 else 2)
     top = 100.0 if is_fraction(table.metric) else None
-    draw(panels, per_row, _figure_title(table), metric_label(table.split, table.metric), path, top)
+    label = metric_label(table.split, table.metric)
+    draw(panels, per_row, _figure_title(table), label, path, top, COSTS.get(table.x))
 
 
 def _figure_title(table: Table) -> str:
@@ -103,6 +115,18 @@ def _curve(section: Section, column: str, styles: dict[str, Style], metric: str)
     factor = scale(metric)
     x, y, deviation = list(100 * rows["sparsity"]), list(factor * rows["mean"]), list(factor * rows["std"])
     return Curve(column, style, x, y, deviation, unpruned=factor * whole.iloc[0] if len(whole) else None)
+
+
+def _cost_curves(section: Section, styles: dict[str, Style], table: Table) -> list[Curve]:
+    """Curves over what the networks cost; unpruned ones are points like all others, published ones are left out."""
+    curves = []
+    for column in section.columns:
+        rows = section.rows[(section.rows["column"] == column) & section.rows[table.x].notna()]
+        rows = rows.sort_values(table.x).drop_duplicates([table.x, "mean"])
+        if len(rows):
+            y, deviation = (list(scale(table.metric) * rows[name]) for name in ("mean", "std"))
+            curves.append(Curve(column, styles[column], list(rows[table.x]), y, deviation))
+    return curves
 
 
 def _seeds(section: Section, column: str) -> str:

@@ -70,6 +70,34 @@ def test_cifar10_stands_beside_the_paper(make_run: Make, row: Make, capsys: pyte
     ]
 
 
+def test_the_figure_over_what_networks_cost(
+    make_run: Make, row: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("runner.reporting.writing.draw", lambda panels, *rest: drawn.append((panels, rest[-1])))
+    sizes = {0.0: 4000, 0.5: 2000, 0.9: 400}
+    make_run([row(s, 0.9 - s / 2, bytes=size, flops=2 * size, parameters=size / 4) for s, size in sizes.items()])
+    floored = [row(s, 0.8, floor=0.75, bytes=1000) for s in (0, 0.5)]
+    make_run([row(0, 0.95, bytes=4000), *floored, row(0.9, 0.7, floor=0.75, bytes=400)], "targeted")
+    assert table([], ["table.x=bytes", "out=over_bytes"]) == 0
+    [([panel], label)] = drawn
+    assert label == "bytes"
+    assert [(curve.label, curve.x, curve.y) for curve in panel.curves] == [
+        ("none", [400, 2000, 4000], pytest.approx([45, 65, 90])),
+        ("targeted", [400, 1000, 4000], pytest.approx([70, 80, 95])),  # all below the floor are one network
+    ]
+    assert pd.read_csv("over_bytes/table.csv")["bytes"].tolist()[:3] == [4000, 2000, 400]
+    assert " 50 % |" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"table\.x=flops: the sweeps of these runs have no flops; delete"):
+        table([], ["table.x=flops", "table.runs={dropout: targeted}"])
+
+
+def test_a_figure_over_bytes_is_drawn(make_run: Make, row: Make) -> None:
+    make_run([row(s, 0.9, bytes=1e6 * (1 - s)) for s in (0, 0.5, 0.9)])
+    assert table([], ["table.x=bytes", "out=here"]) == 0
+    assert Path("here/table.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("name", options("table"))
 def test_every_table_file_is_a_choice_of_its_name(name: str) -> None:
     choice = Choice.of(Composer("table").single([f"table={name}"])["table"])

@@ -7,8 +7,10 @@ import pytest
 from matplotlib.image import imread
 
 from runner.errors import DamagedRun
+from runner.files import write_rows
 from runner.reporting.curves import pruning_figure
 from runner.reporting.drawing import Curve, Panel, Style
+from runner.reporting.points import metrics_of, read_points
 from runner.reporting.summary import WIDTH, pruning_summary
 
 Make = Callable[..., Any]
@@ -139,3 +141,12 @@ def test_the_unpruned_network_is_drawn_and_named_in_the_legend(make_run: Make, r
         pruning_figure(one)
     assert imread(run.pruning_figure).shape[0] > imread(without.pruning_figure).shape[0] - 1
     assert run.pruning_figure.read_bytes() != without.pruning_figure.read_bytes()
+
+
+def test_sweeps_from_before_costs_were_recorded_are_read(make_run: Make, row: Make) -> None:
+    run = make_run()
+    write_rows(run.pruning_file, list(row(0.5, 0.9)), [row(0.5, 0.9)])
+    assert metrics_of(read_points(run)) == ["accuracy", "loss"]
+    run = make_run([row(0, 0.9, bytes=1000), row(0.5, 0.8)], seed=1)
+    assert read_points(run)["bytes"].fillna(-1).tolist() == [1000, -1]
+    assert metrics_of(read_points(run)) == ["accuracy", "loss"]
