@@ -12,6 +12,7 @@ run: train networks that survive pruning, prune them, tabulate
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
   run ticket      train what pruning leaves again, from early weights: is it a winning ticket, what does it save?
+  run fit         the smallest pruned network within a budget of accuracy, bytes, parameters or FLOPs
   run scree       what is left of a finished run that keeps its first k features, beside PCA and other trainings
   run bench       measure this machine: what each dropout costs a training step, …
   run list        what there is: models, dropouts, data, …; run list runs: what ran
@@ -118,6 +119,7 @@ Options
   table.split=test|validation|train       the images or sentences that it was measured on
   table.granularity=auto|weight|unit|feature     table.batch_norm=kept|recalibrated     table.sparsities=[0,0.75]
   table.scope=layer|global     table.scores=own|magnitude|random     'table.runs={data: digits, dropout: [none]}'
+  table.x=sparsity|flops|parameters|bytes     the figure's horizontal axis: what the cut or packed network costs
 
 Writes CSV, Markdown, LaTeX and a PNG below outputs/table (out=PATH: elsewhere)."""
 
@@ -189,6 +191,23 @@ Options
   probes=32|null    random vectors that estimate the sums of squares where the matrix lacks weights
   dtype=auto|float64|float32     seed=0 (of the probes)
   device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
+
+FIT = """\
+run fit FOLDER… [options]: the smallest pruned network within a budget, over granularities, sparsities and runs
+
+  run fit outputs/train accuracy_drop=0.01          the fewest bytes at most one point below the best unpruned network
+  run fit outputs/train bytes=100kB                 the best network of at most so many bytes
+  run fit outputs/train accuracy_drop=0.02 smallest=flops parameters=1M
+
+Takes the rows of finished runs' pruning.csv, which say what each network costs as it would be cut (unit, feature) or
+packed (weight). It is chosen on validation rows and confirmed once on test rows; where nothing is within the budget,
+it says so and names what comes nearest. Writes CSV, Markdown and Pareto figures below outputs/fit.
+
+Options
+  accuracy_drop=0.01    the most that may be lost of the best unpruned run's headline metric
+  parameters=100k   bytes=1MB   flops=10M (of one example)      the most that the network may have
+  smallest=bytes|parameters|flops    what is smallest among networks within accuracy_drop
+  granularity=auto|weight|unit|feature     outputs=PATH     out=PATH"""
 
 SCREE = """\
 run scree FOLDER… [options]: loss and metric over k, the number of features that are kept; where to cut
@@ -269,6 +288,7 @@ Options
   device=cpu|auto|cuda|mps       data.root=PATH"""
 
 COMMANDS = {
-    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "compact": COMPACT, "export": EXPORT, "table": TABLE},
-    **{"reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE, "bench": BENCH, "list": LIST},
+    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "compact": COMPACT, "export": EXPORT, "fit": FIT},
+    **{"table": TABLE, "reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE},
+    **{"bench": BENCH, "list": LIST},
 }

@@ -1,0 +1,85 @@
+"""The best pruned network within a budget, chosen among the rows of finished sweeps."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from runner.reporting.formats import COSTS
+
+KEY = ["run", "granularity", "scope", "scores", "floor", "batch_norm", "sparsity"]
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a budget leaves.
+
+    Attributes:
+        candidates: all networks, best first; of each KEY, costs, the metric on validation, whether it is `within`.
+        met: whether the first candidate is within the budget; if not, it is the one that comes nearest.
+    """
+
+    candidates: pd.DataFrame
+    met: bool
+
+
+def amount(value: Any) -> float:
+    """A number, or a text like 100k, 1.5M, 1MB, as a number.
+
+    Raises:
+        ValueError: it is neither, or not above 0.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?) ?([kmg]?)b?", str(value).strip().lower())
+    if not found or not float(found[1]):
+        raise ValueError("a number above 0, also as 100k, 1.5M or 1MB")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def choose(
+    points: pd.DataFrame, metric: str, higher_is_better: bool, limits: Mapping[str, float], drop: float | None, by: str
+) -> Choice:
+    """Rank networks by a budget.
+
+    With `drop`, the smallest of those within it and the limits; without, the best of those within the limits.
+
+    Args:
+        points: rows of one split, of several runs, with the columns of KEY, the costs and the metric.
+        limits: cost → the most of it.
+        drop: the most that may be lost of the best unpruned network's metric.
+        by: the cost that is to be smallest.
+
+    Raises:
+        ValueError: there is no row with costs, or none of an unpruned network where `drop` needs it.
+    """
+    known = points.dropna(subset=list(COSTS))
+    if known.empty:
+        raise ValueError("no rows with costs")
+    # Below a floor all rows are of one network: the one that is asked for at the floor or nearest to it is named.
+    found = known.drop_duplicates([*KEY[:-1], *COSTS, metric], keep="last").copy()
+    sign = 1.0 if higher_is_better else -1.0
+    excess = pd.Series(0.0, index=found.index)  # how far a network is beyond the budget, in fractions of each limit
+    for cost, limit in limits.items():
+        excess += (found[cost] / limit - 1).clip(lower=0)
+    if drop is not None:
+        whole = sign * points.loc[(points["floor"] == 0) & (points["sparsity"] == 0), metric]
+        if whole.empty:
+            raise ValueError("no row of an unpruned network")
+        found["lost"] = float(whole.max()) - sign * found[metric]
+        over = (found["lost"] - drop).clip(lower=0)
+        excess += over.where(over > 1e-9, 0.0) / max(abs(float(whole.max())), 1e-9)
+    found = found.assign(within=excess == 0, excess=excess, score=-sign * found[metric])
+    order = [by, "score"] if drop is not None else ["score", by]
+    inside = found[found["within"]].sort_values(order, kind="stable")
+    outside = found[~found["within"]].sort_values(["excess", *order], kind="stable")
+    ranked = pd.concat([inside, outside]).drop(columns=["excess", "score"]).reset_index(drop=True)
+    return Choice(ranked, bool(len(inside)))
+
+
+def pareto(points: pd.DataFrame, cost: str, metric: str, higher_is_better: bool) -> pd.DataFrame:
+    """The rows that no other row beats in both cost and metric, cheapest first."""
+    ordered = points.dropna(subset=[cost]).sort_values([cost, metric], ascending=[True, not higher_is_better])
+    best = ordered[metric].cummax() if higher_is_better else ordered[metric].cummin()
+    return ordered[(ordered[metric] == best) & (best != best.shift())]

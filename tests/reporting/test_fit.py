@@ -1,0 +1,82 @@
+"""run fit, on hand-written sweeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from runner.commands.fit import fit
+from runner.compaction.budget import amount
+from runner.errors import ConfigError
+
+# sparsity, granularity, validation and test accuracy, bytes, flops
+SWEEP = (
+    *((0.0, "weight", 0.95, 0.94, 4000, 900), (0.5, "weight", 0.948, 0.93, 2000, 900)),
+    *((0.9, "weight", 0.90, 0.89, 500, 900), (0.5, "unit", 0.93, 0.92, 1500, 300), (0.9, "unit", 0.6, 0.6, 300, 50)),
+)
+
+
+@pytest.fixture
+def folder(make_run: Any, row: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for sparsity, granularity, validation, test, size, flops in SWEEP:
+        costs = {"bytes": size, "flops": flops, "parameters": size / 4, "granularity": granularity}
+        rows += [row(sparsity, validation, split="validation", **costs), row(sparsity, test, **costs)]
+    return str(make_run(rows).folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "granularity", "sparsity", "confirmed"),
+    [
+        (["accuracy_drop=0.01"], "weight", 0.5, 0.93),
+        (["accuracy_drop=0.025"], "unit", 0.5, 0.92),
+        (["accuracy_drop=0.06", "smallest=flops"], "unit", 0.5, 0.92),
+        (["accuracy_drop=0.06"], "weight", 0.9, 0.89),
+        (["bytes=1.6kB"], "unit", 0.5, 0.92),
+        (["parameters=130"], "weight", 0.9, 0.89),
+        (["flops=100"], "unit", 0.9, 0.6),
+    ],
+)
+def test_the_choice_of_each_budget(
+    words: list[str], granularity: str, sparsity: float, confirmed: float, folder: str, capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    drawn: list[Any] = []
+    monkeypatch.setattr("runner.commands.fit.draw", lambda panels, *rest: drawn.append((panels[0].curves, rest[-1])))
+    assert fit([folder], words) == 0
+    assert "The choice: " in capsys.readouterr().out
+    first = pd.read_csv("outputs/fit/table.csv").iloc[0]
+    assert (first["granularity"], first["sparsity"], first["test_accuracy"]) == (granularity, sparsity, confirmed)
+    assert first["within"]
+    (_, front), label = drawn[0]
+    assert label == "bytes"
+    assert front.x == [300, 500, 1500, 2000, 4000]
+    assert drawn[1][0][1].x == [50, 300, 900]
+
+
+def test_a_budget_that_can_not_be_met_names_the_nearest(folder: str, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("runner.commands.fit.draw", lambda *_: None)
+    assert fit([folder], ["accuracy_drop=0.001", "bytes=1.9kB", "out=here"]) == 0
+    assert "No network is within the budget; the nearest is: " in capsys.readouterr().out
+    first = pd.read_csv("here/table.csv").iloc[0]
+    assert (first["granularity"], first["sparsity"], first["within"]) == ("unit", 0.5, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "run fit needs a budget"),
+        (["bytes=many"], "bytes=many: allowed is null or a number above 0"),
+        (["accuracy_drop=-1"], "accuracy_drop=-1: allowed is null or a number above 0"),
+    ],
+)
+def test_bad_budgets(words: list[str], message: str, folder: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fit([folder], words)
+    assert not Path("outputs/fit").exists()
+
+
+def test_amounts() -> None:
+    assert [amount(text) for text in (5, "100k", "1.5M", "1MB", "300kB", 1e6)] == [5, 1e5, 1.5e6, 1e6, 3e5, 1e6]
