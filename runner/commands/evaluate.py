@@ -12,6 +12,7 @@ from runner.files import write_rows
 from runner.networks import Network, check_pruning, configurations, find_sources, opened
 from runner.reporting.formats import NONE, metric_label, number
 from runner.reporting.writing import padded
+from runner.tasks.classification import Classification
 
 
 def evaluate(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
@@ -38,7 +39,7 @@ def evaluate(folders: Sequence[str], overrides: Sequence[str], config_dir: Path 
 def _check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
     if len(configs) > 1:
         raise ConfigError(f"predictions={place}: one file holds those of one network, but there are {len(configs)}")
-    if not hasattr(target(configs[0], "task"), "predictions"):
+    if not issubclass(target(configs[0], "task"), Classification):
         task = configs[0]["task"]["name"]
         raise ConfigError(f"predictions={place}: there are none for task={task}, only for task=classification")
 
@@ -51,7 +52,7 @@ def _measured(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
     limit = asked["limit"] or network.sweeper.limit
     with network.sweeper.context():
         metrics = task.evaluate(network.model, data.eval_batches(split, limit))
-        if asked["predictions"] is not None:
+        if asked["predictions"] is not None and isinstance(task, Classification):
             batches = task.predictions(network.model, data.eval_batches(split, limit))
             pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
             write_predictions(Path(asked["predictions"]), pairs)
