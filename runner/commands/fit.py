@@ -37,6 +37,8 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     higher = bool(measured[0].run.status()["headline"].get("higher_is_better", True))
     points = pd.concat([run.points.assign(run=str(run.run.folder)) for run in measured], ignore_index=True)
     points = points.reindex(columns=list(dict.fromkeys([*points.columns, *COSTS])))
+    there = list(points["granularity"].unique())
+    check_each(asked, {"granularity": one_of("auto", *there)})
     if asked["granularity"] != "auto":
         points = points[(points["granularity"] == asked["granularity"]) | (points["sparsity"] + points["floor"] == 0)]
     try:

@@ -69,6 +69,7 @@ def test_a_budget_that_can_not_be_met_names_the_nearest(folder: str, capsys: Any
     [
         ([], "run fit needs a budget"),
         (["bytes=many"], "bytes=many: allowed is null or a number above 0"),
+        (["bytes=1MB", "granularity=feature"], "granularity=feature: allowed is auto, weight, unit"),
         (["accuracy_drop=-1"], "accuracy_drop=-1: allowed is null or a number above 0"),
     ],
 )
