@@ -158,8 +158,8 @@ class Run:
             raise damaged(self.config_file, error) from None
         if not isinstance(config, dict):
             raise damaged(self.config_file, ValueError("no configuration in it"))
-        config.setdefault("init", None)
-        if "dropout" in config:  # runs from before there were regularizers have none
+        if "dropout" in config:  # runs from before there were regularizers and initial weights have none
+            config.setdefault("init", None)
             config.setdefault("regularizer", {"name": "none", "_target_": "runner.regularizers.NoRegularizer"})
         return config
 
