@@ -1,6 +1,5 @@
 """run train -m: every job checked before the first starts; what each becomes is read from the run folders."""
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,16 +12,19 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from runner.commands.workers import train_side_by_side, worker_count
 from runner.config.compose import CONF, Composer, renamed
-from runner.cores import cores
+from runner.config.rules import show
 from runner.errors import ConfigError, UserError, located
+from runner.reporting.listing import run_lines
 from runner.runs import Run
 
 Jobs = list[dict[str, Any]]
+PARALLEL = "runner.commands.workers.train_side_by_side"  # the launcher that is ours, not a plugin of Hydra's
 
 
 def multirun(composer: Composer, overrides: Sequence[str]) -> int:
-    """Run all jobs through Hydra's sweeper and launcher; returns the exit code.
+    """Run all jobs, side by side or through Hydra's sweeper and launcher; returns the exit code.
 
     Raises:
         ConfigError: one job's configuration is bad, or two would share a folder.
@@ -30,8 +32,8 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
     jobs, launcher = composer.jobs(overrides)
     foreign = composer.config_dir is not None
     folders = checked_folders(jobs, foreign)
-    if "joblib" in str(launcher.get("_target_", "")).lower():
-        share_cores(int(launcher.get("n_jobs", -1)))
+    if launcher.get("_target_") == PARALLEL:
+        return _in_parallel(jobs, composer.words(overrides), foreign, launcher["n_jobs"], folders)
     with tempfile.TemporaryDirectory() as scratch:  # Hydra's multirun.yaml and empty job folders
         words = [*renamed(overrides), f"hydra.sweep.dir={scratch}", "-m"]
         if composer.config_dir is not None:
@@ -58,16 +60,29 @@ def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
     return folders
 
 
-def share_cores(n_jobs: int) -> None:
-    """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
-    two cores take three times as long as with one each."""
-    workers = n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = os.environ.get(name) or str(max(1, cores() // workers))
+def _in_parallel(
+    jobs: Jobs, words: Sequence[Sequence[str]], foreign: bool, n_jobs: Any, folders: Sequence[Path]
+) -> int:
+    """All jobs, so many at a time; the exit code."""
+    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
+        raise ConfigError(f"hydra.launcher.n_jobs={show(n_jobs)}: expected a whole number from 1 on, or -1: one a core")
+    try:
+        train_side_by_side(jobs, words, _apart(words), foreign, worker_count(n_jobs))
+    except UserError as error:
+        print(f"run: {error}", file=sys.stderr)
+    print()
+    print(*run_lines([run for run in map(Run, folders) if _state(run) == "finished"]), sep="\n")
+    return _report(folders)
+
+
+def _apart(words: Sequence[Sequence[str]]) -> list[str]:
+    """The options that tell each job from the others; of a single one all."""
+    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [" ".join(word for word in job if word not in common) for job in words]
 
 
 def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
-    """One job, in this process or a worker; its failure is kept in its folder, and the others go on."""
+    """One job of Hydra's, whose launcher says where; its failure is kept in its folder, and the others go on."""
     from runner.commands.train import train
 
     number = HydraConfig.get().job.num

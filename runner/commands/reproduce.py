@@ -4,17 +4,15 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from runner.commands.multirun import checked_folders, share_cores
+from runner.commands.multirun import checked_folders
+from runner.commands.workers import train_one, train_side_by_side
 from runner.config.compose import Composer
 from runner.config.rules import show
-from runner.errors import ConfigError, UserError, located
+from runner.errors import ConfigError
 from runner.reporting.formats import duration
 from runner.reporting.reproduction import PLAN_OPTIONS, Cell, Plan, markdown, rows_of, write
 from runner.runs import Run
@@ -89,35 +87,21 @@ def _run_of(job: dict[str, Any], foreign: bool) -> Run:
     return run_of(job, foreign)[0]
 
 
-def _train_one(job: dict[str, Any], overrides: Sequence[str], foreign: bool) -> str | None:
-    """Train and sweep one run; a line about what went wrong."""
-    from runner.running import execute
-
-    try:
-        run, _ = execute(job, overrides, foreign)
-        print(run.folder, flush=True)
-    except UserError as error:
-        return f"run: {error}"
-    except Exception as error:
-        return f"run: {located(error)} (see run.log in the run's folder)"
-    return None
-
-
 def _train_all(jobs: Sequence[dict[str, Any]], rest: Sequence[str], foreign: bool, workers: int) -> list[str]:
     overrides = [[f"dropout={job['dropout']['name']}", *rest] for job in jobs]  # as status.json tells it
-    if workers == 1:
-        results = [_train_one(job, words, foreign) for job, words in zip(jobs, overrides, strict=True)]
+    if workers > 1:
+        folders = [str(_run_of(job, foreign).folder) for job in jobs]
+        found = train_side_by_side(jobs, overrides, folders, foreign, workers)
     else:
-        share_cores(workers)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            try:
-                results = list(pool.map(_train_one, jobs, overrides, [foreign] * len(jobs)))
-            except BrokenProcessPool:
-                raise UserError(
-                    "a training was killed, by the system for its memory perhaps; the same command goes on, "
-                    "with fewer jobs= if need be"
-                ) from None
-    return [line for line in results if line is not None]
+        found = [_train_one(job, words, foreign) for job, words in zip(jobs, overrides, strict=True)]
+    return [f"run: {failure}" for failure in found if failure is not None]
+
+
+def _train_one(job: dict[str, Any], words: Sequence[str], foreign: bool) -> str | None:
+    failure = train_one(job, words, foreign)
+    if failure is None:
+        print(_run_of(job, foreign).folder, flush=True)
+    return failure
 
 
 def _about(jobs: Sequence[dict[str, Any]]) -> str:

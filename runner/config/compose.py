@@ -66,6 +66,14 @@ class Composer:
             assert isinstance(launcher, dict)
             return jobs, {str(key): value for key, value in launcher.items()}
 
+    def words(self, overrides: Sequence[str]) -> list[list[str]]:
+        """The overrides of each of these jobs, without those that are Hydra's own."""
+        with self._hydra():
+            from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+            batches = BasicSweeper.split_arguments(self._parse(renamed(overrides)), max_batch_size=None)
+            return [[word for word in job if not word.startswith("hydra")] for job in batches[0]]
+
     @contextmanager
     def _hydra(self) -> Iterator[None]:
         GlobalHydra.instance().clear()

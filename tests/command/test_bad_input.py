@@ -95,6 +95,10 @@ BAD = {
         ["-m", "data=digits,mnist", "++data.root=nowhere", "++data.download=false"],
         ["data=digits", "root"],
     ),
+    "no workers": (
+        ["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=0"],
+        ["hydra.launcher.n_jobs=0", "from 1 on, or -1"],
+    ),
     "two jobs in one folder": (["-m", "seed=0,1", "folder=x"], ["2 of the 2 jobs would share the folder x"]),
 }
 

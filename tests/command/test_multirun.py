@@ -2,6 +2,11 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,17 +120,57 @@ def test_a_damaged_run_does_not_stop_the_others(call, tiny, tmp_path):
     assert result.err.splitlines()[-1].split()[0] == "damaged"
 
 
+PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
+
+
 def test_in_parallel(command, tiny, tmp_path):
     """Each worker has its share of the cores from the moment when it imports torch; failures are kept and listed."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    parallel = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
-    result = command("train", "-m", *tiny, *ONE_FAILS, *parallel, OMP_NUM_THREADS="", MKL_NUM_THREADS="")
+    result = command("train", "-m", *tiny, *ONE_FAILS, *PARALLEL, OMP_NUM_THREADS="", MKL_NUM_THREADS="")
     assert result.code == 1
     runs = by_rate(tmp_path / "out")
     assert {rate: run.state() for rate, run in runs.items()} == {0.01: "finished", 1e30: "failed", 0.02: "finished"}
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert [run.status()["threads"] for run in runs.values()] == [share] * 3
     assert "loss is not finite" in runs[1e30].log_file.read_text()
+    assert runs[0.01].status()["command"].endswith("schedule.learning_rate=0.01 outputs=out")
     assert "1 of 3 jobs are not finished:" in result.err
     assert "Traceback" not in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "Hydra leaves nothing behind"
+
+    first, *ends, empty, summary, other = result.out.splitlines()
+    assert first == "3 runs, 2 at a time; a line for each as it ends"
+    assert [line.split()[0] for line in ends] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert {" ".join(line.split()[1:3]) for line in ends} == {
+        "finished schedule.learning_rate=0.01",
+        "failed schedule.learning_rate=1e+30",
+        "finished schedule.learning_rate=0.02",
+    }
+    assert not empty
+    for line in (summary, other):
+        assert line.startswith("finished ") and "accuracy at sparsity" in line
+
+
+def test_interrupted_again_and_again_in_parallel(tiny, tmp_path):
+    """One line, whatever the number of Ctrl-C; the workers end with their parent and leave nothing behind."""
+    small = [word for word in tiny if not word.startswith("model.")]
+    words = ["train", "-m", *small, "model=mlp", "schedule.length=100000it", "seed=0,1,2", *PARALLEL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while len(list((tmp_path / "out").rglob("metrics.csv"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    with suppress(ProcessLookupError):
+        for _ in range(5):  # to all of the terminal's processes, as a terminal sends it
+            os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=200)
+    assert err == "\nrun: interrupted; the same command goes on with what is missing\n"
+    assert process.returncode == 130
+    assert {run.state() for run in find_runs([tmp_path / "out"])} == {"interrupted"}
