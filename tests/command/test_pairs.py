@@ -55,6 +55,7 @@ def test_a_model_of_ones_own_that_fails_on_the_images(call, tmp_path):
     )
     result = call("train", "debug=smoke", "model=broken", "--config-dir", "own")
     assert result.code == 2
-    assert result.err.startswith("run: model=broken fails on an image of 8x8 px of data=digits: RuntimeError: mat1 and")
+    assert result.err.startswith("run: model=broken fails on an image of 8x8 px of data=digits: ")
+    assert "broken_model.py, line 7: RuntimeError: mat1 and" in result.err, "where, in the user's own file"
     assert len(result.err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
