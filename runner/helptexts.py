@@ -27,7 +27,7 @@ run COMMAND --help explains a command. Options are written name=value."""
 TRAIN = """\
 run train [options]: train a network, prune it over many sparsities, print and write what is left
 
-  run train model=resnet32 dropout=targeted             on scikit-learn's digits, about half a minute
+  run train model=resnet32 dropout=targeted             on scikit-learn's digits, a minute or three
   run train data=cifar10 data.root=~/data schedule.length=30ep
   run train dropout=targeted dropout.alpha=0.5 dropout.gamma=0.5
   run train -m dropout=none,targeted,ramping seed=0,1,2  all combinations; finished ones are not run again
