@@ -28,6 +28,7 @@ _RULES = {
     "round_to": whole(1),
     "batches": list_of(whole(1)),
     "rounds": whole(6),
+    "turn": between(0, 10),
     "threads": either(None, whole(1)),
 }
 
@@ -48,7 +49,7 @@ def compact(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
         for run, config in configs.items()
         for request in _requests(run, config, asked, config_dir)
     ]
-    timing = Timing(asked["batches"], asked["rounds"], asked["compile"], asked["onnxruntime"])
+    timing = Timing(*(asked[name] for name in ("batches", "rounds", "turn", "compile", "onnxruntime")))
     for run, config, request in jobs:
         with run.locked():
             folder = run.compact_folder(request.granularity["key"], request.sparsity)

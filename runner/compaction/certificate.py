@@ -15,7 +15,7 @@ from runner.reporting.writing import padded
 
 CSV, MARKDOWN = "certificate.csv", "certificate.md"
 COLUMNS = (
-    *("network", "way", "batch", "unit", "threads", "parameters", "nonzero", "bytes", "flops", "peak_bytes"),
+    *("network", "way", "batch", "unit", "threads", "turn", "parameters", "nonzero", "bytes", "flops", "peak_bytes"),
     *("milliseconds", "milliseconds_low", "milliseconds_high", "per_second"),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
 )
@@ -56,7 +56,8 @@ def rows(certificate: Certificate) -> list[dict[str, Any]]:
     found = []
     for way in measured.ways:
         row: dict[str, Any] = {**vars(way), **vars(measured.costs["dense"] if way.network == "dense" else small)}
-        row |= {"unit": measured.unit, "threads": measured.threads, "ideal_speedup": row.pop("ideal")}
+        row |= {name: getattr(measured, name) for name in ("unit", "threads", "turn")}
+        row["ideal_speedup"] = row.pop("ideal")
         row |= _quartiles("milliseconds", way.milliseconds) | _quartiles("speedup", way.speedup)
         found.append({**row, "per_second": 1e3 * way.batch / way.milliseconds[0]})
     if all(row["network"] == "dense" for row in found):  # no kernels for its zeros
@@ -74,11 +75,18 @@ def markdown(certificate: Certificate) -> str:
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
     for batch in dict.fromkeys(way.batch for way in measured.ways):
-        lines += [f"Batch {batch} ({measured.unit}), {measured.threads} thread{'s' * (measured.threads > 1)}:", ""]
+        lines += [f"Batch {batch} ({measured.unit}), {_conditions(measured)}:", ""]
         lines += [*padded(_times([way for way in measured.ways if way.batch == batch], measured.unit)), ""]
         lines += [verdict(measured, batch), ""]
     lines += [f"- {note}" for note in _notes(certificate)]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _conditions(measured: Measured) -> str:
+    threads = f"{measured.threads} thread{'s' * (measured.threads > 1)}"
+    if not measured.turn:
+        return f"{threads}, single calls in turn, whose caches hold what the others left"
+    return f"{threads}, in turn, each repeated for {1e3 * measured.turn:g} ms"
 
 
 def _costs(certificate: Certificate) -> list[list[str]]:

@@ -22,13 +22,15 @@ class Timing:
 
     Args:
         batches: images at once; of networks that read something else the feed-forward layers are timed, on 64 tokens.
-        rounds: in which every way is timed once.
+        rounds: in which every way has its turn.
+        turn: seconds that it is repeated then; see `in_turn`.
         compile: whether torch.compile is one of them.
         onnxruntime: whether ONNX Runtime is, where it is installed.
     """
 
     batches: Sequence[int] = (1, 128)
     rounds: int = 15
+    turn: float = 0.02
     compile: bool = False
     onnxruntime: bool = True
 
@@ -61,6 +63,7 @@ class Measured:
     Args:
         costs: "dense", "packed", "compact" → costs; the FLOPs of a packed network are those of its non-zero weights.
         unit: what batches are counted in.
+        turn: see `Timing`.
         notes: what could not be measured and why.
         others: cores that other processes kept busy meanwhile.
     """
@@ -68,6 +71,7 @@ class Measured:
     costs: dict[str, Costs]
     unit: str
     threads: int
+    turn: float
     ways: list[Way] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     others: float = 0.0
@@ -102,19 +106,20 @@ def measure(
         needed_sparse = zeros.flops - _zero_flops(reference, example)
         costs["packed"] = Costs(zeros.parameters, zeros.nonzero, file, needed_sparse)
     costs["packed" if packed else "compact"] = Costs(small.parameters, small.nonzero, stored_bytes, needed)
-    measured = Measured(costs, "images" if images is not None else "tokens", torch.get_num_threads())
+    unit = "images" if images is not None else "tokens"
+    measured = Measured(costs, unit, torch.get_num_threads(), timing.turn)
     ideal = {"dense": 1.0, "compact": whole.flops / max(1, needed)}
     before = load.usage()
     if images is None:
         ways = feed_forward_ways(reference, compact, packed, measured.notes)
-        measured.ways += _timed(ways, TOKENS, ideal, {}, timing.rounds)
+        measured.ways += _timed(ways, TOKENS, ideal, {}, timing)
     else:
         makers = image_ways(reference, compact, images, packed, timing.compile, timing.onnxruntime, measured.notes)
         for batch in timing.batches:
             x = images.repeat(-(-batch // len(images)), *[1] * (images.dim() - 1))[:batch].contiguous()
             peaks = {"dense": peak_bytes(reference, [x]), "compact": peak_bytes(compact, [x])}
             calls = {key: call for key, make in makers.items() if (call := make(x)) is not None}
-            measured.ways += _timed(calls, batch, ideal, peaks, timing.rounds)
+            measured.ways += _timed(calls, batch, ideal, peaks, timing)
     measured.others = load.others(before, load.usage(), measured.threads)
     return measured
 
@@ -133,10 +138,10 @@ def _timed(
     batch: int,
     ideal: Mapping[str, float],
     peaks: Mapping[str, int],
-    rounds: int,
+    timing: Timing,
 ) -> list[Way]:
     with torch.inference_mode():
-        times = dict(zip(calls, in_turn(list(calls.values()), rounds), strict=True))
+        times = dict(zip(calls, in_turn(list(calls.values()), timing.rounds, timing.turn), strict=True))
     best = min((key for key in calls if key[0] == "dense"), key=lambda key: statistics.median(times[key]))
     ways = []
     for (network, way), seconds in times.items():

@@ -15,7 +15,7 @@ from runner.compaction.certificate import COLUMNS
 from runner.errors import UserError
 from runner.files import read_rows
 
-QUICK = ("batches=[1,40]", "rounds=6", "onnxruntime=false")
+QUICK = ("batches=[1,40]", "rounds=6", "turn=0", "onnxruntime=false")
 FRESH = """
 import sys, torch, runner
 network = runner.load_compact(sys.argv[1])

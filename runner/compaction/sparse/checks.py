@@ -6,7 +6,7 @@ from torch import Tensor
 
 def fits(x: Tensor) -> bool:
     """Whether it is float32 on the processor."""
-    return x.dtype == torch.float32 and x.device.type == "cpu"
+    return x.dtype == torch.float32 and x.is_cpu
 
 
 def kind(x: Tensor) -> str:

@@ -37,7 +37,7 @@ class Compiled:
     floats: int
     input_size: int
     output_size: int
-    _arenas: list[np.ndarray] = field(default_factory=list)
+    _arenas: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._single = (Op * max(1, len(self.single)))(*(step.op for step in self.single))
@@ -51,6 +51,8 @@ class Compiled:
             self.input_size,
             self.output_size,
         )
+        self._address = ctypes.addressof(self._program)
+        self._run = self.library.run_program
 
     def run(self, images: int, results: int, count: int, times: np.ndarray | None = None) -> None:
         """Results of `count` images, a multiple of the group, both at addresses.
@@ -59,19 +61,19 @@ class Compiled:
             times: nanoseconds of each operation are added, those on single images first.
         """
         arena = self.arena()
-        address = None if times is None else times.ctypes.data
-        code = self.library.run_program(ctypes.byref(self._program), images, results, count, arena.ctypes.data, address)
+        code = self._run(self._address, images, results, count, arena[1], None if times is None else times.ctypes.data)
         self._arenas.append(arena)
         if code:
             raise RuntimeError("a compiled program names a kernel that isn't there")
 
-    def arena(self) -> np.ndarray:
-        """Memory that no other thread uses, zeros at first."""
+    def arena(self) -> tuple[np.ndarray, int]:
+        """Memory that no other thread uses, zeros at first, and its address."""
         try:
             return self._arenas.pop()
         except IndexError:
             raw = np.zeros(self.floats + 16, np.float32)
-            return raw[-(raw.ctypes.data // 4) % 16 :][: self.floats]  # on a cache line
+            aligned = raw[-(raw.ctypes.data // 4) % 16 :][: self.floats]  # on a cache line
+            return aligned, aligned.ctypes.data
 
     @property
     def steps(self) -> list[Step]:
@@ -98,6 +100,9 @@ class Executor:
     def run(self, images: int, results: int, count: int, threads: int) -> None:
         """Results of `count` images at addresses."""
         grouped = count // GROUP * GROUP if self.grouped else 0
+        if count == 1 or threads == 1:  # a few microseconds matter to a single image
+            self._part(images, results, 0, count, grouped)
+            return
 
         def part(first: int, last: int) -> None:
             self._part(images, results, first, last, grouped)
@@ -106,14 +111,15 @@ class Executor:
 
     def _part(self, images: int, results: int, first: int, last: int, grouped: int) -> None:
         """Images `first` to `last` - 1, those below `grouped` in groups."""
-        for program, start, end in (
-            (self.grouped, first, min(last, grouped)),
-            (self.single, max(first, grouped), last),
-        ):
-            if program and end > start:
-                program.run(
-                    images + 4 * start * program.input_size, results + 4 * start * program.output_size, end - start
-                )
+        end = min(last, grouped)
+        if self.grouped and first < end:
+            self._images(self.grouped, images, results, first, end)
+        if last > grouped:
+            self._images(self.single, images, results, max(first, grouped), last)
+
+    def _images(self, program: Compiled, images: int, results: int, first: int, last: int) -> None:
+        input_bytes, output_bytes = 4 * program.input_size, 4 * program.output_size
+        program.run(images + first * input_bytes, results + first * output_bytes, last - first)
 
     def _measured(self, cut: int, example: np.ndarray) -> tuple[Compiled, dict[Node, float]]:
         """The program that groups images from node `cut` on, with the fastest kernels, and nanoseconds an image."""
@@ -121,7 +127,7 @@ class Executor:
         program = self._compiled(options, {})
         results = np.empty((len(example), program.output_size), np.float32)
         program.run(example.ctypes.data, results.ctypes.data, program.group)
-        arena = program.arena()
+        _, arena = program.arena()
         choices: Choices = {}
         times: dict[Node, float] = dict.fromkeys(self.nodes, 0.0)
         for index, steps in enumerate(options[0] + options[1]):
@@ -134,9 +140,9 @@ class Executor:
             times[node] += min(took) / images
         return self._compiled(options, choices), times
 
-    def _time(self, step: Step, arena: np.ndarray) -> float:
+    def _time(self, step: Step, arena: int) -> float:
         def once(repeats: int, rounds: int) -> int:
-            return int(self.library.time_op(ctypes.byref(step.op), arena.ctypes.data, repeats, rounds))
+            return int(self.library.time_op(ctypes.byref(step.op), arena, repeats, rounds))
 
         first = once(1, 2)
         return once(max(1, min(100, _ROUND_NANOSECONDS // max(1, first))), _ROUNDS)

@@ -53,16 +53,18 @@ class SparseNetwork(nn.Module):
         Raises:
             ValueError: the input has another shape, type or device.
         """
-        if not fits(x) or x.dim() != 4 or tuple(x.shape[1:]) != self.shape:
+        if not fits(x) or x.shape[1:] != self.shape:
             shape = ", ".join(map(str, self.shape))
             raise ValueError(f"this sparse network expects (N, {shape}) float32 on the cpu, not {kind(x)}")
         if self.executor is None:
             with torch.no_grad():
                 return self.dense(x)
-        x = x.detach().contiguous()
-        results = torch.empty((len(x), *self._result))
-        if len(x):
-            self.executor.run(x.data_ptr(), results.data_ptr(), len(x), torch.get_num_threads())
+        if not x.is_contiguous():
+            x = x.detach().contiguous()
+        count = len(x)
+        results = x.new_empty((count, *self._result))
+        if count:
+            self.executor.run(x.data_ptr(), results.data_ptr(), count, torch.get_num_threads())
         return results
 
 
