@@ -93,9 +93,7 @@ def differences(old: Path, new: Path, hashes: bool) -> list[str]:
     """What differs between two sides' run folders."""
     found = []
     for name in EXPERIMENTS:
-        sides = [
-            {str(p.parent.relative_to(s / name)): p.parent for p in (s / name).rglob("status.json")} for s in (old, new)
-        ]
+        sides = [run_folders(side / name, hashes) for side in (old, new)]
         for folder in sorted(sides[0].keys() ^ sides[1].keys()):
             found.append(f"{name}: {folder} is only in the {'older' if folder in sides[0] else 'newer'} side")
         for folder in sorted(sides[0].keys() & sides[1].keys()):
@@ -107,10 +105,15 @@ def differences(old: Path, new: Path, hashes: bool) -> list[str]:
 
 def run_folders(work: Path, hashes: bool) -> dict[str, Path]:
     """Run folders by their names below a folder, with or without the digits of their hashes."""
-    names = {path.parent: str(path.parent.relative_to(work)) for path in sorted(work.rglob("status.json"))}
-    if hashes:
-        return {name: folder for folder, name in names.items()}
-    return {f"{re.sub('-[0-9a-f]{8}/', '/', name)} {first_loss(folder)}": folder for folder, name in names.items()}
+    found: dict[str, Path] = {}
+    for status in sorted(work.rglob("status.json")):
+        name = str(status.parent.relative_to(work))
+        if not hashes:
+            name = f"{re.sub('-[0-9a-f]{8}/', '/', name)} {first_loss(status.parent)}"
+        if name in found:
+            sys.exit(f"{status.parent} and {found[name]} can't be told apart without their hashes")
+        found[name] = status.parent
+    return found
 
 
 def first_loss(folder: Path) -> str:
@@ -152,7 +155,7 @@ def main() -> None:
     parser.add_argument("head", nargs="?", help="the newer commit; default: the working tree")
     parser.add_argument("--other-hashes", action="store_true", help="run folders may have other digits in their names")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
         trees = {"old": asked.base, "new": asked.head}
         codes, works = [], []
         try:
