@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from runner.tasks.metrics import Metric
+
 Batch = Any  # what a task understands: (inputs, labels) for images, a PairBatch for sentences
 
 
@@ -59,15 +61,14 @@ class Data(Protocol):
 class Task(Protocol):
     """What the network is to do, and what counts as good."""
 
-    headline: str  # the metric that figures and tables show
-    higher_is_better: bool  # of the headline
+    headline: str  # name of the metric that figures and tables show
 
     @property
-    def metrics(self) -> Sequence[str]:
-        """The metrics of an epoch, besides the loss."""
+    def metrics(self) -> Sequence[Metric | str]:
+        """The metrics of an epoch, besides the loss; a name alone is a metric that is printed as it is."""
 
     @property
-    def sweep_metrics(self) -> Sequence[str]:
+    def sweep_metrics(self) -> Sequence[Metric | str]:
         """The metrics of a pruned network."""
 
     def training_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor], int]:

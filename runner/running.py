@@ -25,6 +25,7 @@ from runner.files import sha256_of
 from runner.models.layers import parameter_count
 from runner.runs import Run
 from runner.stored import data_inventory, weights_at
+from runner.tasks.metrics import headline_of_task, of_task, stored
 from runner.training.loop import Training
 from runner.training.machine import describe, resolve_device, resolve_precision, slow_precision
 from runner.training.progress import Progress
@@ -197,7 +198,8 @@ def _started(
         "hash": identity.hash,
         "hash_of_format_1": identity.of_format_1,
         "command": " ".join(["run", *words]),
-        "headline": {"metric": task.headline, "higher_is_better": task.higher_is_better},
+        "headline": {"metric": task.headline, "higher_is_better": headline_of_task(task).higher_is_better},
+        "metrics": stored(of_task(task).values()),
         "signatures": getattr(task, "signatures", {}),  # how metrics were computed, where that has a name
         "parameters": parameter_count(experiment.model),
         "examples": experiment.data.sizes(),

@@ -17,6 +17,7 @@ import yaml
 
 from runner.errors import ConfigError, DamagedRun, FolderInUse, UserError, damaged
 from runner.files import read_rows, sha256_of, write_rows, write_text
+from runner.tasks.metrics import Metric, names_of, of_status
 
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes", "loggers")
@@ -32,16 +33,24 @@ COST_COLUMNS = ("flops", "parameters", "bytes")
 TIMING_COLUMNS = ("examples_per_second", "seconds")
 
 
-def metrics_columns(metrics: Sequence[str]) -> list[str]:
+def metrics_columns(metrics: Iterable[Metric | str]) -> list[str]:
     """Columns of metrics.csv for a task's metrics."""
-    validation = [f"validation_{name}" for name in ("loss", *metrics)]
-    training = ["train_loss", "train_penalty", *(f"train_{name}" for name in metrics)]
+    names = names_of(metrics)
+    validation = [f"validation_{name}" for name in ("loss", *names)]
+    training = ["train_loss", "train_penalty", *(f"train_{name}" for name in names)]
     return ["epoch", "step", "learning_rate", *training, *validation, *TIMING_COLUMNS]
 
 
-def pruning_columns(metrics: Sequence[str]) -> list[str]:
+def pruning_columns(metrics: Iterable[Metric | str]) -> list[str]:
     """Columns of pruning.csv for a task's metrics."""
-    return [*POINT_COLUMNS, *COUNT_COLUMNS, *COST_COLUMNS, *metrics, "loss", "examples"]
+    return [
+        *POINT_COLUMNS,
+        *COUNT_COLUMNS,
+        *COST_COLUMNS,
+        *names_of(metrics),
+        "loss",
+        "examples",
+    ]
 
 
 def default_folder(config: Mapping[str, Any], hash_: str) -> Path:
@@ -176,6 +185,10 @@ class Run:
         if not isinstance(status, dict):
             raise damaged(self.status_file, ValueError("no status in it"))
         return status
+
+    def metric(self, name: str) -> Metric:
+        """How the run's task describes one of its metrics."""
+        return of_status(self.status(), name)
 
     def state(self) -> str:
         """running, interrupted, finished, failed, or "" where there is no run."""

@@ -1,6 +1,6 @@
 """run evaluate: the metrics of finished runs' networks, whole, pruned or compact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from runner.networks import Network, check_pruning, configurations, find_sources
 from runner.reporting.formats import NONE, metric_label, number
 from runner.reporting.writing import padded
 from runner.tasks.classification import Classification
+from runner.tasks.metrics import Metric, by_name, of_task
 
 
 def evaluate(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
@@ -26,11 +27,12 @@ def evaluate(folders: Sequence[str], overrides: Sequence[str], config_dir: Path 
     configs = configurations(sources, asked, config_dir)
     if asked["predictions"] is not None:
         _check_predictions(asked["predictions"], [config for _, config in configs])
-    rows = []
+    rows, declared = [], dict[str, Metric]()
     for source, config in configs:
         with opened(source, config, asked) as network:
             rows.append(_measured(network, asked))
-    print("\n".join(_table(rows, asked["split"])))
+            declared |= of_task(network.experiment.task)
+    print("\n".join(_table(rows, asked["split"], declared)))
     if asked["predictions"] is not None:
         print(asked["predictions"])
     return 0
@@ -69,15 +71,17 @@ def write_predictions(path: Path, pairs: Sequence[tuple[int, int]]) -> None:
     write_rows(path, columns, [dict(zip(columns, (i, *pair), strict=True)) for i, pair in enumerate(pairs)])
 
 
-def _table(rows: Sequence[dict[str, Any]], split: str) -> list[str]:
+def _table(rows: Sequence[dict[str, Any]], split: str, declared: Mapping[str, Metric]) -> list[str]:
     """A Markdown table; networks of different tasks have different metrics."""
     counts = ("non-zero parameters", "examples")
-    metrics = dict.fromkeys(name for row in rows for name in row if name not in ("network", "pruned", *counts))
-    head = ["network", "pruned", counts[0], *(metric_label(split, name) for name in metrics), counts[1]]
+    about = ("network", "pruned", *counts)
+    names = dict.fromkeys(name for row in rows for name in row if name not in about)
+    metrics = [declared.get(name, by_name(name)) for name in names]
+    head = ["network", "pruned", counts[0], *(metric_label(split, metric) for metric in metrics), counts[1]]
     cells = [
         [
             *(row["network"], row["pruned"], f"{row[counts[0]]:,}"),
-            *(number(row[name], name) if name in row else NONE for name in metrics),
+            *(number(row[one.name], one) if one.name in row else NONE for one in metrics),
             f"{row[counts[1]]:,}",
         ]
         for row in rows

@@ -13,9 +13,10 @@ from runner.config.rules import above, check_each, either, one_of, show
 from runner.errors import ConfigError
 from runner.files import write_frame, write_text
 from runner.reporting.drawing import Curve, Panel, Style, draw
-from runner.reporting.formats import COSTS, NONE, is_fraction, metric_label, number, percent, scale
+from runner.reporting.formats import COSTS, NONE, metric_label, number, percent
 from runner.reporting.gather import gather
 from runner.reporting.writing import padded
+from runner.tasks.metrics import Metric
 
 SHOWN = 6
 
@@ -31,10 +32,10 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     if not limits and asked["accuracy_drop"] is None:
         raise ConfigError("run fit needs a budget: accuracy_drop=0.01, parameters=100k, bytes=1MB or flops=10M")
     measured, notes = gather(runs.find_runs(folders), {})
-    if len({run.headline for run in measured}) > 1:
+    if len({run.headline.name for run in measured}) > 1:
         raise ConfigError("the runs are judged by different metrics; name folders of one task")
-    metric = measured[0].headline
-    higher = bool(measured[0].run.status()["headline"].get("higher_is_better", True))
+    headline = measured[0].headline
+    metric, higher = headline.name, headline.higher_is_better
     points = pd.concat([run.points.assign(run=str(run.run.folder)) for run in measured], ignore_index=True)
     points = points.reindex(columns=list(dict.fromkeys([*points.columns, *COSTS])))
     there = list(points["granularity"].unique())
@@ -51,7 +52,7 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     table = found.candidates.merge(test.drop_duplicates(KEY), on=KEY, how="left")
     table = table.rename(columns={metric: f"validation_{metric}"})
     columns = [*KEY, *COSTS, f"validation_{metric}", f"test_{metric}", "within"]
-    text = _text(table, metric, found.met, notes)
+    text = _text(table, headline, found.met, notes)
     out = Path(asked["out"] or Path(asked["outputs"]) / "fit")
     out.mkdir(parents=True, exist_ok=True)
     write_frame(out / "table.csv", table[columns])
@@ -61,12 +62,11 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
         every = found.candidates.sort_values(cost)
         drawn = {"all networks": (every, "s", ""), "Pareto front": (front, "o", "-")}
         curves = [
-            Curve(name, Style(colour, marker, line), list(part[cost]), list(scale(metric) * part[metric]))
+            Curve(name, Style(colour, marker, line), list(part[cost]), list(headline.scale * part[metric]))
             for colour, (name, (part, marker, line)) in zip(("#56B4E9", "#000000"), drawn.items(), strict=True)
         ]
-        top = 100.0 if is_fraction(metric) else None
         path = out / f"pareto_{cost}.png"
-        draw([Panel("", curves)], 1, "", metric_label("validation", metric), path, top, COSTS[cost])
+        draw([Panel("", curves)], 1, "", metric_label("validation", headline), path, headline.top, COSTS[cost])
     print(text)
     print(*(out / name for name in ("table.csv", "table.md", "pareto_bytes.png", "pareto_flops.png")), sep="\n")
     return 0
@@ -81,16 +81,16 @@ def _amount(value: Any) -> str | None:
     return None
 
 
-def _text(table: pd.DataFrame, metric: str, met: bool, notes: Sequence[str]) -> str:
-    head = ["network", *COSTS, f"validation {metric}", f"test {metric}", "within the budget"]
+def _text(table: pd.DataFrame, metric: Metric, met: bool, notes: Sequence[str]) -> str:
+    head = ["network", *COSTS, f"validation {metric.name}", f"test {metric.name}", "within the budget"]
     rows = []
     for row in table.head(SHOWN).to_dict("records"):
         what = f"{row['run']} granularity={row['granularity']} sparsity={percent(max(row['sparsity'], row['floor']))} %"
         rules = "".join(f" {row[name]}" for name in ("scope", "scores", "batch_norm"))
-        values = [number(row[f"{split}_{metric}"], metric) for split in ("validation", "test")]
+        values = [number(row[f"{split}_{metric.name}"], metric) for split in ("validation", "test")]
         rows.append([what + rules, *(f"{row[cost]:,.0f}" for cost in COSTS), *values, show(bool(row["within"]))])
     first = rows[0]
     begin = "The choice" if met else "No network is within the budget; the nearest is"
     test = "not measured" if first[5] == NONE else first[5]
-    told = f"{begin}: {first[0]}: {first[3]} bytes, validation {metric} {first[4]}, test {metric} {test}."
+    told = f"{begin}: {first[0]}: {first[3]} bytes, validation {metric.name} {first[4]}, test {metric.name} {test}."
     return "\n".join([told, "", *padded([head, *rows]), *(["", *notes] if notes else [])]) + "\n"

@@ -21,6 +21,7 @@ from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 from runner.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
 from runner.scree.pca import PIXELS, Pca
 from runner.stored import load_scores, stored_config
+from runner.tasks.metrics import headline_of_task, of_task
 from runner.tasks.reconstruction import Reconstruction
 from runner.training.machine import autocast
 from runner.training.progress import Progress
@@ -78,11 +79,11 @@ def scree(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | N
     rows, name, by_norm = _named(columns)
     if by_norm:
         notes.append(f"features without an order of their own are kept by the norm of their filters: {by_norm}")
-    task, metric = first.parts.task, first.parts.task.headline
+    task = first.parts.task
     if isinstance(task, Reconstruction):
         rows += _pca(first, [place for place in places if place != ALL], asked, notes)
     wide = table(rows, name)
-    choosing = Choosing(metric, task.higher_is_better, asked["tolerance"])
+    choosing = Choosing(headline_of_task(task), asked["tolerance"], of_task(task))
     chosen = choices(wide, choosing)
     if chosen.empty:
         notes.append("no images for validation, on which elbow and fewest features are chosen")

@@ -62,7 +62,7 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
         outcomes += _Trainings(source, asked, overrides, config_dir is not None, made).outcomes()
     rows = table(outcomes, sources[0].metric, granularity, asked["sparsity"])
     zero = f"{percent(asked['sparsity'])} % of the {granularity_label(granularity)} zero"
-    text = markdown(rows, ", ".join(filter(None, [title, zero])), notes)
+    text = markdown(rows, sources[0].metric, ", ".join(filter(None, [title, zero])), notes)
     names = [sources[0].config[group]["name"] for group in ("data", "model")]
     name = "-".join([*names, granularity, f"{asked['sparsity']:g}"])
     out = Path(asked["out"] or Path(asked["outputs"]) / "ticket" / name)
@@ -139,7 +139,7 @@ class _Trainings:
                 *((epochs, source.seconds) if method == "dense" else (0.0, 0.0)),
                 *(epochs, source.seconds),
                 next(row["actual_sparsity"] for point, row in rows if point.sparsity == wanted),
-                {(p.split, p.batch_norm): row[source.metric] for p, row in rows if p.sparsity == wanted},
+                {(p.split, p.batch_norm): row[source.metric.name] for p, row in rows if p.sparsity == wanted},
             )
             for method, wanted in (("dense", 0.0), ("pruned", sparsity))
         ]
@@ -162,7 +162,7 @@ class _Trainings:
             *(source.column, method, source.config["seed"], steps / source.steps_per_epoch, seconds),
             *((part * source.steps + steps) / source.steps_per_epoch, part * source.seconds + seconds),
             float(points["actual_sparsity"].iloc[0]),
-            {(str(r["split"]), str(r["batch_norm"])): float(r[source.metric]) for _, r in points.iterrows()},
+            {(str(r["split"]), str(r["batch_norm"])): float(r[source.metric.name]) for _, r in points.iterrows()},
         )
 
     def _trained(self, one: Ticket, base: Run) -> Run:

@@ -13,6 +13,7 @@ from runner.experiment import Experiment
 from runner.reporting.columns import common_title, in_columns, seed_groups
 from runner.runs import TICKET_DROPOUT, Run
 from runner.stored import stored_config
+from runner.tasks.metrics import Metric, headline_of_task
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Source:
     rewind: int  # steps
     steps: int  # that it trained
     seconds: float
-    metric: str
+    metric: Metric
 
     @property
     def plain(self) -> bool:
@@ -46,10 +47,9 @@ def find_sources(
     groups, notes = seed_groups(configs)
     seeds = in_columns(groups)
     sources = [_source(name, one.run, configs[one.run], asked) for name, one in seeds]
-    if others := {source.metric for source in sources} - {sources[0].metric}:
-        raise ConfigError(
-            f"the runs are judged by {sources[0].metric} and {', '.join(others)}: give one kind at a time"
-        )
+    metric = sources[0].metric
+    if others := {source.metric.name for source in sources} - {metric.name}:
+        raise ConfigError(f"the runs are judged by {metric.name} and {', '.join(others)}: give one kind at a time")
     if asked["iterations"] > 1 and not any(source.plain for source in sources):
         raise ConfigError(f"iterations={asked['iterations']}: none of the runs is without dropout, as this loop is")
     return sources, common_title([one for _, one in seeds]), notes
@@ -85,7 +85,7 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
             choices.builtin("granularity", asked["granularity"]).members(parts.model)
         except ValueError as error:
             raise ConfigError(f"granularity={asked['granularity']}: {error} ({run.folder})") from None
-    return Source(column, run, config, parts.variant, per_epoch, rewind, steps, seconds, parts.task.headline)
+    return Source(column, run, config, parts.variant, per_epoch, rewind, steps, seconds, headline_of_task(parts.task))
 
 
 def hash_of(run: Run) -> str:

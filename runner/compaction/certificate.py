@@ -12,6 +12,7 @@ from runner.compaction.proof import Proof
 from runner.files import write_rows, write_text
 from runner.reporting.formats import NONE, metric_label, number
 from runner.reporting.writing import padded
+from runner.tasks.metrics import Metric
 
 CSV, MARKDOWN = "certificate.csv", "certificate.md"
 COLUMNS = (
@@ -35,7 +36,7 @@ class Certificate:
 
     title: str
     actual_sparsity: float
-    headline: str
+    declared: Mapping[str, Metric]  # how the task describes its metrics
     metrics: Mapping[str, Mapping[str, float]]
     recalibrated: bool
     proof: Proof
@@ -117,9 +118,9 @@ def _metrics(certificate: Certificate) -> list[list[str]]:
         "reference": "pruned, BatchNorm recalibrated" if certificate.recalibrated else "pruned, what the proof uses",
         "compact": "compact, from its file",
     }
-    metrics = [name for name in certificate.metrics["compact"] if name != "examples"]
-    body = [[names[key], *(number(one[name], name) for name in metrics)] for key, one in certificate.metrics.items()]
-    return [["network", *(metric_label("test", name) for name in metrics)], *body]
+    metrics = [certificate.declared[name] for name in certificate.metrics["compact"] if name != "examples"]
+    body = [[names[key], *(number(one[m.name], m) for m in metrics)] for key, one in certificate.metrics.items()]
+    return [["network", *(metric_label("test", metric) for metric in metrics)], *body]
 
 
 def _proof(certificate: Certificate) -> str:

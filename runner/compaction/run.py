@@ -30,6 +30,7 @@ from runner.pruning.ranking import Ranking
 from runner.pruning.sweep import has_batch_norm, statistics
 from runner.runs import Run
 from runner.stored import load_scores
+from runner.tasks.metrics import names_of, of_task
 
 Arguments = tuple[Tensor, ...]
 
@@ -117,7 +118,7 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
         certificate = Certificate(
             title=f"{run.folder}: {request.words}",
             actual_sparsity=members.sparsity(),
-            headline=experiment.task.headline,
+            declared=of_task(experiment.task),
             metrics={name: _metrics(experiment, one) for name, one in networks.items()},
             recalibrated=request.recalibrates and has_batch_norm(trained),
             proof=proof,
@@ -202,7 +203,7 @@ def _class_name(experiment: Experiment) -> str:
 def _metrics(experiment: Experiment, network: nn.Module) -> dict[str, float]:
     batches = experiment.data.eval_batches("test", experiment.config.get("limit"))
     found = experiment.task.evaluate(network.eval(), batches)
-    return {name: float(found[name]) for name in (*experiment.task.sweep_metrics, "loss", "examples")}
+    return {name: float(found[name]) for name in (*names_of(experiment.task.sweep_metrics), "loss", "examples")}
 
 
 def _test_batches(experiment: Experiment) -> Iterator[Arguments]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from runner.reporting.choice import Choice, PublishedColumn, matches
-from runner.reporting.formats import is_fraction
 from runner.reporting.gather import Measured
 from runner.reporting.published import published_values
+from runner.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Beside:
 
 
 def published_beside(
-    own: Mapping[str, Measured], choice: Choice, granularity: str, batch_norm: str, metric: str
+    own: Mapping[str, Measured], choice: Choice, granularity: str, batch_norm: str, metric: Metric
 ) -> list[Beside]:
     """The chosen published columns of which there is an own run.
 
@@ -34,12 +34,12 @@ def published_beside(
     """
     if not choice.as_published or batch_norm == "recalibrated":
         return []
-    fitting = [p for p in choice.published if (p.granularity, p.metric) == (granularity, metric)]
+    fitting = [p for p in choice.published if (p.granularity, p.metric) == (granularity, metric.name)]
     found = []
     for published, label in zip(fitting, _labels(fitting), strict=True):
         name = next((name for name, run in own.items() if matches(run.config, published.runs)), None)
         if name is not None:
-            values = published_values(published.file, published.head, in_percent=is_fraction(metric))
+            values = published_values(published.file, published.head, in_percent=metric.percent)
             found.append(Beside(label, name, published, values))
     return found
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.rules import leaves, show
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
+from runner.tasks.metrics import Metric
 
 if TYPE_CHECKING:  # run list is quick without pandas
     from runner.reporting.gather import Measured
@@ -47,7 +48,7 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
     from runner.reporting.gather import Measured
 
     measured = [
-        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), "", pd.DataFrame())
+        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), Metric(""), pd.DataFrame())
         for run, config in configs.items()
     ]
     groups = [without_repeats(group) for group in same_but_seed(measured)]

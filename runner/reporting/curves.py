@@ -9,15 +9,14 @@ from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import (
     BATCH_NORMS,
     granularity_label,
-    is_fraction,
     metric_label,
     percent,
     run_title,
-    scale,
 )
 from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
 from runner.reporting.summary import the_split
 from runner.runs import Run
+from runner.tasks.metrics import Metric
 
 _RULES = ["scope", "scores", "floor"]
 
@@ -48,8 +47,7 @@ def pruning_figure(run: Run) -> None:
         )
         for granularity, part in points.groupby("granularity", sort=False)
     ]
-    top = 100.0 if is_fraction(metric) else None
-    draw(panels, len(panels), run_title(run.config()), metric_label(split, metric), run.pruning_figure, top)
+    draw(panels, len(panels), run_title(run.config()), metric_label(split, metric), run.pruning_figure, metric.top)
 
 
 def floors_of(points: pd.DataFrame) -> list[float]:
@@ -64,7 +62,7 @@ def _label(rules: Sequence[Hashable], points: pd.DataFrame) -> str:
     return ", ".join(word for column, word in words.items() if points[column].nunique() > 1)
 
 
-def _curve(line: pd.DataFrame, whole: pd.DataFrame, norm: str, style: Style, label: str, metric: str) -> Curve:
+def _curve(line: pd.DataFrame, whole: pd.DataFrame, norm: str, style: Style, label: str, metric: Metric) -> Curve:
     line = line.sort_values("sparsity")
     first = line.iloc[0]
     whole = whole[(whole["granularity"] == first["granularity"]) & (whole["batch_norm"] == norm)]
@@ -73,6 +71,6 @@ def _curve(line: pd.DataFrame, whole: pd.DataFrame, norm: str, style: Style, lab
         label=", ".join(filter(None, [BATCH_NORMS.get(norm, norm), label])),
         style=replace(style, dashed=norm == "recalibrated"),
         x=list(100 * line["sparsity"]),
-        y=list(scale(metric) * line[metric]),
-        unpruned=scale(metric) * whole[metric].iloc[0] if has_mark else None,
+        y=list(metric.scale * line[metric.name]),
+        unpruned=metric.scale * whole[metric.name].iloc[0] if has_mark else None,
     )

@@ -27,6 +27,7 @@ from runner.reporting.drawing import save
 from runner.reporting.formats import mean_and_deviation, percent
 from runner.reporting.published import FOLDER
 from runner.reporting.writing import padded
+from runner.tasks.metrics import Metric
 
 # The runs that the rows of the paper's table 1 are about.
 _TOY = {"data": "cifar10", "model": "mlp", "model.widths": [10]}
@@ -138,7 +139,7 @@ def markdown(rows: pd.DataFrame, studied: Sequence[Studied], notes: Sequence[str
 
         def cell(name: str, error: str = "", fraction: bool = False, row: Any = row, spread: Any = spread) -> str:
             std = float(spread[name]) if spread is not None else float(row[error]) if error else float("nan")
-            return mean_and_deviation(float(row[name]), std, "accuracy" if fraction else "number")
+            return mean_and_deviation(float(row[name]), std, Metric(name, percent=fraction))
 
         numbers = ("predicted", "measured", "gradient_term", "curvature_term")
         fractions = ("accuracy", "accuracy_pruned")

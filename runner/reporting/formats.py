@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.config.choices import label
+from runner.tasks.metrics import Metric
 
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
 # Columns of pruning.csv that a network is weighed by, and what figures call them.
@@ -18,26 +19,15 @@ def granularity_label(key: str) -> str:
     return label("granularity", key)
 
 
-def is_fraction(metric: str) -> bool:
-    """Whether the metric lies in [0, 1] and is printed in percent; losses and scores are printed as they are."""
-    return metric.endswith(("accuracy", "exact_match"))
-
-
-def scale(metric: str) -> float:
-    """What a stored value of the metric is multiplied by to be printed."""
-    return 100.0 if is_fraction(metric) else 1.0
-
-
-def number(value: float, metric: str) -> str:
-    """A metric as printed: percent and BLEU with two decimals, anything else with four digits."""
+def number(value: float, metric: Metric) -> str:
+    """A metric as printed: percent with two decimals, anything else with four digits unless it says otherwise."""
     if math.isnan(value):
         return NONE
-    if is_fraction(metric) or metric.startswith("bleu"):
-        return f"{scale(metric) * value:.2f}"
-    return f"{value:#.4g}".rstrip(".")
+    decimals = 2 if metric.percent and metric.decimals is None else metric.decimals
+    return f"{value:#.4g}".rstrip(".") if decimals is None else f"{metric.scale * value:.{decimals}f}"
 
 
-def mean_and_deviation(mean: float, std: float, metric: str) -> str:
+def mean_and_deviation(mean: float, std: float, metric: Metric) -> str:
     """`97.61 ± 0.35`, or the mean alone where there is no deviation."""
     if math.isnan(mean) or math.isnan(std):
         return number(mean, metric)
@@ -59,10 +49,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def metric_label(split: str, metric: str) -> str:
+def metric_label(split: str, metric: Metric) -> str:
     """`test accuracy (%)`"""
-    words = metric.replace("_", " ").replace("bleu", "BLEU").replace("mse", "mean squared error")
-    return f"{split} {words}{' (%)' if is_fraction(metric) else ''}"
+    return f"{split} {metric.label}{' (%)' if metric.percent else ''}"
 
 
 def run_title(config: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from runner.errors import ConfigError, DamagedRun
 from runner.reporting.choice import matches
 from runner.reporting.points import headline_of, read_points
 from runner.runs import TICKET_DROPOUT, Run
+from runner.tasks.metrics import Metric
 
 Chosen = Sequence[tuple[Run, Mapping[str, Any]]]
 
@@ -23,7 +24,7 @@ class Measured:
     run: Run
     config: Mapping[str, Any]  # dotted names → values
     hash: str  # of the configuration without its seed, with the content of the user's own data
-    headline: str
+    headline: Metric
     points: pd.DataFrame
 
     @property

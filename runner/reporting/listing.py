@@ -67,18 +67,18 @@ def _results(run: Run) -> str:
     if not rows:
         metrics = read_rows(run.metrics_file)
         return f"epoch {metrics[-1]['epoch']}" if metrics else ""
-    metric = status["headline"]["metric"]
+    metric = run.metric(status["headline"]["metric"])
     parts = []
     for granularity in dict.fromkeys(row["granularity"] for row in rows):
         values = [row for row in rows if row["granularity"] == granularity]
         # Below a floor rows repeat the network pruned there; the unpruned one stands apart.
         floor = max(float(row["floor"]) for row in values)
         swept = [row for row in values if not floor or float(row["floor"])]
-        shown = ", ".join(f"{float(r['sparsity']):.0%} {number(float(r[metric]), metric)}" for r in swept)
+        shown = ", ".join(f"{float(r['sparsity']):.0%} {number(float(r[metric.name]), metric)}" for r in swept)
         if whole := [row for row in values if row not in swept and float(row["sparsity"]) == 0]:
-            shown += f", {UNPRUNED} {number(float(whole[0][metric]), metric)}"
+            shown += f", {UNPRUNED} {number(float(whole[0][metric.name]), metric)}"
         parts.append(f"{granularity}: {shown}")
-    return f"{metric} at sparsity " + "; ".join(parts)
+    return f"{metric.name} at sparsity " + "; ".join(parts)
 
 
 def _shown(row: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from runner.errors import DamagedRun
 from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run
+from runner.tasks.metrics import Metric
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
 _KNOWN = {"batch_norm": ("kept", "recalibrated", "none"), "split": ("train", "validation", "test")}
@@ -64,6 +65,11 @@ def metrics_of(points: pd.DataFrame) -> list[str]:
     return [column for column in points.columns if column not in _NOT_METRICS]
 
 
+def statistics(metric: Metric) -> dict[str, pd.NamedAgg]:
+    """What `groupby().agg` makes of seeds: their mean, their deviation with n - 1 in the denominator, their number."""
+    return {name: pd.NamedAgg(metric.name, how) for name, how in (("mean", "mean"), ("std", "std"), ("n", "count"))}
+
+
 def own_floors(run: Run) -> dict[str, float]:
     """Granularity → the floor of the run's variant, as its sweep stored it; "": of granularities that are not named.
 
@@ -76,7 +82,7 @@ def own_floors(run: Run) -> dict[str, float]:
     return {"": round(float(gamma), 9) if isinstance(gamma, int | float) else 0.0}
 
 
-def headline_of(run: Run, points: pd.DataFrame) -> str:
+def headline_of(run: Run, points: pd.DataFrame) -> Metric:
     """The task's headline metric.
 
     Raises:
@@ -86,7 +92,7 @@ def headline_of(run: Run, points: pd.DataFrame) -> str:
     metric = headline.get("metric") if isinstance(headline, dict) else None
     if metric not in metrics_of(points):
         raise DamagedRun(f"{run.status_file} is damaged: its headline metric {metric} is not in pruning.csv")
-    return str(metric)
+    return run.metric(str(metric))
 
 
 def _complete(row: dict[str, str]) -> bool:

@@ -19,6 +19,7 @@ from runner.reporting.scree import EXACT, PCA, Choosing
 from runner.reporting.scree import figures as scree_figures
 from runner.reporting.table import CSV_COLUMNS, Section, Table
 from runner.reporting.writing import table_figure
+from runner.tasks.metrics import by_name
 
 
 def redraw(folder: Path) -> list[Path]:
@@ -57,7 +58,7 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
     common = lines[0].partition(", ")[2]  # ## test accuracy (%), digits · resnet32 · 50ep
     first, names = rows.iloc[0], [name for name in beside if not published[name]]
     path, x = folder / "table.png", next((cost for cost in COSTS if cost in rows), "sparsity")
-    table_figure(Table(first["metric"], first["split"], common, sections, names, [], x), path)
+    table_figure(Table(by_name(first["metric"]), first["split"], common, sections, names, [], x), path)
     return [path]
 
 
@@ -75,7 +76,7 @@ def _scree(rows: pd.DataFrame, folder: Path) -> list[Path]:
     columns = [str(name) for name in rows if name not in ("place", "k", "metric", "split")]
     first = ratios[0].rpartition("/")[0] if ratios else columns[0]
     metric = str(chosen["metric"].iloc[0] if len(chosen) else rows["metric"].iloc[0])
-    return scree_figures(rows, chosen, Choosing(metric, higher_is_better=True, tolerance=0.0), first, folder)
+    return scree_figures(rows, chosen, Choosing(by_name(metric), tolerance=0.0), first, folder)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,16 @@ from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import (
     BATCH_NORMS,
     UNPRUNED,
-    is_fraction,
     mean_and_deviation,
     metric_label,
     number,
     percent,
-    scale,
 )
-from runner.reporting.points import is_unpruned, own_floors, read_points
+from runner.reporting.points import is_unpruned, own_floors, read_points, statistics
 from runner.reporting.published import published_files, published_heads, published_values
 from runner.reporting.writing import padded
 from runner.runs import Run
+from runner.tasks.metrics import Metric, by_name
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Plan:
     granularity: str
     base: tuple[str, ...]
     sweep: tuple[str, ...]  # how the table is swept, whatever the set-up
-    files: Mapping[str, str]  # metric → published file
+    files: Mapping[Metric, str]  # metric → published file
     cells: tuple[Cell, ...]
     doubtful: Mapping[str, str]  # head → why
     notes: tuple[str, ...]  # where the set-up is not the paper's
@@ -80,7 +79,7 @@ class Plan:
             granularity=table["granularity"],
             base=tuple(table["base"]),
             sweep=tuple(table.get("sweep", ())),
-            files=files,
+            files={by_name(metric): file for metric, file in files.items()},
             cells=tuple(cells),
             doubtful=table["doubtful"],
             notes=tuple(table["notes"]),
@@ -100,8 +99,8 @@ def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFr
     rows["paper"] = rows["paper_std"] = float("nan")
     for metric, file in plan.files.items():
         for head in published_heads(file):
-            paper = published_values(file, head, in_percent=is_fraction(metric))
-            here = (rows["metric"] == metric) & (rows["head"] == head) & ~_added(rows)
+            paper = published_values(file, head, in_percent=metric.percent)
+            here = (rows["metric"] == metric.name) & (rows["head"] == head) & ~_added(rows)
             rows.loc[here, "paper"] = rows.loc[here, "sparsity"].map(paper["mean"])
             rows.loc[here, "paper_std"] = rows.loc[here, "sparsity"].map(paper["std"])
     rows["difference"] = (rows["mean"] - rows["paper"]).where(rows["batch_norm"] != "recalibrated")
@@ -109,7 +108,7 @@ def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFr
     return rows
 
 
-def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: str) -> pd.DataFrame:
+def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: Metric) -> pd.DataFrame:
     points = pd.concat([_at_its_floor(read_points(run), run) for run in runs], ignore_index=True)
     wanted = {"granularity": plan.granularity, "scope": "layer", "scores": "own", "split": "test"}
     for column, value in wanted.items():
@@ -118,14 +117,15 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: str) -> pd.DataFr
     alone = sum(other.head == cell.head for other in plan.cells) == 1  # else a column is of several networks
     whole = is_unpruned(points) & bool((points["floor"] > 0).any())
     points = points[(asked & ~whole) | (whole & alone)]
-    if metric not in points:
-        raise ConfigError(f"table={plan.name} is about {metric}, which the task of {runs[0].folder} does not measure")
+    if metric.name not in points:
+        what = f"{metric.name}, which the task of {runs[0].folder} does not measure"
+        raise ConfigError(f"table={plan.name} is about {what}")
     rows = points.groupby(["batch_norm", "sparsity", "floor"], as_index=False).agg(
-        actual_sparsity=("actual_sparsity", "mean"), mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
+        actual_sparsity=("actual_sparsity", "mean"), **statistics(metric)
     )
     rows["floor"] = rows.pop("floor")  # behind the others
     rows.insert(0, "head", cell.head)
-    rows.insert(4, "metric", metric)
+    rows.insert(4, "metric", metric.name)
     return rows
 
 
@@ -170,13 +170,13 @@ def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _sections(plan: Plan, rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+def _sections(plan: Plan, rows: pd.DataFrame) -> list[tuple[Metric, str, pd.DataFrame]]:
     norms = [norm for norm in BATCH_NORMS if norm in set(rows["batch_norm"])]
     pairs = [(metric, norm) for metric in plan.files for norm in norms]
-    return [(m, n, rows[(rows["metric"] == m) & (rows["batch_norm"] == n)]) for m, n in pairs]
+    return [(m, n, rows[(rows["metric"] == m.name) & (rows["batch_norm"] == n)]) for m, n in pairs]
 
 
-def _heading(metric: str, norm: str) -> str:
+def _heading(metric: Metric, norm: str) -> str:
     how = {"kept": "BatchNorm kept, as in the paper"}.get(norm, BATCH_NORMS[norm])
     return f"{metric_label('test', metric)}, {how}"
 
@@ -185,7 +185,7 @@ def _marked(plan: Plan, head: str) -> str:
     return f"{head} †" if head in plan.doubtful else head
 
 
-def _shown(row: Any, published: bool, metric: str) -> str:
+def _shown(row: Any, published: bool, metric: Metric) -> str:
     if row is None:
         return ""
     if published:
@@ -209,27 +209,27 @@ def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -
 
 def figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> list[Path]:
     """Ours, the published curves in the same colours beside them, and ours recalibrated; a figure for each metric."""
-    paths = [path if index == 0 else path.with_stem(f"{path.stem}_{metric}") for index, metric in enumerate(plan.files)]
+    first, *others = plan.files
+    paths = [path, *(path.with_stem(f"{path.stem}_{metric.name}") for metric in others)]
     styles = {head: Style.number(index) for index, head in enumerate(dict.fromkeys(rows["head"]))}
-    for file, metric in zip(paths, plan.files, strict=True):
+    for file, metric in zip(paths, [first, *others], strict=True):
         panels = []
         for name, norm, part in _sections(plan, rows):
             if name == metric:
                 panels.append(_panel(f"ours, {BATCH_NORMS[norm]}", part, "mean", "std", styles, metric))
                 if norm != "recalibrated" and part["paper"].notna().any():
                     panels.append(_panel("published", part, "paper", "paper_std", styles, metric))
-        top = 100.0 if is_fraction(metric) else None
-        draw(panels, len(panels), f"{plan.name} · {title}", metric_label("test", metric), file, top)
+        draw(panels, len(panels), f"{plan.name} · {title}", metric_label("test", metric), file, metric.top)
     return paths
 
 
-def _panel(title: str, part: pd.DataFrame, mean: str, std: str, styles: Mapping[str, Style], metric: str) -> Panel:
+def _panel(title: str, part: pd.DataFrame, mean: str, std: str, styles: Mapping[str, Style], metric: Metric) -> Panel:
     curves = []
     swept, whole = part[~_added(part)], part[_added(part)].set_index("head")["mean"]
     for head, style in styles.items():
         line = swept[(swept["head"] == head) & swept[mean].notna()].sort_values("sparsity")
         if len(line):
-            x, y, deviation = 100 * line["sparsity"], scale(metric) * line[mean], scale(metric) * line[std]
-            mark = scale(metric) * whole[head] if mean == "mean" and head in whole else None
+            x, y, deviation = 100 * line["sparsity"], metric.scale * line[mean], metric.scale * line[std]
+            mark = metric.scale * whole[head] if mean == "mean" and head in whole else None
             curves.append(Curve(head, style, list(x), list(y), list(deviation), mark))
     return Panel(title, curves)

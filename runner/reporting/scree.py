@@ -1,7 +1,7 @@
 """What `run scree` shows: values over the number of features kept, where to cut, and curves."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from runner.reporting.drawing import FLOOR, GRID, Style, save
-from runner.reporting.formats import NONE, is_fraction, metric_label, number, percent, scale
+from runner.reporting.formats import NONE, metric_label, number, percent
 from runner.reporting.writing import padded
 from runner.scree.choice import elbow, fewest
 from runner.scree.ordered import ALL
+from runner.tasks.metrics import Metric, by_name
 
 PCA = "PCA"
 EXACT = "exact"  # networks trained at exactly that width
@@ -33,16 +34,20 @@ class Choosing:
         tolerance: of metrics in [0, 1] in their own units, of others a fraction of the full value.
     """
 
-    metric: str
-    higher_is_better: bool
+    metric: Metric
     tolerance: float
+    declared: Mapping[str, Metric] = field(default_factory=dict)  # all of the task's
+
+    def of(self, name: str) -> Metric:
+        """How the task describes one of its metrics."""
+        return self.declared.get(name, by_name(name))
 
     def fewest(self, ks: Sequence[int], values: Sequence[float]) -> int | None:
-        return fewest(ks, values, self.tolerance, self.higher_is_better, is_fraction(self.metric))
+        return fewest(ks, values, self.tolerance, self.metric.higher_is_better, self.metric.percent)
 
     @property
     def rule(self) -> str:
-        if is_fraction(self.metric):
+        if self.metric.percent:
             return f"{percent(self.tolerance)} percentage point{'' if self.tolerance == 0.01 else 's'}"
         return f"{percent(self.tolerance)} %"
 
@@ -70,7 +75,7 @@ def choices(wide: pd.DataFrame, choosing: Choosing) -> pd.DataFrame:
     """A row a place and curve: its elbow and the fewest features within the tolerance, both chosen on validation, and
     the headline metric there. No rows where no split is for validation."""
     rows = []
-    there = wide[(wide["metric"] == choosing.metric)]
+    there = wide[(wide["metric"] == choosing.metric.name)]
     for place in there["place"].unique():
         part = there[there["place"] == place].set_index("k")
         for column in _curves(wide):
@@ -78,10 +83,10 @@ def choices(wide: pd.DataFrame, choosing: Choosing) -> pd.DataFrame:
             if values["validation"].empty:
                 continue
             ks, scores = list(values["validation"].index), list(values["validation"])
-            row: dict[str, Any] = {"place": place, "column": column, "metric": choosing.metric, "n": ks[-1]}
+            row: dict[str, Any] = {"place": place, "column": column, "metric": choosing.metric.name, "n": ks[-1]}
             picked = {
                 "full": ks[-1],
-                "elbow": elbow(ks, scores, choosing.higher_is_better),
+                "elbow": elbow(ks, scores, choosing.metric.higher_is_better),
                 "fewest": choosing.fewest(ks, scores),
             }
             for name, k in picked.items():
@@ -133,10 +138,10 @@ def markdown(
             "over log k; both chosen on validation",
             *notes,
         ]
-    part = wide[(wide["place"] == shown) & (wide["metric"] == metric) & (wide["split"] == "test")]
+    part = wide[(wide["place"] == shown) & (wide["metric"] == metric.name) & (wide["split"] == "test")]
     columns = [name for name in wide.columns if name not in _KEY]
     rows = [
-        [str(row["k"]), *(number(row[name], "ratio" if _is_ratio(name) else metric) for name in columns)]
+        [str(row["k"]), *(number(row[name], Metric("ratio") if _is_ratio(name) else metric) for name in columns)]
         for _, row in part.iterrows()
     ]
     lines += [f"{metric_label('test', metric)}, {shown}:", "", *padded([["k", *columns], *rows]), ""]
@@ -155,7 +160,7 @@ def figures(wide: pd.DataFrame, chosen: pd.DataFrame, choosing: Choosing, first:
     shown = ALL if ALL in places else places[0]
     pairs = list(wide[["metric", "split"]].drop_duplicates().itertuples(index=False, name=None))
     paths = [folder / "curves.png"]
-    _figure(wide, chosen, first, [(shown, metric, split) for metric, split in pairs], 2, paths[0])
+    _figure(wide, chosen, first, [(shown, choosing.of(metric), split) for metric, split in pairs], 2, paths[0])
     if len(places) > 1:
         paths.append(folder / "places.png")
         alone = [(place, choosing.metric, "test") for place in places]
@@ -167,7 +172,7 @@ def _figure(
     wide: pd.DataFrame,
     chosen: pd.DataFrame,
     first: str,
-    panels: Sequence[tuple[str, str, str]],
+    panels: Sequence[tuple[str, Metric, str]],
     columns: int,
     path: Path,
 ) -> None:
@@ -192,14 +197,14 @@ def _figure(
     save(figure, path)
 
 
-def _values(wide: pd.DataFrame, place: str, metric: str, split: str) -> pd.DataFrame:
+def _values(wide: pd.DataFrame, place: str, metric: Metric, split: str) -> pd.DataFrame:
     """What a panel shows: `k` and the measured columns, as they are printed."""
-    part = wide[(wide["place"] == place) & (wide["metric"] == metric) & (wide["split"] == split)].set_index("k")
-    return scale(metric) * part[_measured(wide)]
+    part = wide[(wide["place"] == place) & (wide["metric"] == metric.name) & (wide["split"] == split)].set_index("k")
+    return metric.scale * part[_measured(wide)]
 
 
 def _panel(
-    axes: Axes, wide: pd.DataFrame, chosen: pd.DataFrame, first: str, place: str, metric: str, split: str
+    axes: Axes, wide: pd.DataFrame, chosen: pd.DataFrame, first: str, place: str, metric: Metric, split: str
 ) -> None:
     part = _values(wide, place, metric, split)
     axes.set_title("all places" if place == ALL else place, fontsize=10)
@@ -228,11 +233,11 @@ def _panel(
     axes.tick_params(labelsize=8)
 
 
-def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: str) -> None:
+def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: Metric) -> None:
     """Scale the vertical axis for all that is shown, never so finely that a difference of 1 % looks large."""
     values = np.concatenate([part.to_numpy().ravel() for part in shown])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if is_fraction(metric):
+    if metric.percent:
         low = max(0.0, min(low, high - _LEAST_POINTS))
         high = max(high, low + _LEAST_POINTS)
     # Losses over orders of magnitude, so that equal ratios look alike.

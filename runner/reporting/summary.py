@@ -8,6 +8,7 @@ import pandas as pd
 from runner.reporting.formats import NONE, UNPRUNED, granularity_label, metric_label, number, percent, run_title
 from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
 from runner.runs import Run
+from runner.tasks.metrics import Metric
 
 WIDTH = 100
 
@@ -73,7 +74,7 @@ def sweep_label(sweep: pd.DataFrame) -> str:
     return ", ".join(words)
 
 
-def _block(sweep: pd.DataFrame, whole: pd.DataFrame, metric: str) -> _Block:
+def _block(sweep: pd.DataFrame, whole: pd.DataFrame, metric: Metric) -> _Block:
     norms = [name for name in ("none", "kept", "recalibrated") if name in set(sweep["batch_norm"])]
     cells: dict[str, list[str]] = {}
     rows = [(percent(row["sparsity"]), row) for _, row in sweep.iterrows()]
@@ -81,12 +82,12 @@ def _block(sweep: pd.DataFrame, whole: pd.DataFrame, metric: str) -> _Block:
     for name, row in rows:
         texts = cells.setdefault(name, ["", *(NONE for _ in norms)])
         texts[0] = f"{100 * row['actual_sparsity']:.2f}"
-        texts[1 + norms.index(row["batch_norm"])] = number(row[metric], metric)
+        texts[1 + norms.index(row["batch_norm"])] = number(row[metric.name], metric)
     heading = sweep_label(sweep)
     floor = sweep["floor"].iloc[0]
     if floor > 0:
         heading += f", floor {percent(floor)} %"
-    return _Block(heading, ["actual %", *(n if n != "none" else metric for n in norms)], cells)
+    return _Block(heading, ["actual %", *(n if n != "none" else metric.name for n in norms)], cells)
 
 
 def _fitting(blocks: Sequence[_Block]) -> list[list[_Block]]:

@@ -12,7 +12,8 @@ from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
 from runner.reporting.gather import Measured
-from runner.reporting.points import is_unpruned, metrics_of, of_sweeps, own_floors, unpruned_points
+from runner.reporting.points import is_unpruned, metrics_of, of_sweeps, own_floors, statistics, unpruned_points
+from runner.tasks.metrics import Metric
 
 CSV_COLUMNS = (
     *("granularity", "batch_norm", "scope", "scores", "split", "metric"),
@@ -73,7 +74,7 @@ class Section:
 class Table:
     """What `run table` writes."""
 
-    metric: str
+    metric: Metric
     split: str
     common: str  # what all runs share
     sections: list[Section]
@@ -124,19 +125,18 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
     )
 
 
-def _metric(measured: Sequence[Measured], choice: Choice) -> str:
+def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
     if choice.metric == "auto":
         headlines = list(dict.fromkeys(run.headline for run in measured))
         if len(headlines) > 1:
-            raise ConfigError(
-                f"the runs are judged by {' and '.join(headlines)}; choose by table.metric=… or table.runs={{data: …}}"
-            )
+            names = " and ".join(metric.name for metric in headlines)
+            raise ConfigError(f"the runs are judged by {names}; choose by table.metric=… or table.runs={{data: …}}")
         return headlines[0]
     for run in measured:
         if choice.metric not in metrics_of(run.points):
             allowed = ", ".join(metrics_of(run.points))
             raise ConfigError(f"table.metric={choice.metric}: allowed is auto, {allowed} ({run.run.folder} has these)")
-    return choice.metric
+    return measured[0].run.metric(choice.metric)
 
 
 def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
@@ -148,7 +148,7 @@ def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
     return (*listed, run.config["dropout.name"] != "none", name)
 
 
-def _statistics(runs: Sequence[Measured], name: str, metric: str, choice: Choice) -> pd.DataFrame:
+def _statistics(runs: Sequence[Measured], name: str, metric: Metric, choice: Choice) -> pd.DataFrame:
     """A column in long form; deviations have n - 1 in the denominator.
 
     A column that begins at a floor also has rows of floor 0 and sparsity 0, of the unpruned networks.
@@ -166,9 +166,9 @@ def _statistics(runs: Sequence[Measured], name: str, metric: str, choice: Choice
     means = ["actual_sparsity", *([] if choice.x == "sparsity" else [choice.x])]
     points = points.assign(**{name: float("nan") for name in means if name not in points})
     rows = points.groupby(key, as_index=False, sort=False).agg(
-        **{name: (name, "mean") for name in means}, mean=(metric, "mean"), std=(metric, "std"), n=(metric, "count")
+        **{name: pd.NamedAgg(name, "mean") for name in means}, **statistics(metric)
     )
-    return rows.assign(metric=metric, column=name, source="", beside=name)
+    return rows.assign(metric=metric.name, column=name, source="", beside=name)
 
 
 def _floors(points: pd.DataFrame, run: Measured, choice: Choice) -> dict[str, float]:
@@ -201,7 +201,7 @@ def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
                 yield part
 
 
-def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: str, choice: Choice) -> Section:
+def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric, choice: Choice) -> Section:
     """One section's rows, with the published ones that stand beside them."""
     granularity = str(part["granularity"].iloc[0])
     norm = next((name for name in part["batch_norm"] if name != "none"), "none")

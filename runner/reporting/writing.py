@@ -13,13 +13,12 @@ from runner.reporting.formats import (
     COSTS,
     NONE,
     UNPRUNED,
-    is_fraction,
     mean_and_deviation,
     metric_label,
     percent,
-    scale,
 )
 from runner.reporting.table import Section, Table
+from runner.tasks.metrics import Metric
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {
@@ -68,7 +67,7 @@ def latex(table: Table) -> str:
     return "\n".join(parts) + "\n"
 
 
-def cells(section: Section, metric: str) -> list[list[str]]:
+def cells(section: Section, metric: Metric) -> list[list[str]]:
     """Head, the unpruned networks where they need a row of their own, a row a sparsity, and the numbers of seeds."""
     parts = [(UNPRUNED, section.unpruned)] if len(section.unpruned) else []
     parts += [(f"{percent(float(str(s)))} %", rows) for s, rows in section.swept.groupby("sparsity")]
@@ -76,7 +75,7 @@ def cells(section: Section, metric: str) -> list[list[str]]:
     return [["sparsity", *section.columns], *body, ["seeds", *(_seeds(section, column) for column in section.columns)]]
 
 
-def _cell(rows: pd.DataFrame, column: str, metric: str) -> str:
+def _cell(rows: pd.DataFrame, column: str, metric: Metric) -> str:
     for _, row in rows[rows["column"] == column].iterrows():
         return mean_and_deviation(float(row["mean"]), float(row["std"]), metric)
     return NONE
@@ -96,9 +95,8 @@ def table_figure(table: Table, path: Path) -> None:
         for section in table.sections
     ]
     per_row = max(1, len(panels) if len(panels) < 3 else 2)
-    top = 100.0 if is_fraction(table.metric) else None
     label = metric_label(table.split, table.metric)
-    draw(panels, per_row, _figure_title(table), label, path, top, COSTS.get(table.x))
+    draw(panels, per_row, _figure_title(table), label, path, table.metric.top, COSTS.get(table.x))
 
 
 def _figure_title(table: Table) -> str:
@@ -108,11 +106,11 @@ def _figure_title(table: Table) -> str:
     return " · ".join(filter(None, [table.common, more]))
 
 
-def _curve(section: Section, column: str, styles: dict[str, Style], metric: str) -> Curve:
+def _curve(section: Section, column: str, styles: dict[str, Style], metric: Metric) -> Curve:
     rows = section.swept[section.swept["column"] == column]
     whole = section.unpruned.loc[section.unpruned["column"] == column, "mean"]
     style = replace(styles[rows["beside"].iloc[0]], dashed=bool(rows["source"].iloc[0]))
-    factor = scale(metric)
+    factor = metric.scale
     x, y, deviation = list(100 * rows["sparsity"]), list(factor * rows["mean"]), list(factor * rows["std"])
     return Curve(column, style, x, y, deviation, unpruned=factor * whole.iloc[0] if len(whole) else None)
 
@@ -124,7 +122,7 @@ def _cost_curves(section: Section, styles: dict[str, Style], table: Table) -> li
         rows = section.rows[(section.rows["column"] == column) & section.rows[table.x].notna()]
         rows = rows.sort_values(table.x).drop_duplicates([table.x, "mean"])
         if len(rows):
-            y, deviation = (list(scale(table.metric) * rows[name]) for name in ("mean", "std"))
+            y, deviation = (list(table.metric.scale * rows[name]) for name in ("mean", "std"))
             curves.append(Curve(column, styles[column], list(rows[table.x]), y, deviation))
     return curves
 

@@ -11,6 +11,7 @@ from runner.pruning.apply import apply_masks, restore
 from runner.pruning.granularities.feature import FeatureMembers
 from runner.pruning.sweep import statistics
 from runner.ranking import count, ranks
+from runner.tasks.metrics import names_of
 
 ALL = "all"  # the name of all places together
 _EVERY = 32  # features of which every k is measured
@@ -135,7 +136,7 @@ class Meter:
 
     def _evaluate(self, split: str) -> dict[str, float]:
         values = self.task.evaluate(self.ordered.model, self.data.eval_batches(split, self.limit))
-        names = dict.fromkeys([*self.task.sweep_metrics, "loss"])
+        names = dict.fromkeys([*names_of(self.task.sweep_metrics), "loss"])
         if values["loss"] == values[self.task.headline]:  # the same thing under two names
             del names["loss"]
         return {name: float(values[name]) for name in names}

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.tasks.metrics import ACCURACY, Metric
+
 
 class Classification:
     """Cross-entropy to learn by, accuracy to judge by.
@@ -17,9 +19,8 @@ class Classification:
     kind = "images"  # of data
     output = "a logit for each class"  # of the model, for one image
     headline = "accuracy"
-    higher_is_better = True
-    metrics: tuple[str, ...] = ("accuracy",)  # while training
-    sweep_metrics: tuple[str, ...] = ("accuracy",)  # of a pruned network
+    metrics: tuple[Metric, ...] = (ACCURACY,)  # while training
+    sweep_metrics: tuple[Metric, ...] = (ACCURACY,)  # of a pruned network
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.tasks.metrics import MSE, Metric
+
 
 class Reconstruction:
     """The squared error, mean over pixels and channels, to learn and to judge by; labels are not looked at.
@@ -16,9 +18,8 @@ class Reconstruction:
     kind = "images"
     output = "a reconstruction of each image"
     headline = "mse"
-    higher_is_better = False
-    metrics: tuple[str, ...] = ("mse",)
-    sweep_metrics: tuple[str, ...] = ("mse",)
+    metrics: tuple[Metric, ...] = (MSE,)
+    sweep_metrics: tuple[Metric, ...] = (MSE,)
 
     @staticmethod
     def output_shape(channels: int, image_size: int, classes: int) -> tuple[int, ...]:

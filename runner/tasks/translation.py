@@ -12,6 +12,7 @@ from runner.data.token_batches import PairBatch
 from runner.errors import ConfigError
 from runner.models.transformer import PAD
 from runner.tasks.decoding import beam_search, greedy
+from runner.tasks.metrics import BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY, Metric
 
 
 class Translation:
@@ -31,9 +32,8 @@ class Translation:
     kind = "pairs"
     example_unit = "tok"  # in which a training's progress is counted
     headline = "bleu"
-    higher_is_better = True
-    metrics: tuple[str, ...] = ("token_accuracy",)
-    sweep_metrics: tuple[str, ...] = ("bleu", "bleu_uncased", "exact_match", "token_accuracy")
+    metrics: tuple[Metric, ...] = (TOKEN_ACCURACY,)
+    sweep_metrics: tuple[Metric, ...] = (BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from runner.reporting.formats import NONE, mean_and_deviation, metric_label
 from runner.reporting.writing import padded
+from runner.tasks.metrics import Metric
 
 # What each row is, for the notes below a table.
 METHODS = {
@@ -40,7 +41,7 @@ class Outcome:
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (split, batch_norm) → the headline metric
 
 
-def table(outcomes: Sequence[Outcome], metric: str, granularity: str, sparsity: float) -> pd.DataFrame:
+def table(outcomes: Sequence[Outcome], metric: Metric, granularity: str, sparsity: float) -> pd.DataFrame:
     """A row a kind of run, method, split and way with BatchNorm; deviations have n - 1 in the denominator.
 
     `saved_epochs`, `saved_seconds`: the fraction of iterative magnitude pruning's total that a way does without; where
@@ -61,15 +62,14 @@ def table(outcomes: Sequence[Outcome], metric: str, granularity: str, sparsity: 
     for name in ("epochs", "seconds") if base["column"].nunique() == 1 else ():
         total = float(base[f"total_{name}"].iloc[0])
         made[f"saved_{name}"] = 1 - made[f"total_{name}"] / total if total else math.nan
-    made.insert(4, "metric", metric)
+    made.insert(4, "metric", metric.name)
     made.insert(5, "granularity", granularity)
     made.insert(6, "sparsity", sparsity)
     return made
 
 
-def markdown(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
+def markdown(rows: pd.DataFrame, metric: Metric, title: str, notes: Sequence[str] = ()) -> str:
     """A line a kind of run and method; epochs and seconds of it alone, and in all with what came before it."""
-    metric = str(rows["metric"].iloc[0])
     there = set(zip(rows["split"], rows["batch_norm"], strict=True))
     # Columns for people; the CSV file has all.
     heads = {("test", "kept"): metric_label("test", metric), ("test", "none"): metric_label("test", metric)}
@@ -99,5 +99,5 @@ def markdown(rows: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
     return "\n".join([f"## {title}", "", *padded(lines), "", *(f"- {note}" for note in [*meanings, *notes])]) + "\n"
 
 
-def _value(row: "pd.Series | None", metric: str) -> str:
+def _value(row: "pd.Series | None", metric: Metric) -> str:
     return NONE if row is None else mean_and_deviation(float(row["mean"]), float(row["std"]), metric)

@@ -128,3 +128,47 @@ def test_experiments_of_ones_own(call, own, tiny, tmp_path):
     assert call(*words).code == 0
     config = Run(tmp_path / "run").config()
     assert (config["dropout"]["alpha"], config["dropout"]["gamma"], config["seed"]) == (0.25, 0.75, 7)
+
+
+TASK = """
+from runner.tasks.classification import Classification
+from runner.tasks.metrics import Metric
+
+
+class Errors(Classification):
+    headline = "errors"
+    metrics = sweep_metrics = (Metric("errors", "share of errors", percent=True, higher_is_better=False),)
+
+    def training_loss(self, model, batch):
+        loss, sums, examples = super().training_loss(model, batch)
+        return loss, {"errors": examples - sums["accuracy"]}, examples
+
+    def evaluate(self, model, batches):
+        found = super().evaluate(model, batches)
+        return {"errors": 1 - found.pop("accuracy"), **found}
+
+    validate = evaluate
+"""
+
+
+def test_a_task_of_ones_own_says_how_its_metric_is_printed(call, own, tiny, tmp_path):
+    """Tables, lists and budgets know the metric from the run folder, without the class."""
+    (own / "task").mkdir()
+    (own / "task" / "errors.yaml").write_text("# counts errors\n_target_: errors_module.Errors\n")
+    (own / "errors_module.py").write_text(TASK)
+    words = ("task=errors", "data.validation=0.2", "prune.splits=[validation,test]", "outputs=out")
+    trained = call("train", *tiny, *words, "--config-dir", str(own))
+    assert trained.code == 0, trained.err
+    assert "test share of errors (%) after pruning" in trained.out
+    run = next((tmp_path / "out").rglob("status.json")).parent
+    rows = [row for row in Run(run).pruning_rows() if (row["split"], row["granularity"]) == ("test", "weight")]
+    row = next(row for row in rows if row["sparsity"] == "0.5")
+    printed = f"{100 * float(row['errors']):.2f}"
+    table = call("table", "out", "outputs=out")
+    assert "## test share of errors (%), digits" in table.out
+    assert printed in table.out
+    assert f", 50% {printed}" in call("list", "runs", "out").out
+    fitted = call("fit", str(run), "bytes=1GB", "granularity=weight", "outputs=out")
+    assert fitted.code == 0, fitted.err
+    best = min(float(r["errors"]) for r in Run(run).pruning_rows() if r["split"] == "validation")
+    assert f"validation errors {100 * best:.2f}" in fitted.out.splitlines()[0]

@@ -10,6 +10,7 @@ import pytest
 
 from runner.commands.list import list_
 from runner.files import write_rows
+from runner.tasks.metrics import Metric
 
 Make = Callable[..., Any]
 
@@ -86,3 +87,15 @@ def test_no_pandas_and_no_torch() -> None:
     """So that it is quick."""
     script = "import sys, runner.commands.list; sys.exit(bool({'pandas', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_metric_of_an_unknown_task_is_printed_as_it_is(make_run: Make, row: Make, lines) -> None:
+    """Runs from before metrics were stored, of a task that isn't ours; and one whose status describes the metric."""
+    make_run([row(0.0, 0.5, word_errors=0.123456)], metrics=["word_errors", "accuracy"])
+    described = make_run([row(0.0, 0.5, word_errors=0.123456)], seed=1, metrics=["word_errors", "accuracy"])
+    described.write_status(metrics=[{"name": "word_errors", "percent": True}, "no metric", {"name": "other", "x": 1}])
+    said = lines()
+    assert "word_errors at sparsity weight: 0% 0.1235" in said[0]
+    assert "word_errors at sparsity weight: 0% 12.35" in said[1]
+    assert described.metric("word_errors") == Metric("word_errors", "word errors", percent=True)
+    assert described.metric("other") == Metric("other")

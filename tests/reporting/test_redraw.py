@@ -14,6 +14,7 @@ from runner.reporting.gather import gather
 from runner.reporting.redraw import redraw
 from runner.reporting.table import make_table
 from runner.reporting.writing import write_table
+from runner.tasks.metrics import MSE
 
 
 def same_figures_again(folder: Path) -> None:
@@ -57,7 +58,7 @@ def test_of_run_scree(tmp_path: Path) -> None:
         for split in ("validation", "test")
     ]
     rows = [{**one, "place": f"decoder.{one['place']}"} for one in rows]
-    wide, choosing = scree.table(rows, "tail"), scree.Choosing("mse", False, 0.01)
+    wide, choosing = scree.table(rows, "tail"), scree.Choosing(MSE, 0.01)
     chosen = scree.choices(wide, choosing)
     for name, frame in (("table", wide), ("choices", chosen)):
         write_frame(tmp_path / f"{name}.csv", frame)

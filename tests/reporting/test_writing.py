@@ -95,7 +95,7 @@ def test_figure_is_a_picture_and_the_same_one_again(table: Table, tmp_path: Path
 def test_a_loss_is_not_percent(make_run: Make, row: Make, tmp_path: Path) -> None:
     measured, _ = gather([make_run([row(0.5, 0.9, loss=0.12344)])], {})
     made = make_table(measured, Choice(name="test", metric="loss"))
-    assert cells(made.sections[0], "loss")[1] == ["50 %", "0.1234"]
+    assert cells(made.sections[0], made.metric)[1] == ["50 %", "0.1234"]
     assert "## test loss, digits" in markdown(made)
     assert write_table(made, tmp_path / "out")[-1].stat().st_size > 0
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from runner.reporting import codes, scree
 from runner.reporting.scree import Choosing, choices, figures, table
+from runner.tasks.metrics import by_name
 
 PLACES = ("stages.0.0.convolution2", "stages.0.1.convolution2", "all")
 KS = (1, 2, 4, 8, 16)
@@ -38,7 +39,7 @@ def draw(metric: str, values: dict[str, list[float]], drawn: dict[str, Figure], 
         for k, value in zip(KS, curve, strict=True)
         for split in ("validation", "test")
     ]
-    wide, choosing = table(rows, "tail"), Choosing(metric, metric == "accuracy", 0.01)
+    wide, choosing = table(rows, "tail"), Choosing(by_name(metric), 0.01)
     figures(wide, choices(wide, choosing), choosing, "tail", folder)
     return {name: figure.axes for name, figure in drawn.items()}
 
