@@ -170,6 +170,7 @@ class Experiment:
             self.variant.floor,
             has_batch_norm(self.model),
             self.data.splits,
+            self.variant.scope,
         )
         points = with_unpruned(asked)
         done = run.pruning_rows()
@@ -191,7 +192,8 @@ class Experiment:
                     advance()
         floors = {point.granularity: self.variant.floor(point.granularity.partition("(")[0]) for point in points}
         if not run.sealed(run.pruning_file):
-            run.seal(run.pruning_file, floors={**run.status().get("floors", {}), **floors})
+            floors = {**run.status().get("floors", {}), **floors}
+            run.seal(run.pruning_file, floors=floors, scope=self.variant.scope)
         if missing or not run.pruning_figure.exists():
             pruning_figure(run)
 

@@ -37,7 +37,8 @@ What to choose (run list shows all): model, dropout, data, schedule, task, prune
   data.root=data data.download=true data.validation=0.1
   schedule.length=30ep or 500it   schedule.batch_size=128   schedule.learning_rate=0.1
   dropout.alpha=0.66 (drop rate)  dropout.gamma=0.75 (targeted fraction)
-  prune.sparsities=[0,0.5,0.9]    prune.criterion=own|magnitude|random   prune.scope=layer|global   prune.floor=auto|0
+  prune.sparsities=[0,0.5,0.9]    prune.criterion=own|magnitude|random   prune.floor=auto|0
+  prune.scope=auto|layer|uniform|erk|global
   seed=0   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false
   force=true      train a finished or damaged run again
   limit=1000      evaluate on so many examples of each split only
@@ -60,7 +61,7 @@ run prune FOLDER… [options]: sweep finished runs again under other rules, addi
 
 Options
   prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit|feature|[weight,unit]
-  prune.scope=layer|global       prune.floor=auto|0…1          prune.criterion=own|magnitude|random
+  prune.scope=auto|layer|uniform|erk|global   prune.floor=auto|0…1   prune.criterion=own|magnitude|random
   prune.batch_norm=[kept,recalibrated]
   prune.splits=[validation,test] device=auto|cpu|cuda|mps             data.root=PATH"""
 
@@ -78,7 +79,8 @@ whose own folders are named; those are evaluated on the data of their run. Nothi
 Options
   split=test|validation|train    limit=1000 (examples; by default as many as the run evaluated)
   sparsity=0        0: the whole network; above, pruned as in the run's sweep, which is never below its floor
-  granularity=weight|unit|feature    criterion=own|magnitude|random    scope=layer|global    floor=auto|0…1
+  granularity=weight|unit|feature    criterion=own|magnitude|random    floor=auto|0…1
+  scope=auto|layer|uniform|erk|global
   batch_norm=kept|recalibrated
   predictions=FILE.csv     of one network for image classification: index, label, predicted
   device=auto|cpu|cuda|mps       data.root=PATH"""
@@ -97,7 +99,8 @@ nothing of this package, and must give PyTorch's outputs within 1e-5 relative; e
 Options
   format=torch_export|onnx       onnx needs the extra: pip install '.[export]'
   sparsity=0        0: the whole network; above, pruned as in the run's sweep, which is never below its floor
-  granularity=weight|unit|feature    criterion=own|magnitude|random    scope=layer|global    floor=auto|0…1
+  granularity=weight|unit|feature    criterion=own|magnitude|random    floor=auto|0…1
+  scope=auto|layer|uniform|erk|global
   batch_norm=kept|recalibrated
   out=FILE          of one network; by default <run>/export/<what was pruned>.pt2 or .onnx
   device=cpu|auto|cuda|mps       data.root=PATH"""
@@ -118,7 +121,7 @@ Options
   table.metric=auto|NAME what is tabulated, a column of pruning.csv; auto is the task's headline, loss is always there
   table.split=test|validation|train       the images or sentences that it was measured on
   table.granularity=auto|weight|unit|feature     table.batch_norm=kept|recalibrated     table.sparsities=[0,0.75]
-  table.scope=layer|global     table.scores=own|magnitude|random     'table.runs={data: digits, dropout: [none]}'
+  table.scope=auto|layer|global     table.scores=own|magnitude|random     'table.runs={data: digits, dropout: [none]}'
   table.x=sparsity|flops|parameters|bytes     the figure's horizontal axis: what the cut or packed network costs
 
 Writes CSV, Markdown, LaTeX and a PNG below outputs/table (out=PATH: elsewhere)."""

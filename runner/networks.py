@@ -14,6 +14,7 @@ from runner.compaction.saving import ARCHITECTURE, PACKED, load_compact
 from runner.config import choices
 from runner.config.paths import CONF
 from runner.config.rules import Rule, between, check_each, either, one_of
+from runner.densities import SCOPES
 from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.pruning.sweep import Point, Sweeper, has_batch_norm
@@ -25,7 +26,7 @@ COMPACT = "compact"  # in a run folder: where its compact networks are
 
 _RULES: dict[str, Rule] = {
     "sparsity": between(0, 1, open_end=True),
-    "scope": one_of("layer", "global"),
+    "scope": one_of("auto", *SCOPES),
     "floor": either("auto", between(0, 1)),
     "batch_norm": one_of("kept", "recalibrated"),
 }
@@ -158,7 +159,7 @@ def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: boo
     floor = experiment.variant.floor(granularity["name"]) if asked["floor"] == "auto" else asked["floor"]
     return Point(
         granularity=granularity["key"],
-        scope=asked["scope"],
+        scope=experiment.variant.scope if asked["scope"] == "auto" else asked["scope"],
         scores=criterion["key"],
         floor=float(floor) if sparsity else 0.0,  # the whole network was not asked to be pruned
         batch_norm=asked["batch_norm"] if has_statistics else "none",

@@ -38,6 +38,14 @@ def like_weight(matrix: Tensor, weight: Tensor) -> Tensor:
     return matrix.view(weight.shape)
 
 
+def sortable(scores: Tensor) -> Tensor:
+    """Scores that are not negative, in the type that is selected from fastest.
+
+    Such floats are ordered as their bits are, and a selection of whole numbers is a quarter faster.
+    """
+    return scores.view(torch.int32) if scores.dtype == torch.float32 else scores
+
+
 def lowest(scores: Tensor, k: int) -> Tensor:
     """Boolean mask of the k lowest scores of every row, exactly k a row; among equal scores the first go first.
 

@@ -142,7 +142,9 @@ def _status_for(run: Run, identity: Identity, force: bool) -> dict[str, Any]:
 def _complete(run: Run, config: Mapping[str, Any]) -> bool:
     """Whether nothing is left to do: trained, and swept as asked."""
     status = {} if config["force"] else run.status()
-    return status.get("state") == "finished" and same_sweep(status.get("swept"), config["prune"])
+    return status.get("state") == "finished" and same_sweep(
+        status.get("swept"), config["prune"], status.get("scope", "layer")
+    )
 
 
 def _go(

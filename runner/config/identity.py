@@ -132,13 +132,19 @@ def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None
     return {name: value for name, value in config[group].items() if name not in came_later}
 
 
-def same_sweep(swept: Any, prune: Mapping[str, Any]) -> bool:
-    """Whether a stored `prune` part asks for what this one asks for: by what differs from the defaults."""
-    return isinstance(swept, Mapping) and _sweep(swept) == _sweep(prune)
+def same_sweep(swept: Any, prune: Mapping[str, Any], scope: str = "layer") -> bool:
+    """Whether a stored `prune` part asks for what this one asks for: by what differs from the defaults.
+
+    Args:
+        scope: of the run's variant, which `scope: auto` means.
+    """
+    return isinstance(swept, Mapping) and _sweep(swept, scope) == _sweep(prune, scope)
 
 
-def _sweep(prune: Mapping[str, Any]) -> dict[str, Any]:
+def _sweep(prune: Mapping[str, Any], scope: str) -> dict[str, Any]:
     given = dict(prune)
+    if given.get("scope") == "auto":
+        given["scope"] = scope
     if "scores" in given:  # the name that `criterion` had in format 1
         given["criterion"] = given.pop("scores")
     for name in ("granularity", "criterion"):

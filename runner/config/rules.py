@@ -184,7 +184,7 @@ RULES: dict[str, Rule] = {
     "prune.granularity": _choices,
     "prune.criterion": _choices,
     "loggers": lambda value: None if value == [] else _choices(value),
-    "prune.scope": one_of("layer", "global"),
+    "prune.scope": one_of("auto", "layer", "uniform", "erk", "global"),
     "prune.floor": either("auto", _fraction),
     "prune.batch_norm": list_of(one_of("kept", "recalibrated")),
     "prune.splits": list_of(one_of("train", "validation", "test")),

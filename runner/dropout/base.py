@@ -27,6 +27,7 @@ class Variant:
     """
 
     granularities: tuple[str, ...] = ("weight", "unit")
+    scope = "layer"  # what `prune.scope=auto` means, see `runner.pruning.ranking.Ranking`
 
     def __init__(self) -> None:
         self.layers: dict[str, nn.Module] = {}

@@ -21,28 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from runner.densities import erk_densities
 from runner.dropout.base import WeightVariant
 from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of, whole
 from runner.ranking import count, lowest
 
 DISTRIBUTIONS = ("erk", "uniform")
-
-
-def erk_densities(shapes: dict[str, torch.Size], density: float) -> dict[str, float]:
-    """Layer → density, at most 1, so that the whole has `density`; layers that would pass 1 are dense."""
-    sizes = {name: shape.numel() for name, shape in shapes.items()}
-    dense: set[str] = set()
-    while True:
-        wanted = density * sum(sizes.values()) - sum(sizes[name] for name in dense)
-        raw = {name: sum(shape) / shape.numel() for name, shape in shapes.items() if name not in dense}
-        if not raw:
-            return dict.fromkeys(shapes, 1.0)
-        scale = wanted / sum(raw[name] * sizes[name] for name in raw)
-        over = {name for name, value in raw.items() if scale * value > 1}
-        if not over:
-            return {name: 1.0 if name in dense else scale * raw[name] for name in shapes}
-        dense |= over
 
 
 class _Connections(nn.Module):

@@ -15,6 +15,9 @@ Dropped weights get no gradient from the loss in that step, but still their weig
 Ramping (the paper's "ramping targeted dropout"; official `targeted_weight_piecewise`), in progress t = step / total:
 γ_t rises linearly to 95 % of γ until t = ramp[0], and from there to γ until t = ramp[1]; α_t rises linearly from 0 to α
 until t = ramp[2]. The code's 20,000 and 40,000 of 100,000 steps are 0.2 and 0.4.
+
+Beyond the paper, for weights: what is compared with what (`scope`), and a ramp of γ that rises fast and ends slowly, as
+in gradual magnitude pruning (Zhu & Gupta, 2018): γ_t = γ (1 − (1 − t / ramp[1])³).
 """
 
 from collections.abc import Sequence
@@ -24,10 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import WeightVariant
+from runner.dropout.scopes import SCOPES, Joint
 from runner.errors import ParameterError
 from runner.models.layers import matrices_in
-from runner.parameters import fraction
-from runner.ranking import count, like_weight, lowest, rows
+from runner.parameters import fraction, one_of
+from runner.ranking import count, like_weight, lowest, rows, sortable
+
+RAMP_SHAPES = ("linear", "cubic")
 
 
 class Rates:
@@ -39,11 +45,18 @@ class Rates:
 
 
 class TargetWeights(nn.Module):
-    """Raw weight → the weight with its targeted entries dropped; all of them in evaluation."""
+    """Raw weight → the weight with its targeted entries dropped; all of them in evaluation.
 
-    def __init__(self, rates: Rates) -> None:
+    Args:
+        joint: finds the targeted entries of all layers together; None: every filter's are found here.
+        name: of the layer, for `joint`.
+    """
+
+    def __init__(self, rates: Rates, joint: Joint | None = None, name: str = "") -> None:
         super().__init__()
         self.rates = rates
+        self.joint = joint
+        self.name = name
 
     def scores(self, weight: Tensor) -> Tensor:
         """(filters, entries), not negative, in the order of `rows`; the lowest of every filter are targeted."""
@@ -56,18 +69,21 @@ class TargetWeights(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self.training and self.rates.alpha == 0:
             return weight
-        scores = self.scores(weight.detach())
-        k = count(self.gamma(scores.shape[1]), scores.shape[1])
-        if k == 0:
+        dropped = self._targeted(weight.detach())
+        if dropped is None:
             return weight
-        if scores.dtype == torch.float32:
-            # Such floats are ordered as their bits are, and a selection of whole numbers is a quarter faster.
-            scores = scores.view(torch.int32)
-        dropped = lowest(scores, k)
         if self.training and self.rates.alpha < 1:
-            dropped &= torch.rand(scores.shape, device=weight.device) < self.rates.alpha
+            dropped = dropped & (torch.rand(dropped.shape, device=weight.device) < self.rates.alpha)
         # A product keeps the weight's memory format and costs a sixth of masked_fill, which does not.
         return weight * like_weight(~dropped, weight)
+
+    def _targeted(self, weight: Tensor) -> Tensor | None:
+        """(filters, entries) in the order of `rows`, True for what is targeted; None: nothing is."""
+        if self.joint is not None:
+            return self.joint.targeted(self.name, self.rates.gamma)
+        scores = self.scores(weight)
+        k = count(self.gamma(scores.shape[1]), scores.shape[1])
+        return lowest(sortable(scores), k) if k else None
 
 
 class TargetUnits(nn.Module):
@@ -107,25 +123,43 @@ class Targeted(WeightVariant):
         gamma: targeted fraction γ, in [0, 1].
         ramp: where in training, as fractions of it, γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value.
             A ramp only moves where `before_step(step, total)` is called before every step.
+        scope: the entries that are compared: of one "filter", as in the paper; of one layer, where γ is the same in
+            every layer ("uniform") or shared out by the Erdős–Rényi kernel ("erk", see `erk_densities`); or of all
+            layers together ("global").
+        ramp_shape: "linear", as in the paper, or "cubic": γ_t = γ (1 − (1 − t / ramp[1])³); ramp[0] is not used then.
     """
 
     granularities: tuple[str, ...] = ("weight",)
 
-    def __init__(self, alpha: float = 0.66, gamma: float = 0.75, ramp: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        alpha: float = 0.66,
+        gamma: float = 0.75,
+        ramp: Sequence[float] | None = None,
+        scope: str = "filter",
+        ramp_shape: str = "linear",
+    ) -> None:
         super().__init__()
         self.alpha = fraction("alpha", alpha)
         self.gamma = fraction("gamma", gamma)
         self.ramp = None if ramp is None else _checked_ramp(ramp)
+        self.ramp_shape = one_of("ramp_shape", ramp_shape, RAMP_SHAPES)
+        self.scope = "layer" if one_of("scope", scope, SCOPES) == "filter" else scope
         self.rates = Rates(self.alpha, self.gamma)
+        self._joint = None if scope == "filter" else Joint(scope)
         self._ramp_to(0.0)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        return TargetWeights(self.rates)
+        return TargetWeights(self.rates, self._joint)
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         super().attach_layer(name, layer)
-        if isinstance(module := self.parametrization_in(layer), TargetUnits):
+        module = self.parametrization_in(layer)
+        if isinstance(module, TargetUnits):
             module.matrices = matrices_in(layer)
+        elif self._joint is not None:
+            module.name = name
+            self._joint.layers[name] = (layer, self.raw_parameter(layer))
 
     def before_step(self, step: int, total: int) -> None:
         # The last step is at the end of training, so that a ramp over all of it gets there.
@@ -134,11 +168,19 @@ class Targeted(WeightVariant):
     def _ramp_to(self, progress: float) -> None:
         if self.ramp is not None:
             bend, gamma_end, alpha_end = self.ramp
-            self.rates.gamma = ramped_gamma(progress, self.gamma, bend, gamma_end)
+            if self.ramp_shape == "cubic":
+                self.rates.gamma = self.gamma * (1 - (1 - rise(progress, 0.0, gamma_end)) ** 3)
+            else:
+                self.rates.gamma = ramped_gamma(progress, self.gamma, bend, gamma_end)
             self.rates.alpha = self.alpha * rise(progress, 0.0, alpha_end)
 
     def floor(self, granularity: str) -> float:
         return self.gamma if granularity in self.granularities else 0.0
+
+    def detach(self) -> None:
+        super().detach()
+        if self._joint is not None:
+            self._joint.clear()
 
     def state_dict(self) -> dict[str, Any]:
         return {"alpha": self.rates.alpha, "gamma": self.rates.gamma}

@@ -21,6 +21,7 @@ def prune(
     layers: Iterable[str] | None = None,
     scores: Mapping[str, Tensor] | None = None,
     example: Any = None,
+    scope: str = "layer",
 ) -> dict[str, Tensor]:
     """Set the smallest weights of every filter, or whole filters or features of small norm, to zero, in place.
 
@@ -33,6 +34,7 @@ def prune(
             entries), (filters,) or (features,).
         example: an input of the model, by which its first and its last layer are found; give the one that the variant
             was attached with. See `runner.models.layers.prunable_layers`.
+        scope: what is compared with what, "layer", "uniform", "erk" or "global", see `runner.pruning.ranking.Ranking`.
 
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight. `runner.dropout.FixedMask` keeps
@@ -47,7 +49,8 @@ def prune(
         granularity = cast(Granularity, choices.builtin("granularity", granularity))
     members = granularity.members(model, layers, example)
     ranked = members.magnitude() if scores is None else members.rows(scores)
-    masks = members.masks(Ranking(ranked).pruned(sparsity))
+    shapes = {name: weight.shape for name, weight in members.filters().items()}
+    masks = members.masks(Ranking(ranked, scope, members.entries(), shapes).pruned(sparsity))
     apply_masks(members.weights, members.weights, masks)
     return masks
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from runner.densities import SCOPES, erk_densities
+from runner.parameters import one_of
 from runner.pruning.granularities.base import Rows
 from runner.ranking import count, ranks
-
-SCOPES = ("layer", "global")
 
 
 class Ranking:
@@ -18,14 +18,23 @@ class Ranking:
     Args:
         scores: layer name → scores; the lowest go first, ties by layer and index.
         scope: "layer": the same fraction in every row, that is in every filter for weights and in every layer for
-            units. "global": the fraction of all members together; filters are compared by score / √(entries a filter),
-            so that wide filters are not safe by their size alone.
+            units. "uniform": the same fraction in every layer, whose members are compared with one another. "erk": the
+            same, with each layer's fraction from `erk_densities`. "global": the fraction of all members together;
+            filters are compared by score / √(entries a filter), so that wide filters are not safe by their size alone.
         entries: layer name → entries a filter, needed for units of global scope.
+        weights: layer name → shape of its weight, filters first; needed for "erk".
     """
 
-    def __init__(self, scores: Rows, scope: str = "layer", entries: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        scores: Rows,
+        scope: str = "layer",
+        entries: Mapping[str, int] | None = None,
+        weights: Mapping[str, torch.Size] | None = None,
+    ) -> None:
         self.shapes = {name: matrix.shape for name, matrix in scores.items()}
-        self.scope = scope
+        self.scope = one_of("scope", scope, SCOPES)
+        self.weights = {} if weights is None else weights
         if scope == "global":
             if entries is not None:
                 scores = {name: matrix / math.sqrt(entries[name]) for name, matrix in scores.items()}
@@ -33,13 +42,22 @@ class Ranking:
             parts = ranks(joined)[0].split([shape.numel() for shape in self.shapes.values()])
             self.ranks = {name: part.view(self.shapes[name]) for name, part in zip(scores, parts, strict=True)}
             self.total = joined.shape[1]
+        elif scope in ("uniform", "erk"):
+            whole = {name: ranks(matrix.reshape(1, -1)) for name, matrix in scores.items()}
+            self.ranks = {name: rank.view(self.shapes[name]) for name, rank in whole.items()}
         else:
             self.ranks = {name: ranks(matrix) for name, matrix in scores.items()}
 
     def pruned(self, sparsity: float) -> dict[str, Tensor]:
-        """Layer name → boolean mask, True for what is removed; floor(sparsity * n + 1e-9) members of every row (or of
-        all together) are."""
+        """Layer name → boolean mask, True for what is removed; floor(sparsity * n + 1e-9) of the n members
+        that are compared are."""
         if self.scope == "global":
             k = count(sparsity, self.total)
             return {name: rank < k for name, rank in self.ranks.items()}
+        if self.scope in ("uniform", "erk"):
+            fractions = dict.fromkeys(self.ranks, sparsity)
+            if self.scope == "erk":
+                densities = erk_densities({name: self.weights[name] for name in self.ranks}, 1 - sparsity)
+                fractions = {name: 1 - density for name, density in densities.items()}
+            return {name: rank < count(fractions[name], rank.numel()) for name, rank in self.ranks.items()}
         return {name: rank < count(sparsity, rank.shape[1]) for name, rank in self.ranks.items()}

@@ -22,7 +22,7 @@ class Point:
     """One evaluation of a sweep: the key of a row of pruning.csv."""
 
     granularity: str  # its key: weight, unit, feature, …
-    scope: str  # layer or global
+    scope: str  # layer, uniform, erk or global
     scores: str  # the criterion's key: own, magnitude, random, …
     floor: float  # the sparsity that is pruned at least
     batch_norm: str  # kept, recalibrated or none
@@ -148,7 +148,9 @@ class Sweeper:
 
     def _ranking(self, members: Members, scope: str, scores: str) -> Ranking:
         criterion: Criterion = self.criteria.get(scores) or choices.builtin("criterion", scores)
-        return Ranking(criterion.scores(members, Evidence(self.own_scores, self.seed)), scope, members.entries())
+        found = criterion.scores(members, Evidence(self.own_scores, self.seed))
+        shapes = {name: weight.shape for name, weight in members.filters().items()}
+        return Ranking(found, scope, members.entries(), shapes)
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:
@@ -176,6 +178,7 @@ def asked_points(
     floor: Callable[[str], float],
     has_batch_norm: bool,
     splits: Iterable[str],
+    scope: str = "layer",
 ) -> list[Point]:
     """The points that a `prune` configuration asks for.
 
@@ -185,6 +188,7 @@ def asked_points(
         floor: granularity → the variant's γ, for `floor: auto`.
         has_batch_norm: whether the model has running statistics; without, `batch_norm` is "none".
         splits: those that hold examples; others are left out.
+        scope: the variant's, for `scope: auto`.
     """
     asked = [{"name": name, "key": name} for name in granularities]
     if prune["granularity"] != "auto":
@@ -193,7 +197,7 @@ def asked_points(
     return [
         Point(
             granularity=granularity["key"],
-            scope=prune["scope"],
+            scope=scope if prune["scope"] == "auto" else prune["scope"],
             scores=criterion["key"],
             floor=float(floor(granularity["name"]) if prune["floor"] == "auto" else prune["floor"]),
             batch_norm=norm,

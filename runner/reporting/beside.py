@@ -7,6 +7,7 @@ import pandas as pd
 
 from runner.reporting.choice import Choice, PublishedColumn, matches
 from runner.reporting.gather import Measured
+from runner.reporting.points import own_scope
 from runner.reporting.published import published_values
 from runner.tasks.metrics import Metric
 
@@ -37,7 +38,8 @@ def published_beside(
     fitting = [p for p in choice.published if (p.granularity, p.metric) == (granularity, metric.name)]
     found = []
     for published, label in zip(fitting, _labels(fitting), strict=True):
-        name = next((name for name, run in own.items() if matches(run.config, published.runs)), None)
+        fits = (n for n, run in own.items() if matches(run.config, published.runs) and own_scope(run.run) == "layer")
+        name = next(fits, None)
         if name is not None:
             values = published_values(published.file, published.head, in_percent=metric.percent)
             found.append(Beside(label, name, published, values))

@@ -9,6 +9,7 @@ from typing import Any
 from runner.config.choices import names
 from runner.config.paths import CONF
 from runner.config.rules import Rule, between, either, leaves, list_of, one_of, show
+from runner.densities import SCOPES
 from runner.errors import ConfigError
 from runner.reporting.formats import COSTS
 from runner.reporting.published import published_files, published_heads
@@ -43,7 +44,7 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
         "metric": _word,
         "split": one_of("train", "validation", "test"),
         "batch_norm": lambda value: _NORM(value) if isinstance(value, str) else either(None, list_of(_NORM))(value),
-        "scope": one_of("layer", "global"),
+        "scope": one_of("auto", *SCOPES),
         "scores": _choice(names("criterion", folders)),
         "floor": either("auto", between(0, 1)),
         "sparsities": either(None, list_of(between(0, 1))),
@@ -74,7 +75,7 @@ class Choice:
     metric: str = "auto"
     split: str = "test"
     batch_norm: Sequence[str] = _NORMS
-    scope: str = "layer"
+    scope: str = "auto"
     scores: str = "own"
     floor: float | str = "auto"
     sparsities: Sequence[float] | None = None
@@ -109,7 +110,7 @@ class Choice:
     @property
     def as_published(self) -> bool:
         """Whether the measurements are made as the paper's: published numbers stand beside no others."""
-        return (self.split, self.scope) == ("test", "layer") and self.scores != "random"
+        return self.split == "test" and self.scope in ("auto", "layer") and self.scores != "random"
 
 
 def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -63,7 +63,7 @@ def _results(run: Run) -> str:
     status = run.status()
     if status.get("error"):
         return str(status["error"])
-    rows = [row for row in run.pruning_rows() if _shown(row)]
+    rows = [row for row in run.pruning_rows() if _shown(row, str(status.get("scope", "layer")))]
     if not rows:
         metrics = read_rows(run.metrics_file)
         return f"epoch {metrics[-1]['epoch']}" if metrics else ""
@@ -81,9 +81,10 @@ def _results(run: Run) -> str:
     return f"{metric.name} at sparsity " + "; ".join(parts)
 
 
-def _shown(row: Mapping[str, Any]) -> bool:
+def _shown(row: Mapping[str, Any], scope: str) -> bool:
     usual = row["split"] == "test" and row["batch_norm"] != "recalibrated"
-    return usual and (row["scope"], row["scores"]) == ("layer", "own") and float(row["sparsity"]) in _SPARSITIES
+    ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
+    return usual and ranked and float(row["sparsity"]) in _SPARSITIES
 
 
 def _times(run: Run) -> str:

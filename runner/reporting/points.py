@@ -82,6 +82,11 @@ def own_floors(run: Run) -> dict[str, float]:
     return {"": round(float(gamma), 9) if isinstance(gamma, int | float) else 0.0}
 
 
+def own_scope(run: Run) -> str:
+    """What the run's variant compares with what, as its sweep stored it: the scope that `prune.scope=auto` means."""
+    return str(run.status().get("scope", "layer"))
+
+
 def headline_of(run: Run, points: pd.DataFrame) -> Metric:
     """The task's headline metric.
 

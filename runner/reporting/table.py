@@ -12,7 +12,15 @@ from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
 from runner.reporting.gather import Measured
-from runner.reporting.points import is_unpruned, metrics_of, of_sweeps, own_floors, statistics, unpruned_points
+from runner.reporting.points import (
+    is_unpruned,
+    metrics_of,
+    of_sweeps,
+    own_floors,
+    own_scope,
+    statistics,
+    unpruned_points,
+)
 from runner.tasks.metrics import Metric
 
 CSV_COLUMNS = (
@@ -154,14 +162,15 @@ def _statistics(runs: Sequence[Measured], name: str, metric: Metric, choice: Cho
     A column that begins at a floor also has rows of floor 0 and sparsity 0, of the unpruned networks.
     """
     points = pd.concat([of_sweeps(run.points) for run in runs], ignore_index=True)
+    scope = own_scope(runs[0].run) if choice.scope == "auto" else choice.scope
     points = points[
-        (points["split"] == choice.split) & (points["scope"] == choice.scope) & (points["scores"] == choice.scores)
+        (points["split"] == choice.split) & (points["scope"] == scope) & (points["scores"] == choice.scores)
     ]
     points = points[points["floor"] == points["granularity"].map(_floors(points, runs[0], choice))]
     whole = pd.concat([unpruned_points(run.points) for run in runs], ignore_index=True)
     floored = points.loc[points["floor"] > 0, "granularity"]
     whole = whole[(whole["split"] == choice.split) & whole["granularity"].isin(floored)]
-    points = pd.concat([points, whole.assign(scope=choice.scope, scores=choice.scores)], ignore_index=True)
+    points = pd.concat([points, whole.assign(scope=scope, scores=choice.scores)], ignore_index=True)
     key = ["granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
     means = ["actual_sparsity", *([] if choice.x == "sparsity" else [choice.x])]
     points = points.assign(**{name: float("nan") for name in means if name not in points})

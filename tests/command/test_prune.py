@@ -57,7 +57,7 @@ def test_takes_all_runs_below_a_folder(call, finished, tmp_path):
     [
         (["prune.sparsities=[1.5]"], "prune.sparsities=[1.5]: allowed is"),
         (["prune.floor=-1"], "prune.floor=-1: allowed is auto or a number from 0 to 1"),
-        (["prune.scope=world"], "prune.scope=world: allowed is layer, global"),
+        (["prune.scope=world"], "prune.scope=world: allowed is auto, layer, uniform, erk, global"),
         (["seed=1"], "seed=1: there is no option seed"),
         (["model=resnet32"], "model"),
         (["device=tpu"], "device=tpu: allowed is"),

@@ -34,7 +34,7 @@ def test_builds_with_the_files_arguments_and_more(config):
 
 
 def test_what_is_for_other_readers_is_no_argument(config):
-    assert arguments(config, "dropout") == {"alpha": 0.66, "gamma": 0.75}
+    assert arguments(config, "dropout") == {"alpha": 0.66, "gamma": 0.75, "scope": "filter"}
     assert not {"name", "_target_", "length", "batch_size"} & set(arguments(config, "schedule"))
     assert "length" not in arguments(config, "data")
     assert "input_size" not in arguments(config, "model")
@@ -86,7 +86,9 @@ def test_a_class_that_refuses_its_arguments_names_the_option(config):
 
 
 def test_own_classes(config, tmp_path, monkeypatch):
-    (tmp_path / "own_classes.py").write_text("class Mine:\n    def __init__(self, alpha, gamma):\n        pass\n")
+    (tmp_path / "own_classes.py").write_text(
+        "class Mine:\n    def __init__(self, alpha, gamma, scope):\n        pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     changed = with_target(config, "dropout", "own_classes.Mine")
     with pytest.raises(ConfigError, match=r"allowed is a class of runner\.dropout"):

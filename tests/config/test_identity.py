@@ -123,7 +123,9 @@ def test_content_of_ones_own_files_counts(config):
 class Extended(Targeted):
     """Targeted with an option that came later."""
 
-    def __init__(self, alpha: float = 0.66, gamma: float = 0.75, ramp: object = None, scope: str = "filter") -> None:
+    def __init__(
+        self, alpha: float = 0.66, gamma: float = 0.75, ramp: object = None, scope: str = "filter", late: str = "no"
+    ) -> None:
         super().__init__(alpha, gamma, None)
 
 
@@ -131,11 +133,11 @@ def test_a_new_option_with_a_default_renames_no_run(config, monkeypatch):
     before, old = identity(config), identity_of_format_1(config)
     monkeypatch.setattr(module, "target", lambda config, group: Extended if group == "dropout" else dict)
     with_it = deepcopy(config)
-    with_it["dropout"]["scope"] = "filter"
+    with_it["dropout"]["late"] = "no"
     # `dict` has no defaults of its own, so compare what is said of the dropout alone.
     assert module._differing(with_it, "dropout", False) == module._differing(config, "dropout", False)
-    assert module._of_format_1(with_it, "dropout") == config["dropout"]
-    with_it["dropout"]["scope"] = "layer"
+    assert "late" not in (module._of_format_1(with_it, "dropout") or {"late": 1})
+    with_it["dropout"]["late"] = "yes"
     assert module._differing(with_it, "dropout", False) != module._differing(config, "dropout", False)
     assert module._of_format_1(with_it, "dropout") is None
     monkeypatch.undo()
@@ -144,7 +146,7 @@ def test_a_new_option_with_a_default_renames_no_run(config, monkeypatch):
 
 def test_a_default_that_changes_makes_another_run_and_keeps_the_old_name(config, monkeypatch):
     class Changed(Targeted):
-        def __init__(self, alpha: float = 0.7, gamma: float = 0.75, ramp: object = None) -> None:
+        def __init__(self, alpha: float = 0.7, gamma: float = 0.75, ramp: object = None, scope: str = "filter") -> None:
             super().__init__(alpha, gamma, None)
 
     def said(alpha):

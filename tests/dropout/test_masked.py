@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from runner.densities import erk_densities
 from runner.dropout.delayed import Delayed, DelayedUnit
 from runner.dropout.gradual_magnitude import GradualMagnitude
 from runner.dropout.random_targeted import RandomTargeted, RandomTargetedUnit
-from runner.dropout.rigl import RigL, erk_densities
+from runner.dropout.rigl import RigL
 from runner.dropout.targeted_ard import TargetedARD
 from runner.dropout.xtreme import Xtreme
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from runner.config.choices import builtin
+from runner.densities import SCOPES, erk_densities
 from runner.pruning.apply import prune
 from runner.pruning.criteria.base import Evidence
 from runner.pruning.criteria.random import Random
@@ -32,7 +33,8 @@ def members(granularity, of):
 def masks(granularity, sparsity, scope="layer", of=None):
     of = of or weights()
     found = members(granularity, of)
-    gone = found.masks(Ranking(found.magnitude(), scope, found.entries()).pruned(sparsity))
+    shapes = {name: weight.shape for name, weight in found.filters().items()}
+    gone = found.masks(Ranking(found.magnitude(), scope, found.entries(), shapes).pruned(sparsity))
     return {name: gone[name].expand_as(weight) for name, weight in of.items()}
 
 
@@ -54,7 +56,17 @@ def test_filters_go_by_norm_within_each_layer(sparsity):
         assert sorted(gone.all(1).nonzero().flatten().tolist()) == sorted(expected)
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["weight", "unit"]), st.sampled_from(["layer", "global"]))
+@given(st.floats(0, 1), st.sampled_from(["uniform", "erk"]))
+def test_weights_of_one_layer_are_compared(sparsity, scope):
+    shapes = {name: weight.shape for name, weight in weights().items()}
+    densities = erk_densities(shapes, 1 - sparsity) if scope == "erk" else dict.fromkeys(shapes, 1 - sparsity)
+    for name, mask in masks("weight", sparsity, scope).items():
+        flat = np.abs(weights()[name].numpy().ravel())
+        expected = np.argsort(flat, kind="stable")[: count(1 - densities[name], flat.size)]
+        assert sorted(np.flatnonzero(mask)) == sorted(expected)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["weight", "unit"]), st.sampled_from(SCOPES))
 def test_masks_are_nested_in_sparsity(a, b, granularity, scope):
     small, large = (masks(granularity, s, scope) for s in sorted((a, b)))
     assert not any((small[name] & ~large[name]).any() for name in small)

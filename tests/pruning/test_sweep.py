@@ -57,6 +57,15 @@ def points(floor=0.0, **changes):
     )
 
 
+def test_the_scope_is_the_variants_unless_it_is_asked_for():
+    def scopes(asked):
+        prune = {**GRID, **settled({}), "scope": asked}
+        return {point.scope for point in asked_points(prune, ["weight"], lambda g: 0.0, True, ["test"], "global")}
+
+    assert scopes("auto") == {"global"}
+    assert scopes("erk") == {"erk"}
+
+
 def test_what_is_asked_for():
     asked = points()
     assert len(asked) == 2 * 3 * 2

@@ -114,7 +114,7 @@ def test_every_table_file_is_a_choice_of_its_name(name: str) -> None:
         ("table.split=dev", r"table.split=dev: allowed is train, validation, test"),
         ("table.batch_norm=none", r"table.batch_norm=none: allowed is kept, recalibrated"),
         ("table.batch_norm=[kept,no]", r"table.batch_norm=\[kept,no\]: allowed is .*a list of kept, recalibrated"),
-        ("table.scope=all", r"table.scope=all: allowed is layer, global"),
+        ("table.scope=all", r"table.scope=all: allowed is auto, layer, uniform, erk, global"),
         ("table.scores=best", r"table.scores=best: allowed is own, magnitude, random"),
         ("table.floor=1.5", r"table.floor=1.5: allowed is auto or a number from 0 to 1"),
         ("table.sparsities=[1.5]", r"table.sparsities=\[1.5\]: allowed is null or a list of a number from 0 to 1"),

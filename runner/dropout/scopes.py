@@ -1,0 +1,58 @@
+"""Targeted entries of all layers, where they are not found in every filter for itself."""
+
+import torch
+from torch import Tensor, nn
+
+from runner.densities import erk_densities
+from runner.models.layers import filters_first
+from runner.ranking import count, lowest, rows, sortable
+
+SCOPES = ("filter", "uniform", "erk", "global")
+
+
+class Joint:
+    """The entries of smallest magnitude within each layer, or within all together.
+
+    They are found for all layers at once and kept until a weight or γ changes, so that a forward pass through part of
+    a network (a decoder's steps) finds nothing anew.
+
+    Args:
+        scope: "uniform": floor(γ n) of a layer's n entries; "erk": floor((1 − density) n), with the densities of
+            `erk_densities` for 1 − γ; "global": floor(γ N) of all N entries.
+    """
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self.layers: dict[str, tuple[nn.Module, nn.Parameter]] = {}  # name → the layer and its raw weight
+        self._known: tuple[object, ...] = ()
+        self._masks: dict[str, Tensor] = {}
+
+    def clear(self) -> None:
+        """Forget all layers."""
+        self.layers, self._known, self._masks = {}, (), {}
+
+    @torch.compiler.disable
+    def targeted(self, name: str, gamma: float) -> Tensor | None:
+        """(filters, entries) in the order of `rows`, True for a layer's targeted entries; None: γ targets none."""
+        state = (gamma, *((weight.data_ptr(), weight._version) for _, weight in self.layers.values()))
+        if state != self._known:
+            self._masks, self._known = self._found(gamma), state
+        return self._masks.get(name)
+
+    def _found(self, gamma: float) -> dict[str, Tensor]:
+        if gamma == 0:
+            return {}
+        weights = {name: filters_first(layer, weight.detach()) for name, (layer, weight) in self.layers.items()}
+        scores = {name: rows(weight).abs() for name, weight in weights.items()}
+        if self.scope == "global":
+            joined = torch.cat([sortable(one).flatten() for one in scores.values()])[None]
+            parts = lowest(joined, count(gamma, joined.shape[1]))[0].split([one.numel() for one in scores.values()])
+            return {layer: part.view(scores[layer].shape) for layer, part in zip(scores, parts, strict=True)}
+        fractions = dict.fromkeys(scores, gamma)
+        if self.scope == "erk":
+            densities = erk_densities({layer: weight.shape for layer, weight in weights.items()}, 1 - gamma)
+            fractions = {layer: 1 - density for layer, density in densities.items()}
+        return {
+            layer: lowest(sortable(one).reshape(1, -1), count(fractions[layer], one.numel())).view(one.shape)
+            for layer, one in scores.items()
+        }

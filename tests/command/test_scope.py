@@ -1,0 +1,19 @@
+"""A network that is trained to lose the smallest weights of all layers together is swept, listed and shown that way."""
+
+from runner.files import read_rows
+
+
+def test_the_variants_scope_is_that_of_its_sweep(train, call, tiny):
+    words = ("dropout=targeted", "dropout.scope=global")
+    run = train(*words)
+
+    def scopes():
+        return {row["scope"] for row in read_rows(run.pruning_file) if float(row["floor"])}
+
+    assert (scopes(), run.status()["scope"]) == ({"global"}, "global")
+    assert "finished before" in call("train", *tiny, *words).out
+    shown = call("table", "outputs/smoke", "outputs=outputs/smoke").out
+    assert "50 % |" in shown and "pruned at 75 %, its floor" in shown
+    assert "50%" in call("list", "runs", "outputs/smoke").out
+    assert call("prune", str(run.folder), "prune.scope=layer", "prune.sparsities=[0.5]").code == 0
+    assert scopes() == {"global", "layer"}
