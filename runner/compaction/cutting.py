@@ -200,6 +200,7 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) ->
         if place in constants:
             state[constant_name] = constants[place]
     network.load_state_dict(state, assign=True)
+    network.train(model.training)  # also what has taken a module's place
     return network.to(next(model.parameters()).device), structure
 
 

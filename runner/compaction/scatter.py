@@ -4,9 +4,30 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from runner.models.blocks import BasicBlock, Bottleneck, PreActBlock
+
+
+@fx.wrap  # in a traced network it is a node of its own
+def put_by_index(y: Tensor, dim: int, channels: int, index: Tensor, constant: Tensor | None) -> Tensor:
+    """The channels of y where `index` says, among others that are a constant each, None: zero; see `Scatter`."""
+    shape = list(y.shape)
+    shape[dim] = channels
+    if constant is None:
+        whole = y.new_zeros(shape)
+    else:
+        ones = [1] * (y.dim() - 2) if dim == 1 else []
+        whole = constant.to(y.dtype).view(-1, *ones).expand(shape).contiguous()
+    return whole.index_copy(dim, index, y)
+
+
+@fx.wrap
+def add_by_index(stream: Tensor, y: Tensor, index: Tensor, constant: Tensor | None) -> Tensor:
+    """The sum of a stream and what `put_by_index` makes of y in dimension 1, without a pass over the whole stream."""
+    if constant is not None:
+        stream = stream + constant.to(stream.dtype).view(-1, 1, 1)
+    return torch.index_add(stream, 1, index, y.to(stream.dtype))
 
 
 class Scatter(nn.Module):
@@ -30,30 +51,17 @@ class Scatter(nn.Module):
         self.register_buffer("constant", torch.zeros(channels) if constant else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.module(x)
-        shape = list(y.shape)
-        shape[self.dim] = self.channels
-        if self.constant is None:
-            whole = y.new_zeros(shape)
-        else:
-            ones = [1] * (y.dim() - 2) if self.dim == 1 else []
-            whole = self.constant.to(y.dtype).view(-1, *ones).expand(shape).contiguous()
-        return whole.index_copy(self.dim, self.index, y)
+        return put_by_index(self.module(x), self.dim, self.channels, self.index, self.constant)
 
 
 class _AddsByIndex(nn.Module):
-    """A residual block whose last convolution makes some of the stream's channels; the others gain a constant.
-
-    Adding by index spares the pass over the whole stream that `Scatter` needs.
-    """
+    """A residual block whose last convolution makes some of the stream's channels; the others gain a constant."""
 
     index: Tensor
     constant: Tensor | None
 
     def _add(self, stream: Tensor, y: Tensor) -> Tensor:
-        if self.constant is not None:
-            stream = stream + self.constant.to(stream.dtype).view(-1, 1, 1)
-        return torch.index_add(stream, 1, self.index, y.to(stream.dtype))
+        return add_by_index(stream, y, self.index, self.constant)
 
 
 class NarrowBasicBlock(_AddsByIndex, BasicBlock):

@@ -148,6 +148,26 @@ class Rules:
                 result.terms.append(diagonal(node, shape, np.ones(shape[0])))
         return Value(result, a.flat)
 
+    def put_by_index(self, x: Value, dim: int, channels: int, index: Tensor, constant: Tensor | None) -> Value:
+        if x.flat:
+            x = self._vector(x)
+        node, places = x.node, index.numpy()
+        shape = (channels, *node.shape[1:])
+        result = Taps(self.name, shape, [], np.zeros(channels))
+        if isinstance(node, Taps) and not x.shared and not node.relu:
+            result.terms = [replace(term, filters=places[term.filters]) for term in node.terms]
+            result.bias[places] = node.bias
+            result.name, result.layers, result.size = node.name, node.layers, node.size
+        else:
+            one = diagonal(node, node.shape, np.ones(node.shape[0]))
+            result.terms = [replace(one, filters=places)]
+        if constant is not None:
+            result.bias = result.bias + _numbers(constant)
+        return Value(result, x.flat)
+
+    def add_by_index(self, stream: Value, x: Value, index: Tensor, constant: Tensor | None) -> Value:
+        return self.add(stream, self.put_by_index(x, 1, stream.node.shape[0], index, constant))
+
     def concatenate(self, values: Sequence[Value], dim: int = 0) -> Value:
         if dim not in (1, -3) or len({x.node.shape[1:] for x in values}) > 1 or any(x.flat for x in values):
             raise self.refuse("a concatenation of something else than channels")

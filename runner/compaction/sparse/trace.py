@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from runner.compaction.scatter import add_by_index, put_by_index
 from runner.compaction.sparse.graph import Input, Node, Shape, with_seconds
 from runner.compaction.sparse.rules import Unsupported, Value
 from runner.compaction.sparse.shapes import ShapeRules
@@ -30,7 +31,7 @@ def trace(model: nn.Module, image: Shape) -> Node:
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Unsupported(f"{type(model).__name__} can't be traced: {text}") from error
-    return _Tracing(dict(traced.named_modules()), image).run(traced.graph)
+    return _Tracing(traced, image).run(traced.graph)
 
 
 class _Tracer(fx.Tracer):
@@ -40,8 +41,9 @@ class _Tracer(fx.Tracer):
 
 
 class _Tracing(ShapeRules):
-    def __init__(self, modules: Mapping[str, nn.Module], image: Shape) -> None:
-        self.modules, self.image = modules, image
+    def __init__(self, model: fx.GraphModule, image: Shape) -> None:
+        self.modules, self.image = dict(model.named_modules()), image
+        self.tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
     def run(self, graph: fx.Graph) -> Node:
         values: dict[fx.Node, Any] = {}
@@ -58,6 +60,9 @@ class _Tracing(ShapeRules):
                 if any(isinstance(value, Value) for value in values.values()):
                     raise Unsupported(f"the network reads more than one tensor: {node.name}")
                 values[node] = Value(Input(node.name, self.image), flat=False)
+                continue
+            if node.op == "get_attr":
+                values[node] = self.tensors.get(str(node.target))
                 continue
             arguments = fx.map_arg(node.args, known)
             options = fx.map_arg(node.kwargs, known)
@@ -122,4 +127,6 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.getitem: _Tracing.item,
     getattr: _Tracing.attribute,
     "size": _Tracing.shape,
+    put_by_index: _Tracing.put_by_index,
+    add_by_index: _Tracing.add_by_index,
 }

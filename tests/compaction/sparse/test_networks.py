@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from runner.compaction.cutting import compact
 from runner.compaction.sparse import Unsupported, sparsify
 from runner.compaction.sparse.executor import Executor
 from runner.models.autoencoder import Autoencoder, ConvolutionalAutoencoder
@@ -304,3 +305,13 @@ def test_names_what_it_does_not_know(model, named):
     with pytest.raises(Unsupported, match=named) as error:
         sparsify(model.eval(), torch.zeros(1, 1, 4, 4))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("removal, fold", [("clean", True), ("exact", False)])
+@pytest.mark.parametrize("name", ["resnet", "preactivation", "wide", "bottleneck", "vgg"])
+def test_networks_that_were_cut(families, name, removal, fold):
+    model = families[name].build()
+    prune(model, 0.75, "unit")
+    result = compact(model, families[name].batch(), removal, fold=fold)
+    assert bool(result.structure.scattered) == (name != "vgg"), "there is something written into a sum by index"
+    assert_equal(result.network, families[name].batch(9)[0])
