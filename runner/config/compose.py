@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,6 +27,10 @@ from runner.errors import ConfigError, first_line
 # Older names of options, which stand in stored overrides and in people's scripts.
 _RENAMED = {"prune.scores": "prune.criterion"}
 _PATHS = ("folder", "init", "outputs", "out", "predictions")
+# What each command's choices of groups compose to, by command and choices. Composing takes far longer than setting
+# options in its result, and most configurations of one process share their choices.
+_COMPOSED: dict[tuple[str, ...], DictConfig] = {}
+_CHOICES: dict[str, list[str]] = {}  # of each group
 
 
 class Composer:
@@ -38,8 +44,9 @@ class Composer:
     def __init__(self, command: str, config_dir: Path | None = None) -> None:
         self.command = command
         self.config_dir = config_dir
+        # The user's own files may change while the process lives.
+        self._composed, self._groups = (_COMPOSED, _CHOICES) if config_dir is None else ({}, {})
         self._defaults: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._options: dict[str, list[str]] = {}
         if config_dir is not None:
             if not config_dir.is_dir():
                 raise ConfigError(f"--config-dir {config_dir}: no such folder")
@@ -62,7 +69,7 @@ class Composer:
 
             batches = BasicSweeper.split_arguments(self._parse(overrides), max_batch_size=None)
             jobs = [self._checked(job) for job in batches[0]]
-            launcher = OmegaConf.to_container(self._compose(batches[0][0]).hydra.launcher)
+            launcher = OmegaConf.to_container(self._compose(self._parse(batches[0][0])).hydra.launcher)
             assert isinstance(launcher, dict)
             return jobs, {str(key): value for key, value in launcher.items()}
 
@@ -98,8 +105,16 @@ class Composer:
             parsed += new
         return parsed
 
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        return compose(self.command, list(overrides), return_hydra_config=True)
+    def _compose(self, overrides: Sequence[Override]) -> DictConfig:
+        """Hydra's configuration: the choices of groups composed, then, as Hydra does it, options set in the result."""
+        choices = [override.input_line or "" for override in overrides if self._choices(override.key_or_group)]
+        key = (self.command, *choices)
+        if key not in self._composed:
+            self._composed[key] = compose(self.command, choices, return_hydra_config=True)
+        config = deepcopy(self._composed[key])
+        options = [override for override in overrides if not self._choices(override.key_or_group)]
+        ConfigLoaderImpl._apply_overrides_to_config(options, config)
+        return config
 
     def _checked(self, overrides: Sequence[str]) -> dict[str, Any]:
         parsed = self._parse(overrides)
@@ -137,7 +152,7 @@ class Composer:
         # Hydra would take them for choices of the groups of these names.
         apart = {override.key_or_group: override.value() for override in parsed if override.key_or_group in PLUGINS}
         try:
-            composed = self._compose([o.input_line or "" for o in parsed if o.key_or_group not in apart])
+            composed = self._compose([override for override in parsed if override.key_or_group not in apart])
             choices = composed.hydra.runtime.choices
             own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             plain = OmegaConf.to_container(own, resolve=True)
@@ -157,9 +172,9 @@ class Composer:
     def _choices(self, group: str) -> list[str]:
         if group in PLUGINS:  # their files are no part of a defaults list, and run ticket has options of these names
             return []
-        if group not in self._options:
-            self._options[group] = GlobalHydra.instance().config_loader().get_group_options(group)
-        return self._options[group]
+        if group not in self._groups:
+            self._groups[group] = GlobalHydra.instance().config_loader().get_group_options(group)
+        return self._groups[group]
 
     def _check_choices(self, parsed: Sequence[Override]) -> None:
         """Unknown choices of groups, with the nearest that there is."""

@@ -1,10 +1,14 @@
 """What wins, what is near, and which jobs a sweep has."""
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
 from runner.config.build import PACKAGES
 from runner.config.compose import Composer, options
 from runner.config.near import ABBREVIATIONS
+from runner.config.paths import CONF
 from runner.config.rules import leaves
 from runner.errors import ConfigError
 
@@ -132,6 +136,32 @@ def test_every_abbreviation_is_one_of_something():
     known = [*(name for name, _ in leaves(Composer("train").single([]))), *PACKAGES]
     assert set(ABBREVIATIONS.values()) <= set(known)
     assert not set(ABBREVIATIONS) & set(known)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=toy", "schedule.length=7it", "+data.more={a: 1}"],
+        ["model.widths=[8,16]", "seed=3", "schedule=paper", "seed=4", "hydra.verbose=true"],
+        ["dropout=ramping", "dropout.alpha=0.1", "dropout={gamma: 0.2}"],
+    ],
+)
+def test_options_are_set_as_hydra_sets_them(words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = OmegaConf.to_container(hydra_compose("train", words), resolve=True)
+    composer = Composer("train")
+    with composer._hydra():
+        ours = composer._plain(words)
+    for group in PACKAGES:
+        del ours[group]["name"]
+    assert ours == composed
+
+
+def test_a_configuration_leaves_no_trace_in_the_next():
+    before = Composer("train").single(["dropout=targeted"])
+    changed = Composer("train").single(["dropout=targeted", "dropout.alpha=0.1", "model.widths=[8]", "+data.more=1"])
+    changed["model"]["widths"].append(16)
+    assert Composer("train").single(["dropout=targeted"]) == before
 
 
 def test_the_jobs_of_a_sweep_in_hydras_order():
