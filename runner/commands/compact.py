@@ -49,7 +49,7 @@ def compact(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
         for run, config in configs.items()
         for request in _requests(run, config, asked, config_dir)
     ]
-    timing = Timing(*(asked[name] for name in ("batches", "rounds", "turn", "compile", "onnxruntime")))
+    timing = Timing(*(asked[name] for name in ("batches", "rounds", "turn", "compile", "onnxruntime", "layers")))
     for run, config, request in jobs:
         with run.locked():
             folder = run.compact_folder(request.granularity["key"], request.sparsity)
@@ -71,7 +71,7 @@ def _requests(run: Run, config: Mapping[str, Any], asked: Mapping[str, Any], con
         Request(
             granularity=granularity,
             criterion=criterion,
-            **{name: asked[name] for name in ("sparsity", "removal", "batch_norm", "round_to", "half")},
+            **{name: asked[name] for name in ("sparsity", "removal", "batch_norm", "round_to", "fold", "half")},
         )
         for granularity in _parts("granularity", granularities, config_dir, None)
     ]

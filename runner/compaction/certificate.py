@@ -1,12 +1,13 @@
 """The certificate of a compact network: what it costs, how long it takes, and that it is the pruned one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.benchmarks import load
 from runner.compaction.cutting import LayerCut
+from runner.compaction.layers import LayerRow
 from runner.compaction.measuring import Measured, Way
 from runner.compaction.proof import Proof
 from runner.files import write_rows, write_text
@@ -79,6 +80,8 @@ def markdown(certificate: Certificate) -> str:
         lines += [f"Batch {batch} ({measured.unit}), {_conditions(measured)}:", ""]
         lines += [*padded(_times([way for way in measured.ways if way.batch == batch], measured.unit)), ""]
         lines += [verdict(measured, batch), ""]
+        if layers := measured.layers.get(batch):
+            lines += ["Layer by layer:", "", *padded(_layers(layers)), ""]
     lines += [f"- {note}" for note in _notes(certificate)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -147,6 +150,18 @@ def _times(ways: list[Way], unit: str) -> list[list[str]]:
                 *(f"{ratio:.2f}x", f"{ratio_low:.2f}–{ratio_high:.2f}", f"{way.ideal:.1f}x", peak),
             ]
         )
+    return [head, *body]
+
+
+def _layers(rows: Sequence[LayerRow]) -> list[list[str]]:
+    head = ["layer", "what is left", "ideal", "dense ms", "compact ms", "faster by"]
+    body = []
+    for row in rows:
+        ideal = NONE if row.ideal is None else f"{row.ideal:.1f}x"
+        dense, ratio = NONE, NONE
+        if row.dense_ms is not None:
+            dense, ratio = f"{row.dense_ms:.3g}", f"{row.dense_ms / row.small_ms:.1f}x"
+        body.append([row.layer, row.shape, ideal, dense, f"{row.small_ms:.3g}", ratio])
     return [head, *body]
 
 

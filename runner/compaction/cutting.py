@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.compaction.coupling import FIXED, Coupling, Layer
-from runner.compaction.planning import Plan, Zeros, make_plan, silent_groups
+from runner.compaction.planning import Plan, Zeros, make_plan, masked_zeros, silent_groups
 from runner.compaction.scatter import state_names
 from runner.compaction.structure import Structure, apply_structure
 from runner.compaction.tracing import find_coupling
@@ -95,6 +95,12 @@ def compact(
     plan = make_plan(coupling, zeros_in(reference, coupling), True, round_to, scatter)
     network, structure = cut(reference, coupling, plan, fold)
     return Compact(network, structure, reference, _report(coupling, plan))
+
+
+def fold_batch_norm(model: nn.Module, example: Sequence[Tensor]) -> nn.Module:
+    """The whole network with BatchNorm as part of the layers before it; the model stays as it is."""
+    coupling = find_coupling(model, example)
+    return cut(model, coupling, make_plan(coupling, masked_zeros(coupling, {})), fold=True)[0]
 
 
 def zeros_in(model: nn.Module, coupling: Coupling) -> Zeros:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from runner.benchmarks import load
 from runner.compaction.costs import Costs, measure_costs, peak_bytes
+from runner.compaction.layers import LayerRow, cut_layers, sparse_layers
 from runner.compaction.packing import pack
 from runner.compaction.saving import stored_tensors
 from runner.compaction.sparse.timing import in_turn
 from runner.compaction.tracing import find_coupling
-from runner.compaction.ways import TOKENS, WHOLE_BATCH, Call, feed_forward_ways, image_ways
+from runner.compaction.ways import TOKENS, WHOLE_BATCH, Call, Eager, Sparse, Ways, feed_forward_ways, image_ways
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Timing:
         turn: seconds that it is repeated then; see `in_turn`.
         compile: whether torch.compile is one of them.
         onnxruntime: whether ONNX Runtime is, where it is installed.
+        layers: whether layers are timed, too.
     """
 
     batches: Sequence[int] = (1, 128)
@@ -33,6 +35,7 @@ class Timing:
     turn: float = 0.02
     compile: bool = False
     onnxruntime: bool = True
+    layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Measured:
         costs: "dense", "packed", "compact" → costs; the FLOPs of a packed network are those of its non-zero weights.
         unit: what batches are counted in.
         turn: see `Timing`.
+        layers: batch → what each layer takes.
         notes: what could not be measured and why.
         others: cores that other processes kept busy meanwhile.
     """
@@ -73,6 +77,7 @@ class Measured:
     threads: int
     turn: float
     ways: list[Way] = field(default_factory=list)
+    layers: dict[int, list[LayerRow]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     others: float = 0.0
 
@@ -119,9 +124,24 @@ def measure(
             x = images.repeat(-(-batch // len(images)), *[1] * (images.dim() - 1))[:batch].contiguous()
             peaks = {"dense": peak_bytes(reference, [x]), "compact": peak_bytes(compact, [x])}
             calls = {key: call for key, make in makers.items() if (call := make(x)) is not None}
-            measured.ways += _timed(calls, batch, ideal, peaks, timing)
+            timed = _timed(calls, batch, ideal, peaks, timing)
+            measured.ways += timed
+            if timing.layers:
+                measured.layers[batch] = _layers(makers, timed, x, packed, timing.rounds)
     measured.others = load.others(before, load.usage(), measured.threads)
     return measured
+
+
+def _layers(makers: Ways, timed: Sequence[Way], x: Tensor, packed: bool, rounds: int) -> list[LayerRow]:
+    """Of the sparse network, or else of the fastest eager ways."""
+    fastest: dict[str, Eager] = {}
+    for way in sorted(timed, key=lambda way: way.milliseconds[0]):
+        maker = makers[way.network, way.way]
+        if packed and isinstance(maker, Sparse):
+            return sparse_layers(maker.network, x, rounds)
+        if isinstance(maker, Eager) and isinstance(maker.network, nn.Module):
+            fastest.setdefault(way.network, maker)
+    return cut_layers(fastest["dense"], fastest["compact"], x, rounds) if len(fastest) == 2 else []
 
 
 def _zero_flops(network: nn.Module, example: Sequence[Tensor]) -> int:

@@ -42,7 +42,7 @@ class Request:
     Args:
         granularity, criterion: whole parts, see `runner.config.choices`.
         sparsity: that is asked for; the variant's floor is pruned at least.
-        removal, round_to: see `compact`; of networks that are cut.
+        removal, round_to, fold: see `compact`; of networks that are cut.
         batch_norm: "kept" or "recalibrated"; "auto": recalibrated, but kept where removal is "exact".
         half: see `pack`; of networks that are packed.
     """
@@ -53,6 +53,7 @@ class Request:
     removal: str = "clean"
     batch_norm: str = "auto"
     round_to: int = 1
+    fold: bool = True
     half: bool = False
 
     @property
@@ -115,6 +116,8 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
             raise UserError(f"{run.folder}: {difference(proof)}; nothing was kept")
         networks = {"trained": trained, "pruned": pruned, "reference": made.reference, "compact": network}
         measured = measure(networks, example, _images(experiment), stored_bytes, packed, timing)
+        if made.structure.folded:
+            measured.notes.insert(0, "BatchNorm is folded into the compact network's layers; fold=false leaves it")
         certificate = Certificate(
             title=f"{run.folder}: {request.words}",
             actual_sparsity=members.sparsity(),
@@ -166,7 +169,14 @@ def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request
         if recalibrates:
             recalibrate(reference)
         return _Made(reference.eval(), Structure(), reference, [])
-    result = compact(pruned, example, request.removal, recalibrate if recalibrates else None, request.round_to)
+    result = compact(
+        pruned,
+        example,
+        request.removal,
+        recalibrate if recalibrates else None,
+        request.round_to,
+        fold=request.fold,
+    )
     return _Made(result.network, result.structure, result.reference, result.report)
 
 

@@ -7,26 +7,62 @@ import io
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from runner.compaction.cutting import fold_batch_norm
 from runner.compaction.proof import TOLERANCE
-from runner.compaction.sparse import NoKernels, kernels, sparsify, sparsify_linear
+from runner.compaction.sparse import NoKernels, SparseNetwork, kernels, sparsify, sparsify_linear
 from runner.errors import first_line
 from runner.models.attention import FeedForward
 
 CHUNK = 32  # images of a large batch that go through the network at once, so that what they become stays in cache
 TOKENS = 64
 WHOLE_BATCH = {"eager, NCHW": torch.contiguous_format, "eager, channels_last": torch.channels_last}
+FOLDED = ", BatchNorm folded"
 
 Call = Callable[[], object]
 Maker = Callable[[Tensor], Call | None]  # a batch → what is timed; None where this way is no other for it
 Key = tuple[str, str]  # "dense" or "compact", and the way
 Ways = dict[Key, Maker]
+
+
+@dataclass(frozen=True)
+class Eager:
+    """PyTorch's own execution.
+
+    Args:
+        network: in that memory format.
+        chunk: images that go through the network at once; None: the whole batch.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    memory_format: torch.memory_format = torch.contiguous_format
+    chunk: int | None = None
+
+    def __call__(self, x: Tensor) -> Call | None:
+        """None where the batch is one chunk."""
+        if self.chunk is None:
+            return partial(self.network, x.contiguous(memory_format=self.memory_format))
+        if len(x) <= self.chunk:
+            return None
+        parts = [part.contiguous(memory_format=self.memory_format) for part in x.split(self.chunk)]
+        return lambda: torch.cat([self.network(part) for part in parts])
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Execution without zeros."""
+
+    network: SparseNetwork
+
+    def __call__(self, x: Tensor) -> Call:
+        return partial(self.network, x)
 
 
 def image_ways(
@@ -49,11 +85,12 @@ def image_ways(
     ways: Ways = {}
     for name, network in networks.items():
         for way, memory_format in WHOLE_BATCH.items():
-            copied = copy.deepcopy(network).to(memory_format=memory_format)  # type: ignore[call-overload]
-            ways[name, way] = _whole_batch(copied, memory_format)
-            ways[name, f"{way}, {CHUNK} at a time"] = _in_chunks(copied, memory_format)
+            for suffix, one in {"": network, **_folded(network, images)}.items():
+                copied = copy.deepcopy(one).to(memory_format=memory_format)  # type: ignore[call-overload]
+                ways[name, f"{way}{suffix}"] = Eager(copied, memory_format)
+            ways[name, f"{way}{suffix}, {CHUNK} at a time"] = Eager(copied, memory_format, CHUNK)
         if compiled:
-            ways[name, "torch.compile"] = _whole_batch(torch.compile(network), torch.contiguous_format)
+            ways[name, "torch.compile"] = Eager(torch.compile(network))
         if onnxruntime and (name == "dense" or ("dense", "ONNX Runtime") in ways):  # or it would have nothing to beat
             _add(ways, notes, name, "ONNX Runtime", partial(_onnxruntime, network, images))
     _add(ways, notes, "compact", "sparse kernels", partial(_sparse, compact, images))
@@ -80,32 +117,20 @@ def _add(ways: Ways, notes: list[str], name: str, way: str, maker: Callable[[], 
         notes.append(f"{way} ({name}): not possible, {first_line(error)[:200]}")
 
 
-def _whole_batch(network: Callable[[Tensor], object], memory_format: torch.memory_format) -> Maker:
-    def make(x: Tensor) -> Call:
-        return partial(network, x.contiguous(memory_format=memory_format))
-
-    return make
-
-
-def _in_chunks(network: Callable[[Tensor], Any], memory_format: torch.memory_format) -> Maker:
-    def make(x: Tensor) -> Call | None:
-        if len(x) <= CHUNK:
-            return None
-        parts = [part.contiguous(memory_format=memory_format) for part in x.split(CHUNK)]
-        return lambda: torch.cat([network(part) for part in parts])
-
-    return make
+def _folded(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:
+    """The network with BatchNorm as part of its layers, if there is one that can be."""
+    norms = sum(isinstance(module, _BatchNorm) for module in network.modules())
+    if not norms:
+        return {}
+    folded = fold_batch_norm(network, [images[:2]])
+    return {FOLDED: folded} if sum(isinstance(module, _BatchNorm) for module in folded.modules()) < norms else {}
 
 
 def _sparse(network: nn.Module, images: Tensor) -> Maker:
     kernels()
     sparse = sparsify(network, images[:8])
     _check(network(images), sparse(images))
-
-    def make(x: Tensor) -> Call:
-        return partial(sparse, x)
-
-    return make
+    return Sparse(sparse)
 
 
 def _onnxruntime(network: nn.Module, images: Tensor) -> Maker:

@@ -43,13 +43,15 @@ def tail(tmp_path_factory):
 )
 def test_a_smaller_network_with_its_certificate(call, finished, granularity, files, tree):
     before = tree(finished.folder)
-    result = call("compact", str(finished.folder), "sparsity=0.9", f"granularity={granularity}", *QUICK)
+    result = call("compact", str(finished.folder), "sparsity=0.9", f"granularity={granularity}", "layers=true", *QUICK)
     assert result.code == 0, result.err
     folder = finished.compact_folder(granularity, 0.9)
     assert result.out.splitlines()[-1] == str(folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted(["certificate.csv", "certificate.md", *files])
     assert (folder / "certificate.md").read_text() in result.out
     assert "as arithmetic says" in result.out
+    if granularity == "unit" or shutil.which("cc"):
+        assert result.out.count("Layer by layer:") == 2, "at both batches"
     after = tree(finished.folder)
     assert {name: after[name] for name in before} == before, "nothing else of the run changes"
 
@@ -68,6 +70,20 @@ def test_a_smaller_network_with_its_certificate(call, finished, granularity, fil
     again = call("compact", str(finished.folder), "sparsity=0.9", f"granularity={granularity}", *QUICK)
     assert again.code == 0
     assert tree(finished.folder) == after, "made once"
+
+
+def test_batch_norm_is_folded_unless_asked_otherwise(call, finished):
+    words = ("sparsity=0.5", "granularity=unit", *QUICK)
+    folder = finished.compact_folder("unit", 0.5)
+    whole = sum(isinstance(m, torch.nn.BatchNorm2d) for m in runner.load(finished.folder).model().modules())
+    for word, folded in (("fold=true", True), ("fold=false", False)):
+        result = call("compact", str(finished.folder), word, "force=true", *words)
+        assert result.code == 0, result.err
+        norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in runner.load_compact(folder).modules())
+        assert (norms < whole) == folded
+        ways = {(row["network"], row["way"]) for row in read_rows(folder / "certificate.csv")}
+        assert ("dense", "eager, NCHW, BatchNorm folded, 32 at a time") in ways
+        assert (("compact", "eager, NCHW, BatchNorm folded") in ways) != folded
 
 
 def test_features_are_cut_and_a_fresh_process_needs_the_folder_alone(call, tail, tmp_path):
