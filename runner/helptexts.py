@@ -37,7 +37,7 @@ What to choose (run list shows all): model, dropout, data, schedule, task, prune
   data.root=data data.download=true data.validation=0.1
   schedule.length=30ep or 500it   schedule.batch_size=128   schedule.learning_rate=0.1
   dropout.alpha=0.66 (drop rate)  dropout.gamma=0.75 (targeted fraction)
-  prune.sparsities=[0,0.5,0.9]    prune.criterion=own|magnitude|random   prune.floor=auto|0
+  prune.sparsities=[0,0.5,0.9]    prune.criterion=own|magnitude|wanda|…   prune.floor=auto|0
   prune.scope=auto|layer|uniform|erk|global
   seed=0   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false
   force=true      train a finished or damaged run again
@@ -60,8 +60,8 @@ run prune FOLDER… [options]: sweep finished runs again under other rules, addi
   run prune outputs/train prune.sparsities=[0.85,0.97] prune.scope=global
 
 Options
-  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit|feature|[weight,unit]
-  prune.scope=auto|layer|uniform|erk|global   prune.floor=auto|0…1   prune.criterion=own|magnitude|random
+  prune.sparsities=[0,0.5,0.9]   prune.granularity=auto|weight|unit|n_of_m|…|[weight,unit]
+  prune.scope=auto|layer|uniform|erk|global   prune.floor=auto|0…1   prune.criterion=own|magnitude|wanda|…
   prune.batch_norm=[kept,recalibrated]
   prune.splits=[validation,test] device=auto|cpu|cuda|mps             data.root=PATH"""
 
@@ -79,7 +79,7 @@ whose own folders are named; those are evaluated on the data of their run. Nothi
 Options
   split=test|validation|train    limit=1000 (examples; by default as many as the run evaluated)
   sparsity=0        0: the whole network; above, pruned as in the run's sweep, which is never below its floor
-  granularity=weight|unit|feature    criterion=own|magnitude|random    floor=auto|0…1
+  granularity=weight|unit|n_of_m|…    criterion=own|magnitude|wanda|…    floor=auto|0…1
   scope=auto|layer|uniform|erk|global
   batch_norm=kept|recalibrated
   predictions=FILE.csv     of one network for image classification: index, label, predicted
@@ -99,7 +99,7 @@ nothing of this package, and must give PyTorch's outputs within 1e-5 relative; e
 Options
   format=torch_export|onnx       onnx needs the extra: pip install '.[export]'
   sparsity=0        0: the whole network; above, pruned as in the run's sweep, which is never below its floor
-  granularity=weight|unit|feature    criterion=own|magnitude|random    floor=auto|0…1
+  granularity=weight|unit|n_of_m|…    criterion=own|magnitude|wanda|…    floor=auto|0…1
   scope=auto|layer|uniform|erk|global
   batch_norm=kept|recalibrated
   out=FILE          of one network; by default <run>/export/<what was pruned>.pt2 or .onnx
@@ -121,7 +121,7 @@ Options
   table.metric=auto|NAME what is tabulated, a column of pruning.csv; auto is the task's headline, loss is always there
   table.split=test|validation|train       the images or sentences that it was measured on
   table.granularity=auto|weight|unit|feature     table.batch_norm=kept|recalibrated     table.sparsities=[0,0.75]
-  table.scope=auto|layer|global     table.scores=own|magnitude|random     'table.runs={data: digits, dropout: [none]}'
+  table.scope=auto|layer|global     table.scores=own|magnitude|…     'table.runs={data: digits, dropout: [none]}'
   table.x=sparsity|flops|parameters|bytes     the figure's horizontal axis: what the cut or packed network costs
 
 Writes CSV, Markdown, LaTeX and a PNG below outputs/table (out=PATH: elsewhere)."""
@@ -253,7 +253,7 @@ with the trainings which it needs before it.
 Options
   sparsity=0.9      of every filter's weights, every layer's filters or every place's features
   granularity=auto|weight|unit|feature
-  scores=own|magnitude|random    what finds the mask: the dropout's own gates, positions, …; magnitude where it has none
+  scores=own|magnitude|wanda|…    what finds the mask: the dropout's own gates, positions, …; magnitude where it has none
   rewind=0ep        where the weights are reset to and training goes on: 0ep (initial weights), 2ep, 500it
   keep=true         keep the weights at that point below outputs/ticket/early; else each command trains to it again
   kinds=[ticket,fresh,random]
@@ -279,7 +279,7 @@ certificate.csv, certificate.md. In Python, without the run: network = runner.lo
 
 Options
   sparsity=0.9      of each filter's weights, each layer's filters or each place's features
-  granularity=auto|weight|unit|feature       criterion=own|magnitude|random
+  granularity=auto|weight|unit|feature       criterion=own|magnitude|wanda|…
   removal=clean     what zero filters still emit through BatchNorm goes, too
   removal=exact     the outputs stay as they were, and so do filters whose constant can't be moved
   batch_norm=auto|recalibrated|kept          auto: recalibrated, but kept where removal=exact

@@ -189,7 +189,7 @@ class _Trainings:
         if one.needs_source:
             parts.load(base)
             own = load_scores(base, parts.device)
-        parts.variant.removed = removed(parts.model, one, own, parts.config["seed"])  # type: ignore[attr-defined]
+        parts.variant.removed = removed(parts.sweeper(own), one)  # type: ignore[attr-defined]
         if one.weights == "fresh":
             torch.manual_seed(derive_seed(parts.config["seed"], "fresh"))
             initial = build(parts.config, "model", **parts.data.model_arguments()).state_dict()

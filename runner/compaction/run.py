@@ -24,9 +24,7 @@ from runner.data.token_batches import PairBatch
 from runner.errors import ConfigError, UserError
 from runner.experiment import Experiment
 from runner.pruning.apply import apply_masks
-from runner.pruning.criteria.base import Evidence
 from runner.pruning.granularities.base import Members
-from runner.pruning.ranking import Ranking
 from runner.pruning.sweep import has_batch_norm, statistics
 from runner.runs import Run
 from runner.stored import load_scores
@@ -102,7 +100,7 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
     trained = _plain_copy(experiment.model)
     _prune(experiment, run, members, request)
     pruned = _plain_copy(experiment.model)
-    packed = members.granularity == "weight"
+    packed = not members.structured
     example = tuple(part[:8] for part in next(_test_batches(experiment)))
     folder = run.compact_folder(request.granularity["key"], request.sparsity)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -146,10 +144,12 @@ def _plain_copy(model: nn.Module) -> nn.Module:
 
 def _prune(experiment: Experiment, run: Run, members: Members, request: Request) -> None:
     """Prune the experiment's model as the sweep does."""
-    evidence = Evidence(load_scores(run, experiment.device), experiment.config["seed"])
-    scores = choices.make("criterion", request.criterion).scores(members, evidence)
+    key = request.criterion["key"]
+    sweeper = experiment.sweeper(load_scores(run, experiment.device))
+    sweeper.criteria = {key: choices.make("criterion", request.criterion)}
     sparsity = max(request.sparsity, experiment.variant.floor(members.granularity))
-    apply_masks(members.weights, members.weights, members.masks(Ranking(scores).pruned(sparsity)))
+    ranking = sweeper.ranking(members, experiment.variant.scope, key)
+    apply_masks(members.weights, members.weights, members.masks(ranking.pruned(sparsity)))
 
 
 def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request: Request, packed: bool) -> _Made:

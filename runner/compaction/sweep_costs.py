@@ -40,13 +40,14 @@ class SweepCosts:
         self.example = example
         self.failed: set[str] = set()  # granularities whose costs can't be found
 
-    def __call__(self, granularity: str, masks: Mapping[str, Tensor]) -> dict[str, int]:
+    def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, int]:
         """`flops` of one example, `parameters` and `bytes` of the network that the masks leave.
 
         Args:
-            granularity: "weight": all weights are still there and computed with, and `bytes` are those of the packed
-                file, with the model's weights as they are now; any other: zero filters and features are cut.
+            granularity: only to warn once for each.
             masks: layer → True for what is removed, broadcast over the weights; they are applied to the model.
+            structured: zero filters, features and heads are cut. If not, all weights are still there and computed with,
+                and `bytes` are those of the packed file, with the model's weights as they are now.
 
         Returns:
             Nothing where the costs can't be found, for example of a network that can't be traced.
@@ -54,7 +55,7 @@ class SweepCosts:
         if granularity in self.failed:
             return {}
         try:
-            if granularity == "weight":
+            if not structured:
                 parameters = sum(parameter.numel() for parameter in self.model.parameters())
                 size = len(pack(stored_tensors(self.model)))
                 return {"flops": self._dense_flops, "parameters": parameters, "bytes": size}

@@ -23,7 +23,7 @@ OPTIONS = {"criterion": "prune.criterion", "granularity": "prune.granularity", "
 
 
 # Listed before any others: the finest granularity, the usual criterion.
-_FIRST = ("weight", "unit", "feature", "own")
+_FIRST = ("weight", "unit", "feature", "own", "magnitude", "random")
 
 
 def names(group: str, folders: Iterable[Path] = (CONF,)) -> list[str]:

@@ -87,6 +87,10 @@ class PairData:
             raise ValueError(f"split {split!r} holds no pairs; those that do: {', '.join(self.splits)}")
         return self._by_length(getattr(self, split), limit, batch_size)
 
+    def augmented_batches(self, limit: int, seed: int) -> Iterator[PairBatch]:
+        """The pairs of `eval_batches("train", limit)`: sentences are not augmented."""
+        return self.eval_batches("train", limit)
+
     def _by_length(self, pairs: TokenPairs, limit: int | None, batch_size: int) -> Iterator[PairBatch]:
         lengths, order = pairs.lengths()[:limit].sort(stable=True)
         for part in slices(lengths, batch_size):

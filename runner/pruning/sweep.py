@@ -48,7 +48,8 @@ class Sweeper:
         seed: of random scores, and of the augmentation of the images that BatchNorm is recalibrated on.
         limit: how many examples of a split are evaluated; None: all.
         granularities, criteria: key → the object; the shipped choice of that name where a key is not in them.
-        costs: granularity (see `Members.granularity`), masks, which are applied → more columns of a row.
+        costs: granularity and whether it is structured (see `Members`), masks, which are applied → more columns of a
+            row.
         keep_samples: is given a point, a split, its row and what the task shows of the network's outputs, if anything.
     """
 
@@ -61,7 +62,7 @@ class Sweeper:
     limit: int | None = None
     granularities: Mapping[str, Granularity] = field(default_factory=dict)
     criteria: Mapping[str, Criterion] = field(default_factory=dict)
-    costs: Callable[[str, Mapping[str, Tensor]], Mapping[str, Any]] = lambda *_: {}
+    costs: Callable[[str, Mapping[str, Tensor], bool], Mapping[str, Any]] = lambda *_: {}
     keep_samples: Callable[[Point, str, Mapping[str, Any], Any], object] = lambda *_: None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
@@ -83,11 +84,11 @@ class Sweeper:
                     if (*setting, point.split) not in known:
                         if what not in rankings:
                             restore(members.weights, trained)
-                            rankings[what] = self._ranking(members, point.scope, point.scores)
+                            rankings[what] = self.ranking(members, point.scope, point.scores)
                         masks = members.masks(rankings[what].pruned(point.pruned))
                         apply_masks(members.weights, trained, masks)
                         if (*what, point.pruned) not in costs:
-                            costs[*what, point.pruned] = self.costs(members.granularity, masks)
+                            costs[*what, point.pruned] = self.costs(members.granularity, masks, members.structured)
                         splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
                         metrics = unpruned if point.pruned == 0 else {}
                         rows = self._measured(members, point, splits, metrics)
@@ -113,7 +114,7 @@ class Sweeper:
         trained = {name: weight.detach().clone() for name, weight in weights.items()}
         try:
             if members is not None:
-                ranking = self._ranking(members, point.scope, point.scores)
+                ranking = self.ranking(members, point.scope, point.scores)
                 apply_masks(weights, trained, members.masks(ranking.pruned(point.pruned)))
             with ExitStack() as stack:
                 with self.context():
@@ -146,11 +147,25 @@ class Sweeper:
         found: Granularity = self.granularities.get(key) or choices.builtin("granularity", key)
         return found
 
-    def _ranking(self, members: Members, scope: str, scores: str) -> Ranking:
+    def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
+        """The order in which members of the model go, which has its trained weights.
+
+        Args:
+            scores: the criterion's key.
+        """
         criterion: Criterion = self.criteria.get(scores) or choices.builtin("criterion", scores)
-        found = criterion.scores(members, Evidence(self.own_scores, self.seed))
+        evidence = Evidence(
+            self.own_scores,
+            self.seed,
+            self.model,
+            self.task,
+            lambda examples: self.data.augmented_batches(examples, self.seed),
+            self.context,
+        )
+        found = criterion.scores(members, evidence)
         shapes = {name: weight.shape for name, weight in members.filters().items()}
-        return Ranking(found, scope, members.entries(), shapes)
+        entries = None if getattr(criterion, "comparable", False) else members.entries()
+        return Ranking(found, scope, entries, shapes)
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from runner.config import choices
-from runner.pruning.criteria.base import Evidence
-from runner.pruning.ranking import Ranking
+from runner.pruning.sweep import Sweeper
 from runner.runs import TICKET_DROPOUT
 
 
@@ -86,18 +85,11 @@ def rounds(last: Ticket, iterations: int) -> list[Ticket]:
     ]
 
 
-def removed(
-    model: nn.Module, ticket: Ticket, own_scores: Mapping[str, Mapping[str, Tensor]], seed: int
-) -> dict[str, Tensor]:
-    """Module → mask, True for what goes, of the trained weights that the model holds; ranked as in a sweep.
-
-    Args:
-        own_scores: the trained run's: granularity → layer → scores; magnitude where it has none.
-        seed: of random scores.
+def removed(sweeper: Sweeper, ticket: Ticket) -> dict[str, Tensor]:
+    """Module → mask, True for what goes, of the trained weights that the sweeper's model holds; ranked as in a sweep.
 
     Raises:
         ValueError: features are to go and the model declares no places.
     """
-    members = choices.builtin("granularity", ticket.granularity).members(model)
-    scores = choices.builtin("criterion", ticket.scores).scores(members, Evidence(own_scores, seed))
-    return members.masks(Ranking(scores).pruned(ticket.sparsity))
+    members = choices.builtin("granularity", ticket.granularity).members(sweeper.model)
+    return members.masks(sweeper.ranking(members, "layer", ticket.scores).pruned(ticket.sparsity))

@@ -14,7 +14,7 @@ def test_where_filters_go_costs_are_those_of_the_cut_network(families):
     family = families["resnet"]
     model = family.build()
     costs = SweepCosts(model, lambda: family.batch(2))
-    found = costs("unit", prune(model, 0.5, "unit"))
+    found = costs("unit", prune(model, 0.5, "unit"), True)
     built = measure_costs(compact(model, family.batch()).network, family.batch(2))
     assert found == {"flops": built.flops, "parameters": built.parameters, "bytes": built.bytes}
 
@@ -24,7 +24,7 @@ def test_where_weights_go_only_bytes_shrink(families, tmp_path):
     model = family.build()
     whole = measure_costs(model, family.batch(2))
     costs = SweepCosts(model, lambda: family.batch(2))
-    found = costs("weight", prune(model, 0.9, "weight"))
+    found = costs("weight", prune(model, 0.9, "weight"), False)
     assert (found["flops"], found["parameters"]) == (whole.flops, whole.parameters)
     assert found["bytes"] == save_packed(tmp_path / "packed", stored_tensors(model)) < 0.5 * whole.bytes
 
@@ -40,7 +40,7 @@ def test_a_network_that_fails_on_the_example_has_no_costs(caplog):
     model = Odd(4, 2)
     costs = SweepCosts(model, lambda: (torch.zeros(2, 4),))
     for _ in range(2):
-        assert costs("unit", {}) == {}
+        assert costs("unit", {}, True) == {}
     assert len(calls) == 1
     assert "not with these" in caplog.text
 

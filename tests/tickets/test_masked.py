@@ -6,6 +6,7 @@ from torch import nn
 
 from runner.dropout.masked import Masked
 from runner.pruning.ranking import Ranking
+from runner.pruning.sweep import Sweeper
 from runner.regularizers import L1
 from runner.tickets.plan import Ticket, removed
 from runner.training.schedules import Adam, OneCycle, decay_groups
@@ -19,7 +20,9 @@ def network():
 
 def variant(granularity="weight", sparsity=0.75, model=None):
     made = Masked(None, granularity, sparsity, "random", "rewound")
-    made.removed = removed(model or network(), Ticket("ticket", granularity, sparsity, "random"), {}, seed=3)
+    made.removed = removed(
+        Sweeper(model or network(), None, None, seed=3), Ticket("ticket", granularity, sparsity, "random")
+    )
     return made
 
 
@@ -112,9 +115,15 @@ def test_without_a_mask_it_cannot_train():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("layer", 0.5, "own", "rewound"), "^granularity='layer': expected one of weight, unit, feature$"),
+        (
+            ("layer", 0.5, "own", "rewound"),
+            "^granularity='layer': expected one of weight, unit, feature, block",
+        ),
         (("unit", 1.5, "own", "rewound"), r"^sparsity=1\.5: expected a number from 0 to 1$"),
-        (("unit", 0.5, "best", "rewound"), "^scores='best': expected one of own, magnitude, random$"),
+        (
+            ("unit", 0.5, "best", "rewound"),
+            "^scores='best': expected one of own, magnitude, random, fpgm",
+        ),
         (("unit", 0.5, "own", "last"), "^weights='last': expected one of rewound, fresh, final$"),
     ],
 )

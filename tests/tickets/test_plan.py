@@ -10,6 +10,7 @@ from torch import nn
 from runner.config.compose import Composer
 from runner.config.identity import identity
 from runner.models.mlp import MLP
+from runner.pruning.sweep import Sweeper
 from runner.tickets.plan import Ticket, removed, rounds
 
 TICKET = Ticket("ticket", "weight", 0.9, "magnitude")
@@ -20,6 +21,11 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 10, 3), nn.Flatten(), nn.Linear(40, 20), nn.Linear(20, 5))
 
 
+def sweeper(model, own_scores, seed):
+    """Without task and data, which magnitudes don't need."""
+    return Sweeper(model, None, None, own_scores=own_scores, seed=seed)
+
+
 @pytest.fixture(scope="module")
 def config():
     return {**Composer("train").single(["dropout=targeted", "data=digits", "seed=4"]), "precision": "float32"}
@@ -27,12 +33,12 @@ def config():
 
 def test_a_random_mask_leaves_as_much_in_every_filter():
     model = network()
-    own, random = (removed(model, replace(TICKET, scores=scores), {}, seed=1) for scores in ("magnitude", "random"))
+    own, random = (removed(sweeper(model, {}, 1), replace(TICKET, scores=scores)) for scores in ("magnitude", "random"))
     for name, mask in own.items():
         assert torch.equal(mask.flatten(1).sum(1), random[name].flatten(1).sum(1))
         assert not torch.equal(mask, random[name])
     assert own["1"].flatten(1).sum(1).tolist() == [64] * 10  # floor(0.9 * 72)
-    other = removed(model, replace(TICKET, scores="random"), {}, seed=2)
+    other = removed(sweeper(model, {}, 2), replace(TICKET, scores="random"))
     assert not torch.equal(random["1"], other["1"])
 
 
@@ -40,21 +46,23 @@ def test_units_go_whole_and_own_scores_rank():
     model = network()
     unit = replace(TICKET, granularity="unit", sparsity=0.5)
     smallest = model[1].weight.flatten(1).norm(dim=1).argsort()[:5]
-    assert removed(model, unit, {}, 0)["1"].flatten().nonzero().flatten().tolist() == sorted(smallest.tolist())
+    assert removed(sweeper(model, {}, 0), unit)["1"].flatten().nonzero().flatten().tolist() == sorted(smallest.tolist())
     own = {"unit": {"1": torch.arange(10.0), "3": torch.arange(20.0)}}
-    assert removed(model, replace(unit, scores="own"), own, 0)["1"].flatten().tolist() == [True] * 5 + [False] * 5
+    assert (
+        removed(sweeper(model, own, 0), replace(unit, scores="own"))["1"].flatten().tolist() == [True] * 5 + [False] * 5
+    )
     # The run has none for units.
-    other = removed(model, replace(unit, scores="own"), {"weight": {}}, 0)
-    assert torch.equal(other["1"], removed(model, unit, {}, 0)["1"])
+    other = removed(sweeper(model, {"weight": {}}, 0), replace(unit, scores="own"))
+    assert torch.equal(other["1"], removed(sweeper(model, {}, 0), unit)["1"])
 
 
 def test_features_go_with_what_makes_and_what_reads_them():
     model = MLP(channels=1, image_size=8, classes=10, widths=[6, 4])
-    masks = removed(model, replace(TICKET, granularity="feature", sparsity=0.5), {}, 0)
+    masks = removed(sweeper(model, {}, 0), replace(TICKET, granularity="feature", sparsity=0.5))
     consumer, producer = "logits", "hidden.2"
     assert masks[consumer].all(0).sum() == masks[producer].all(1).sum() == 2
     with pytest.raises(ValueError, match="declares no feature places"):
-        removed(network(), replace(TICKET, granularity="feature"), {}, 0)
+        removed(sweeper(network(), {}, 0), replace(TICKET, granularity="feature"))
 
 
 @pytest.mark.parametrize(("sparsity", "n"), [(0.9, 5), (0.29, 3), (0.99, 1), (0.0, 2), (1.0, 2)])

@@ -20,9 +20,14 @@ class Members(ABC):
         granularity: the name under which a dropout variant gives scores and a floor for these members.
         layers: name → layer: all whose weights change when members are removed, or are counted.
 
+    Attributes:
+        structured: whether members are whole filters, features or heads, without which a network can be cut smaller.
+
     Raises:
         ValueError: a weight can't be written, as a dropout variant is attached.
     """
+
+    structured = True
 
     def __init__(self, granularity: str, layers: Mapping[str, nn.Module]) -> None:
         self.granularity = granularity
@@ -36,6 +41,20 @@ class Members(ABC):
     @abstractmethod
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
         """Scores as a variant gives them, see `Variant.scores`, arranged in rows."""
+
+    def gather(self, tensors: Mapping[str, Tensor]) -> Rows:
+        """A number for each weight, as the numbers of each member.
+
+        Args:
+            tensors: layer → of its weight's shape, filters in dim 0.
+
+        Returns:
+            layer → (rows, members of a row, entries of a member); of a feature those of the filter that makes it.
+
+        Raises:
+            ValueError: the granularity does not say which weights a member is of.
+        """
+        raise ValueError(f"{type(self).__name__} has no gather(), which this criterion needs")
 
     @abstractmethod
     def masks(self, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:

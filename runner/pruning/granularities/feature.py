@@ -34,6 +34,9 @@ class FeatureMembers(Members):
             for name, place in self.places.items()
         }
 
+    def gather(self, tensors: Mapping[str, Tensor]) -> Rows:
+        return {name: tensors[place.producer].contiguous().flatten(1)[None] for name, place in self.places.items()}
+
     def masks(self, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         masks = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
         filters = self.turned(masks)  # views of the masks

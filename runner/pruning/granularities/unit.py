@@ -22,6 +22,11 @@ class UnitMembers(Members):
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
         return {name: scores[name].view(self.matrices[name], -1) for name in self.weights}
 
+    def gather(self, tensors: Mapping[str, Tensor]) -> Rows:
+        return {
+            name: tensors[name].contiguous().flatten(1).unflatten(0, (self.matrices[name], -1)) for name in self.weights
+        }
+
     def masks(self, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.turned({n: removed[n].view(-1, *[1] * (weight.dim() - 1)) for n, weight in self.filters().items()})
 

@@ -12,11 +12,17 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix, nonz
 class WeightMembers(Members):
     """Single weights of layers. Scores: (filters, entries). A pattern of weights overrides `rows` alone."""
 
+    structured = False
+
     def magnitude(self) -> Rows:
         return self.rows({name: filter_matrix(weight).abs() for name, weight in self.filters().items()})
 
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
         return {name: scores[name] for name in self.weights}
+
+    def gather(self, tensors: Mapping[str, Tensor]) -> Rows:
+        flat = {name: tensor.contiguous().flatten(1) for name, tensor in tensors.items()}
+        return {name: part.unsqueeze(-1) for name, part in self.rows(flat).items()}
 
     def masks(self, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.turned({name: removed[name].view(weight.shape) for name, weight in self.filters().items()})

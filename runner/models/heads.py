@@ -1,0 +1,60 @@
+"""Which layers make the heads of a model's attentions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from runner.models.attention import Attention
+from runner.models.layers import AttentionProjections
+
+
+@dataclass(frozen=True)
+class AttentionHeads:
+    """One attention of several heads.
+
+    Args:
+        output: name of the linear layer that reads the heads, each in the same number of consecutive columns.
+        projections: names of the layers, or parameters of an nn.MultiheadAttention, that make queries, keys and values,
+            heads one above the other, each with how many such matrices it holds: 1, or 3 where they are one layer.
+        count: heads.
+    """
+
+    output: str
+    projections: tuple[tuple[str, int], ...]
+    count: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all layers."""
+        return (*(name for name, _ in self.projections), self.output)
+
+    def layer(self, model: nn.Module, name: str) -> nn.Module:
+        """One of the layers."""
+        holder, _, last = name.rpartition(".")
+        if isinstance(attention := model.get_submodule(holder), nn.MultiheadAttention) and last.endswith("weight"):
+            return AttentionProjections(attention, last)
+        return model.get_submodule(name)
+
+
+def attention_heads(model: nn.Module) -> tuple[AttentionHeads, ...]:
+    """The attentions that a model declares as its attribute `attention_heads`; else those of the kinds known here.
+
+    These are this package's own and PyTorch's nn.MultiheadAttention.
+    """
+    declared: Iterable[AttentionHeads] | None = getattr(model, "attention_heads", None)
+    if declared is not None:
+        return tuple(declared)
+    found = []
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(module, Attention):
+            projections = tuple((f"{prefix}{part}", 1) for part in ("query", "key", "value"))
+            found.append(AttentionHeads(f"{prefix}output", projections, module.heads))
+        elif isinstance(module, nn.MultiheadAttention):
+            if module.in_proj_weight is not None:
+                projections = ((f"{prefix}in_proj_weight", 3),)
+            else:
+                projections = tuple((f"{prefix}{part}_proj_weight", 1) for part in "qkv")
+            found.append(AttentionHeads(f"{prefix}out_proj", projections, module.num_heads))
+    return tuple(found)

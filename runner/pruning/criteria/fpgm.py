@@ -1,0 +1,22 @@
+"""Filters that others can replace: He et al. (2019), "Filter pruning via geometric median for deep convolutional neural
+networks acceleration", eq. 4."""
+
+import torch
+
+from runner.errors import UserError
+from runner.pruning.criteria.base import Evidence
+from runner.pruning.granularities.base import Members, Rows
+
+
+class FPGM:
+    """The sum of a filter's Euclidean distances to the other filters of its layer; what is nearest to the layer's
+    geometric median goes first. For members of several weights: filters, features, blocks."""
+
+    def scores(self, members: Members, evidence: Evidence) -> Rows:
+        parts = members.gather({name: weight.detach().float() for name, weight in members.filters().items()})
+        if all(part.shape[-1] == 1 for part in parts.values()):
+            raise UserError("prune.criterion=fpgm: compares whole filters; expected prune.granularity=unit or feature")
+        return {
+            name: torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist").sum(-1)
+            for name, part in parts.items()
+        }

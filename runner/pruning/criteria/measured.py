@@ -1,0 +1,134 @@
+"""What criteria measure on training data: gradients and inputs of layers."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from runner.errors import UserError
+from runner.models.layers import AttentionProjections
+from runner.pruning.criteria.base import Evidence
+from runner.pruning.granularities.base import Members
+
+BATCH = 50  # examples
+
+
+def batches(evidence: Evidence, examples: int, size: int = BATCH) -> Iterator[Any]:
+    """Training batches; tensors come in pieces of `size` examples, so that a mean over batches is one over many."""
+    if evidence.batches is None:
+        raise UserError("this criterion looks at training data, and there is none here")
+    for batch in evidence.batches(examples):
+        if isinstance(batch, tuple | list) and all(isinstance(part, Tensor) for part in batch):
+            yield from zip(*(part.split(size) for part in batch), strict=True)
+        else:
+            yield batch
+
+
+@contextmanager
+def differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """A context in which the weights, and nothing is said of others, take gradients."""
+    before = {name: weight.requires_grad for name, weight in weights.items()}
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for name, weight in weights.items():
+            weight.requires_grad_(before[name])
+
+
+def losses(evidence: Evidence, examples: int, batch: int = BATCH) -> Iterator[tuple[Tensor, int]]:
+    """The mean loss of each batch, in evaluation mode, and how many examples it is of."""
+    if evidence.model is None or evidence.task is None:
+        raise UserError("this criterion looks at the loss of a network, and it was given none")
+    evidence.model.eval()
+    for part in batches(evidence, examples, batch):
+        with evidence.context():
+            loss, _, count = evidence.task.training_loss(evidence.model, part)
+        yield loss, count
+
+
+def gradients(members: Members, loss: Tensor) -> dict[str, Tensor]:
+    """∂ loss / ∂ weight by layer, filters in dim 0, float32; zeros where the loss does not depend on a weight."""
+    found = torch.autograd.grad(loss, list(members.weights.values()), allow_unused=True, materialize_grads=True)
+    return members.turned({name: gradient.float() for name, gradient in zip(members.weights, found, strict=True)})
+
+
+@torch.no_grad()
+def input_norms(members: Members, evidence: Evidence, examples: int) -> dict[str, Tensor]:
+    """L2 norm of what each weight of a filter is multiplied with, over all examples and positions.
+
+    Returns:
+        layer → a tensor that broadcasts over its weight, filters in dim 0: the same for all filters of a layer (of a
+        group, of a projection).
+
+    Raises:
+        UserError: a layer's input is not seen, as another module reads its weight.
+    """
+    squares: dict[str, Tensor] = {}
+    hooks = []
+    for name, layer in members.layers.items():
+        if isinstance(layer, AttentionProjections):
+            hook = _projection_hook(squares, name, layer)
+            hooks.append(layer.attention.register_forward_pre_hook(hook, with_kwargs=True))
+        else:
+            hooks.append(layer.register_forward_pre_hook(_layer_hook(squares, name, layer)))
+    try:
+        if evidence.model is None:
+            raise UserError("this criterion looks at the inputs of layers, and it was given no network")
+        evidence.model.eval()
+        for _ in losses(evidence, examples):
+            pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if unseen := [name for name in members.layers if name not in squares]:
+        raise UserError(
+            f"the input of layer {unseen[0]!r} is not seen: another module reads its weight; name no such layer"
+        )
+    return members.turned({name: square.sqrt() for name, square in squares.items()})
+
+
+def _add(squares: dict[str, Tensor], name: str, found: Tensor) -> None:
+    squares[name] = squares[name] + found if name in squares else found
+
+
+def _layer_hook(squares: dict[str, Tensor], name: str, layer: nn.Module) -> Any:
+    """Sums, over a layer's uses, the squares of what each of its weights is multiplied with.
+
+    A layer is linear in its weight: the derivative of its summed outputs by a weight is the sum of the inputs that this
+    weight meets. Of squared inputs it is the sum wanted, whatever kind of layer it is.
+    """
+    twin = copy.copy(layer)
+    twin._forward_hooks, twin._forward_pre_hooks = OrderedDict(), OrderedDict()
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
+            weight = nn.Parameter(torch.zeros(layer.weight.shape, device=inputs[0].device))  # type: ignore[arg-type]
+            twin._parameters = {**layer._parameters, "weight": weight}
+            output = twin(inputs[0].detach().float().square(), *inputs[1:])
+            _add(squares, name, torch.autograd.grad(output.sum(), weight)[0])
+
+    return hook
+
+
+def _projection_hook(squares: dict[str, Tensor], name: str, layer: AttentionProjections) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any]) -> None:
+        query, key, value = (named.get(word, inputs[i] if i < len(inputs) else None) for i, word in enumerate(_WORDS))
+        sources = {"q_proj_weight": [query], "k_proj_weight": [key], "v_proj_weight": [value]}
+        parts = [
+            cast(Tensor, source).detach().float().flatten(0, -2).square().sum(0)
+            for source in sources.get(layer.parameter, [query, key, value])
+        ]
+        rows = len(layer.weight) // len(parts)
+        _add(squares, name, torch.cat([part.expand(rows, -1) for part in parts]))
+
+    return hook
+
+
+_WORDS = ("query", "key", "value")
