@@ -253,7 +253,7 @@ with the trainings which it needs before it.
 Options
   sparsity=0.9      of every filter's weights, every layer's filters or every place's features
   granularity=auto|weight|unit|feature
-  scores=own|magnitude|wanda|…    what finds the mask: the dropout's own gates, positions, …; magnitude where it has none
+  scores=own|magnitude|wanda|…    what finds the mask: the dropout's own gates, positions, …; else magnitude
   rewind=0ep        where the weights are reset to and training goes on: 0ep (initial weights), 2ep, 500it
   keep=true         keep the weights at that point below outputs/ticket/early; else each command trains to it again
   kinds=[ticket,fresh,random]
