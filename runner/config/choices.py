@@ -121,6 +121,8 @@ def make_all(group: str, parts: Any) -> dict[str, Any]:
     return {part["key"]: make(group, part) for part in parts} if isinstance(parts, list) else {}
 
 
-def builtin(group: str, name: str) -> Any:
-    """The object of a shipped choice, as its file has it."""
-    return make(group, settle(group, name)[0])
+def builtin(group: str, key: str) -> Any:
+    """The object of a shipped choice, by its name or a key with parameters, `n_of_m(m=8)`."""
+    name, _, words = key.removesuffix(")").partition("(")
+    given = dict(word.split("=", 1) for word in words.split(",") if word)
+    return make(group, settle(group, {name: {word: yaml.safe_load(value) for word, value in given.items()}})[0])

@@ -2,6 +2,7 @@
 
 from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout
+from runner.dropout.groups import TargetedGroups
 from runner.dropout.masked import FixedMask
 from runner.dropout.standard import UnitDropout, WeightDropout
 from runner.dropout.tail import Tail, TailDropout, get_scale_param
@@ -13,6 +14,7 @@ __all__ = [
     "Tail",
     "TailDropout",
     "Targeted",
+    "TargetedGroups",
     "TargetedUnit",
     "UnitDropout",
     "Variant",

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from runner.dropout.base import Scores
 from runner.dropout.noise import uniform_like
-from runner.dropout.targeted import Rates, Targeted, TargetUnits, TargetWeights
+from runner.dropout.rates import Rates
+from runner.dropout.targeted import Targeted, TargetUnits, TargetWeights
 from runner.ranking import rows
 
 

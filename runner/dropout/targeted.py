@@ -27,21 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import WeightVariant
+from runner.dropout.rates import Rates
 from runner.dropout.scopes import SCOPES, Joint
-from runner.errors import ParameterError
 from runner.models.layers import matrices_in
-from runner.parameters import fraction, one_of
+from runner.parameters import one_of
 from runner.ranking import count, like_weight, lowest, rows, sortable
-
-RAMP_SHAPES = ("linear", "cubic")
-
-
-class Rates:
-    """The rates in force, shared by all layers of one variant."""
-
-    def __init__(self, alpha: float, gamma: float) -> None:
-        self.alpha = alpha
-        self.gamma = gamma
 
 
 class TargetWeights(nn.Module):
@@ -140,14 +130,10 @@ class Targeted(WeightVariant):
         ramp_shape: str = "linear",
     ) -> None:
         super().__init__()
-        self.alpha = fraction("alpha", alpha)
-        self.gamma = fraction("gamma", gamma)
-        self.ramp = None if ramp is None else _checked_ramp(ramp)
-        self.ramp_shape = one_of("ramp_shape", ramp_shape, RAMP_SHAPES)
+        self.rates = Rates(alpha, gamma, ramp, ramp_shape)
+        self.alpha, self.gamma, self.ramp = self.rates.end_alpha, self.rates.end_gamma, self.rates.ramp
         self.scope = "layer" if one_of("scope", scope, SCOPES) == "filter" else scope
-        self.rates = Rates(self.alpha, self.gamma)
         self._joint = None if scope == "filter" else Joint(scope)
-        self._ramp_to(0.0)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return TargetWeights(self.rates, self._joint)
@@ -162,17 +148,7 @@ class Targeted(WeightVariant):
             self._joint.layers[name] = (layer, self.raw_parameter(layer))
 
     def before_step(self, step: int, total: int) -> None:
-        # The last step is at the end of training, so that a ramp over all of it gets there.
-        self._ramp_to(step / total if step + 1 < total else 1.0)
-
-    def _ramp_to(self, progress: float) -> None:
-        if self.ramp is not None:
-            bend, gamma_end, alpha_end = self.ramp
-            if self.ramp_shape == "cubic":
-                self.rates.gamma = self.gamma * (1 - (1 - rise(progress, 0.0, gamma_end)) ** 3)
-            else:
-                self.rates.gamma = ramped_gamma(progress, self.gamma, bend, gamma_end)
-            self.rates.alpha = self.alpha * rise(progress, 0.0, alpha_end)
+        self.rates.before_step(step, total)
 
     def floor(self, granularity: str) -> float:
         return self.gamma if granularity in self.granularities else 0.0
@@ -183,10 +159,10 @@ class Targeted(WeightVariant):
             self._joint.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"alpha": self.rates.alpha, "gamma": self.rates.gamma}
+        return self.rates.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rates.alpha, self.rates.gamma = state["alpha"], state["gamma"]
+        self.rates.load_state_dict(state)
 
 
 class TargetedUnit(Targeted):
@@ -207,24 +183,3 @@ class TargetedUnit(Targeted):
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return TargetUnits(self.rates, self.element)
-
-
-def rise(progress: float, start: float, end: float) -> float:
-    """0 until start, 1 from end, linear between."""
-    if progress >= end:
-        return 1.0
-    return max(0.0, (progress - start) / (end - start))
-
-
-def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:
-    """γ_t of the ramp; exactly γ once progress has reached the end (0.95 γ + 0.05 γ can fall just short of γ)."""
-    if progress >= end:
-        return gamma
-    return gamma * (0.95 * rise(progress, 0.0, bend) + 0.05 * rise(progress, bend, end))
-
-
-def _checked_ramp(ramp: Sequence[float]) -> tuple[float, float, float]:
-    values = tuple(float(value) for value in ramp)
-    if len(values) != 3 or not all(0 <= value <= 1 for value in values) or values[0] > values[1]:
-        raise ParameterError("ramp", list(ramp), "three fractions of training, the first two rising")
-    return values[0], values[1], values[2]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from runner.dropout import Targeted, TargetedUnit, UnitDropout, WeightDropout
-from runner.dropout.targeted import ramped_gamma, rise
+from runner.dropout.rates import ramped_gamma, rise
 from runner.models.resnet import PreActResNet
 
 SHAPE = (6, 4, 3, 3)  # 36 entries a filter

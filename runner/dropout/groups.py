@@ -1,0 +1,140 @@
+"""Targeted dropout of the members of any granularity: groups of weights (2:4), blocks, attention heads, features.
+
+The idea of Gomez et al. (2019) for patterns that the paper does not have: at every forward pass in training the
+floor(γ n) members of smallest magnitude of every row are targeted, and each is dropped, whole, with probability α.
+Rows and magnitudes are those of the granularity, so training and sweep agree. What survives is not rescaled. In
+evaluation, while attached, all targeted members are zero.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from runner.config import choices
+from runner.dropout.base import WeightVariant
+from runner.dropout.rates import Rates
+from runner.errors import ConfigError, ParameterError
+from runner.models.layers import filters_first
+from runner.pruning.granularities.base import Granularity, Members
+from runner.ranking import count, lowest, sortable
+
+
+class _Dropped:
+    """What is dropped now, of all layers together: a head has weights in four."""
+
+    def __init__(self, members: Members, rates: Rates) -> None:
+        self.members = members
+        self.rates = rates
+        self._drawn: dict[str, Tensor] | None = None  # of this forward pass in training
+        self._evaluated: dict[str, Tensor] = {}
+        self._state: tuple[object, ...] = ()
+
+    def draw(self) -> None:
+        """Choose anew what this forward pass in training drops."""
+        targeted = self._targeted()
+        drop = {
+            n: rows & (torch.rand(rows.shape, device=rows.device) < self.rates.alpha) for n, rows in targeted.items()
+        }
+        self._drawn = self.members.masks(drop)
+
+    def masks(self, training: bool) -> Mapping[str, Tensor]:
+        """Layer → mask that broadcasts over its weight, True for what is dropped."""
+        if training:
+            if self._drawn is None:
+                self.draw()
+            return cast(dict[str, Tensor], self._drawn)
+        weights = self.members.weights.values()
+        state = (self.rates.gamma, *((weight.data_ptr(), weight._version) for weight in weights))
+        if state != self._state:
+            self._evaluated, self._state = self.members.masks(self._targeted()), state
+        return self._evaluated
+
+    @torch.no_grad()
+    def _targeted(self) -> dict[str, Tensor]:
+        magnitudes = self.members.magnitude()
+        return {
+            name: lowest(sortable(rows), count(self.rates.gamma, rows.shape[1])) for name, rows in magnitudes.items()
+        }
+
+
+class _Masked(nn.Module):
+    def __init__(self, dropped: _Dropped) -> None:
+        super().__init__()
+        self.dropped = dropped
+        self.name = ""
+        self.layer: tuple[nn.Module, ...] = ()  # in a tuple, so that it isn't a module of this one
+
+    def forward(self, weight: Tensor) -> Tensor:
+        mask = self.dropped.masks(self.training).get(self.name)
+        return weight if mask is None else weight * ~filters_first(self.layer[0], mask)
+
+
+class TargetedGroups(WeightVariant):
+    """Targeted dropout of one granularity's members, ramping if `ramp` is given.
+
+    Args:
+        granularity: the name of a choice of `prune.granularity`, a mapping with its parameters (`{n_of_m: {m: 8}}`), or
+            in Python an object that finds members.
+        alpha: drop rate α, in [0, 1].
+        gamma: targeted fraction γ of every row, in [0, 1]: 0.5 of groups of four weights is 2:4.
+        ramp: as `Targeted`.
+    """
+
+    def __init__(
+        self,
+        granularity: str | Mapping[str, Any] | Granularity = "n_of_m",
+        alpha: float = 0.66,
+        gamma: float = 0.5,
+        ramp: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.rates = Rates(alpha, gamma, ramp)
+        self.alpha, self.gamma, self.ramp = self.rates.end_alpha, self.rates.end_gamma, self.rates.ramp
+        self.granularity, self.granularities = _found(granularity)
+
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
+        if self.layers:
+            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        members = self.granularity.members(model, layers, example)
+        self._dropped = _Dropped(members, self.rates)
+        super().attach(model, members.layers)
+
+        def draw(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if module.training:
+                self._dropped.draw()
+
+        self.hooks.append(model.register_forward_pre_hook(draw))
+
+    def parametrization(self, weight: Tensor) -> nn.Module:
+        return _Masked(self._dropped)
+
+    def attach_layer(self, name: str, layer: nn.Module) -> None:
+        super().attach_layer(name, layer)
+        masked = self.parametrization_in(layer)
+        masked.name, masked.layer = name, (layer,)
+
+    def before_step(self, step: int, total: int) -> None:
+        self.rates.before_step(step, total)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.rates.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rates.load_state_dict(state)
+
+    def floor(self, granularity: str) -> float:
+        return self.gamma if granularity == self.granularities[0].partition("(")[0] else 0.0
+
+
+def _found(granularity: str | Mapping[str, Any] | Granularity) -> tuple[Granularity, tuple[str]]:
+    """The object, and its key in a one-element tuple."""
+    if not isinstance(granularity, str | Mapping):
+        return granularity, (type(granularity).__name__,)
+    try:
+        (part,) = choices.settle("granularity", granularity)
+        return choices.make("granularity", part), (part["key"],)
+    except (ConfigError, ValueError):
+        allowed = f"one of {', '.join(choices.names('granularity'))}, or one with its parameters"
+        raise ParameterError("granularity", granularity, allowed) from None

@@ -1,0 +1,72 @@
+"""Drop rate α and targeted fraction γ, which may rise during training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from runner.errors import ParameterError
+from runner.parameters import fraction, one_of
+
+SHAPES = ("linear", "cubic")
+
+
+class Rates:
+    """The rates in force, shared by all layers of one variant.
+
+    Args:
+        alpha, gamma: at the end, in [0, 1].
+        ramp: where in training, as fractions of it, γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value;
+            None: both are constant.
+        shape: of the ramp of γ: "linear" in these two pieces, or "cubic", γ_t = γ (1 − (1 − t / ramp[1])³).
+    """
+
+    def __init__(self, alpha: float, gamma: float, ramp: Sequence[float] | None = None, shape: str = "linear") -> None:
+        self.end_alpha = fraction("alpha", alpha)
+        self.end_gamma = fraction("gamma", gamma)
+        self.ramp = None if ramp is None else _checked(ramp)
+        self.shape = one_of("ramp_shape", shape, SHAPES)
+        self.alpha, self.gamma = self.end_alpha, self.end_gamma
+        self._move_to(0.0)
+
+    def before_step(self, step: int, total: int) -> None:
+        """As `Variant.before_step`."""
+        # The last step is at the end of training, so that a ramp over all of it gets there.
+        self._move_to(step / total if step + 1 < total else 1.0)
+
+    def _move_to(self, progress: float) -> None:
+        if self.ramp is None:
+            return
+        bend, gamma_end, alpha_end = self.ramp
+        if self.shape == "cubic":
+            self.gamma = self.end_gamma * (1 - (1 - rise(progress, 0.0, gamma_end)) ** 3)
+        else:
+            self.gamma = ramped_gamma(progress, self.end_gamma, bend, gamma_end)
+        self.alpha = self.end_alpha * rise(progress, 0.0, alpha_end)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rates in force."""
+        return {"alpha": self.alpha, "gamma": self.gamma}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.alpha, self.gamma = state["alpha"], state["gamma"]
+
+
+def rise(progress: float, start: float, end: float) -> float:
+    """0 until start, 1 from end, linear between."""
+    if progress >= end:
+        return 1.0
+    return max(0.0, (progress - start) / (end - start))
+
+
+def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:
+    """γ_t of the ramp; exactly γ once progress has reached the end (0.95 γ + 0.05 γ can fall just short of γ)."""
+    if progress >= end:
+        return gamma
+    return gamma * (0.95 * rise(progress, 0.0, bend) + 0.05 * rise(progress, bend, end))
+
+
+def _checked(ramp: Sequence[float]) -> tuple[float, float, float]:
+    values = tuple(float(value) for value in ramp)
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values) or values[0] > values[1]:
+        raise ParameterError("ramp", list(ramp), "three fractions of training, the first two rising")
+    return values[0], values[1], values[2]
