@@ -7,12 +7,14 @@ import torch
 
 from runner import exporting
 from runner.commands.export import export as command
+from runner.compaction.cutting import compact
 from runner.errors import ConfigError, UserError
 from runner.exporting import Example, check_packages, export
 from runner.models.autoencoder import Autoencoder
 from runner.models.memory_format import use_fast_memory_format
 from runner.models.resnet import ResNet
 from runner.models.transformer import Transformer
+from runner.pruning.apply import prune
 
 IMAGES = Example((torch.rand(2, 1, 8, 8),), ("images",), ({0: "batch"},))
 PAIRS = Example(
@@ -41,6 +43,19 @@ def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
     path = tmp_path / f"a{exporting.SUFFIXES[format]}"
     assert export(model, example, path, format) <= 1e-5
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("task, format", [("classification", "onnx"), ("translation", "torch_export")])
+def test_networks_that_were_cut(task, format, tmp_path):
+    """Sums that are written by index, fewer heads, attention and feed-forward layers of their own widths."""
+    if format == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package)
+    model, example = network(task)
+    prune(model, 0.5, "unit")
+    result = compact(model.eval(), example.arguments, fold=True)
+    assert result.structure.scattered
+    assert export(result.network, example, tmp_path / f"a{exporting.SUFFIXES[format]}", format) <= 1e-5
 
 
 @pytest.mark.parametrize("found", [1e-3, float("nan")])

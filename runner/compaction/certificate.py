@@ -10,6 +10,7 @@ from runner.compaction.cutting import LayerCut
 from runner.compaction.layers import LayerRow
 from runner.compaction.measuring import Measured, Way
 from runner.compaction.proof import Proof
+from runner.compaction.ways import WHOLE
 from runner.files import write_rows, write_text
 from runner.reporting.formats import NONE, metric_label, number
 from runner.reporting.writing import padded
@@ -17,7 +18,8 @@ from runner.tasks.metrics import Metric
 
 CSV, MARKDOWN = "certificate.csv", "certificate.md"
 COLUMNS = (
-    *("network", "way", "batch", "unit", "threads", "turn", "parameters", "nonzero", "bytes", "flops", "peak_bytes"),
+    *("network", "way", "part", "batch", "unit", "threads", "turn"),
+    *("parameters", "nonzero", "bytes", "flops", "peak_bytes"),
     *("milliseconds", "milliseconds_low", "milliseconds_high", "per_second"),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
 )
@@ -76,10 +78,11 @@ def markdown(certificate: Certificate) -> str:
     measured = certificate.measured
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
-    for batch in dict.fromkeys(way.batch for way in measured.ways):
-        lines += [f"Batch {batch} ({measured.unit}), {_conditions(measured)}:", ""]
-        lines += [*padded(_times([way for way in measured.ways if way.batch == batch], measured.unit)), ""]
-        lines += [verdict(measured, batch), ""]
+    for part, batch in dict.fromkeys((way.part, way.batch) for way in measured.ways):
+        ways = [way for way in measured.ways if (way.part, way.batch) == (part, batch)]
+        what = "" if part == WHOLE else f", {part}"
+        lines += [f"Batch {batch} ({measured.unit}){what}, {_conditions(measured)}:", ""]
+        lines += [*padded(_times(ways, measured.unit)), "", verdict(ways), ""]
         if layers := measured.layers.get(batch):
             lines += ["Layer by layer:", "", *padded(_layers(layers)), ""]
     lines += [f"- {note}" for note in _notes(certificate)]
@@ -165,16 +168,20 @@ def _layers(rows: Sequence[LayerRow]) -> list[list[str]]:
     return [head, *body]
 
 
-def verdict(measured: Measured, batch: int) -> str:
-    """One sentence: what is fastest, or that nothing is faster than the dense network."""
-    ways = [way for way in measured.ways if way.batch == batch]
+def verdict(ways: Sequence[Way]) -> str:
+    """One sentence: what is fastest, or that nothing is faster than the dense network.
+
+    Args:
+        ways: of one batch and part.
+    """
+    batch, part = ways[0].batch, "network" if ways[0].part == WHOLE else f"network's {ways[0].part}"
     dense = min((way for way in ways if way.network == "dense"), key=lambda way: way.milliseconds[0])
     small = min((way for way in ways if way.network != "dense"), key=lambda way: way.milliseconds[0], default=None)
     if small is None or small.speedup[1] <= 1:
         nearest = "" if small is None else f"; nearest comes {small.way} with {small.speedup[0]:.2f}x"
-        return f"**None is faster than the dense network ({dense.way}) at batch {batch}{nearest}.**"
+        return f"**None is faster than the dense {part} ({dense.way}) at batch {batch}{nearest}.**"
     return (
-        f"**Fastest at batch {batch} is the compact network by {small.way}: {small.speedup[0]:.2f} times as fast as "
+        f"**Fastest at batch {batch} is the compact {part} by {small.way}: {small.speedup[0]:.2f} times as fast as "
         f"the fastest dense way ({dense.way}); FLOPs alone say {small.ideal:.1f}.**"
     )
 

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,18 @@ from runner.compaction.packing import pack
 from runner.compaction.saving import stored_tensors
 from runner.compaction.sparse.timing import in_turn
 from runner.compaction.tracing import find_coupling
-from runner.compaction.ways import TOKENS, WHOLE_BATCH, Call, Eager, Sparse, Ways, feed_forward_ways, image_ways
+from runner.compaction.ways import (
+    FEED_FORWARD,
+    TOKENS,
+    WHOLE,
+    WHOLE_BATCH,
+    Call,
+    Eager,
+    Sparse,
+    Ways,
+    image_ways,
+    token_ways,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class Timing:
     """What is timed.
 
     Args:
-        batches: images at once; of networks that read something else the feed-forward layers are timed, on 64 tokens.
+        batches: images at once; networks that read something else are timed as `token_ways` says.
         rounds: in which every way has its turn.
         turn: seconds that it is repeated then; see `in_turn`.
         compile: whether torch.compile is one of them.
@@ -44,6 +55,7 @@ class Way:
 
     Args:
         network: "dense" or "compact".
+        part: what of the network is executed: all of it, or a Transformer's feed-forward layers.
         batch: images or tokens.
         milliseconds, speedup: median and quartiles; of the speedup over the fastest dense way, round by round.
         ideal: the ratio of FLOPs.
@@ -57,6 +69,7 @@ class Way:
     speedup: tuple[float, float, float]
     ideal: float
     peak_bytes: int | None
+    part: str = WHOLE
 
 
 @dataclass
@@ -116,8 +129,11 @@ def measure(
     ideal = {"dense": 1.0, "compact": whole.flops / max(1, needed)}
     before = load.usage()
     if images is None:
-        ways = feed_forward_ways(reference, compact, packed, measured.notes)
-        measured.ways += _timed(ways, TOKENS, ideal, {}, timing)
+        whole_batch = sum(part.numel() for part in example)
+        for part, calls in token_ways(reference, compact, example, packed, measured.notes).items():
+            if calls:
+                batch = TOKENS if part == FEED_FORWARD else whole_batch
+                measured.ways += [replace(way, part=part) for way in _timed(calls, batch, ideal, {}, timing)]
     else:
         makers = image_ways(reference, compact, images, packed, timing.compile, timing.onnxruntime, measured.notes)
         for batch in timing.batches:

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from runner.models.attention import FeedForward
 
 CHUNK = 32  # images of a large batch that go through the network at once, so that what they become stays in cache
 TOKENS = 64
+WHOLE, FEED_FORWARD = "whole network", "feed-forward layers"
 WHOLE_BATCH = {"eager, NCHW": torch.contiguous_format, "eager, channels_last": torch.channels_last}
 FOLDED = ", BatchNorm folded"
 
@@ -97,16 +98,26 @@ def image_ways(
     return ways
 
 
-def feed_forward_ways(dense: nn.Module, compact: nn.Module, packed: bool, notes: list[str]) -> dict[Key, Call]:
-    """All feed-forward layers of a Transformer, one after the other, on TOKENS tokens; arguments as `image_ways`."""
-    networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}
-    calls = {(name, "eager, feed-forward layers"): _feed_forward(network) for name, network in networks.items()}
+def token_ways(
+    dense: nn.Module, compact: nn.Module, example: Sequence[Tensor], packed: bool, notes: list[str]
+) -> dict[str, dict[Key, Call]]:
+    """Ways for networks that read tokens, by what is executed; other arguments as `image_ways`.
+
+    WHOLE: the network, on the example; FEED_FORWARD: all its feed-forward layers, if it has any, one after the other,
+    on TOKENS tokens.
+    """
+    networks = {("dense", "eager"): dense} if packed else {("dense", "eager"): dense, ("compact", "eager"): compact}
     try:
         kernels()
-        calls["compact", "sparse kernels, feed-forward layers"] = _feed_forward(sparsify_linear(compact, TOKENS))
+        sparse = sparsify_linear(compact, TOKENS)
+        _check(compact(*example), sparse(*example))
+        networks["compact", "sparse linear layers"] = sparse
     except (NoKernels, ValueError) as error:
-        notes.append(f"sparse kernels: not possible, {first_line(error)}")
-    return calls
+        notes.append(f"sparse linear layers: not possible, {first_line(error)}")
+    return {
+        WHOLE: {key: partial(network, *example) for key, network in networks.items()},
+        FEED_FORWARD: _feed_forward(networks),
+    }
 
 
 def _add(ways: Ways, notes: list[str], name: str, way: str, maker: Callable[[], Maker]) -> None:
@@ -162,10 +173,17 @@ def _check(expected: Tensor, got: Tensor) -> None:
         raise ValueError(f"its outputs differ by {relative:.1e} relative")
 
 
-def _feed_forward(network: nn.Module) -> Call:
-    layers = [module for module in network.modules() if isinstance(module, FeedForward)]
-    if not layers:
-        raise ValueError("the network reads no images and has no feed-forward layers; its time isn't measured")
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(TOKENS, layer.inner.in_features, generator=generator) for layer in layers]
-    return lambda: [layer(x) for layer, x in zip(layers, inputs, strict=True)]
+def _feed_forward(networks: Mapping[Key, nn.Module]) -> dict[Key, Call]:
+    calls: dict[Key, Call] = {}
+    for key, network in networks.items():
+        layers = [module for module in network.modules() if isinstance(module, FeedForward)]
+        generator = torch.Generator().manual_seed(0)
+        inputs = [torch.randn(TOKENS, layer.inner.in_features, generator=generator) for layer in layers]
+        if layers:
+            calls[key] = partial(_one_after_the_other, layers, inputs)
+    return calls
+
+
+def _one_after_the_other(layers: Sequence[nn.Module], inputs: Sequence[Tensor]) -> None:
+    for layer, x in zip(layers, inputs, strict=True):
+        layer(x)

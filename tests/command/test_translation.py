@@ -7,6 +7,8 @@ import json
 import pytest
 
 from runner import experiment
+from runner.compaction.sparse import NoKernels, kernels, linear
+from runner.files import read_rows
 from runner.training.progress import Progress
 
 TINY = ["model=transformer", "debug=smoke", "data=parallel", "data.vocabulary=300", "schedule.batch_size=64"]
@@ -55,6 +57,20 @@ def test_own_files(call, text, tmp_path, monkeypatch):
     assert more.code == 0, more.err
     assert (folder / "samples.txt").read_text().startswith(samples)
     assert "== weight sparsity 0.3" in (folder / "samples.txt").read_text()[len(samples) :]
+
+    monkeypatch.setattr(linear, "_FASTER", 0)  # every linear layer without its zeros
+    certified = call("compact", str(folder), "sparsity=0.9", "granularity=weight", "rounds=6", "turn=0")
+    assert certified.code == 0, certified.err
+    (certificate,) = folder.glob("compact/weight-0.9/certificate.csv")
+    found = {(row["part"], row["network"], row["way"]) for row in read_rows(certificate)}
+    parts = ("whole network", "feed-forward layers")
+    assert {(part, "dense", "eager") for part in parts} <= found
+    try:
+        kernels()
+    except NoKernels:
+        return
+    assert {(part, "compact", "sparse linear layers") for part in parts} <= found
+    assert "not possible" not in certified.out
 
 
 def test_where_files_lie_and_what_they_are_called_makes_no_other_run(call, text, tmp_path):
