@@ -17,7 +17,7 @@ from runner import runs
 from runner.checks import check_kinds, check_output, check_places, check_splits
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
 from runner.config import choices
-from runner.config.build import build, options_of, target
+from runner.config.build import build, build_model, options_of, target
 from runner.config.length import Length
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError
@@ -72,7 +72,7 @@ class Experiment:
                 data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))
         data.to(device)
         torch.manual_seed(derive_seed(config["seed"], "init"))
-        model = build(config, "model", **data.model_arguments())
+        model = build_model(config, **data.model_arguments())
         check_places(config, model)
         if config.get("init") is not None:
             load_initial(config["init"], model)

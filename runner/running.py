@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from runner import __version__, runs
-from runner.config.build import arguments, check_targets, options_of, target
+from runner.config.build import NAMED_CLASS, arguments, check_targets, is_builder, options_of, target
 from runner.config.identity import identity as identity_of
 from runner.config.identity import identity_of_format_1, same_sweep
 from runner.config.sources import own_sources
+from runner.config.trust import trust
 from runner.errors import ConfigError, FolderInUse, Interrupted, UserError, first_line
 from runner.experiment import Experiment
 from runner.files import sha256_of
@@ -49,6 +50,11 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
         foreign: whether classes outside this package may be named (by the user's own --config-dir).
     """
     check_targets(config, foreign)
+    cls, model = target(config, "model"), config["model"]
+    if model["_target_"] == NAMED_CLASS:  # in a configuration of the user's own
+        trust(str(model["architecture"]))
+    if hasattr(cls, "settle"):
+        config = {**config, "model": cls.settle(model)}
     device = resolve_device(config["device"])
     return {**config, "precision": resolve_precision(config["precision"], device)}
 
@@ -62,6 +68,9 @@ def content_of(config: Mapping[str, Any]) -> dict[str, str]:
             content["data"] = fingerprint(**arguments(config, "data"))
     if config.get("init") is not None:
         content["init"] = sha256_of(weights_at(config["init"]))
+    builder, weights = target(config, "model"), config["model"].get("weights")
+    if is_builder(builder) and weights is not None and (file := builder.weights_file(weights)):  # type: ignore[attr-defined]
+        content["weights"] = sha256_of(file)
     return content
 
 
@@ -188,7 +197,7 @@ def _started(
     experiment: Experiment, identity: Identity, words: Sequence[str], status: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What status.json says from the start."""
-    task = experiment.task
+    task, builder = experiment.task, target(experiment.config, "model")
     return {
         "state": "running",
         "trained": status.get("trained", False),
@@ -213,6 +222,7 @@ def _started(
         "versions": {
             "runner": __version__,
             **{name: version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
+            **(builder.versions() if is_builder(builder) else {}),  # type: ignore[attr-defined]
         },
         "git": _commit(),
     }

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from runner.config.build import arguments, check_stored, options_of, target
+from runner.config.build import arguments, check_stored, is_builder, options_of, target
 from runner.config.rules import check
 from runner.dropout.base import Scores
-from runner.errors import ConfigError, ForeignRun, damaged, first_line
+from runner.errors import ConfigError, ForeignRun, damaged
+from runner.models.weights import load_state, read_state
 from runner.runs import Run
 
 
@@ -28,6 +29,8 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     config = run.config()
     try:
         check_stored(config, config_dir)
+    except ForeignRun as error:
+        raise ForeignRun(f"{run.folder}: {error}") from None
     except ConfigError as error:
         hint = "" if config_dir else "; a run with classes of your own needs --config-dir FOLDER, where they are"
         raise ForeignRun(f"{run.folder}: {error}{hint}") from None
@@ -40,6 +43,8 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}
     # Its weights are trained: what they began with is not needed any more.
     config = {**config, "device": asked["device"], "data": {**config["data"], **places}, "init": None}
+    if config["model"].get("weights") is not None and is_builder(target(config, "model")):
+        config["model"] = {**config["model"], "weights": None}
     _check_data(run, config)
     return config
 
@@ -148,19 +153,5 @@ def load_initial(place: str, model: nn.Module) -> None:
     Raises:
         ConfigError: it can't be read as tensors alone, or is another model's; the first names that don't fit are named.
     """
-    path = weights_at(place)
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:
-        raise ConfigError(f"init={place}: not a file of tensors ({first_line(error)[:100]})") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ConfigError(f"init={place}: not a state dict, name → tensor")
-    own = model.state_dict()
-    lacks = [name for name in own if name not in state]
-    others = [name for name in state if name not in own]
-    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
-    if lacks or others or shapes:
-        words = (("lacks", lacks), ("has besides", others), ("has another shape of", shapes))
-        said = "; ".join(f"{word} {', '.join(names[:3])}{', …' if names[3:] else ''}" for word, names in words if names)
-        raise ConfigError(f"init={place}: of another model: it {said}")
-    model.load_state_dict(state)
+    option = f"init={place}"
+    load_state(model, read_state(weights_at(place), option), option)

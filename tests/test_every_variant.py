@@ -14,7 +14,8 @@ from runner.runs import Run
 from runner.training import checkpoint
 
 DROPOUTS = list(options("dropout"))
-MODELS = list(options("model"))
+FOREIGN = {"torchvision", "timm", "transformers", "module"}  # what others define: tests/models/test_foreign.py
+MODELS = [name for name in options("model") if name not in FOREIGN]
 # Residual blocks with projections and BatchNorm; attention and embeddings; plain convolutions and dense layers, biased.
 THREE_MODELS = ("resnet32", "transformer", "lenet")
 TWO_DROPOUTS = ("targeted", "tail")  # in weights, and in features

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from runner import runs
 from runner.commands.ticket_sources import Source, find_sources, hash_of
-from runner.config.build import build
+from runner.config.build import build_model
 from runner.config.choices import names
 from runner.config.compose import Composer
 from runner.config.rules import RULES, above, between, check_each, either, list_of, one_of, whole
@@ -192,7 +192,7 @@ class _Trainings:
         parts.variant.removed = removed(parts.sweeper(own), one)  # type: ignore[attr-defined]
         if one.weights == "fresh":
             torch.manual_seed(derive_seed(parts.config["seed"], "fresh"))
-            initial = build(parts.config, "model", **parts.data.model_arguments()).state_dict()
+            initial = build_model(parts.config, **parts.data.model_arguments()).state_dict()
         if one.rewind:
             self._rewind(parts.model)
         elif one.weights != "final":

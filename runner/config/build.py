@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.rules import show
+from runner.config.trust import check_trusted
 from runner.data.errors import DataError
 from runner.errors import ConfigError, ParameterError, UserError, located
 
@@ -24,6 +25,7 @@ PACKAGES = {
 }
 # Where classes have been, → where they are now: stored configurations name them as they were called then.
 MOVED: dict[str, str] = {}
+NAMED_CLASS = "runner.models.foreign.module.Module"  # builds any class that the user names
 # The same of what a run can have several of.
 PLUGINS = {
     "criterion": "runner.pruning.criteria",
@@ -57,6 +59,8 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
         ConfigError: a group names another class.
     """
     check_targets(config, foreign=config_dir is not None)
+    if config["model"]["_target_"] == NAMED_CLASS:
+        check_trusted(str(config["model"].get("architecture")))
     for group, package in PACKAGES.items():
         for name, value in targets(config[group], group):
             module = str(value).partition(".")[0]
@@ -133,6 +137,25 @@ def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
     """
     given = {**arguments(config, group), **more}
     return instantiate(group, config[group].get("name"), target(config, group), given)
+
+
+def build_model(config: Mapping[str, Any], **about: Any) -> Any:
+    """The model: an object of the group's class, or the network that a builder of other people's networks makes.
+
+    Args:
+        about: the data, see `Data.model_arguments`.
+
+    Raises:
+        ConfigError: the class or the library refuses an argument.
+    """
+    made = build(config, "model", **about)
+    with options_of("model"):
+        return made.build() if is_builder(type(made)) else made
+
+
+def is_builder(cls: type) -> bool:
+    """Whether objects of a class are no networks but build one, as those of `runner.models.foreign`."""
+    return cls.__module__.startswith("runner.models.foreign.")
 
 
 def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """Hydra's composition, with errors that name the option, the value and what is near."""
 
+import re
 import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,15 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from runner.config.build import PACKAGES, PLUGINS, check_class, check_targets
+from runner.config.build import NAMED_CLASS, PACKAGES, PLUGINS, check_class, check_targets
 from runner.config.choices import OPTIONS, settle
 from runner.config.near import near, near_option
 from runner.config.paths import CONF
 from runner.config.rules import check, leaves
+from runner.config.trust import trust, trust_folder
 from runner.errors import ConfigError, first_line
 
 # Older names of options, which stand in stored overrides and in people's scripts.
 _RENAMED = {"prune.scores": "prune.criterion"}
+_WITH_MODEL = ("train", "bench", "inspect")  # commands that have the option themselves
+_ARCHITECTURE = "model.architecture="
 _PATHS = ("folder", "init", "outputs", "out", "predictions")
 # What each command's choices of groups compose to, by command and choices. Composing takes far longer than setting
 # options in its result, and most configurations of one process share their choices.
@@ -51,15 +55,25 @@ class Composer:
             if not config_dir.is_dir():
                 raise ConfigError(f"--config-dir {config_dir}: no such folder")
             sys.path.insert(0, str(config_dir.resolve()))
+            trust_folder(config_dir.resolve())
 
     def single(self, overrides: Sequence[str]) -> dict[str, Any]:
         """One checked configuration, in plain values, with the name of every group's choice in it."""
         with self._hydra(), _names_as_typed(overrides):
-            overrides = renamed(overrides)
+            overrides = self._without_trusted(renamed(overrides))
             for override in self._parse(overrides):
                 if override.is_sweep_override():
                     raise ConfigError(f"{override.input_line}: several values need -m (one run each)")
             return self._checked(overrides)
+
+    def _without_trusted(self, overrides: Sequence[str]) -> list[str]:
+        """Without the class of a stored run, which the commands that build it again are told by its option's name."""
+        if self.command in _WITH_MODEL:
+            return list(overrides)
+        named = [text for text in overrides if text.startswith(_ARCHITECTURE)]
+        for text in named:
+            trust(text.removeprefix(_ARCHITECTURE))
+        return [text for text in overrides if text not in named]
 
     def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
         """All checked configurations of a multirun, in Hydra's order, and Hydra's own launcher configuration."""
@@ -137,6 +151,8 @@ class Composer:
                 config[name] = str(Path(str(config[name])).expanduser())
         if "model" in config:
             check_targets(config, foreign=self.config_dir is not None)
+            if config["model"]["_target_"] == NAMED_CLASS:
+                trust(str(config["model"]["architecture"]))
         return config
 
     def _settled(self, group: str, value: Any) -> list[dict[str, Any]]:
@@ -166,6 +182,8 @@ class Composer:
         for group in PACKAGES:
             if isinstance(config.get(group), dict):
                 config[group] = {"name": choices.get(group), **config[group]}
+        if "architecture" in config.get("model", {}):  # folders and tables name the network, not who made it
+            config["model"]["name"] = architecture_name(str(config["model"]["architecture"]))
         _set_in_own_model(config, {override.key_or_group for override in parsed})
         return config
 
@@ -196,6 +214,11 @@ class Composer:
             if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
                 hint = near_option(key, known, defaults, [CONF, *([self.config_dir] if self.config_dir else [])])
                 raise ConfigError(f"{override.input_line}: there is no option {key}{hint}")
+
+
+def architecture_name(architecture: str) -> str:
+    """An architecture as part of a folder's name: `Net` for my_file:Net and folder/Net."""
+    return re.sub(r"[^\w.]+", "_", re.split(r"[:/]", architecture.rstrip("/"))[-1])
 
 
 def renamed(overrides: Sequence[str]) -> list[str]:

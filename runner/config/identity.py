@@ -32,24 +32,26 @@ def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None
 
     Args:
         config: the settled configuration: plain values, resolved precision.
-        content: hashes of the user's own files: of the "data", of the weights in "init", and of the source of own
-            classes by the option that names them.
+        content: hashes of the user's own files: of the "data", of the weights in "init" and in the model's "weights",
+            and of the source of own classes by the option that names them.
     """
     content = dict(content or {})
     kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name) != value}
-    kept |= {group: _differing(config, group, "data" in content) for group in PACKAGES}
+    kept |= {group: _differing(config, group, "data" in content, "weights" in content) for group in PACKAGES}
     if kept["regularizer"]["_target_"] == _NOTHING:
         del kept["regularizer"]
     return _hash(plain({**kept, **({"content": content} if content else {})}))
 
 
-def _differing(config: Mapping[str, Any], group: str, own_files: bool) -> dict[str, Any]:
+def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: bool = False) -> dict[str, Any]:
     """A group's class and those of its options that have other values than the released defaults."""
     path = canonical(str(config[group]["_target_"]))
     released, now = released_defaults().get(path, {}), defaults_now(target(config, group))
     # Of an option that is not given, the default counts that the class has now.
     given = {**{name: value for name, value in now.items() if name in released}, **config[group]}
     ignored = {"name", "_target_", *(NOT_IDENTITY_OF_DATA if group == "data" else ())}
+    if group == "model" and weights:  # what the file holds, not where it is
+        ignored |= {"weights"}
     if group == "data" and own_files:  # what files are called makes no other data
         ignored |= {name for name in _FILES if isinstance(given.get(name), list)}
     defaults = {**now, **_BESIDE_CLASS.get(group, {}), **released}

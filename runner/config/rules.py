@@ -83,6 +83,14 @@ def _path(value: Any) -> str | None:
     return None if fits else "a path"
 
 
+def _word(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a word"
+
+
+def _mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "a mapping, {name: value, …}"
+
+
 def _inside(value: Any) -> str | None:
     return None if _number(value) and 0 < value < 1 else "a number between 0 and 1"
 
@@ -162,6 +170,9 @@ RULES: dict[str, Rule] = {
     "dropout.examples": whole(1),
     "dropout.distribution": one_of("erk", "uniform"),
     "regularizer.cost": at_least(0),
+    "model.architecture": _word,
+    "model.weights": either(None, _path),
+    "model.arguments": either(None, _mapping),
     "model.width": above(0),
     "model.widths": list_of(whole(1)),
     "model.blocks": whole(1),

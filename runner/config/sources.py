@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.config.build import PACKAGES, targets
+from runner.config.build import NAMED_CLASS, PACKAGES, targets
 from runner.files import sha256_of
 
 # The standard library and installed packages go by their names.
@@ -21,6 +21,8 @@ def own_sources(config: Mapping[str, Any]) -> dict[str, str]:
     Only of classes outside this package and outside installed ones; {} where there is none.
     """
     named = {name: str(value) for group in PACKAGES for name, value in targets(config[group], group)}
+    if config["model"]["_target_"] == NAMED_CLASS:
+        named["model.architecture"] = str(config["model"]["architecture"]).replace(":", ".")
     hashes = {name: _source_hash(value) for name, value in named.items() if not value.startswith("runner.")}
     return {name: hash_ for name, hash_ in hashes.items() if hash_ is not None}
 

@@ -22,6 +22,7 @@ NEEDS = {
     ("data", "imagenet"): ["data.root=images"],
     ("data", "multi30k"): ["data.root=text"],
     ("data", "wmt14"): ["data.root=text"],
+    **{("model", name): [f"model.architecture={name}"] for name in ("torchvision", "timm", "transformers", "module")},
     ("data", "parallel"): ["data.train=[a,b]", "data.validation=[a,b]", "data.test=[a,b]"],
 }
 
@@ -59,7 +60,8 @@ def test_composes_with_train_and_fits_its_class(group, name, compose):
         else:
             signature.bind(**arguments(config, part))
     if group in PACKAGES:
-        assert config[group]["name"] == name
+        foreign = group == "model" and "architecture" in config[group]
+        assert config[group]["name"] == (config[group]["architecture"] if foreign else name)
 
 
 @pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] in ("data", "schedule")])

@@ -1,0 +1,171 @@
+"""What all builders of other people's networks have in common."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from runner.errors import ConfigError, UserError, first_line, located
+from runner.models.weights import load_state, read_state
+
+_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+
+class Foreign(ABC):
+    """Builds one network of a library; `build` returns the library's own module.
+
+    Args:
+        architecture: its name in the library.
+        weights: a file of weights (safetensors, or a state dict), or the name of weights that the library downloads;
+            None: random ones. The layer that makes the logits may have another number of classes: it stays random.
+        arguments: more keyword arguments of the library's builder, plain values.
+        channels, image_size, classes: of the data, passed on where the builder takes them.
+    """
+
+    kind = "images"
+    minimum_size = 32  # px; smaller images are enlarged
+    library: ClassVar[str]  # the package, and the extra that installs it
+
+    def __init__(
+        self,
+        architecture: str,
+        weights: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        channels: int = 3,
+        image_size: int = 224,
+        classes: int = 1000,
+    ) -> None:
+        self.architecture = str(architecture)
+        self.weights = weights
+        self.arguments = dict(arguments or {})
+        self.channels, self.image_size, self.classes = channels, image_size, classes
+
+    @abstractmethod
+    def construct(self) -> nn.Module:
+        """The network with random weights.
+
+        Raises:
+            ConfigError: the library has no such architecture, or refuses an argument.
+        """
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """The tensors of weights that the library knows by the name `weights`.
+
+        Raises:
+            ConfigError: it knows none.
+        """
+        raise ConfigError(f"model.weights={self.weights}: no such file")
+
+    def build(self) -> nn.Module:
+        """The network with its weights.
+
+        Raises:
+            ConfigError: see `construct`; weights can't be read or are another network's.
+        """
+        network = self.construct()
+        if self.weights is not None:
+            file = self.weights_file(self.weights)
+            state = self.named_weights() if file is None else read_state(file, f"model.weights={self.weights}")
+            load_state(network, state, f"model.weights={self.weights}", other_head=True)
+        return network
+
+    def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
+        """Random arguments of the network's forward."""
+        return (torch.rand(examples, self.channels, self.image_size, self.image_size),)
+
+    @staticmethod
+    def weights_file(weights: str) -> Path | None:
+        """The file that an option `weights` names; None: it is a name in the library.
+
+        Raises:
+            ConfigError: it names a file that is not there.
+        """
+        path = Path(str(weights)).expanduser()
+        if path.is_file():
+            return path
+        if path.suffix in _FILES or "/" in str(weights):
+            raise ConfigError(f"model.weights={weights}: no such file")
+        return None
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """The library's version, {} where it has none."""
+        try:
+            return {cls.library: version(cls.library)}
+        except PackageNotFoundError:
+            return {}
+
+    def _made(self, builder: Any, *args: Any, **arguments: Any) -> Any:
+        """What a library's builder returns; its errors become one line that names the arguments."""
+        try:
+            return builder(*args, **arguments)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a library makes of a user's arguments
+            given = f" with model.arguments={self.arguments}" if self.arguments else ""
+            raise ConfigError(
+                f"model.architecture={self.architecture}: {self.library} can't build it{given}: {located(error)[:200]}"
+            ) from error
+
+
+def need(package: str) -> ModuleType:
+    """A library that is an extra of this package.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise ConfigError(f"model={package} can't import {package}: {first_line(error)}") from None
+        raise ConfigError(
+            f"model={package} needs {package}, which is not installed: pip install '.[{package}]' in a checkout"
+        ) from None
+
+
+def unknown(option: str, value: str, library: str, names: Iterable[str]) -> ConfigError:
+    """The error of a name that a library doesn't know, with those that are near."""
+    known = list(names)
+    near = get_close_matches(value, known, n=3, cutoff=0.5)
+    if not near:
+        near = [name for name in known if value and (value in name or name in value)][:3]
+    hint = f"; did you mean {', '.join(near)}?" if near else f"; it has {', '.join(known[:6])}, …"
+    return ConfigError(f"{option}={value}: {library} has none of this name{hint}")
+
+
+def with_channels(network: nn.Module, channels: int, library: str) -> nn.Module:
+    """The network with a first convolution for another number of channels, in place.
+
+    For a library whose builders take three channels only. Its weights are random; `load_state` averages those of
+    three channels, as if the image had been repeated.
+
+    Raises:
+        ConfigError: the network begins with no convolution.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels == channels:
+                return network
+            if module.groups > 1:
+                break
+            stem = nn.Conv2d(
+                channels,
+                module.out_channels,
+                module.kernel_size,  # type: ignore[arg-type]
+                module.stride,  # type: ignore[arg-type]
+                module.padding,  # type: ignore[arg-type]
+                module.dilation,  # type: ignore[arg-type]
+                bias=module.bias is not None,
+                padding_mode=module.padding_mode,
+            )
+            network.set_submodule(name, stem)
+            return network
+    raise ConfigError(f"{library}'s network takes images of 3 channels only, not {channels}")

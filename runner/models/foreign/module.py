@@ -1,0 +1,64 @@
+"""Any class, by its name."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from runner.config.trust import check_trusted
+from runner.errors import ConfigError, located
+from runner.models.foreign.base import Foreign, unknown
+
+
+class Module(Foreign):
+    """A class, or a function that returns a network, of any module that Python can import, the current folder first.
+
+    It is given `channels`, `image_size` and `classes` of the data as far as it has parameters of these names.
+
+    Args:
+        architecture: `my_file:Net` or `package.module:Class`.
+        weights, arguments: see `Foreign`.
+    """
+
+    library = "module"
+    minimum_size = 1
+
+    def construct(self) -> nn.Module:
+        cls = self._class()
+        about = {"channels": self.channels, "image_size": self.image_size, "classes": self.classes}
+        parameters = inspect.signature(cls).parameters
+        given = {name: value for name, value in about.items() if name in parameters} | self.arguments
+        try:
+            inspect.signature(cls).bind(**given)
+        except TypeError as error:
+            raise ConfigError(f"model.architecture={self.architecture}: {error}; model.arguments={{…}}") from None
+        network = self._made(cls, **given)
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"model.architecture={self.architecture}: expected an nn.Module, got {type(network)}")
+        return network
+
+    def _class(self) -> Any:
+        module_name, colon, class_name = self.architecture.partition(":")
+        if not (module_name and colon and class_name.isidentifier()):
+            raise ConfigError(f"model.architecture={self.architecture}: expected package.module:Class")
+        check_trusted(self.architecture)
+        module = _import(module_name, self.architecture)
+        found = getattr(module, class_name, None)
+        if found is None or not callable(found):
+            names = [name for name, value in vars(module).items() if inspect.isclass(value)]
+            raise unknown("model.architecture", class_name, module_name, names)
+        return found
+
+
+def _import(name: str, architecture: str) -> Any:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever is wrong in a user's own file
+        raise ConfigError(f"model.architecture={architecture}: {located(error)}") from error
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,45 @@
+"""timm's networks."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from runner.data.torchvision_import import import_torchvision
+from runner.errors import ConfigError, first_line
+from runner.models.foreign.base import Foreign, need, unknown
+
+
+class Timm(Foreign):
+    """A network of timm, `resnet18`; weights by name: the tags of `timm.list_pretrained`, or `default`. Args: see
+    `Foreign`."""
+
+    library = "timm"
+
+    def construct(self) -> nn.Module:
+        return self._made(self._timm().create_model, self.architecture, pretrained=False, **self._given())
+
+    def _given(self) -> dict[str, Any]:
+        given = {"num_classes": self.classes, "in_chans": self.channels}
+        sized = getattr(self._timm().get_pretrained_cfg(self.architecture), "fixed_input_size", False)
+        return {**given, **({"img_size": self.image_size} if sized else {}), **self.arguments}
+
+    def _timm(self) -> Any:
+        import_torchvision()  # timm's own import fails where torchvision's does
+        timm = need("timm")
+        names = timm.list_models()
+        if self.architecture not in names:  # nor anything of a hub, which a stored configuration might name
+            raise unknown("model.architecture", self.architecture, self.library, names)
+        return timm
+
+    def named_weights(self) -> dict[str, Tensor]:
+        timm = self._timm()
+        tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{self.architecture}.*")]
+        if self.weights not in [*tags, "default"]:
+            raise unknown("model.weights", str(self.weights), f"timm's {self.architecture}", ["default", *tags])
+        name = self.architecture if self.weights == "default" else f"{self.architecture}.{self.weights}"
+        try:
+            network = timm.create_model(name, pretrained=True, **self._given())
+        except Exception as error:  # no network, a full disk, a broken file
+            raise ConfigError(f"model.weights={self.weights}: can't be downloaded: {first_line(error)[:150]}") from None
+        state: dict[str, Tensor] = network.state_dict()
+        return state

@@ -1,0 +1,148 @@
+"""Classifiers of transformers, from a configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.data.torchvision_import import import_torchvision
+from runner.errors import ConfigError, first_line
+from runner.models.foreign.base import Foreign, need, unknown
+from runner.models.weights import check_fit, read_state
+
+
+class Classifier(nn.Module):
+    """A network of transformers whose output is its logits alone.
+
+    Args:
+        network: returns an output with `logits`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) or token ids (N, T), with the mask (N, T) of those that count → logits (N, classes)."""
+        mask = {} if attention_mask is None else {"attention_mask": attention_mask}
+        logits: Tensor = self.network(x, **mask).logits
+        return logits
+
+
+class Transformers(Foreign):
+    """A classifier of images, or of sequences, of transformers.
+
+    Args:
+        architecture: the type of model, `vit` or `bert`, or a folder with its config.json.
+        weights: a file of weights; a folder's own, model.safetensors, where architecture is one.
+        arguments: values of its configuration, `{hidden_size: 64, num_hidden_layers: 2}`.
+        channels, image_size, classes: of the data, where the configuration has them.
+    """
+
+    library = "transformers"
+
+    @classmethod
+    def settle(cls, part: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration's part with what a folder holds in place of the folder, so that it isn't needed again.
+
+        Raises:
+            ConfigError: its config.json can't be read.
+        """
+        folder = Path(str(part["architecture"])).expanduser()
+        if not (folder / "config.json").is_file():
+            return dict(part)
+        transformers = _transformers()
+        try:
+            config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:
+            raise ConfigError(f"model.architecture={folder}: {first_line(error)[:150]}") from None
+        file = folder / "model.safetensors"
+        weights = part.get("weights") or (str(file) if file.is_file() else None)
+        ours = {"architectures", "transformers_version", "model_type", "dtype", "torch_dtype"}
+        known = {key: value for key, value in config.to_diff_dict().items() if key not in ours}
+        arguments = {**known, **(part.get("arguments") or {})}
+        return {**part, "architecture": config.model_type, "weights": weights, "arguments": arguments}
+
+    def construct(self) -> nn.Module:
+        auto, config = self._classifier()
+        return Classifier(with_linear_layers(self._made(auto.from_config, config)))
+
+    def _classifier(self) -> tuple[Any, Any]:
+        """transformers' class that picks the classifier, and its configuration."""
+        transformers = _transformers()
+        types = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+        if self.architecture not in types:
+            raise unknown("model.architecture", self.architecture, "transformers", types)
+        usual = transformers.AutoConfig.for_model(self.architecture)
+        for name in self.arguments:
+            if name not in usual.to_dict() and not hasattr(usual, name):
+                raise unknown("model.arguments", name, f"{self.architecture}'s configuration", usual.to_dict())
+        about = {"num_channels": self.channels, "image_size": self.image_size}
+        given = {name: value for name, value in about.items() if name in usual.to_dict()}
+        # Sequences are padded, and networks that read their last token must know by what.
+        padding = {"pad_token_id": 0} if getattr(usual, "pad_token_id", 0) is None else {}
+        config = self._made(
+            transformers.AutoConfig.for_model,
+            self.architecture,
+            **{**padding, **given, "num_labels": self.classes, **self.arguments},
+        )
+        for auto in (transformers.AutoModelForImageClassification, transformers.AutoModelForSequenceClassification):
+            if type(config) in auto._model_mapping:
+                return auto, config
+        raise ConfigError(
+            f"model.architecture={self.architecture}: transformers has no classifier of images or sequences of it"
+        )
+
+    def build(self) -> nn.Module:
+        if self.weights is None:
+            return self.construct()
+        option = f"model.weights={self.weights}"
+        file = self.weights_file(self.weights)
+        if file is None:
+            raise ConfigError(f"{option}: no such file")
+        auto, config = self._classifier()
+        # transformers' own loading knows names that older files have, and encoders without a head.
+        network, found = self._made(
+            auto._model_mapping[type(config)].from_pretrained,
+            *(None,),
+            config=config,
+            state_dict=read_state(file, option),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+        inside = f"{network.base_model_prefix}."
+        lacks, others = found["missing_keys"], found["unexpected_keys"]
+        shapes = {name for name, *_ in found["mismatched_keys"]}
+        if any(name.startswith(inside) for name in {*lacks, *others, *shapes}):
+            check_fit(option, sorted(lacks), sorted(others), sorted(shapes))
+        return Classifier(with_linear_layers(network.train()))
+
+    def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
+        assert isinstance(network, Classifier)
+        if getattr(network.network, "main_input_name", "pixel_values") != "input_ids":
+            return super().example(network, examples)
+        config: Any = network.network.config
+        length = min(16, int(getattr(config, "max_position_embeddings", 16)))
+        return (torch.randint(1, int(config.vocab_size), (examples, length)),)
+
+
+def with_linear_layers(network: nn.Module) -> nn.Module:
+    """The network with nn.Linear in place of transformers' Conv1D, whose weight is (inputs, outputs), in place."""
+    conv1d = need("transformers").pytorch_utils.Conv1D
+    for name, module in list(network.named_modules()):
+        if isinstance(module, conv1d):
+            inputs, outputs = module.weight.shape
+            layer = nn.Linear(inputs, outputs, device=module.weight.device)
+            layer.load_state_dict({"weight": module.weight.detach().T.contiguous(), "bias": module.bias.detach()})
+            network.set_submodule(name, layer)
+    return network
+
+
+def _transformers() -> Any:
+    import_torchvision()  # transformers' own import of it fails where it has been built for CUDA
+    transformers = need("transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers

@@ -1,0 +1,92 @@
+"""A user's own nn.Module in a file, from inspection to export, and what a stranger's run folder can't do."""
+
+import sys
+
+import pytest
+
+from runner.config import trust
+from runner.runs import Run
+
+NET = """
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, channels, classes, width=8):
+        super().__init__()
+        self.logits = nn.Linear(width, classes)  # registered first, computed last
+        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.inner = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.outer = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.stem(x)))
+        return self.logits((x + self.outer(F.relu(self.inner(x)))).mean((2, 3)))
+"""
+NAMED = "model.architecture=users_file:Net"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a class, and the YAML of a model that names it."""
+    forget(monkeypatch)
+    folder = tmp_path / "own"
+    (folder / "model").mkdir(parents=True)
+    (folder / "users_file.py").write_text(NET)
+    (folder / "model" / "users.yaml").write_text("# of a user's own\n_target_: users_file.Net\nwidth: 8\n")
+    yield folder
+    sys.modules.pop("users_file", None)
+
+
+def forget(monkeypatch):
+    """As in a new process: nothing is imported, nothing trusted."""
+    monkeypatch.setattr(trust, "_named", set())
+    monkeypatch.setattr(trust, "_folders", set())
+    monkeypatch.delitem(sys.modules, "users_file", raising=False)
+
+
+def test_a_class_that_is_named_trains_and_a_stored_one_must_be_named_again(call, own, tiny, tmp_path, monkeypatch):
+    (own / "users_file.py").rename(tmp_path / "users_file.py")
+    words = ("train", *tiny[:1], *tiny[2:], "model=module", NAMED, "model.arguments={width: 12}", "outputs=out")
+    result = call(*words)
+    assert result.code == 0, result.err
+    run = Run(tmp_path / result.out.splitlines()[-1])
+    assert run.folder.parent.name.startswith("digits-Net-none-")
+    assert run.config()["model"]["arguments"] == {"width": 12}
+    forget(monkeypatch)
+    refused = call("prune", str(run.folder), "prune.sparsities=[0.25]")
+    assert refused.code == 2
+    assert "model.architecture=users_file:Net: a class of somebody's own, whose code would be run" in refused.err
+    assert "users_file" not in sys.modules
+    assert call("prune", str(run.folder), "prune.sparsities=[0.25]", NAMED).code == 0
+    forget(monkeypatch)
+    (tmp_path / "users_file.py").rename(own / "users_file.py")
+    assert call("prune", str(run.folder), "prune.sparsities=[0.75]", "--config-dir", str(own)).code == 0
+
+
+def test_weights_count_by_their_content(call, own, tiny, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    (own / "users_file.py").rename(tmp_path / "users_file.py")
+    words = ("train", *tiny[:1], *tiny[2:], "model=module", NAMED, "outputs=out")
+    first = call(*words)
+    weights = Run(tmp_path / first.out.splitlines()[-1]).weights_file
+    names = []
+    for name, place in (("a", weights), ("b", weights), ("c", None)):
+        file = tmp_path / f"{name}.safetensors"
+        if place:
+            file.write_bytes(place.read_bytes())
+        else:
+            save_file({"x": torch.zeros(1)}, file)
+        result = call(*words, f"model.weights={file}")
+        if name == "c":
+            assert result.code == 2
+            assert (
+                "c.safetensors: of another model: it lacks logits.weight, logits.bias, stem.weight, …; " in result.err
+            )
+        else:
+            names.append(result.out.splitlines()[-1])
+    assert names[0] == names[1] != first.out.splitlines()[-1]
