@@ -3,11 +3,12 @@
 Training, sweeps, analyses and benchmarks all start from one.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save
@@ -82,12 +83,21 @@ class Experiment:
         _declare_layers(model, data.model_arguments(), device)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
+    def check_teacher(self) -> None:
+        """Raises: ConfigError if the task needs a network to learn from and training begins with random weights."""
+        trained = self.config.get("init") is not None or self.config["model"].get("weights") is not None
+        if getattr(self.task, "needs_teacher", False) and not trained:
+            name = self.config["task"]["name"]
+            raise ConfigError(f"task={name} as asked for needs a trained network to learn from: init=FOLDER or FILE")
+
     def training(self, start_step: int = 0) -> Training:
         """The training of the model, with the variant attached.
 
         Args:
             start_step: the step to begin at, for a model that has been trained so far.
         """
+        if getattr(self.task, "needs_teacher", False):
+            cast(Any, self.task).teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         schedule, config = build(self.config, "schedule"), self.config["schedule"]
         with options_of("schedule"):
             batches = self.data.train_batches(config["batch_size"], self.config["seed"])

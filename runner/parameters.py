@@ -20,6 +20,13 @@ def proper_fraction(name: str, value: float) -> float:
     return float(value)
 
 
+def positive(name: str, value: float) -> float:
+    """A number above 0."""
+    if not isinstance(value, Real) or not value > 0:
+        raise ParameterError(name, value, "a number above 0")
+    return float(value)
+
+
 def not_negative(name: str, value: float) -> float:
     """A number from 0 on."""
     if not isinstance(value, Real) or not value >= 0:

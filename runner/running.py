@@ -119,6 +119,7 @@ def execute(
         return run, False
     # Everything that can be wrong with the configuration and the data is found before anything is written.
     experiment = Experiment.from_config(config)
+    experiment.check_teacher()
     with run.locked():
         status = _status_for(run, identity, config["force"])
         _go(run, experiment, overrides, status, identity, command, training_of)

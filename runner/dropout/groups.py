@@ -92,7 +92,7 @@ class TargetedGroups(WeightVariant):
         super().__init__()
         self.rates = Rates(alpha, gamma, ramp)
         self.alpha, self.gamma, self.ramp = self.rates.end_alpha, self.rates.end_gamma, self.rates.ramp
-        self.granularity, self.granularities = _found(granularity)
+        self.granularity, self.granularities = find_granularity(granularity)
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
         if self.layers:
@@ -128,7 +128,7 @@ class TargetedGroups(WeightVariant):
         return self.gamma if granularity == self.granularities[0].partition("(")[0] else 0.0
 
 
-def _found(granularity: str | Mapping[str, Any] | Granularity) -> tuple[Granularity, tuple[str]]:
+def find_granularity(granularity: str | Mapping[str, Any] | Granularity) -> tuple[Granularity, tuple[str]]:
     """The object, and its key in a one-element tuple."""
     if not isinstance(granularity, str | Mapping):
         return granularity, (type(granularity).__name__,)

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from runner.config.choices import names
+from runner.densities import SCOPES
 from runner.dropout.base import Scores, WeightVariant
+from runner.dropout.groups import find_granularity
 from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of
+from runner.pruning.ranking import Ranking
 
 
 class _Kept(nn.Module):
@@ -69,7 +72,58 @@ class FixedMask(WeightVariant):
         self.raw_weight(layer).mul_(kept)
 
 
-class Masked(FixedMask):
+class _OneGranularity(FixedMask):
+    """A mask that was found for one granularity, the only one of `granularities`."""
+
+    def scores(self) -> Scores:
+        """Magnitudes with what is masked below them all, so that pruning further never brings anything back.
+
+        Of other members than weights and filters none: those that are gone have magnitude zero.
+        """
+        (granularity,) = self.granularities
+        if granularity not in ("weight", "unit"):
+            return {}
+        scores = {}
+        for name, layer in self.layers.items():
+            weight = filters_first(layer, self._evaluated(layer)).float().contiguous().flatten(1)
+            kept = self.parametrization_in(layer).kept.contiguous().flatten(1)
+            if granularity == "unit":
+                scores[name] = weight.norm(dim=1).masked_fill(~kept.any(dim=1), -1)
+            else:
+                scores[name] = weight.abs().masked_fill(~kept, -1)
+        return {granularity: scores}
+
+
+class OneShot(_OneGranularity):
+    """Pruning once, before training, by magnitude: what prune-and-fine-tune does from stored weights (`init=`).
+
+    Args:
+        sparsity: the fraction of the members that are removed when it attaches; 0: only what is zero already stays so.
+        granularity: a choice of `prune.granularity`, or a mapping with its parameters.
+        scope: what is compared with what, see `runner.pruning.ranking.Ranking`.
+    """
+
+    def __init__(
+        self, sparsity: float = 0.0, granularity: str | Mapping[str, Any] = "weight", scope: str = "layer"
+    ) -> None:
+        super().__init__({})
+        self.sparsity = fraction("sparsity", sparsity)
+        self.granularity, self.granularities = find_granularity(granularity)
+        self.scope = one_of("scope", scope, SCOPES)
+
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
+        """As `Variant.attach`, after pruning the model as it is now."""
+        if self.layers:
+            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        members = self.granularity.members(model, layers, example)
+        shapes = {name: weight.shape for name, weight in members.filters().items()}
+        ranking = Ranking(members.magnitude(), self.scope, members.entries(), shapes)
+        masks = members.masks(ranking.pruned(self.sparsity))
+        self.removed = {name: (weight == 0) | masks[name] for name, weight in members.weights.items()}
+        super().attach(model)
+
+
+class Masked(_OneGranularity):
     """The fixed mask of `run ticket`; set `removed` before it attaches.
 
     Its configuration says where the mask and the first weights come from, so that runs which differ in it are different
@@ -108,21 +162,3 @@ class Masked(FixedMask):
         if not self.removed:
             raise ValueError("it has no mask to train with; run ticket FOLDER finds one")
         super().attach(model, layers, example)
-
-    def scores(self) -> Scores:
-        """Magnitudes with what is masked below them all, so that pruning further never brings anything back.
-
-        Of features none: those that are gone have filters of norm zero.
-        """
-        (granularity,) = self.granularities
-        if granularity == "feature":
-            return {}
-        scores = {}
-        for name, layer in self.layers.items():
-            weight = filters_first(layer, self._evaluated(layer)).float().contiguous().flatten(1)
-            kept = self.parametrization_in(layer).kept.contiguous().flatten(1)
-            if granularity == "unit":
-                scores[name] = weight.norm(dim=1).masked_fill(~kept.any(dim=1), -1)
-            else:
-                scores[name] = weight.abs().masked_fill(~kept, -1)
-        return {granularity: scores}

@@ -1,11 +1,13 @@
 """Image classification: cross-entropy, accuracy."""
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.parameters import fraction, positive
 from runner.tasks.metrics import ACCURACY, Metric
 
 
@@ -14,6 +16,10 @@ class Classification:
 
     Args:
         label_smoothing: in [0, 1), of the training loss; the reported loss is without it.
+        distill: the share of the training loss, in [0, 1], that is not about labels but about the teacher's outputs
+            (Hinton et al., 2015): T² times the Kullback-Leibler divergence of both networks' softened probabilities.
+            The teacher is the network that training begins with, before anything is dropped or pruned.
+        temperature: T, above 0, that logits are divided by for it.
     """
 
     kind = "images"  # of data
@@ -22,8 +28,14 @@ class Classification:
     metrics: tuple[Metric, ...] = (ACCURACY,)  # while training
     sweep_metrics: tuple[Metric, ...] = (ACCURACY,)  # of a pruned network
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    needs_teacher = False
+    teacher: nn.Module | None = None  # is given by the experiment where one is needed
+
+    def __init__(self, label_smoothing: float = 0.0, distill: float = 0.0, temperature: float = 2.0) -> None:
         self.label_smoothing = label_smoothing
+        self.distill = fraction("distill", distill)
+        self.temperature = positive("temperature", temperature)
+        self.needs_teacher = self.distill > 0
 
     @staticmethod
     def output_shape(channels: int, image_size: int, classes: int) -> tuple[int, ...]:
@@ -35,7 +47,17 @@ class Classification:
         inputs, labels = batch
         logits = model(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        if self.teacher is not None:
+            loss = torch.lerp(loss, self._divergence(logits.float(), self._taught(inputs)), self.distill)
         return loss, {"accuracy": (logits.detach().argmax(1) == labels).sum()}, len(labels)
+
+    @torch.no_grad()
+    def _taught(self, inputs: Tensor) -> Tensor:
+        return cast(nn.Module, self.teacher)(inputs).float()
+
+    def _divergence(self, logits: Tensor, taught: Tensor) -> Tensor:
+        own, target = (F.log_softmax(x / self.temperature, dim=1) for x in (logits, taught))
+        return self.temperature**2 * F.kl_div(own, target, reduction="batchmean", log_target=True)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:

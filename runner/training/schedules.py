@@ -112,6 +112,7 @@ class Adam:
         epsilon: added to the root of the second.
         weight_decay: L2, on all but normalisation layers.
         clip_norm: largest global gradient norm, or None.
+        decoupled: weight decay that is no part of the gradient: AdamW (Loshchilov & Hutter, 2019).
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Adam:
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        decoupled: bool = False,
     ) -> None:
         one_of("decay", decay, DECAYS)
         self.peak = learning_rate
@@ -130,11 +132,13 @@ class Adam:
         self.decay = decay
         self.betas = (betas[0], betas[1])
         self.epsilon = epsilon
+        self.decoupled = decoupled
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(groups, lr=self.peak, betas=self.betas, eps=self.epsilon)
+        adam = torch.optim.AdamW if self.decoupled else torch.optim.Adam
+        return adam(groups, lr=self.peak, betas=self.betas, eps=self.epsilon)
 
     def rate(self, step: int, total: int) -> float:
         """Learning rate of step 0 <= step < total."""
