@@ -182,15 +182,19 @@ def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
     return [Result(run.folder) for run in found if fits(run.config())]
 
 
-def load_compact(path: str | Path) -> "nn.Module":
+def load_compact(path: str | Path, trusted: str | None = None) -> "nn.Module":
     """The network that `run compact` wrote, in evaluation mode, on the CPU; without the run that it comes from.
 
     Args:
         path: its folder, or a packed file itself. Nothing in the files is executed, so that they may be a stranger's.
+        trusted: your own class that it is made of, "my_file:Net"; without it such a network is refused.
 
     Raises:
         UserError: a file is missing, damaged, or names something else.
     """
     from runner.compaction.saving import load_compact
+    from runner.config.trust import trust
 
+    if trusted is not None:
+        trust(trusted)
     return load_compact(path)

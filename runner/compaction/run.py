@@ -19,7 +19,7 @@ from runner.compaction.proof import Proof, prove
 from runner.compaction.saving import load_compact, save_compact, save_packed_network
 from runner.compaction.structure import Structure
 from runner.config import choices
-from runner.config.build import arguments
+from runner.config.build import NAMED_CLASS, PACKAGES, arguments, canonical, is_builder, target
 from runner.data.token_batches import PairBatch
 from runner.errors import ConfigError, UserError
 from runner.experiment import Experiment
@@ -76,15 +76,13 @@ def check_request(experiment: Experiment, run: Run, request: Request) -> Members
     """The members that would be pruned.
 
     Raises:
-        ConfigError: the model has none of that granularity, or isn't one of runner.models.
+        ConfigError: the model has none of that granularity.
     """
     name = request.granularity["name"]
     try:
         members: Members = choices.make("granularity", request.granularity).members(experiment.model)
     except ValueError as error:
         raise ConfigError(f"granularity={name}: {error} ({run.folder})") from None
-    if not _class_name(experiment).startswith("runner.models."):
-        raise ConfigError(f"{run.folder}: {_class_name(experiment)} can't be stored; expected a class of runner.models")
     return members
 
 
@@ -182,10 +180,10 @@ def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request
 
 def _store(folder: Path, experiment: Experiment, made: _Made, request: Request, packed: bool) -> int:
     """Returns the bytes of what it wrote."""
-    built_with = {**arguments(experiment.config, "model"), **experiment.data.model_arguments()}
+    class_name, built_with = builder_of(experiment)
     if packed:
-        return save_packed_network(folder, made.network, _class_name(experiment), built_with, request.half)
-    return save_compact(folder, made.network, made.structure, _class_name(experiment), built_with)
+        return save_packed_network(folder, made.network, class_name, built_with, request.half)
+    return save_compact(folder, made.network, made.structure, class_name, built_with)
 
 
 def _proof(experiment: Experiment, made: _Made, network: nn.Module) -> Proof:
@@ -205,9 +203,19 @@ def difference(proof: Proof) -> str:
     return f"the compact network's outputs differ by {proof.relative:.1e} relative from the pruned one's"
 
 
-def _class_name(experiment: Experiment) -> str:
-    cls = type(experiment.model)
-    return f"{cls.__module__}.{cls.__qualname__}"
+def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
+    """The class that builds the experiment's network again, and plain arguments for it.
+
+    A class of the user's own is built by `runner.models.foreign.module.Module`, which asks whether it is trusted.
+    """
+    config, about = experiment.config, experiment.data.model_arguments()
+    path, given = canonical(str(config["model"]["_target_"])), arguments(config, "model")
+    if is_builder(target(config, "model")):
+        return path, {**given, **about, "weights": None}
+    if path.startswith(f"{PACKAGES['model']}."):
+        return path, {**given, **about}
+    module, _, name = path.rpartition(".")
+    return NAMED_CLASS, {"architecture": f"{module}:{name}", "arguments": {**given, **about}}
 
 
 def _metrics(experiment: Experiment, network: nn.Module) -> dict[str, float]:

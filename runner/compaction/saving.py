@@ -20,7 +20,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from runner.compaction.packing import load_packed, save_packed
 from runner.compaction.structure import Structure, apply_structure
-from runner.errors import DamagedRun, first_line
+from runner.config.build import is_builder
+from runner.errors import ConfigError, DamagedRun, first_line
 from runner.files import write_bytes, write_text
 
 FORMAT = 1
@@ -77,19 +78,28 @@ def _architecture(structure: Structure, class_name: str, arguments: Mapping[str,
     arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
     if not _is_plain(arguments):
         raise ValueError(f"arguments of {class_name}: expected numbers, texts and lists of them, got {arguments}")
-    return {"format": FORMAT, "class": class_name, "arguments": arguments, "structure": structure.plain()}
+    built = {"format": FORMAT, "class": class_name, "arguments": arguments, "structure": structure.plain()}
+    return {**built, **_library(_find_class(class_name))}
+
+
+def _library(cls: type) -> dict[str, Any]:
+    """`library`: its name → its version, of a network that another library builds."""
+    return {"library": cls.versions()} if is_builder(cls) else {}  # type: ignore[attr-defined]
 
 
 def load_compact(path: str | Path) -> nn.Module:
     """The network that `save_compact` or `save_packed_network` wrote, in evaluation mode, on the CPU.
 
-    The files may come from a stranger: nothing in them is executed, and only classes of runner.models are built.
+    The files may come from a stranger: nothing in them is executed, and only classes of runner.models are built, and
+    networks of torchvision, timm and transformers by their names.
 
     Args:
         path: the folder, or a packed file itself.
 
     Raises:
         DamagedRun: a file is missing, damaged, or names something else.
+        ForeignRun: it is a class of somebody's own that the user has not named, see `runner.config.trust`.
+        ConfigError: it is of a library that is not installed, or has no such network.
     """
     path = Path(path)
     packed = path / PACKED if path.is_dir() else path
@@ -116,7 +126,12 @@ def _assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tens
         network = _build(architecture, most_modules=10 * len(tensors) + 100)
     except _Unexpected as error:
         raise DamagedRun(f"{file}: {error}") from None
-    _check_tensors(tensors_file, network, tensors)
+    except ConfigError as error:  # of a library, or of a class of the user's own
+        raise type(error)(f"{file}: {error}") from None
+    try:
+        _check_tensors(tensors_file, network, tensors)
+    except DamagedRun as error:
+        raise DamagedRun(f"{error}{_other_version(architecture)}") from None
     missing = {key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")}
     network.load_state_dict({**missing, **tensors}, assign=True)
     return network.eval()
@@ -136,7 +151,12 @@ class _Unexpected(Exception):
 
 
 def _build(architecture: Any, most_modules: int) -> nn.Module:
-    _expect_keys("the file", architecture, {"format", "class", "arguments", "structure"})
+    own = {"format", "class", "arguments", "structure"}
+    _expect_keys(
+        "the file",
+        architecture,
+        own | ({"library"} if isinstance(architecture, dict) and "library" in architecture else set()),
+    )
     if architecture["format"] != FORMAT:
         raise _Unexpected(f"format {architecture['format']!r}: expected {FORMAT}")
     name, arguments = architecture["class"], architecture["arguments"]
@@ -145,14 +165,28 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
     structure = _read_structure(architecture["structure"])
     cls = _find_class(name)
     try:
-        with torch.device("meta"), _at_most(most_modules):
-            network = cls(**arguments)
-            apply_structure(network, structure)
-    except _Unexpected:
+        if is_builder(cls):  # whose buffers are not all stored
+            with _at_most(most_modules):
+                network = cls(**arguments).construct()  # type: ignore[attr-defined]
+                apply_structure(network, structure)
+        else:
+            with torch.device("meta"), _at_most(most_modules):
+                network = cls(**arguments)
+                apply_structure(network, structure)
+    except (_Unexpected, ConfigError):
         raise
     except Exception as error:  # whatever a constructor makes of a stranger's arguments
         raise _Unexpected(f"{name} can't be built so ({first_line(error)[:200]})") from None
     return network
+
+
+def _other_version(architecture: Mapping[str, Any]) -> str:
+    """That the library has another version now than the one that built the network."""
+    then, now = architecture.get("library"), _library(_find_class(architecture["class"])).get("library")
+    if not isinstance(then, dict) or then == now:
+        return ""
+    said = [", ".join(f"{name} {number}" for name, number in part.items()) for part in (then, now or {})]
+    return f" (it was made with {said[0][:50]}; installed is {said[1]})"
 
 
 def _find_class(name: Any) -> type[nn.Module]:
@@ -162,7 +196,8 @@ def _find_class(name: Any) -> type[nn.Module]:
             cls = getattr(importlib.import_module(module), attribute, None)
         except ImportError:
             cls = None
-        if isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__ == module:
+        fits = isinstance(cls, type) and (issubclass(cls, nn.Module) or is_builder(cls))
+        if fits and cls.__module__ == module:
             return cls
     raise _Unexpected(f"class {str(name)[:100]!r}: expected a network of {PACKAGE}")
 

@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
+from runner.api import load_compact
 from runner.config import trust
+from runner.errors import UserError
 from runner.runs import Run
 
 NET = """
@@ -13,7 +15,7 @@ from torch import nn
 
 
 class Net(nn.Module):
-    def __init__(self, channels, classes, width=8):
+    def __init__(self, channels, classes, image_size=8, width=8):
         super().__init__()
         self.logits = nn.Linear(width, classes)  # registered first, computed last
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
@@ -90,3 +92,35 @@ def test_weights_count_by_their_content(call, own, tiny, tmp_path):
         else:
             names.append(result.out.splitlines()[-1])
     assert names[0] == names[1] != first.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("chosen", ["module", "users"])
+def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, tmp_path, monkeypatch):
+    """By its name alone, and by a YAML in the --config-dir."""
+    if chosen == "module":
+        (own / "users_file.py").rename(tmp_path / "users_file.py")
+        words, again = ("model=module", NAMED), (NAMED,)
+    else:
+        words = again = ("--config-dir", "own")
+        words = ("model=users", *words)
+    sweep = ("dropout=targeted_unit", "prune.granularity=unit", "folder=run", "limit=20")
+    assert call("train", *tiny[:1], *tiny[2:], *words, *sweep).code == 0
+    assert call("prune", "run", "prune.sparsities=[0.75]", *again).code == 0
+    quick = ("batches=[1]", "rounds=6", "onnxruntime=false")
+    result = call("compact", "run", "sparsity=0.75", "granularity=unit", *quick, *again)
+    assert result.code == 0, result.err
+    forget(monkeypatch)
+    compact = "run/compact/unit-0.75"
+    refused = call("evaluate", compact)
+    assert refused.code == 2
+    assert "users_file" in refused.err and "users_file" not in sys.modules
+    assert call("evaluate", compact, *again).code == 0
+    if chosen == "users":
+        return
+    result = call("export", compact, *again)
+    assert result.code == 0, result.err
+    assert len(list(Run(tmp_path / "run").folder.glob("export/*.pt2"))) == 1
+    forget(monkeypatch)
+    with pytest.raises(UserError, match=r"users_file:Net: a class of somebody's own"):
+        load_compact(compact)
+    assert load_compact(compact, trusted=NAMED.partition("=")[2]).inner.out_channels < 16

@@ -33,8 +33,11 @@ class Torchvision(Foreign):
 
     def _takes_image_size(self, models: Any, arguments: dict[str, Any]) -> bool:
         """Whether the network's class has that argument, which its builder passes on."""
-        with torch.device("meta"):
-            network = self._made(models.get_model, self.architecture, weights=None, **arguments)
+        try:
+            with torch.device("meta"):
+                network = models.get_model(self.architecture, weights=None, **arguments)
+        except Exception:  # some compute while they are built, and none of those has it; errors are `construct`'s
+            return False
         return "image_size" in inspect.signature(type(network)).parameters
 
     def named_weights(self) -> dict[str, Tensor]:
