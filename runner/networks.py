@@ -13,12 +13,13 @@ from runner import runs
 from runner.compaction.saving import ARCHITECTURE, PACKED, load_compact
 from runner.config import choices
 from runner.config.paths import CONF
-from runner.config.rules import Rule, between, check_each, either, one_of
+from runner.config.rules import check_each
 from runner.densities import SCOPES
 from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.pruning.sweep import Point, Sweeper, has_batch_norm
 from runner.reporting.formats import granularity_label, percent
+from runner.rules import Rule, between, either, one_of
 from runner.runs import Run
 from runner.stored import load_scores, stored_config
 

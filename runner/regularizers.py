@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from runner.parameters import NotNegative, checked
+
 
 class NoRegularizer:
     """regularizer=none."""
@@ -25,7 +27,8 @@ class L1(NoRegularizer):
         cost: the paper's β, at least 0; 0.1 in its weight column, 0.01 in its unit column.
     """
 
-    def __init__(self, cost: float = 0.1) -> None:
+    @checked
+    def __init__(self, cost: NotNegative = 0.1) -> None:
         self.cost = cost
         self.weights: list[Tensor] = []
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from runner import __version__, runs
-from runner.config.build import NAMED_CLASS, arguments, check_targets, is_builder, options_of, target
+from runner.config.build import NAMED_CLASS, arguments, check_targets, check_values, is_builder, options_of, target
 from runner.config.identity import identity as identity_of
 from runner.config.identity import identity_of_format_1, same_sweep
 from runner.config.sources import own_sources
@@ -50,6 +50,7 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
         foreign: whether classes outside this package may be named (by the user's own --config-dir).
     """
     check_targets(config, foreign)
+    check_values(config)
     cls, model = target(config, "model"), config["model"]
     if model["_target_"] == NAMED_CLASS:  # in a configuration of the user's own
         trust(str(model["architecture"]))

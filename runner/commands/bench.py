@@ -17,10 +17,11 @@ from runner.benchmarks.report import COLUMNS, csv_row, table
 from runner.benchmarks.rows import ROWS
 from runner.benchmarks.timing import WARM_UP, Result, Stopwatch, measure
 from runner.config.compose import Composer
-from runner.config.rules import check_each, either, list_of, one_of, whole
+from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.files import append_row, write_rows
+from runner.rules import either, list_of, one_of, whole
 from runner.running import settle
 from runner.seeding import derive_seed
 from runner.training.machine import describe, resolve_device

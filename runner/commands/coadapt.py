@@ -13,13 +13,14 @@ from runner.coadaptation.dependence import dependence, passes
 from runner.coadaptation.surface import Surface
 from runner.config.build import target
 from runner.config.compose import Composer
-from runner.config.rules import between, check_each, either, list_of, one_of, show, whole
+from runner.config.rules import check_each, show
 from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.files import write_frame, write_text
 from runner.models.layers import prunable_layers
 from runner.reporting.columns import in_columns, seed_groups
 from runner.reporting.dependence import Studied, markdown, picture, save_matrix, table
+from runner.rules import between, either, list_of, one_of, whole
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.stored import stored_config

@@ -15,9 +15,10 @@ from runner.config import choices
 from runner.config.build import PLUGINS, check_class
 from runner.config.compose import Composer
 from runner.config.paths import CONF
-from runner.config.rules import between, check_each, either, list_of, one_of, whole
+from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.experiment import Experiment
+from runner.rules import between, either, list_of, one_of, whole
 from runner.runs import Run
 from runner.stored import stored_config
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from runner.config.build import target
 from runner.config.compose import Composer
-from runner.config.rules import check_each, one_of
+from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.files import write_rows
 from runner.networks import Network, check_pruning, configurations, find_sources, opened
 from runner.reporting.formats import NONE, metric_label, number
 from runner.reporting.writing import padded
+from runner.rules import one_of
 from runner.tasks.classification import Classification
 from runner.tasks.metrics import Metric, by_name, of_task
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.compose import Composer
-from runner.config.rules import check_each, one_of
+from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.exporting import SUFFIXES, check_packages, example_of
 from runner.exporting import export as export_network
 from runner.networks import Network, check_pruning, configurations, find_sources, opened
+from runner.rules import one_of
 
 
 def export(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:

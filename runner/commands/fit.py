@@ -9,13 +9,14 @@ import pandas as pd
 from runner import runs
 from runner.compaction.budget import KEY, amount, choose, pareto
 from runner.config.compose import Composer
-from runner.config.rules import above, check_each, either, one_of, show
+from runner.config.rules import check_each, show
 from runner.errors import ConfigError
 from runner.files import write_frame, write_text
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import COSTS, NONE, metric_label, number, percent
 from runner.reporting.gather import gather
 from runner.reporting.writing import padded
+from runner.rules import above, either, one_of
 from runner.tasks.metrics import Metric
 
 SHOWN = 6

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner import runs
 from runner.config.compose import Composer
-from runner.config.rules import between, check_each, either, list_of, one_of, show, whole
+from runner.config.rules import check_each, show
 from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.files import write_frame, write_text
@@ -17,6 +17,7 @@ from runner.reporting.codes import pictures
 from runner.reporting.columns import MACHINE, column_names, seed_groups
 from runner.reporting.gather import Measured
 from runner.reporting.scree import EXACT, PCA, Choosing, choices, figures, markdown, table
+from runner.rules import between, either, list_of, one_of, whole
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 from runner.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
 from runner.scree.pca import PIXELS, Pca

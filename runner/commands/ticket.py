@@ -16,13 +16,14 @@ from runner.commands.ticket_sources import Source, find_sources, hash_of
 from runner.config.build import build_model
 from runner.config.choices import names
 from runner.config.compose import Composer
-from runner.config.rules import RULES, above, between, check_each, either, list_of, one_of, whole
+from runner.config.rules import RULES, check_each
 from runner.errors import ConfigError, DamagedRun, first_line
 from runner.experiment import Experiment
 from runner.files import write_bytes, write_frame, write_text
 from runner.pruning.sweep import asked_points, has_batch_norm
 from runner.reporting.formats import granularity_label, percent
 from runner.reporting.points import read_points
+from runner.rules import above, between, either, list_of, one_of, whole
 from runner.running import execute, run_of
 from runner.runs import Run
 from runner.seeding import derive_seed

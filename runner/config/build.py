@@ -12,6 +12,7 @@ from runner.config.rules import show
 from runner.config.trust import check_trusted
 from runner.data.errors import DataError
 from runner.errors import ConfigError, ParameterError, UserError, located
+from runner.parameters import check_arguments
 
 # Group → the package whose classes it may name. Hydra's own check is a list of forbidden names, which lets
 # pandas.read_pickle pass; this is the list of allowed ones.
@@ -32,6 +33,8 @@ PLUGINS = {
     "granularity": "runner.pruning.granularities",
     "logger": "runner.training.loggers",
 }
+# Making one costs nothing, so whatever its constructor refuses is found early.
+_MADE_FOR_NOTHING = ("task", "dropout", "regularizer", "schedule")
 _HERE = Path(__file__).resolve().parent.parent
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Keys of a group that are for other readers than its class.
@@ -156,6 +159,19 @@ def build_model(config: Mapping[str, Any], **about: Any) -> Any:
 def is_builder(cls: type) -> bool:
     """Whether objects of a class are no networks but build one, as those of `runner.models.foreign`."""
     return cls.__module__.startswith("runner.models.foreign.")
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Hold every group's options against the rules in its class's constructor, before data is read or a network built.
+
+    Raises:
+        ConfigError: names the option, the value and what is allowed.
+    """
+    for group in PACKAGES:
+        with options_of(group):
+            check_arguments(target(config, group).__init__, arguments(config, group))  # type: ignore[misc]
+    for group in _MADE_FOR_NOTHING:
+        build(config, group)
 
 
 def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> Any:

@@ -8,11 +8,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from runner.data import normalization
 from runner.data.class_names import CIFAR10_NAMES, CIFAR100_NAMES
 from runner.data.errors import DataError, one_line
 from runner.data.images import ImageData, ImageSplit
 from runner.data.on_disk import Layout, load
 from runner.data.torchvision_import import import_torchvision
+from runner.parameters import BelowOne, CountFrom0, checked
 
 PIXELS = 3 * 32 * 32
 
@@ -35,14 +37,15 @@ class CIFAR10(ImageData):
     train_records: ClassVar[int] = 10_000  # in each binary training file
     test_records: ClassVar[int] = 10_000
 
+    @checked
     def __init__(
         self,
         root: str | Path = "data",
         download: bool = True,
-        validation: float = 0.1,
-        crop: int = 4,
+        validation: BelowOne = 0.1,
+        crop: CountFrom0 = 4,
         flip: bool = True,
-        normalize: str = "channel",
+        normalize: normalization.Kind = "channel",
     ) -> None:
         folder = Path(str(root)).expanduser()
         train, test = load(folder, type(self).__name__, lambda: self._layouts(folder), download)

@@ -7,8 +7,10 @@ import importlib
 import numpy as np
 import torch
 
+from runner.data import normalization
 from runner.data.images import ImageData, ImageSplit
 from runner.data.splitting import stratified_count
+from runner.parameters import BelowOne, CountFrom0, checked
 
 TEST_IMAGES = 360
 
@@ -19,7 +21,14 @@ class Digits(ImageData):
     Stratified, always the same: 360 for testing, 1,437 for training, of which 144 for validation (10 %) leave 1,293.
     """
 
-    def __init__(self, validation: float = 0.1, crop: int = 1, flip: bool = False, normalize: str = "channel") -> None:
+    @checked
+    def __init__(
+        self,
+        validation: BelowOne = 0.1,
+        crop: CountFrom0 = 1,
+        flip: bool = False,
+        normalize: normalization.Kind = "channel",
+    ) -> None:
         # Imported here: scikit-learn takes a second, and only this set needs it.
         digits = importlib.import_module("sklearn.datasets").load_digits()
         pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]

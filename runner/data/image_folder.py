@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from runner.data import normalization
 from runner.data.errors import DataError
 from runner.data.image_file import SUFFIXES, read_image
 from runner.data.images import ImageData, ImageSplit
 from runner.data.splitting import stratified_fraction
-from runner.parameters import proper_fraction, whole
+from runner.parameters import BelowOne, Count, CountFrom0, ProperFraction, checked
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +30,17 @@ class ImageFolder(ImageData):
     order, so that its first images are of all classes. DataError for an unreadable image or a folder without classes.
     """
 
+    @checked
     def __init__(
         self,
         root: str | Path,
-        size: int = 32,
-        test: float = 0.2,
-        validation: float = 0.1,
-        crop: int = 4,
+        size: Count = 32,
+        test: ProperFraction = 0.2,
+        validation: BelowOne = 0.1,
+        crop: CountFrom0 = 4,
         flip: bool = True,
-        normalize: str = "channel",
+        normalize: normalization.Kind = "channel",
     ) -> None:
-        whole("size", size, of="pixels")
-        proper_fraction("test", test)
         try:
             train_files, test_files, names = find_files(Path(str(root)).expanduser(), test)
             both = read_files([*shuffled(train_files), *shuffled(test_files)], size)

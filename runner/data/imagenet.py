@@ -7,12 +7,13 @@ import itertools
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from runner import rules
 from runner.cores import cores
 from runner.data import normalization
 from runner.data.errors import DataError, one_line
@@ -20,7 +21,7 @@ from runner.data.file_list import FileList, list_files
 from runner.data.image_folder import class_folders
 from runner.data.splitting import check_fraction, stratified_fraction
 from runner.data.streaming import BatchReader, Request, stream
-from runner.parameters import one_of, whole
+from runner.parameters import BelowOne, Count, checked, whole
 from runner.seeding import derive_seed
 
 # Of the training images' pixels / 255, by channel: the constants in use wherever ImageNet is.
@@ -47,19 +48,16 @@ class ImageNet:
     test: FileList
     class_names: tuple[str, ...]
 
+    @checked
     def __init__(
         self,
         root: str | Path,
-        validation: float = 0.01,
-        size: int = 224,
-        workers: int | None = None,
-        normalize: str = "channel",
+        validation: BelowOne = 0.01,
+        size: Count = 224,
+        workers: Annotated[int | None, rules.either(None, rules.whole(0))] = None,
+        normalize: normalization.Kind = "channel",
     ) -> None:
         """DataError for folders that are not as above; ParameterError for any other bad value."""
-        whole("size", size, of="pixels")
-        if workers is not None:
-            whole("workers", workers, 0)
-        one_of("normalize", normalize, normalization.KINDS)
         self.root = root
         self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
         self.size = self.image_size = size

@@ -14,7 +14,7 @@ from runner.data.augmentation import crop_and_flip
 from runner.data.resizing import fitted_size, resize
 from runner.data.splitting import stratified_fraction
 from runner.errors import ParameterError
-from runner.parameters import one_of, whole
+from runner.parameters import BelowOne, CountFrom0, checked, whole
 from runner.seeding import derive_seed
 
 
@@ -49,22 +49,21 @@ class ImageData:
     test: ImageSplit
     class_names: tuple[str, ...]
 
+    @checked
     def __init__(
         self,
         train: ImageSplit,
         test: ImageSplit,
         class_names: Sequence[str],
         *,
-        validation: float = 0.1,
-        crop: int,
+        validation: BelowOne = 0.1,
+        crop: CountFrom0,
         flip: bool,
-        normalize: str = "channel",
+        normalize: normalization.Kind = "channel",
     ) -> None:
         """ParameterError for a bad `validation`, `crop`, `flip` or `normalize`."""
-        whole("crop", crop, 0, "pixels")
         if not isinstance(flip, bool):
             raise ParameterError("flip", flip, "true or false")
-        one_of("normalize", normalize, normalization.KINDS)
         for name, split in (("training", train), ("test", test)):
             check_split(name, split, len(class_names))
         if train.images.shape[1:] != test.images.shape[1:]:

@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import torch
 
+from runner.data import normalization
 from runner.data.errors import DataError
 from runner.data.idx import read_idx
 from runner.data.images import ImageData, ImageSplit
 from runner.data.on_disk import Layout, load
+from runner.parameters import BelowOne, CountFrom0, checked
 
 STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 
@@ -28,14 +30,15 @@ class MNIST(ImageData):
     # The sets' files have the same names, their labels tell them apart.
     first_test_labels: ClassVar[tuple[int, ...]] = (7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5)
 
+    @checked
     def __init__(
         self,
         root: str | Path = "data",
         download: bool = True,
-        validation: float = 0.1,
-        crop: int = 2,
+        validation: BelowOne = 0.1,
+        crop: CountFrom0 = 2,
         flip: bool = False,
-        normalize: str = "channel",
+        normalize: normalization.Kind = "channel",
     ) -> None:
         folder = Path(str(root)).expanduser()
         train, test = load(folder, type(self).__name__, lambda: self._layouts(folder), download)
@@ -68,14 +71,15 @@ class FashionMNIST(MNIST):
     )
     first_test_labels: ClassVar[tuple[int, ...]] = (9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 4, 5, 7, 3, 4, 1)
 
+    @checked
     def __init__(
         self,
         root: str | Path = "data",
         download: bool = True,
-        validation: float = 0.1,
-        crop: int = 2,
+        validation: BelowOne = 0.1,
+        crop: CountFrom0 = 2,
         flip: bool = True,
-        normalize: str = "channel",
+        normalize: normalization.Kind = "channel",
     ) -> None:
         super().__init__(root, download, validation, crop, flip, normalize)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from runner.rules import choice
+
 KINDS = ("channel", "image", "pixel")
+Kind = Annotated[str, choice(*KINDS)]
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from runner.data import cache
 from runner.data.pairs import PairData, Texts
-from runner.data.vocabulary import not_installed
+from runner.data.vocabulary import Size, not_installed
+from runner.parameters import checked
 
 SIZES = {"train": 20_000, "validation": 500, "test": 1_000}
 LONGEST = 100  # subwords; no number word comes near
@@ -31,7 +32,8 @@ class Numbers(PairData):
     same for every seed, and no number is in two splits: 20,000 for training, 500 for validation, 1,000 for testing.
     """
 
-    def __init__(self, vocabulary: int = 400) -> None:
+    @checked
+    def __init__(self, vocabulary: Size = 400) -> None:
         """ConfigError if tokenizers or num2words is not installed; ParameterError for a bad `vocabulary`."""
         pairs = iter(number_pairs())
         parts = {}

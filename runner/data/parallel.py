@@ -16,6 +16,8 @@ from typing import Any
 
 from runner.data.errors import DataError, one_line
 from runner.data.pairs import PairData, Texts
+from runner.data.vocabulary import Size
+from runner.parameters import Count, checked
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +35,15 @@ class ParallelText(PairData):
     PairData.
     """
 
+    @checked
     def __init__(
         self,
         train: Names,
         validation: Names,
         test: Names,
         root: str | Path | None = None,
-        vocabulary: int = 8000,
-        longest: int = 100,
+        vocabulary: Size = 8000,
+        longest: Count = 100,
     ) -> None:
         """DataError that names the parameter for files that are missing, damaged, empty or don't fit together."""
         texts = [files.read() for files in splits_in(root, train, validation, test)]

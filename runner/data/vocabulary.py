@@ -9,8 +9,9 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
+from runner import rules
 from runner.data import cache as disk
 from runner.data.errors import DataError
 from runner.parameters import whole
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 PAD, BEGIN, END = 0, 1, 2
 SPECIAL = 3  # so many ids come before those of the subwords
 SMALLEST = SPECIAL + 256  # every byte is a subword, so no text is unknown
+Size = Annotated[int, rules.whole(SMALLEST)]
 
 FORMAT = 1  # part of the cache's key: to be raised when the same text is to give other subwords
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from runner.errors import ParameterError
 from runner.parameters import fraction, one_of
+from runner.rules import between, list_of
 
 SHAPES = ("linear", "cubic")
 
@@ -66,7 +67,6 @@ def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> floa
 
 
 def _checked(ramp: Sequence[float]) -> tuple[float, float, float]:
-    values = tuple(float(value) for value in ramp)
-    if len(values) != 3 or not all(0 <= value <= 1 for value in values) or values[0] > values[1]:
-        raise ParameterError("ramp", list(ramp), "three fractions of training, the first two rising")
-    return values[0], values[1], values[2]
+    if list_of(between(0, 1))(ramp) or len(ramp) != 3 or ramp[0] > ramp[1]:
+        raise ParameterError("ramp", ramp, "three fractions of training, the first two rising")
+    return float(ramp[0]), float(ramp[1]), float(ramp[2])

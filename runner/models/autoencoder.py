@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from runner.models.blocks import scaled
 from runner.models.layers import FeaturePlace
+from runner.parameters import Count, CountsOrNone, Positive, checked
 
 
 class Autoencoder(nn.Module):
@@ -27,15 +28,16 @@ class Autoencoder(nn.Module):
 
     minimum_size = 1
 
+    @checked
     def __init__(
         self,
         channels: int = 1,
         image_size: int = 28,
         classes: int = 10,
-        widths: Sequence[int] = (512, 128),
-        code: int = 32,
+        widths: CountsOrNone = (512, 128),
+        code: Count = 32,
         linear: bool = False,
-        width: float = 1.0,
+        width: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.shape = (channels, image_size, image_size)
@@ -69,15 +71,16 @@ class ConvolutionalAutoencoder(nn.Module):
 
     minimum_size = 8
 
+    @checked
     def __init__(
         self,
         channels: int = 1,
         image_size: int = 28,
         classes: int = 10,
-        widths: Sequence[int] = (16, 32),
-        code: int = 32,
+        widths: CountsOrNone = (16, 32),
+        code: Count = 32,
         linear: bool = False,
-        width: float = 1.0,
+        width: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.linear = linear

@@ -1,6 +1,6 @@
 """Residual networks of four stages, made for ImageNet: ResNet-101, ResNet-102, and ResNet-18 for small images."""
 
-from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -14,7 +14,8 @@ from runner.models.blocks import (
     scaled,
 )
 from runner.models.places import inside_blocks
-from runner.parameters import one_of
+from runner.parameters import Counts, Fraction, Positive, checked
+from runner.rules import choice
 
 BLOCKS = ("basic", "bottleneck", "preactivation")
 
@@ -42,19 +43,19 @@ class ImageNetResNet(nn.Module):
 
     minimum_size = 32  # the last stage then sees one pixel
 
+    @checked
     def __init__(
         self,
         channels: int = 3,
         image_size: int = 224,
         classes: int = 1000,
-        block: str = "bottleneck",
-        stages: Sequence[int] = (3, 4, 23, 3),
-        widths: Sequence[int] = (64, 128, 256, 512),
-        width: float = 1.0,
-        batch_norm_momentum: float = 0.1,
+        block: Annotated[str, choice(*BLOCKS)] = "bottleneck",
+        stages: Counts = (3, 4, 23, 3),
+        widths: Counts = (64, 128, 256, 512),
+        width: Positive = 1.0,
+        batch_norm_momentum: Fraction = 0.1,
     ) -> None:
         super().__init__()
-        one_of("block", block, BLOCKS)
         check_one_for_each("stages", stages, widths)
         widths = scaled(widths, width)
         self.stem = self._stem(channels, widths[0], batch_norm_momentum)

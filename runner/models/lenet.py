@@ -1,12 +1,11 @@
 """LeNet as the paper's official code has it."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from runner.errors import ParameterError
 from runner.models.blocks import scaled
 from runner.models.places import chain, layers_in
+from runner.parameters import Counts, CountsOrNone, Positive, checked
 
 
 class LeNet(nn.Module):
@@ -25,14 +24,15 @@ class LeNet(nn.Module):
 
     minimum_size = 13  # what two unpadded 5x5 convolutions with a pool between them need
 
+    @checked
     def __init__(
         self,
         channels: int = 3,
         image_size: int = 32,
         classes: int = 10,
-        widths: Sequence[int] = (6, 16),
-        dense: Sequence[int] = (500,),
-        width: float = 1.0,
+        widths: Counts = (6, 16),
+        dense: CountsOrNone = (500,),
+        width: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential()

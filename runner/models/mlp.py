@@ -1,11 +1,10 @@
 """A network of dense layers."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from runner.models.blocks import scaled
 from runner.models.places import chain, layers_in
+from runner.parameters import CountsOrNone, Positive, checked
 
 
 class MLP(nn.Module):
@@ -22,14 +21,15 @@ class MLP(nn.Module):
 
     minimum_size = 1
 
+    @checked
     def __init__(
         self,
         channels: int = 1,
         image_size: int = 28,
         classes: int = 10,
-        widths: Sequence[int] = (128, 64, 32),
+        widths: CountsOrNone = (128, 64, 32),
         prune_logits: bool = False,
-        width: float = 1.0,
+        width: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.hidden = nn.Sequential()

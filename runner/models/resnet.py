@@ -1,12 +1,11 @@
 """Residual networks for small images: the paper's pre-activation ResNet-32 and He et al.'s."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.models.blocks import BasicBlock, PaddedShortcut, PreActBlock, conv, scaled
 from runner.models.places import inside_blocks
+from runner.parameters import Count, Counts, Fraction, Positive, checked
 
 
 class PreActResNet(nn.Module):
@@ -27,17 +26,18 @@ class PreActResNet(nn.Module):
 
     minimum_size = 8
 
+    @checked
     def __init__(
         self,
         channels: int = 3,
         image_size: int = 32,
         classes: int = 10,
-        stem_width: int = 16,
-        widths: Sequence[int] = (32, 64, 128),
-        blocks: int = 5,
-        stem_kernel: int = 7,
-        width: float = 1.0,
-        batch_norm_momentum: float = 0.1,
+        stem_width: Count = 16,
+        widths: Counts = (32, 64, 128),
+        blocks: Count = 5,
+        stem_kernel: Count = 7,
+        width: Positive = 1.0,
+        batch_norm_momentum: Fraction = 0.1,
     ) -> None:
         super().__init__()
         stem_width, *stages = scaled([stem_width, *widths], width)
@@ -74,15 +74,16 @@ class ResNet(nn.Module):
 
     minimum_size = 8
 
+    @checked
     def __init__(
         self,
         channels: int = 3,
         image_size: int = 32,
         classes: int = 10,
-        widths: Sequence[int] = (16, 32, 64),
-        blocks: int = 5,
-        width: float = 1.0,
-        batch_norm_momentum: float = 0.1,
+        widths: Counts = (16, 32, 64),
+        blocks: Count = 5,
+        width: Positive = 1.0,
+        batch_norm_momentum: Fraction = 0.1,
     ) -> None:
         super().__init__()
         stages = scaled(widths, width)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from runner.errors import ParameterError
 from runner.models.attention import DecoderLayer, EncoderLayer, KeysValues
 from runner.models.layers import FeaturePlace
+from runner.parameters import BelowOne, Count, Positive, checked
+from runner.rules import whole
 
 PAD, BEGIN, END = 0, 1, 2
 
@@ -50,19 +52,20 @@ class Transformer(nn.Module):
 
     kind = "pairs"
 
+    @checked
     def __init__(
         self,
         vocabulary: int,
-        layers: int = 2,
+        layers: Count = 2,
         features: int = 128,
-        heads: int = 4,
-        feed_forward: int = 512,
-        residual_dropout: float = 0.1,
-        width: float = 1.0,
+        heads: Count = 4,
+        feed_forward: Count = 512,
+        residual_dropout: BelowOne = 0.1,
+        width: Positive = 1.0,
     ) -> None:
         super().__init__()
         unit = 2 * heads
-        if features < unit or features % unit:
+        if whole(unit)(features) or features % unit:
             raise ParameterError("features", features, f"a multiple of 2 x heads, {unit}")
         features = max(1, round(features * width / unit)) * unit
         hidden = max(1, round(feed_forward * width))

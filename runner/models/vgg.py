@@ -1,11 +1,10 @@
 """VGG-16 as the paper's official code has it."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from runner.models.blocks import check_one_for_each, conv, scaled
 from runner.models.places import chain, layers_in
+from runner.parameters import Counts, CountsOrNone, Fraction, Positive, checked
 
 
 class VGG(nn.Module):
@@ -30,16 +29,17 @@ class VGG(nn.Module):
 
     minimum_size = 32  # one pixel is left after five pools
 
+    @checked
     def __init__(
         self,
         channels: int = 3,
         image_size: int = 32,
         classes: int = 10,
-        widths: Sequence[int] = (64, 128, 256, 512, 512),
-        stages: Sequence[int] = (2, 2, 3, 3, 3),
-        dense: Sequence[int] = (4096, 4096),
-        width: float = 1.0,
-        batch_norm_momentum: float = 0.1,
+        widths: Counts = (64, 128, 256, 512, 512),
+        stages: Counts = (2, 2, 3, 3, 3),
+        dense: CountsOrNone = (4096, 4096),
+        width: Positive = 1.0,
+        batch_norm_momentum: Fraction = 0.1,
     ) -> None:
         super().__init__()
         check_one_for_each("stages", stages, widths)

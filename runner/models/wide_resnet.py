@@ -1,11 +1,19 @@
 """Wide residual networks for small images."""
 
+from typing import Annotated, Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.errors import ParameterError
 from runner.models.blocks import PreActBlock, conv, scaled
 from runner.models.places import inside_blocks
+from runner.parameters import Count, Fraction, Positive, checked
+from runner.rules import whole
+
+
+def _depth(value: Any) -> str | None:
+    fits = whole(10)(value) is None and value % 6 == 4
+    return None if fits else "10, 16, 22, 28 and so on, 6 more each time"
 
 
 class WideResNet(nn.Module):
@@ -26,20 +34,19 @@ class WideResNet(nn.Module):
 
     minimum_size = 8
 
+    @checked
     def __init__(
         self,
         channels: int = 3,
         image_size: int = 32,
         classes: int = 10,
-        depth: int = 28,
-        widen: int = 10,
-        width: float = 1.0,
-        batch_norm_momentum: float = 0.1,
+        depth: Annotated[int, _depth] = 28,
+        widen: Count = 10,
+        width: Positive = 1.0,
+        batch_norm_momentum: Fraction = 0.1,
     ) -> None:
         super().__init__()
-        blocks, rest = divmod(depth - 4, 6)
-        if rest or blocks < 1:
-            raise ParameterError("depth", depth, "10, 16, 22, 28 and so on, 6 more each time")
+        blocks = (depth - 4) // 6
         stem_width, *stages = scaled([16, 16 * widen, 32 * widen, 64 * widen], width)
         self.stem = conv(channels, stem_width, 3)
         self.blocks = nn.Sequential()

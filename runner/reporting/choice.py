@@ -8,23 +8,16 @@ from typing import Any
 
 from runner.config.choices import names
 from runner.config.paths import CONF
-from runner.config.rules import Rule, between, either, leaves, list_of, one_of, show
+from runner.config.rules import leaves, show
 from runner.densities import SCOPES
 from runner.errors import ConfigError
 from runner.reporting.formats import COSTS
 from runner.reporting.published import published_files, published_heads
+from runner.rules import Rule, between, either, is_mapping, is_word, list_of, one_of
 
 _NORMS = ("kept", "recalibrated")
 _NORM = one_of(*_NORMS)
 _PUBLISHED_WORDS = ("granularity", "metric", "about")
-
-
-def _word(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "a word"
-
-
-def _mapping(value: Any) -> str | None:
-    return None if isinstance(value, Mapping) else "a mapping, {name: value,…}"
 
 
 def _choice(known: Sequence[str]) -> Rule:
@@ -38,10 +31,10 @@ def _choice(known: Sequence[str]) -> Rule:
 
 def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
     return {
-        "name": _word,
-        "runs": either(None, _mapping),
+        "name": is_word,
+        "runs": either(None, is_mapping),
         "granularity": _choice(["auto", *names("granularity", folders)]),
-        "metric": _word,
+        "metric": is_word,
         "split": one_of("train", "validation", "test"),
         "batch_norm": lambda value: _NORM(value) if isinstance(value, str) else either(None, list_of(_NORM))(value),
         "scope": one_of("auto", *SCOPES),
@@ -49,7 +42,7 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
         "floor": either("auto", between(0, 1)),
         "sparsities": either(None, list_of(between(0, 1))),
         "x": one_of("sparsity", *COSTS),
-        "published": either(None, _mapping),
+        "published": either(None, is_mapping),
     }
 
 

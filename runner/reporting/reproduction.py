@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from runner.config.rules import between, list_of, show
+from runner.config.rules import show
 from runner.errors import ConfigError
 from runner.files import write_frame, write_text
 from runner.reporting.drawing import Curve, Panel, Style, draw
@@ -22,6 +22,7 @@ from runner.reporting.formats import (
 from runner.reporting.points import is_unpruned, own_floors, read_points, statistics
 from runner.reporting.published import published_files, published_heads, published_values
 from runner.reporting.writing import padded
+from runner.rules import between, list_of
 from runner.runs import Run
 from runner.tasks.metrics import Metric, by_name
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.parameters import fraction, positive
+from runner.parameters import BelowOne, Fraction, Positive, checked
 from runner.tasks.metrics import ACCURACY, Metric
 
 
@@ -31,10 +31,11 @@ class Classification:
     needs_teacher = False
     teacher: nn.Module | None = None  # is given by the experiment where one is needed
 
-    def __init__(self, label_smoothing: float = 0.0, distill: float = 0.0, temperature: float = 2.0) -> None:
+    @checked
+    def __init__(self, label_smoothing: BelowOne = 0.0, distill: Fraction = 0.0, temperature: Positive = 2.0) -> None:
         self.label_smoothing = label_smoothing
-        self.distill = fraction("distill", distill)
-        self.temperature = positive("temperature", temperature)
+        self.distill = distill
+        self.temperature = temperature
         self.needs_teacher = self.distill > 0
 
     @staticmethod

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from runner.data.token_batches import PairBatch
 from runner.errors import ConfigError
 from runner.models.transformer import PAD
+from runner.parameters import BelowOne, Count, CountFrom0, NotNegative, checked
 from runner.tasks.decoding import beam_search, greedy
 from runner.tasks.metrics import BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY, Metric
 
@@ -35,13 +36,14 @@ class Translation:
     metrics: tuple[Metric, ...] = (TOKEN_ACCURACY,)
     sweep_metrics: tuple[Metric, ...] = (BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY)
 
+    @checked
     def __init__(
         self,
-        label_smoothing: float = 0.1,
-        beam: int = 1,
-        length_penalty: float = 0.6,
-        longer: int = 50,
-        samples: int = 8,
+        label_smoothing: BelowOne = 0.1,
+        beam: Count = 1,
+        length_penalty: NotNegative = 0.6,
+        longer: CountFrom0 = 50,
+        samples: CountFrom0 = 8,
     ) -> None:
         self.label_smoothing = label_smoothing
         self.beam = beam

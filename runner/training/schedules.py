@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
-from runner.parameters import one_of
+from runner.parameters import BelowOne, Fraction, NotNegative, Positive, checked
+from runner.rules import above, between, choice, either, list_of
 
+DECAYS = ("cosine", "inverse_square_root", "none")
+ClipNorm = Annotated[float | None, either(None, above(0))]
+Betas = Annotated[Sequence[float], list_of(between(0, 1, open_end=True), low=2)]
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -51,14 +55,15 @@ class OneCycle(_SGD):
         clip_norm: largest global gradient norm, or None.
     """
 
+    @checked
     def __init__(
         self,
-        learning_rate: float = 0.2,
-        warmup: float = 0.25,
-        momentum: float = 0.9,
+        learning_rate: Positive = 0.2,
+        warmup: Fraction = 0.25,
+        momentum: BelowOne = 0.9,
         nesterov: bool = True,
-        weight_decay: float = 5e-4,
-        clip_norm: float | None = None,
+        weight_decay: NotNegative = 5e-4,
+        clip_norm: ClipNorm = None,
     ) -> None:
         super().__init__(learning_rate, momentum, nesterov, weight_decay, clip_norm)
         self.warmup = warmup
@@ -78,15 +83,16 @@ class StepDecay(_SGD):
     The defaults are the paper's code for ResNet-32; its Wide ResNets had factor 0.2.
     """
 
+    @checked
     def __init__(
         self,
-        learning_rate: float = 0.4,
-        drops: Sequence[float] = (0.4, 0.6, 0.8),
-        factor: float = 0.1,
-        momentum: float = 0.9,
+        learning_rate: Positive = 0.4,
+        drops: Annotated[Sequence[float], list_of(between(0, 1), low=0)] = (0.4, 0.6, 0.8),
+        factor: Fraction = 0.1,
+        momentum: BelowOne = 0.9,
         nesterov: bool = False,
-        weight_decay: float = 2e-4,
-        clip_norm: float | None = 1.0,
+        weight_decay: NotNegative = 2e-4,
+        clip_norm: ClipNorm = 1.0,
     ) -> None:
         super().__init__(learning_rate, momentum, nesterov, weight_decay, clip_norm)
         self.drops = tuple(drops)
@@ -95,9 +101,6 @@ class StepDecay(_SGD):
     def rate(self, step: int, total: int) -> float:
         """Learning rate of step 0 <= step < total."""
         return self.peak * self.factor ** sum(step / total >= drop for drop in self.drops)
-
-
-DECAYS = ("cosine", "inverse_square_root", "none")
 
 
 class Adam:
@@ -115,18 +118,18 @@ class Adam:
         decoupled: weight decay that is no part of the gradient: AdamW (Loshchilov & Hutter, 2019).
     """
 
+    @checked
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        warmup: float = 0.1,
-        decay: str = "cosine",
-        betas: Sequence[float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
+        learning_rate: Positive = 1e-3,
+        warmup: Fraction = 0.1,
+        decay: Annotated[str, choice(*DECAYS)] = "cosine",
+        betas: Betas = (0.9, 0.999),
+        epsilon: Positive = 1e-8,
+        weight_decay: NotNegative = 0.0,
+        clip_norm: ClipNorm = None,
         decoupled: bool = False,
     ) -> None:
-        one_of("decay", decay, DECAYS)
         self.peak = learning_rate
         self.warmup = warmup
         self.decay = decay

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from runner.config.rules import RULES, above, at_least, between, check, either, leaves, list_of, one_of, show, whole
+from runner.config.rules import RULES, check, leaves, show
 from runner.errors import ConfigError
+from runner.rules import above, at_least, between, either, list_of, one_of, whole
 
 NUMBERLIKE = [True, "0.5", None, [0.5], {"a": 1}, math.nan, math.inf, -math.inf]
 
@@ -47,7 +48,7 @@ def test_what_is_allowed_in_words():
         ("schedule.length", ["1ep", "500it"], ["0ep", "-1ep", "ep", "5", 5, "5 ep", "5eps", "1e3it", None]),
         ("folder", [None, "a", "/a/b", 2024], ["", [], True, {"a": 1}]),
         ("outputs", ["a", 2024], [None, "", [], True]),
-        ("dropout.alpha", [0, 1, 0.66], [-0.1, 1.1, math.nan, "a"]),
+        ("prune.floor", ["auto", 0, 1, 0.66], [-0.1, 1.1, math.nan, "a"]),
         ("seed", [0, 1, 2**70], [-1, 0.0, "0", True, None]),
     ],
 )
@@ -58,8 +59,8 @@ def test_rules_of_options(name, good, bad):
 
 def test_check_names_the_option_the_value_and_what_is_allowed():
     with pytest.raises(ConfigError) as caught:
-        check({"dropout": {"alpha": 1.5}}, {"dropout": {"alpha": 0.5}})
-    assert str(caught.value) == "dropout.alpha=1.5: allowed is a number from 0 to 1"
+        check({"schedule": {"batch_size": 1.5}}, {"schedule": {"batch_size": 64}})
+    assert str(caught.value) == "schedule.batch_size=1.5: allowed is a whole number from 1 on"
     assert caught.value.exit_code == 2
 
 

@@ -7,13 +7,15 @@ from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from runner.errors import ConfigError, UserError, first_line, located
 from runner.models.weights import load_state, read_state
+from runner.parameters import checked
+from runner.rules import either, is_mapping, is_path, is_word
 
 _FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 
@@ -33,11 +35,12 @@ class Foreign(ABC):
     minimum_size = 32  # px; smaller images are enlarged
     library: ClassVar[str]  # the package, and the extra that installs it
 
+    @checked
     def __init__(
         self,
-        architecture: str,
-        weights: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        architecture: Annotated[str, is_word],
+        weights: Annotated[str | None, either(None, is_path)] = None,
+        arguments: Annotated[Mapping[str, Any] | None, either(None, is_mapping)] = None,
         channels: int = 3,
         image_size: int = 224,
         classes: int = 1000,
