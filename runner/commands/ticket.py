@@ -1,37 +1,24 @@
 """run ticket: is the network that pruning leaves a winning ticket, and how much training does it save?"""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
-
 from runner import runs
-from runner.commands.ticket_sources import Source, find_sources, hash_of
-from runner.config.build import build_model
+from runner.commands.workers import failure_of, side_by_side
 from runner.config.choices import names
 from runner.config.compose import Composer
 from runner.config.rules import RULES, check_each
-from runner.errors import ConfigError, DamagedRun, first_line
-from runner.experiment import Experiment
-from runner.files import write_bytes, write_frame, write_text
-from runner.pruning.sweep import asked_points, has_batch_norm
+from runner.errors import ConfigError, UserError
+from runner.files import write_frame, write_text
 from runner.reporting.formats import granularity_label, percent
-from runner.reporting.points import read_points
 from runner.rules import above, between, either, list_of, one_of, whole
-from runner.running import execute, run_of
-from runner.runs import Run
-from runner.seeding import derive_seed
-from runner.stored import load_scores
-from runner.tickets.plan import Ticket, removed, rounds, sweep
-from runner.tickets.report import Outcome, markdown, table
-from runner.training.loop import Training
-from runner.training.progress import Progress
+from runner.tickets.plan import Ticket
+from runner.tickets.report import markdown, table
+from runner.tickets.sources import Source, find_sources
+from runner.tickets.trainings import Trainings
 
 _LENGTH = RULES["schedule.length"]
 _RULES = {
@@ -44,6 +31,7 @@ _RULES = {
     "finetune": either(None, _LENGTH),
     "finetune_rate": above(0),
     "length": either(None, _LENGTH),
+    "jobs": whole(1),
 }
 
 
@@ -58,9 +46,11 @@ def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | 
     for column, floor in {source.column: source.variant.floor(granularity) for source in sources}.items():
         if floor > asked["sparsity"]:
             notes.append(f"{column}: its masks are at its γ, {percent(floor)} %, as in its own sweep.")
-    outcomes, made = [], set[Path]()
-    for source in sources:
-        outcomes += _Trainings(source, asked, overrides, config_dir is not None, made).outcomes()
+    made = set[Path]()
+    trainings = [Trainings(source, asked, overrides, config_dir is not None, made) for source in sources]
+    if asked["jobs"] > 1:
+        _train_side_by_side(trainings, asked["jobs"])
+    outcomes = [outcome for one in trainings for outcome in one.outcomes()]
     rows = table(outcomes, sources[0].metric, granularity, asked["sparsity"])
     zero = f"{percent(asked['sparsity'])} % of the {granularity_label(granularity)} zero"
     text = markdown(rows, sources[0].metric, ", ".join(filter(None, [title, zero])), notes)
@@ -85,152 +75,33 @@ def _granularity(sources: Sequence[Source], asked: Mapping[str, Any]) -> str:
     raise ConfigError("granularity=auto: the runs have none in common; choose weight or unit")
 
 
-@dataclass
-class _Trainings:
-    """All that is asked of one source."""
+def _train_side_by_side(trainings: Sequence[Trainings], workers: int) -> None:
+    """Train all that is missing, so many chains at a time; afterwards nothing is left to be trained here.
 
-    source: Source
-    asked: Mapping[str, Any]
-    overrides: Sequence[str]
-    foreign: bool
-    made: set[Path]  # folders of trainings that this command has dealt with
-    early: dict[str, Tensor] = field(default_factory=dict)  # the source's weights where they are rewound to
+    Chains that begin with the same run are one; all of a source are one where its weights have to be found again.
+    """
+    work: dict[Path, tuple[Trainings, list[list[Ticket]], str]] = {}
+    for one in trainings:
+        run = one.source.run
+        for name, chain in one.chains().items():
+            folder = one.first_folder(chain)
+            if folder in work:
+                continue
+            key = run.folder if one.source.rewind else folder
+            work.setdefault(key, (one, [], str(run.folder) if one.source.rewind else f"{run.folder}: {name}"))
+            work[key][1].append(chain)
+    failures = side_by_side(
+        _train_chains,
+        [(replace(one, made=set(), shown=False), chains) for one, chains, _ in work.values()],
+        [label for _, _, label in work.values()],
+        workers,
+    )
+    if failed := [failure for failure in failures if failure is not None]:
+        raise UserError("; ".join(failed))
+    for one in trainings:
+        one.asked = {**one.asked, "force": False}
 
-    def outcomes(self) -> list[Outcome]:
-        source, asked = self.source, self.asked
-        if threads := source.run.threads():  # masked trainings are as the source's, to the last bit
-            torch.set_num_threads(threads)
-        # As in the run's own sweep: never below its γ.
-        sparsity = max(asked["sparsity"], source.variant.floor(asked["granularity"]))
-        what = (asked["granularity"], sparsity, self._scores())
-        first = Ticket("ticket", *what, rewind=source.rewind, length=asked["length"])
-        tuned = replace(first, name="finetuned", weights="final", rewind=0, length=asked["finetune"])
-        tuned = replace(tuned, rate=asked["finetune_rate"])
-        plans = {
-            "finetuned": [tuned],
-            "finetuned iteratively": rounds(replace(tuned, name="tuning"), asked["iterations"]),
-            "ticket": [first],
-            "fresh": [replace(first, name="fresh", weights="fresh", rewind=0)],
-            "random": [replace(first, name="random", scores="random")],
-            "iterative": rounds(replace(first, name="round"), asked["iterations"]),
-        }
-        wanted = {*asked["kinds"], *(["finetuned"] if asked["finetune"] else [])}
-        if asked["iterations"] > 1 and source.plain:
-            wanted |= {"iterative", *(["finetuned iteratively"] if asked["finetune"] else [])}
-        return [*self._untrained(), *(self._outcome(name, plan) for name, plan in plans.items() if name in wanted)]
 
-    def _scores(self) -> str:
-        """`own` only where the run has scores of its own, so that equal trainings are found to be equal."""
-        asked = str(self.asked["scores"])
-        own = load_scores(self.source.run, torch.device("cpu")) if asked == "own" else {}
-        return "magnitude" if asked == "own" and self.asked["granularity"] not in own else asked
-
-    def _untrained(self) -> list[Outcome]:
-        """The run itself, dense and pruned: measured here, nothing is written into its folder."""
-        source, sparsity = self.source, self.asked["sparsity"]
-        parts = Experiment.from_config(source.config)
-        parts.load(source.run)
-        prune = sweep(self.asked["granularity"], self.asked["scores"], "auto", sorted({0.0, sparsity}))
-        points = asked_points(prune, (), parts.variant.floor, has_batch_norm(parts.model), parts.data.splits)
-        rows = list(parts.sweeper(load_scores(source.run, parts.device)).rows(points))
-        epochs = source.steps / source.steps_per_epoch
-        return [
-            Outcome(
-                *(source.column, method, source.config["seed"]),
-                *((epochs, source.seconds) if method == "dense" else (0.0, 0.0)),
-                *(epochs, source.seconds),
-                next(row["actual_sparsity"] for point, row in rows if point.sparsity == wanted),
-                {(p.split, p.batch_norm): row[source.metric.name] for p, row in rows if p.sparsity == wanted},
-            )
-            for method, wanted in (("dense", 0.0), ("pruned", sparsity))
-        ]
-
-    def _outcome(self, method: str, trainings: Sequence[Ticket]) -> Outcome:
-        """What trainings, each on a mask of the one before, reach and cost."""
-        source, last = self.source, trainings[-1]
-        run, steps, seconds = source.run, 0, 0.0
-        for one in trainings:
-            run = self._trained(one, run)
-            steps += int(run.status()["steps"]) - one.rewind
-            seconds += float(run.status()["seconds"])
-        # A random mask asks for no other training, but for the weights that it is rewound to.
-        part = last.rewind / source.steps if method == "random" else 1.0
-        points = read_points(run)
-        points = points[points["sparsity"] == round(last.sparsity, 9)]
-        points = points[(points["granularity"] == last.granularity) & (points["floor"] == 0)]
-        points = points[(points["scores"] == "own") & (points["scope"] == "layer")]
-        return Outcome(
-            *(source.column, method, source.config["seed"], steps / source.steps_per_epoch, seconds),
-            *((part * source.steps + steps) / source.steps_per_epoch, part * source.seconds + seconds),
-            float(points["actual_sparsity"].iloc[0]),
-            {(str(r["split"]), str(r["batch_norm"])): float(r[source.metric.name]) for _, r in points.iterrows()},
-        )
-
-    def _trained(self, one: Ticket, base: Run) -> Run:
-        """The run of one masked training, with a mask found in the base's weights; trained if it is missing."""
-        name = f"{base.config()['dropout']['name']}-{hash_of(base)}"
-        config = {**one.config(self.source.config, name), "outputs": self.asked["outputs"], "force": False}
-        config["force"] = self.asked["force"] and run_of(config, self.foreign)[0].folder not in self.made
-        run, _ = execute(
-            config,
-            self.overrides,
-            self.foreign,
-            command=("ticket", str(self.source.run.folder)),
-            training_of=partial(self._training, one, base),
-        )
-        if run.folder not in self.made:
-            print(run.folder, flush=True)
-        self.made.add(run.folder)
-        return run
-
-    def _training(self, one: Ticket, base: Run, parts: Experiment) -> Training:
-        """The masked training: the mask out of the base's weights, then the weights to begin with."""
-        initial = copy.deepcopy(parts.model.state_dict())
-        own = {}
-        if one.needs_source:
-            parts.load(base)
-            own = load_scores(base, parts.device)
-        parts.variant.removed = removed(parts.sweeper(own), one)  # type: ignore[attr-defined]
-        if one.weights == "fresh":
-            torch.manual_seed(derive_seed(parts.config["seed"], "fresh"))
-            initial = build_model(parts.config, **parts.data.model_arguments()).state_dict()
-        if one.rewind:
-            self._rewind(parts.model)
-        elif one.weights != "final":
-            parts.model.load_state_dict(initial)
-        return parts.training(start_step=one.rewind)
-
-    def _rewind(self, model: nn.Module) -> None:
-        """Put the source's weights at the step to rewind to into the model: kept ones where there are any.
-
-        Raises:
-            DamagedRun: they can't be read or are another model's.
-        """
-        source = self.source
-        names = [source.config[group]["name"] for group in ("data", "model", "dropout")]
-        name = "-".join([*names, hash_of(source.run), f"seed{source.config['seed']}", f"{source.rewind}it.safetensors"])
-        file = Path(self.asked["outputs"]) / "ticket" / "early" / name
-        if not self.early and file.exists() and not self.asked["force"]:
-            try:
-                self.early = load_file(file)
-                model.load_state_dict(self.early)
-            except Exception as error:
-                said = f"{file} is damaged ({first_line(error)[:100]}); without it its steps are trained again"
-                raise DamagedRun(said) from None
-        if not self.early:
-            self.early = self._early()
-            if self.asked["keep"]:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(file, save({key: tensor.cpu().contiguous() for key, tensor in self.early.items()}))
-        model.load_state_dict(self.early)
-
-    def _early(self) -> dict[str, Tensor]:
-        """A run is a function of its configuration, so its first steps are trained once more."""
-        parts, steps = Experiment.from_config(self.source.config), self.source.rewind
-        training = parts.training()
-        with Progress().counting(steps, "rewinding") as advance:
-            while training.step < steps:
-                training.one_step()
-                advance()
-        parts.variant.detach()
-        return parts.model.state_dict()
+def _train_chains(trainings: Trainings, chains: Sequence[Sequence[Ticket]]) -> str | None:
+    """In a worker: what went wrong, if anything did."""
+    return failure_of(partial(trainings.train_all, chains))

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,8 +25,13 @@ def train_one(job: Job, words: Sequence[str], foreign: bool) -> str | None:
     """Train and sweep one run; a line about what went wrong, which its folder keeps too."""
     from runner.running import execute
 
+    return failure_of(lambda: execute(job, words, foreign))
+
+
+def failure_of(work: Callable[[], object]) -> str | None:
+    """Do it; a line about what went wrong, if anything did."""
     try:
-        execute(job, words, foreign)
+        work()
     except UserError as error:
         return str(error)
     except Exception as error:
@@ -37,31 +42,43 @@ def train_one(job: Job, words: Sequence[str], foreign: bool) -> str | None:
 def train_side_by_side(
     jobs: Sequence[Job], words: Sequence[Sequence[str]], labels: Sequence[str], foreign: bool, workers: int
 ) -> list[str | None]:
-    """Train and sweep runs in so many processes; what went wrong with each.
+    """Train and sweep runs in so many processes; what went wrong with each, and errors, as `side_by_side`.
 
     Args:
         words: of the command line, for each job.
         labels: what the line of each job says.
         foreign: whether classes outside this package may be named.
+    """
+    return side_by_side(train_one, list(zip(jobs, words, repeat(foreign), strict=False)), labels, workers)
+
+
+def side_by_side(
+    work: Callable[..., str | None], calls: Sequence[Sequence[Any]], labels: Sequence[str], workers: int
+) -> list[str | None]:
+    """Call a function in so many processes; what each call gives back: what went wrong.
+
+    Args:
+        work: a function of a module.
+        calls: its arguments, for each call.
+        labels: what the line of each says.
 
     Raises:
         UserError: a process was killed.
         Interrupted: by Ctrl-C.
     """
-    workers = min(workers, len(jobs))
+    workers = min(workers, len(calls))
     _share_cores(workers)
-    print(f"{len(jobs)} runs, {workers} at a time; a line for each as it ends", flush=True)
-    failures: list[str | None] = [None] * len(jobs)
+    print(f"{len(calls)} runs, {workers} at a time; a line for each as it ends", flush=True)
+    failures: list[str | None] = [None] * len(calls)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin)
     with _ended(pool):
         with _interrupts_held_back():  # and never given to the workers, which inherit that: their parent ends them
-            arguments = zip(jobs, words, repeat(foreign), strict=False)
-            futures = {pool.submit(_timed, *one): index for index, one in enumerate(arguments)}
+            futures = {pool.submit(_timed, work, *one): index for index, one in enumerate(calls)}
         for done, future in enumerate(as_completed(futures), 1):
             index = futures[future]
             failures[index], seconds = future.result()
             state = "failed" if failures[index] else "finished"
-            print(f"[{done}/{len(jobs)}] {state:8}  {labels[index]}  ({duration(seconds)})", flush=True)
+            print(f"[{done}/{len(calls)}] {state:8}  {labels[index]}  ({duration(seconds)})", flush=True)
     return failures
 
 
@@ -77,9 +94,9 @@ def _share_cores(workers: int) -> None:
         os.environ[name] = os.environ.get(name) or str(max(1, cores() // workers))
 
 
-def _timed(job: Job, words: Sequence[str], foreign: bool) -> tuple[str | None, float]:
+def _timed(work: Callable[..., str | None], *arguments: Any) -> tuple[str | None, float]:
     began = time.monotonic()
-    return train_one(job, words, foreign), time.monotonic() - began
+    return work(*arguments), time.monotonic() - began
 
 
 @contextmanager

@@ -434,3 +434,24 @@ def test_nothing_that_a_strangers_run_names_is_called_or_written_to(group, part,
     with pytest.raises((ConfigError, DamagedRun), match=said):
         ticket(["a/run"], ["sparsity=0.5"])
     assert tree(Path()) == before
+
+
+def test_side_by_side_gives_the_same_as_one_after_another(trained, monkeypatch, capsys):
+    """Random masks on initial weights are one training for both runs of a seed: it is made once."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["sparsity=0.8", "kinds=[ticket,random]"]
+    folders = [str(trained / name) for name in ("none0", "targeted0")]
+    tables = []
+    for jobs, outputs in ((1, "one"), (2, "two")):
+        ticket(folders, [*words, f"jobs={jobs}", f"outputs={outputs}"])
+        table = pd.read_csv(f"{outputs}/ticket/digits-mlp-weight-0.8/table.csv")
+        tables.append(table.drop(columns=[name for name in table if "seconds" in name]))
+    assert tables[0].equals(tables[1])
+    said = capsys.readouterr().out
+    assert "3 runs, 2 at a time" in said
+    assert f"finished  {trained / 'targeted0'}: ticket" in said
+    sides = [sorted(Path(outputs).rglob("weights.safetensors")) for outputs in ("one", "two")]
+    assert len(sides[0]) == 3
+    for one, two in zip(*sides, strict=True):
+        assert one.relative_to("one") == two.relative_to("two")
+        assert one.read_bytes() == two.read_bytes()
