@@ -63,6 +63,34 @@ def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: 
     return {"_target_": path, **differing}
 
 
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the defaults of options that its classes gained after the run.
+
+    Runs that differ in nothing but when they were made then compare equal. Imports no class: defaults are the released
+    ones or, of an option that came later, that of the choice's file.
+    """
+    filled = dict(config)
+    for group in PACKAGES:
+        part = config.get(group)
+        if isinstance(part, Mapping) and "_target_" in part:
+            path = canonical(str(part["_target_"]))
+            listed = _listed_defaults(group, str(part.get("name")), path)
+            defaults = {**listed, **_BESIDE_CLASS.get(group, {}), **released_defaults().get(path, {})}
+            filled[group] = {**part, **{name: value for name, value in defaults.items() if name not in part}}
+    return {"compile": _OPTIONS["compile"], "limit": _OPTIONS["limit"], **filled}
+
+
+@cache
+def _listed_defaults(group: str, name: str, path: str) -> dict[str, Any]:
+    """The options that the file of a choice lists, if it is of this class."""
+    file = CONF / group / f"{name}.yaml"
+    if Path(name).name != name or not file.is_file():
+        return {}
+    content = yaml.safe_load(file.read_text()) or {}
+    part = content.get(group, content)
+    return dict(part) if isinstance(part, dict) and part.get("_target_") == path else {}
+
+
 @cache
 def released_defaults() -> dict[str, dict[str, Any]]:
     """Class → parameter → default, as released."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner.config.identity import plain, with_defaults
 from runner.config.rules import leaves, show
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 from runner.tasks.metrics import Metric
@@ -23,7 +24,7 @@ def same_but_seed(measured: Sequence[Measured]) -> list[list[Measured]]:
     """Runs that differ in nothing but seed, device and places, together."""
     columns: dict[tuple[str, str], list[Measured]] = {}
     for run in measured:
-        columns.setdefault((repr(sorted(_identity(run.config).items())), run.hash), []).append(run)
+        columns.setdefault((repr(sorted(plain(_identity(run.config)).items())), run.hash), []).append(run)
     return list(columns.values())
 
 
@@ -47,8 +48,9 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
 
     from runner.reporting.gather import Measured
 
+    nothing = Metric(""), pd.DataFrame()
     measured = [
-        Measured(run, dict(leaves(config)), str(run.status().get("hash") or ""), Metric(""), pd.DataFrame())
+        Measured(run, dict(leaves(with_defaults(config))), str(run.status().get("hash") or ""), *nothing)
         for run, config in configs.items()
     ]
     groups = [without_repeats(group) for group in same_but_seed(measured)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from runner.config.identity import with_defaults
 from runner.config.rules import leaves, show
 from runner.errors import ConfigError, DamagedRun
 from runner.reporting.choice import matches
@@ -60,7 +61,7 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
 
 
 def _config(run: Run) -> dict[str, Any]:
-    config = dict(leaves(run.config()))
+    config = dict(leaves(with_defaults(run.config())))
     for name, kind in (("seed", int), ("dropout.name", str)):
         if not isinstance(config.get(name), kind):
             raise DamagedRun(f"{run.config_file} is damaged: it has no {name}")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner.config.identity import with_defaults
 from runner.config.rules import leaves, show
 from runner.errors import UserError
 from runner.files import read_rows
@@ -32,7 +33,7 @@ def _apart(runs: Sequence[Run]) -> dict[Run, str]:
     configs = {}
     for run in runs:
         try:
-            configs[run] = dict(leaves(run.config()))
+            configs[run] = dict(leaves(with_defaults(run.config())))
         except UserError:
             continue
     kinds: dict[tuple[str, ...], list[Run]] = {}

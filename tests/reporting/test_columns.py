@@ -133,3 +133,21 @@ def test_runs_that_nothing_named_tells_apart_get_their_folders(make_run: Make, r
     for run in runs:
         run.write_status(hash=None)
     assert names(*runs) == [f"none {run.folder}" for run in runs]
+
+
+def test_options_that_a_class_gained_later_tell_no_runs_apart(make_run: Make, row: Make) -> None:
+    """A run from before an option is one with its default, for columns and for what is chosen by name."""
+    target = {"dropout._target_": "runner.dropout.targeted.TargetedUnit"}
+    old = make_run([row(0, 0.9)], "targeted_unit", **target)
+    new = make_run([row(0, 0.9)], "targeted_unit", seed=1, **target, **{"dropout.ramp": None, "model.width": 1})
+    other = make_run([row(0, 0.9)], "targeted_unit", seed=2, **target, **{"dropout.ramp": [0.1, 0.2, 0.3]})
+    for run in (old, new):  # as identities are: of what differs from the defaults
+        run.write_status(hash="the same")
+    columns = same_but_seed(measured(old, new, other))
+    assert [[run.seed for run in column] for column in columns] == [[0, 1], [2]]
+    assert column_names([column[0] for column in columns]) == [
+        "targeted_unit ramp=null",
+        "targeted_unit ramp=[0.1,0.2,0.3]",
+    ]
+    chosen, _ = gather([old, new, other], {"dropout.ramp": None})
+    assert [run.seed for run in chosen] == [0, 1]

@@ -99,3 +99,15 @@ def test_a_metric_of_an_unknown_task_is_printed_as_it_is(make_run: Make, row: Ma
     assert "word_errors at sparsity weight: 0% 12.35" in said[1]
     assert described.metric("word_errors") == Metric("word_errors", "word errors", percent=True)
     assert described.metric("other") == Metric("other")
+
+
+def test_an_option_that_a_class_gained_later_is_no_difference(make_run: Make, row: Make, lines) -> None:
+    """`regrown` stands for an option of RigL that older runs don't have; a value that is not the default is shown."""
+    old = {"dropout._target_": "runner.dropout.rigl.RigL", "dropout.name": "rigl"}
+    make_run([row(0.0, 0.5)], dropout="none", **old)
+    make_run([row(0.0, 0.5)], dropout="none", seed=1, **old, **{"dropout.updates": 50, "dropout.drop": 0.3})
+    make_run([row(0.0, 0.5)], dropout="none", seed=2, **old, **{"dropout.updates": 7})
+    said = lines()
+    assert sum("updates=50" in line for line in said) == 2
+    assert sum("updates=7" in line for line in said) == 1
+    assert not any("drop=" in line for line in said)
