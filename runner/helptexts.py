@@ -12,7 +12,7 @@ run: train networks that survive pruning, prune them, tabulate
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
   run ticket      train what pruning leaves again, from early weights: is it a winning ticket, what does it save?
-  run fit         the smallest pruned network within a budget of accuracy, bytes, parameters or FLOPs
+  run fit         the smallest pruned network within a budget of accuracy, bytes, parameters, FLOPs or latency
   run scree       what is left of a finished run that keeps its first k features, beside PCA and other trainings
   run bench       measure this machine: what each dropout costs a training step, …
   run list        what there is: models, dropouts, data, …; run list runs: what ran
@@ -201,14 +201,18 @@ run fit FOLDER… [options]: the smallest pruned network within a budget, over g
   run fit outputs/train accuracy_drop=0.01          the fewest bytes at most one point below the best unpruned network
   run fit outputs/train bytes=100kB                 the best network of at most so many bytes
   run fit outputs/train accuracy_drop=0.02 smallest=flops parameters=1M
+  run fit outputs/train latency=5ms                 the best network that takes at most so long for an image
 
 Takes the rows of finished runs' pruning.csv, which say what each network costs as it would be cut (unit, feature) or
 packed (weight). It is chosen on validation rows and confirmed once on test rows; where nothing is within the budget,
 it says so and names what comes nearest. Writes CSV, Markdown and Pareto figures below outputs/fit.
+For latency, all networks within the rest of the budget are built and timed in turn on this machine, each by its
+fastest way (PyTorch's eager mode, sparse kernels); the choice is timed once more.
 
 Options
   accuracy_drop=0.01    the most that may be lost of the best unpruned run's headline metric
   parameters=100k   bytes=1MB   flops=10M (of one example)      the most that the network may have
+  latency=5ms       the most that a batch may take: 300us, 5ms, 0.1s       batch=1 (images)
   smallest=bytes|parameters|flops    what is smallest among networks within accuracy_drop
   granularity=auto|weight|unit|feature     outputs=PATH     out=PATH"""
 
@@ -285,8 +289,11 @@ Options
   removal=exact     the outputs stay as they were, and so do filters whose constant can't be moved
   batch_norm=auto|recalibrated|kept          auto: recalibrated, but kept where removal=exact
   round_to=8        numbers of filters become multiples of it
+  fold=false        BatchNorm stays a layer of its own, so that the cut network can be trained further
   half=true         packed values as float16
-  batches=[1,128]   images at once      rounds=15 (times everything is timed)     threads=1
+  batches=[1,128]   images at once      rounds=15 (in which everything has its turn)     threads=1
+  turn=0.02         seconds that each way is repeated in its turn; 0: single calls, which find cold caches
+  layers=true       also what each layer takes
   compile=true      also time torch.compile      onnxruntime=false   leave ONNX Runtime out
   force=true        make again what is there
   device=cpu|auto|cuda|mps       data.root=PATH"""

@@ -1,13 +1,13 @@
 """run fit: the smallest pruned network within a budget, chosen on validation rows, confirmed on test rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from runner import runs
-from runner.compaction.budget import KEY, amount, choose, pareto
+from runner.compaction.budget import KEY, Choice, amount, choose, pareto, seconds, within_latency
 from runner.config.compose import Composer
 from runner.config.rules import check_each, show
 from runner.errors import ConfigError
@@ -16,7 +16,7 @@ from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import COSTS, NONE, metric_label, number, percent
 from runner.reporting.gather import gather
 from runner.reporting.writing import padded
-from runner.rules import above, either, one_of
+from runner.rules import Rule, above, either, one_of, whole
 from runner.tasks.metrics import Metric
 
 SHOWN = 6
@@ -27,11 +27,14 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     if not folders:
         raise ConfigError("run fit needs run folders: run fit outputs/train/… accuracy_drop=0.01")
     asked = Composer("fit", config_dir).single(overrides)
-    rules = {"accuracy_drop": either(None, above(0)), "smallest": one_of(*COSTS), **dict.fromkeys(COSTS, _amount)}
+    rules = {"accuracy_drop": either(None, above(0)), "smallest": one_of(*COSTS), "batch": whole(1)}
+    rules |= {**dict.fromkeys(COSTS, _null_or(amount)), "latency": _null_or(seconds)}
     check_each(asked, rules)
     limits = {cost: amount(asked[cost]) for cost in COSTS if asked[cost] is not None}
-    if not limits and asked["accuracy_drop"] is None:
-        raise ConfigError("run fit needs a budget: accuracy_drop=0.01, parameters=100k, bytes=1MB or flops=10M")
+    if not limits and asked["accuracy_drop"] is None and asked["latency"] is None:
+        raise ConfigError(
+            "run fit needs a budget: accuracy_drop=0.01, parameters=100k, bytes=1MB, flops=10M or latency=5ms"
+        )
     measured, notes = gather(runs.find_runs(folders), {})
     if len({run.headline.name for run in measured}) > 1:
         raise ConfigError("the runs are judged by different metrics; name folders of one task")
@@ -49,48 +52,89 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     except ValueError as error:
         again = "delete a run's pruning.csv and run prune FOLDER prune.splits=[validation,test] measures it again"
         raise ConfigError(f"the runs' validation sweeps hold {error}; {again}") from None
+    if asked["latency"] is not None:
+        limit = 1e3 * seconds(asked["latency"])
+        found = within_latency(found, limit, lambda rows: _latencies(rows, asked, config_dir))
+        notes = [*notes, _measured_again(found, asked, config_dir)]
     test = points.loc[points["split"] == "test", [*KEY, metric]].rename(columns={metric: f"test_{metric}"})
     table = found.candidates.merge(test.drop_duplicates(KEY), on=KEY, how="left")
     table = table.rename(columns={metric: f"validation_{metric}"})
-    columns = [*KEY, *COSTS, f"validation_{metric}", f"test_{metric}", "within"]
+    measured_columns = [name for name in ("latency_ms", "executed_by") if name in table]
+    columns = [*KEY, *COSTS, *measured_columns, f"validation_{metric}", f"test_{metric}", "within"]
     text = _text(table, headline, found.met, notes)
     out = Path(asked["out"] or Path(asked["outputs"]) / "fit")
     out.mkdir(parents=True, exist_ok=True)
     write_frame(out / "table.csv", table[columns])
     write_text(out / "table.md", text)
-    for cost in ("bytes", "flops"):
+    over = {cost: COSTS[cost] for cost in ("bytes", "flops")}
+    if "latency_ms" in table and table["latency_ms"].notna().any():
+        over["latency_ms"] = f"milliseconds, batch {asked['batch']}"
+    files = [out / "table.csv", out / "table.md"]
+    for cost, label in over.items():
         front = pareto(found.candidates, cost, metric, higher)
-        every = found.candidates.sort_values(cost)
+        every = found.candidates.dropna(subset=[cost]).sort_values(cost)
         drawn = {"all networks": (every, "s", ""), "Pareto front": (front, "o", "-")}
         curves = [
             Curve(name, Style(colour, marker, line), list(part[cost]), list(headline.scale * part[metric]))
             for colour, (name, (part, marker, line)) in zip(("#56B4E9", "#000000"), drawn.items(), strict=True)
         ]
-        path = out / f"pareto_{cost}.png"
-        draw([Panel("", curves)], 1, "", metric_label("validation", headline), path, headline.top, COSTS[cost])
+        files.append(out / f"pareto_{cost.removesuffix('_ms')}.png")
+        draw([Panel("", curves)], 1, "", metric_label("validation", headline), files[-1], headline.top, label)
     print(text)
-    print(*(out / name for name in ("table.csv", "table.md", "pareto_bytes.png", "pareto_flops.png")), sep="\n")
+    print(*files, sep="\n")
     return 0
 
 
-def _amount(value: Any) -> str | None:
-    try:
-        if value is not None:
-            amount(value)
-    except ValueError as error:
-        return f"null or {error}"
-    return None
+def _null_or(parse: Callable[[Any], float]) -> Rule:
+    def rule(value: Any) -> str | None:
+        try:
+            if value is not None:
+                parse(value)
+        except ValueError as error:
+            return f"null or {error}"
+        return None
+
+    return rule
+
+
+def _latencies(
+    rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Any], config_dir: Path | None
+) -> list[tuple[float, str]]:
+    from runner.compaction.latency import latencies  # no other budget needs PyTorch
+
+    return latencies(rows, asked["batch"], asked["data"], config_dir)
+
+
+def _measured_again(found: Choice, asked: Mapping[str, Any], config_dir: Path | None) -> str:
+    """The shortest of many measured times is too short by chance, so that the first network is measured once more."""
+    first = found.candidates.iloc[0]
+    if pd.isna(first["latency_ms"]):
+        return "no latency was measured, for no network is within the rest of the budget"
+    ((again, way),) = _latencies([dict(first)], asked, config_dir)
+    return (
+        f"batch {asked['batch']} takes the first network {first['latency_ms']:.3g} ms by {first['executed_by']}, in "
+        f"turn with the others, and {again:.3g} ms by {way} when it is measured again"
+    )
 
 
 def _text(table: pd.DataFrame, metric: Metric, met: bool, notes: Sequence[str]) -> str:
-    head = ["network", *COSTS, f"validation {metric.name}", f"test {metric.name}", "within the budget"]
+    timed = ["latency_ms"] if "latency_ms" in table else []
+    head = [
+        "network",
+        *COSTS,
+        *(["ms"] if timed else []),
+        f"validation {metric.name}",
+        f"test {metric.name}",
+        "within the budget",
+    ]
     rows = []
     for row in table.head(SHOWN).to_dict("records"):
         what = f"{row['run']} granularity={row['granularity']} sparsity={percent(max(row['sparsity'], row['floor']))} %"
         rules = "".join(f" {row[name]}" for name in ("scope", "scores", "batch_norm"))
         values = [number(row[f"{split}_{metric.name}"], metric) for split in ("validation", "test")]
-        rows.append([what + rules, *(f"{row[cost]:,.0f}" for cost in COSTS), *values, show(bool(row["within"]))])
-    first = rows[0]
+        took = [NONE if pd.isna(row[name]) else f"{row[name]:.3g}" for name in timed]
+        rows.append([what + rules, *(f"{row[cost]:,.0f}" for cost in COSTS), *took, *values, show(bool(row["within"]))])
+    first = [*rows[0][:4], *rows[0][4 + len(timed) :]]
     begin = "The choice" if met else "No network is within the budget; the nearest is"
     test = "not measured" if first[5] == NONE else first[5]
     told = f"{begin}: {first[0]}: {first[3]} bytes, validation {metric.name} {first[4]}, test {metric.name} {test}."

@@ -1,10 +1,11 @@
 """The best pruned network within a budget, chosen among the rows of finished sweeps."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from runner.reporting.formats import COSTS
@@ -36,6 +37,18 @@ def amount(value: Any) -> float:
     if not found or not float(found[1]):
         raise ValueError("a number above 0, also as 100k, 1.5M or 1MB")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def seconds(value: Any) -> float:
+    """A text like 5ms, 300us or 0.1s, as seconds.
+
+    Raises:
+        ValueError: it is no time above 0 with its unit.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(us|µs|ms|s)", str(value).strip().lower())
+    if not found or not float(found[1]):
+        raise ValueError("a time above 0 with its unit, as 5ms, 300us or 0.1s")
+    return float(found[1]) * {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}[found[2]]
 
 
 def choose(
@@ -76,6 +89,28 @@ def choose(
     outside = found[~found["within"]].sort_values(["excess", *order], kind="stable")
     ranked = pd.concat([inside, outside]).drop(columns=["excess", "score"]).reset_index(drop=True)
     return Choice(ranked, bool(len(inside)))
+
+
+def within_latency(
+    choice: Choice, limit: float, measure: Callable[[list[dict[str, Any]]], Sequence[tuple[float, str]]]
+) -> Choice:
+    """A choice among those of its candidates within the budget that take at most `limit` milliseconds.
+
+    Args:
+        measure: rows of candidates → milliseconds of each and what executed it; new columns `latency_ms` and
+            `executed_by`. Networks that are beyond the rest of the budget are not measured.
+    """
+    table = choice.candidates.copy()
+    inside = table.index[table["within"]]
+    measured = list(measure([dict(row) for _, row in table.loc[inside].iterrows()]))
+    table.loc[inside, "latency_ms"] = [milliseconds for milliseconds, _ in measured]
+    table["executed_by"] = pd.Series([way for _, way in measured], index=inside, dtype=object)
+    table["within"] &= table["latency_ms"] <= limit
+    slow = table["latency_ms"].where(~table["within"])
+    ranked = table.assign(slow=slow.fillna(np.inf)).sort_values(
+        ["within", "slow"], ascending=[False, True], kind="stable"
+    )
+    return Choice(ranked.drop(columns="slow").reset_index(drop=True), bool(table["within"].any()))
 
 
 def pareto(points: pd.DataFrame, cost: str, metric: str, higher_is_better: bool) -> pd.DataFrame:

@@ -25,6 +25,7 @@ CHUNK = 32  # images of a large batch that go through the network at once, so th
 TOKENS = 64
 WHOLE, FEED_FORWARD = "whole network", "feed-forward layers"
 WHOLE_BATCH = {"eager, NCHW": torch.contiguous_format, "eager, channels_last": torch.channels_last}
+SPARSE = "sparse kernels"
 FOLDED = ", BatchNorm folded"
 
 Call = Callable[[], object]
@@ -85,16 +86,19 @@ def image_ways(
     networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}
     ways: Ways = {}
     for name, network in networks.items():
-        for way, memory_format in WHOLE_BATCH.items():
-            for suffix, one in {"": network, **_folded(network, images)}.items():
-                copied = copy.deepcopy(one).to(memory_format=memory_format)  # type: ignore[call-overload]
-                ways[name, f"{way}{suffix}"] = Eager(copied, memory_format)
-            ways[name, f"{way}{suffix}, {CHUNK} at a time"] = Eager(copied, memory_format, CHUNK)
+        ways |= _eager(name, network, images)
         if compiled:
             ways[name, "torch.compile"] = Eager(torch.compile(network))
         if onnxruntime and (name == "dense" or ("dense", "ONNX Runtime") in ways):  # or it would have nothing to beat
             _add(ways, notes, name, "ONNX Runtime", partial(_onnxruntime, network, images))
-    _add(ways, notes, "compact", "sparse kernels", partial(_sparse, compact, images))
+    _add(ways, notes, "compact", SPARSE, partial(_sparse, compact, images))
+    return ways
+
+
+def small_ways(network: nn.Module, images: Tensor) -> Ways:
+    """Ways for a compact network that need no other package, without what isn't possible."""
+    ways = _eager("compact", network, images)
+    _add(ways, [], "compact", SPARSE, partial(_sparse, network, images))
     return ways
 
 
@@ -126,6 +130,16 @@ def _add(ways: Ways, notes: list[str], name: str, way: str, maker: Callable[[], 
         ways[name, way] = maker()
     except Exception as error:
         notes.append(f"{way} ({name}): not possible, {first_line(error)[:200]}")
+
+
+def _eager(name: str, network: nn.Module, images: Tensor) -> Ways:
+    ways: Ways = {}
+    for way, memory_format in WHOLE_BATCH.items():
+        for suffix, one in {"": network, **_folded(network, images)}.items():
+            copied = copy.deepcopy(one).to(memory_format=memory_format)  # type: ignore[call-overload]
+            ways[name, f"{way}{suffix}"] = Eager(copied, memory_format)
+        ways[name, f"{way}{suffix}, {CHUNK} at a time"] = Eager(copied, memory_format, CHUNK)
+    return ways
 
 
 def _folded(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:

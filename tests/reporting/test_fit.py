@@ -64,10 +64,39 @@ def test_a_budget_that_can_not_be_met_names_the_nearest(folder: str, capsys: Any
     assert (first["granularity"], first["sparsity"], first["within"]) == ("unit", 0.5, False)
 
 
+def test_latency_is_measured_within_the_rest_of_the_budget(folder: str, capsys: Any, monkeypatch: Any) -> None:
+    asked: list[list[tuple[str, float]]] = []
+
+    def latencies(rows: Any, batch: int, *_: Any) -> list[tuple[float, str]]:
+        assert batch == 4
+        asked.append([(row["granularity"], row["sparsity"]) for row in rows])
+        return [(float(row["bytes"]) / 100, "eager") for row in rows]
+
+    drawn: list[Any] = []
+    monkeypatch.setattr("runner.compaction.latency.latencies", latencies)
+    monkeypatch.setattr("runner.commands.fit.draw", lambda panels, *rest: drawn.append((panels[0].curves, rest[-1])))
+    assert fit([folder], ["bytes=3kB", "latency=16ms", "batch=4"]) == 0
+    out = capsys.readouterr().out
+    assert "The choice: " in out
+    assert "15 ms by eager, in turn with the others, and 15 ms by eager when it is measured again" in out
+    assert asked == [[("weight", 0.5), ("unit", 0.5), ("weight", 0.9), ("unit", 0.9)], [("unit", 0.5)]]
+    table = pd.read_csv("outputs/fit/table.csv")
+    assert list(table["bytes"]) == [1500, 500, 300, 2000, 4000]
+    assert list(table["within"]) == [True, True, True, False, False]
+    assert drawn[2][1] == "milliseconds, batch 4"
+    assert drawn[2][0][1].x == [3, 5, 15, 20]
+
+    assert fit([folder], ["latency=2ms", "batch=4"]) == 0
+    assert "No network is within the budget; the nearest is: " in capsys.readouterr().out
+    assert pd.read_csv("outputs/fit/table.csv").iloc[0]["bytes"] == 300
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "run fit needs a budget"),
+        (["latency=5"], "latency=5: allowed is null or a time above 0 with its unit, as 5ms, 300us or 0.1s"),
+        (["latency=5ms", "batch=0"], "batch=0: allowed is a whole number from 1 on"),
         (["bytes=many"], "bytes=many: allowed is null or a number above 0"),
         (["bytes=1MB", "granularity=feature"], "granularity=feature: allowed is auto, weight, unit"),
         (["accuracy_drop=-1"], "accuracy_drop=-1: allowed is null or a number above 0"),
