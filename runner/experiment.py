@@ -4,6 +4,7 @@ Training, sweeps, analyses and benchmarks all start from one.
 """
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ from runner.training.loop import Training
 from runner.training.machine import autocast, resolve_device
 from runner.training.progress import Progress
 from runner.training.schedules import decay_groups
+
+RECALIBRATED_ON = "augmented images"  # what BatchNorm's statistics in a sweep are of
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Experiment:
         schedule, config = build(self.config, "schedule"), self.config["schedule"]
         with options_of("schedule"):
             batches = self.data.train_batches(config["batch_size"], self.config["seed"])
+        self.regularizer.example = lambda: tuple(tensor.to(self.device) for tensor in self.example())
         training = Training(
             model=self.model,
             variant=self.variant,
@@ -190,12 +194,14 @@ class Experiment:
             raise run.damaged_rows(error) from None
         missing = [point for point in points if runs.point_key(vars(point)) not in keys]
         if missing:
+            older = _warn_of_older_rows(run, done)
             sweeper = self.sweeper(load_scores(run, self.device))
             sweeper.keep_samples = partial(_keep_samples, run)
             sweeper.costs = SweepCosts(self.model, self.example)
             columns = runs.pruning_columns(self.task.sweep_metrics)
             run.unseal(run.pruning_file)
             write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
+            run.write_status(recalibrated_on=None if older else RECALIBRATED_ON)
             with progress.counting(len(missing), "pruning") as advance:
                 for point, row in sweeper.rows(missing):
                     append_row(run.pruning_file, columns, {**vars(point), **row})
@@ -216,6 +222,20 @@ def _declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.de
     image = torch.zeros(1, about["channels"], about["image_size"], about["image_size"], device=device)
     with suppress(ValueError):  # there are none, which concerns only who asks for them
         model.prunable = list(prunable_layers(model, example=image))  # type: ignore[assignment]
+
+
+def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:
+    """Say that a sweep of format 1 may have other statistics than the rows that are added to it, if it may."""
+    status = run.status()
+    known = status.get("format", 1) > 1 or status.get("recalibrated_on") == RECALIBRATED_ON
+    older = not known and any(row.get("batch_norm") == "recalibrated" for row in done)
+    if older:
+        print(
+            f"run: {run.pruning_file} is of an older version, which may have recalibrated BatchNorm on images without "
+            "augmentation; delete it and run prune measures all of its rows alike",
+            file=sys.stderr,
+        )
+    return older
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

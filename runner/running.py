@@ -217,6 +217,7 @@ def _started(
         "parameters": parameter_count(experiment.model),
         "examples": experiment.data.sizes(),
         "data": data_inventory(experiment.config),
+        "sources": own_sources(experiment.config),
         "device": describe(experiment.device),
         "threads": torch.get_num_threads(),
         "precision": experiment.precision,

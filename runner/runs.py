@@ -231,6 +231,11 @@ class Run:
             error = ValueError(f"its checksum is not the one in {self.status_file.name}")
             raise self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
 
+    def verify_all(self) -> None:
+        """Hold the files of a finished run against their checksums; errors as `verify`."""
+        for file in (self.config_file, self.weights_file, self.scores_file, self.pruning_file):
+            self.verify(file)
+
     def _checksums(self) -> dict[str, Any]:
         sums = self.status().get("checksums")
         return dict(sums) if isinstance(sums, dict) else {}

@@ -10,6 +10,7 @@ from torch import nn
 
 from runner.config.build import arguments, check_stored, is_builder, options_of, target
 from runner.config.rules import check
+from runner.config.sources import own_sources
 from runner.dropout.base import Scores
 from runner.errors import ConfigError, ForeignRun, damaged
 from runner.models.weights import load_state, read_state
@@ -34,6 +35,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     except ConfigError as error:
         hint = "" if config_dir else "; a run with classes of your own needs --config-dir FOLDER, where they are"
         raise ForeignRun(f"{run.folder}: {error}{hint}") from None
+    _check_sources(run, config)
     try:
         check(config, config)
     except ConfigError as error:
@@ -47,6 +49,20 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
         config["model"] = {**config["model"], "weights": None}
     _check_data(run, config)
     return config
+
+
+def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
+    """Hold the source of the user's own classes against what status.json says of it; runs from before it did pass."""
+    known = run.status().get("sources")
+    if not isinstance(known, Mapping):
+        return
+    for option, now in own_sources(config).items():
+        if known.get(option, now) != now:
+            part, _, key = option.partition(".")
+            raise ForeignRun(
+                f"{run.folder}: {option}={config[part][key]} has another source than when the run was trained; "
+                "restore that, or run train … trains the class as it is now"
+            )
 
 
 def _check_data(run: Run, config: Mapping[str, Any]) -> None:

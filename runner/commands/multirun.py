@@ -101,8 +101,14 @@ def _report(folders: Sequence[Path]) -> int:
     failed: list[tuple[Path, str, str]] = []
     for folder in folders:
         run = Run(folder)
-        if (state := _state(run)) != "finished":
-            failed.append((folder, state, "" if state == "damaged" else run.status().get("error") or ""))
+        try:
+            state, error = run.state() or "not started", run.status().get("error") or ""
+            if state == "finished":
+                run.verify_all()
+        except UserError as damage:
+            state, error = "damaged", str(damage)
+        if state != "finished":
+            failed.append((folder, state, error))
     if failed:
         print(f"{len(failed)} of {len(folders)} jobs are not finished:", file=sys.stderr)
         for folder, state, error in failed:

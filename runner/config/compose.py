@@ -21,7 +21,7 @@ from yaml import YAMLError
 from runner.config.build import NAMED_CLASS, PACKAGES, PLUGINS, check_class, check_targets
 from runner.config.choices import OPTIONS, settle
 from runner.config.near import near, near_option
-from runner.config.paths import CONF
+from runner.config.paths import CONF, content_of, options_in
 from runner.config.rules import check, leaves
 from runner.config.trust import trust, trust_folder
 from runner.errors import ConfigError, first_line
@@ -95,6 +95,11 @@ class Composer:
             batches = BasicSweeper.split_arguments(self._parse(renamed(overrides)), max_batch_size=None)
             return [[word for word in job if not word.startswith("hydra")] for job in batches[0]]
 
+    @property
+    def _folders(self) -> list[Path]:
+        """Where choices' files are; the last folder that has one goes first."""
+        return [CONF] if self.config_dir is None else [CONF, self.config_dir]
+
     @contextmanager
     def _hydra(self) -> Iterator[None]:
         GlobalHydra.instance().clear()
@@ -157,8 +162,7 @@ class Composer:
 
     def _settled(self, group: str, value: Any) -> list[dict[str, Any]]:
         """Choices as whole parts, so that a configuration says all that it means."""
-        folders = [CONF] if self.config_dir is None else [CONF, self.config_dir]
-        parts = settle(group, value, folders)
+        parts = settle(group, value, self._folders)
         for part in parts:
             check_class(f"{OPTIONS[group]}._target_", part["_target_"], PLUGINS[group], self.config_dir is not None)
         return parts
@@ -184,7 +188,9 @@ class Composer:
                 config[group] = {"name": choices.get(group), **config[group]}
         if "architecture" in config.get("model", {}):  # folders and tables name the network, not who made it
             config["model"]["name"] = architecture_name(str(config["model"]["architecture"]))
-        _set_in_own_model(config, {override.key_or_group for override in parsed})
+        named = {override.key_or_group for override in parsed}
+        _without_models_own(config, named, self._folders)
+        _set_in_own_model(config, named)
         return config
 
     def _choices(self, group: str) -> list[str]:
@@ -212,7 +218,7 @@ class Composer:
             key = override.key_or_group
             added = (override.is_add() or override.is_force_add()) and _may_be_added(key, defaults)
             if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
-                hint = near_option(key, known, defaults, [CONF, *([self.config_dir] if self.config_dir else [])])
+                hint = near_option(key, known, defaults, self._folders)
                 raise ConfigError(f"{override.input_line}: there is no option {key}{hint}")
 
 
@@ -252,6 +258,19 @@ def _set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
     if options and str(config["model"].get("_target_")).startswith(f"{PACKAGES['model']}."):
         model = config["model"]
         model |= {key: value for key, value in options.items() if key in model and f"model.{key}" not in named}
+
+
+def _without_models_own(config: dict[str, Any], named: Container[str], folders: Sequence[Path]) -> None:
+    """Leave out what a model's file sets for data that has no such option, as images that are streamed have no `crop`.
+
+    Args:
+        named: options that the user has given; they stay, and the data's class refuses them.
+    """
+    if "model" in config and "data" in config:
+        has = options_in("data", str(config["data"].get("name")), folders)
+        for key in content_of("model", str(config["model"].get("name")), folders).get("data", {}):
+            if has and key not in has and f"data.{key}" not in named:
+                config["data"].pop(key, None)
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:

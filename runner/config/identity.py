@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from runner.config.build import PACKAGES, canonical, target
-from runner.config.paths import CONF
+from runner.config.paths import CONF, options_in
 from runner.runs import NOT_IDENTITY_OF_DATA
 
 # Options beside the groups that determine the weights, with the value that changes nothing.
@@ -74,21 +74,11 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
         part = config.get(group)
         if isinstance(part, Mapping) and "_target_" in part:
             path = canonical(str(part["_target_"]))
-            listed = _listed_defaults(group, str(part.get("name")), path)
+            listed = options_in(group, str(part.get("name")))
+            listed = listed if listed.get("_target_") == path else {}
             defaults = {**listed, **_BESIDE_CLASS.get(group, {}), **released_defaults().get(path, {})}
             filled[group] = {**part, **{name: value for name, value in defaults.items() if name not in part}}
     return {"compile": _OPTIONS["compile"], "limit": _OPTIONS["limit"], **filled}
-
-
-@cache
-def _listed_defaults(group: str, name: str, path: str) -> dict[str, Any]:
-    """The options that the file of a choice lists, if it is of this class."""
-    file = CONF / group / f"{name}.yaml"
-    if Path(name).name != name or not file.is_file():
-        return {}
-    content = yaml.safe_load(file.read_text()) or {}
-    part = content.get(group, content)
-    return dict(part) if isinstance(part, dict) and part.get("_target_") == path else {}
 
 
 @cache

@@ -80,6 +80,21 @@ def test_a_stored_run_needs_the_folder_again(call, own, tiny, tmp_path):
     assert call("prune", "run", "prune.sparsities=[0.25]", "--config-dir", str(own)).code == 0
 
 
+def test_an_edited_class_is_not_swept(call, own, tiny, tmp_path, monkeypatch):
+    """Its weights were trained with the class as it was."""
+    monkeypatch.delitem(sys.modules, "mine_module", raising=False)
+    assert call("train", *tiny, "dropout=mine", "folder=run", f"--config-dir={own}").code == 0
+    before = (tmp_path / "run" / "pruning.csv").read_bytes()
+    (own / "mine_module.py").write_text(VARIANT.replace("* 0.5", "* 0.25"))
+    refused = call("prune", "run", "prune.sparsities=[0.25]", "--config-dir", str(own))
+    assert refused.code == 2
+    assert "dropout._target_=mine_module.Mine has another source than when the run was trained" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert (tmp_path / "run" / "pruning.csv").read_bytes() == before
+    (own / "mine_module.py").write_text(VARIANT)
+    assert call("prune", "run", "prune.sparsities=[0.25]", "--config-dir", str(own)).code == 0
+
+
 def test_sweeps(call, own, tiny, tmp_path):
     words = ("train", "-m", *tiny, "dropout=none,mine", "outputs=out", "--config-dir", str(own))
     result = call(*words)

@@ -35,6 +35,18 @@ def test_it_is_listed_tabulated_and_swept_further(call, run):
     assert call("table").code == 0
 
 
+def test_recalibrated_rows_of_an_older_version_are_pointed_at(call, run):
+    """They may be of images without augmentation; those that this version measured are not."""
+    words = ("prune", str(run.folder), "prune.batch_norm=[recalibrated]", "prune.splits=[test]")
+    for sparsity in (0.8, 0.7):
+        assert call(*words, f"prune.sparsities=[{sparsity}]").err == ""
+    run.write_status(recalibrated_on=None)
+    result = call(*words, "prune.sparsities=[0.6]")
+    assert result.code == 0
+    assert "pruning.csv is of an older version" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
 def test_the_same_command_finds_it_finished(call, run):
     weights = run.weights_file.read_bytes()
     result = call(*WORDS)

@@ -120,6 +120,21 @@ def test_a_damaged_run_does_not_stop_the_others(call, tiny, tmp_path):
     assert result.err.splitlines()[-1].split()[0] == "damaged"
 
 
+def test_a_finished_job_that_is_damaged_is_no_success(call, tiny, tmp_path):
+    words = ("train", "-m", *tiny, "seed=0,1", "outputs=out")
+    assert call(*words).code == 0
+    first, second = find_runs([tmp_path / "out"])
+    first.weights_file.write_bytes(first.weights_file.read_bytes()[:-1] + b"x")
+    second.pruning_file.write_text("granularity\n")
+    result = call(*words)
+    assert result.code == 1
+    lines = result.err.splitlines()[-3:]
+    assert lines[0] == "2 of 2 jobs are not finished:"
+    for line, file in zip(lines[1:], (first.weights_file, second.pruning_file), strict=True):
+        assert line.split()[0] == "damaged"
+        assert f"{file.relative_to(tmp_path)} is damaged" in line
+
+
 PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
 
 

@@ -185,6 +185,13 @@ def test_one_bad_job_spoils_a_sweep():
         Composer("train").jobs(["dropout=targeted", "seed=0,-1"])
 
 
+def test_what_a_model_sets_for_data_is_left_out_where_data_has_no_such_option():
+    config = Composer("train").single(["model=autoencoder", "data=imagenet", "data.root=x"])
+    assert not {"crop", "flip"} & set(config["data"])
+    assert config["data"]["normalize"] == "pixel"
+    assert Composer("train").single(["model=autoencoder", "data=mnist"])["data"]["crop"] == 0
+
+
 def test_an_option_that_only_one_job_has():
     with pytest.raises(ConfigError, match=r"there is no option dropout\.alpha"):
         Composer("train").jobs(["dropout=none,targeted", "dropout.alpha=0.5"])

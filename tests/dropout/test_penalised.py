@@ -183,6 +183,22 @@ def test_l1_is_a_mean_a_matrix_over_raw_weights_with_the_stem_and_without_the_lo
     assert torch.allclose(raw.grad, torch.full_like(raw, 0.1 / raw.numel()))
 
 
+def test_l1_leaves_out_what_makes_the_logits_whatever_is_registered_last():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Linear(3, 2)
+            self.hidden = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.logits(self.hidden(x))
+
+    model, regularizer = Model(), L1(1.0)
+    regularizer.example = lambda: (torch.zeros(1, 4),)
+    regularizer.attach(model)
+    assert [tuple(weight.shape) for weight in regularizer.weights] == [(3, 4)]
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_noise_has_the_tensors_shape_memory_order_and_distribution(channels_last):
     tensor = torch.empty(8, 16, 20, 20)
