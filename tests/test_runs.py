@@ -194,7 +194,7 @@ def test_looking_whether_it_is_in_use_disturbs_nobody(run, monkeypatch):
     run.folder.mkdir()
     with run.lock_file.open("w") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
-        monkeypatch.setattr("runner.runs.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        monkeypatch.setattr("runner.run_folder.time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
         with run.locked():
             pass
 

@@ -167,7 +167,8 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
     try:
         if is_builder(cls):  # whose buffers are not all stored
             with _at_most(most_modules):
-                network = cls(**arguments).construct()  # type: ignore[attr-defined]
+                builder: Any = cls
+                network = builder(**arguments).construct()
                 apply_structure(network, structure)
         else:
             with torch.device("meta"), _at_most(most_modules):
@@ -192,6 +193,7 @@ def _other_version(architecture: Mapping[str, Any]) -> str:
 def _find_class(name: Any) -> type[nn.Module]:
     if isinstance(name, str) and _CLASS.fullmatch(name):
         module, _, attribute = name.rpartition(".")
+        cls: Any
         try:
             cls = getattr(importlib.import_module(module), attribute, None)
         except ImportError:

@@ -1,0 +1,176 @@
+"""What run scree shows of runs: values at their first k features, beside PCA and networks of exactly that width."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+from runner.config.rules import show
+from runner.errors import ConfigError
+from runner.experiment import Experiment
+from runner.reporting.columns import MACHINE, column_names
+from runner.reporting.gather import Measured
+from runner.reporting.scree import EXACT, PCA
+from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
+from runner.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
+from runner.scree.pca import PIXELS, Pca
+from runner.stored import load_scores
+from runner.training.machine import autocast
+from runner.training.progress import Progress
+
+_ONLY_IN_TRAINING = ("data.crop", "data.flip")
+
+Row = dict[str, Any]
+Options = Mapping[str, Any]
+Configs = Mapping[Run, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One run's trained network, its features in order."""
+
+    one: Measured
+    parts: Experiment
+    meter: Meter
+    tailed: tuple[str, ...]  # the places that its variant ordered; where there are none, all of them
+    by_norm: bool  # whether there are none
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return self.meter.ordered.widths
+
+
+@dataclass(frozen=True)
+class Column:
+    """Runs that differ in their seed only, and what was measured."""
+
+    group: Sequence[Measured]
+    exact: bool  # whether they show one width only
+    by_norm: bool  # whether their features stand in the order of their filters' norms
+    rows: list[Row]  # place, k, n, split, metric, value
+
+
+def load(one: Measured, configs: Configs, asked: Options) -> Loaded:
+    parts = Experiment.from_config(configs[one.run])
+    parts.load(one.run)
+    own = load_scores(one.run, parts.device).get("feature", {})
+    try:
+        ordered = Ordered(parts.model, own)
+    except ValueError as error:
+        raise ConfigError(f"{one.run.folder}: {error}, which run scree cuts") from None
+    context = partial(autocast, parts.precision, parts.device)
+    meter = Meter(ordered, parts.task, parts.data, context, asked["batch_norm"], asked["limit"], parts.config["seed"])
+    return Loaded(one, parts, meter, tuple(n for n in ordered.widths if n in own or not own), not own)
+
+
+def places_of(first: Loaded, asked: Options) -> list[str]:
+    """What is cut: names of places, and "all"."""
+    tailed = first.tailed
+    places = asked["places"] or [*tailed, *([ALL] if len(tailed) > 1 else [])]
+    for place in places:
+        if place not in (ALL, *first.widths):
+            raise ConfigError(f"places: {place!r} is none of the model's; allowed is {', '.join([ALL, *first.widths])}")
+    widest = max(first.widths[name] for place in places for name in (tailed if place == ALL else [place]))
+    if asked["ks"] and max(asked["ks"]) > widest:
+        raise ConfigError(f"ks={show(asked['ks'])}: allowed is 1 to {widest}, the features of the widest place")
+    return list(dict.fromkeys(places))
+
+
+def named(columns: Sequence[Column]) -> tuple[list[Row], str, str]:
+    """All rows with their columns' names, the first's, and those in the order of norms. Exact widths don't lengthen
+    the names of the others."""
+    curves = [column for column in columns if not column.exact]
+    names = dict(zip(map(id, curves), column_names([column.group[0] for column in curves]), strict=True))
+    rows = []
+    for column in columns:
+        dropout = column.group[0].config["dropout.name"]
+        name = names.get(id(column)) or (EXACT if dropout == "none" else f"{EXACT} {dropout}")
+        rows += [{"column": name, **row} for row in column.rows]
+    return rows, names[id(columns[0])], ", ".join(names[id(column)] for column in curves if column.by_norm)
+
+
+def column_of(
+    group: Sequence[Measured], first: Loaded, configs: Configs, asked: Options, places: Sequence[str]
+) -> Column:
+    """Measure the runs of a group; one that shows a single width is measured at that alone."""
+    rows: list[Row] = []
+    exact = by_norm = False
+    for one in group:
+        loaded = first if one is first.one else load(one, configs, asked)
+        differing = _differing(first.one, one)
+        narrower = _narrower(first, loaded, differing)
+        exact, by_norm = narrower is not None, loaded.by_norm
+        wanted = [narrower] if narrower else _cuts(first, loaded, places, asked["ks"])
+        with Progress().counting(len(wanted), str(one.run.folder)) as advance:
+            measured = list(loaded.meter.measure(wanted, advance))
+        found = [
+            {"place": cut.place, "k": cut.k, "n": cut.n, "split": split, "metric": metric, "value": value}
+            for cut, split, values in measured
+            for metric, value in values.items()
+        ]
+        # All features of a network that differs in nothing but its dropout are an exact width, too.
+        same = not differing and not exact and first.one not in group and one.config["dropout.name"] == "none"
+        rows += [*found, *({**row, "column": EXACT} for row in found if same and row["k"] == row["n"])]
+    return Column(group, exact, by_norm, rows)
+
+
+def _cuts(first: Loaded, loaded: Loaded, places: Sequence[str], ks: Sequence[int] | None) -> list[Cut]:
+    """Those of the first run's places that a network has, too; all together only where it has every one."""
+    together = {name: loaded.widths[name] for name in first.tailed if name in loaded.widths}
+    there = [place for place in places if place in loaded.widths]
+    there += [ALL] if ALL in places and len(together) == len(first.tailed) else []
+    if not there:
+        raise ConfigError(f"{loaded.one.run.folder}: its model has none of the places {', '.join(places)}")
+    return cuts(loaded.widths, together, there, ks)
+
+
+def _narrower(first: Loaded, loaded: Loaded, differing: Mapping[str, Any]) -> Cut | None:
+    """The one place that is narrower than the first run's, if one option of the model makes it so and nothing else
+    differs but the dropout: the network was trained at exactly that width."""
+    others = [name for name, n in loaded.widths.items() if first.widths.get(name) != n]
+    alone = len(differing) == 1 and next(iter(differing)).startswith("model.")
+    if not alone or len(others) != 1 or loaded.widths.keys() != first.widths.keys():
+        return None
+    n = loaded.widths[others[0]]
+    return Cut(others[0], n, n, {}) if n < first.widths[others[0]] else None
+
+
+def _differing(first: Measured, other: Measured) -> dict[str, Any]:
+    """Options with another value than the first run's: those that make another network, besides the dropout.
+
+    Raises:
+        ConfigError: the task or what is evaluated is another one.
+    """
+    apart = {*NOT_IDENTITY, *MACHINE, "limit", "dropout"}
+    places = {f"data.{name}" for name in NOT_IDENTITY_OF_DATA}
+    found = {
+        name: other.config.get(name)
+        for name in {**first.config, **other.config}
+        if name.partition(".")[0] not in apart
+        and name not in places
+        and first.config.get(name) != other.config.get(name)
+    }
+    for name, value in sorted(found.items(), key=lambda item: item[0] != "task.name"):
+        if name == "task.name" or (name.startswith("data.") and name not in _ONLY_IN_TRAINING):
+            here = f"{name.removesuffix('.name')}={show(value)}"
+            raise ConfigError(f"{other.run.folder} has {here}, {first.run.folder} {show(first.config.get(name))}")
+    return found
+
+
+def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[str]) -> list[Row]:
+    """The errors of PCA with as many components as features are kept."""
+    data, metric = first.parts.data, first.parts.task.headline
+    shape = next(data.eval_batches("test", 1))[0].shape[1:]
+    if prod(shape) > PIXELS:
+        notes.append(f"no PCA: images of {prod(shape):,} values, more than {PIXELS:,}")
+        return []
+    pca = Pca(partial(data.eval_batches, "train"), prod(shape))
+    rows: list[Row] = []
+    for split in ("validation", "test"):
+        for place in places if split in data.splits else []:
+            ks = some_ks(first.widths[place], asked["ks"])
+            errors = pca.errors(data.eval_batches(split, asked["limit"]), ks)
+            same = {"column": PCA, "place": place, "n": first.widths[place], "split": split, "metric": metric}
+            rows += [{**same, "k": k, "value": error} for k, error in zip(ks, errors, strict=True)]
+    return rows
