@@ -1,11 +1,13 @@
 """What all figures share: colours, markers, axes, and files without a date in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -75,7 +77,7 @@ def draw(
     columns: int,
     title: str,
     label: str,
-    path: Path,
+    path: Path | Sequence[Path],
     top: float | None = None,
     cost: str | None = None,
 ) -> None:
@@ -83,6 +85,7 @@ def draw(
 
     Args:
         label: of the vertical axis.
+        path: of the file, or of several, whose endings say whether they are PNG or SVG.
         top: the greatest value that the metric can have; None if it has none.
         cost: label of a logarithmic horizontal axis, if that is not the sparsity.
     """
@@ -102,14 +105,22 @@ def draw(
     for column in range(columns):
         axes[(len(panels) - 1 - column) // columns][column].set_xlabel(cost or f"sparsity (%){spread}", fontsize=10)
         axes[(len(panels) - 1 - column) // columns][column].tick_params(labelbottom=True)
-    _legend(figure, panels)
-    save(figure, path)
+    unpruned = any(curve.unpruned is not None for panel in panels for curve in panel.curves)
+    legend(figure, {UNPRUNED: Line2D([], [], color=FLOOR, **_UNPRUNED_MARK)} if unpruned else {})
+    for one in [path] if isinstance(path, Path) else path:
+        save(figure, one)
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """A PNG, never half written; the same figure gives the same bytes."""
+    """A PNG or, if the path ends so, an SVG, never half written; the same figure gives the same bytes.
+
+    Its ground is white whatever the page's is and Matplotlib's settings say.
+    """
     beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", metadata={"Software": None})
+    kind = "svg" if path.suffix == ".svg" else "png"
+    with rc_context({"svg.hashsalt": "run"}):  # else ids in it are random
+        metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(beside, format=kind, metadata=metadata, facecolor="white")
     beside.replace(path)
     return path
 
@@ -136,7 +147,7 @@ def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
             fontsize=8,
         )
     for curve in panel.curves:
-        _curve(axes, curve)
+        plot(axes, curve)
 
 
 def _sparsity_axis(axes: Axes, sparsities: NDArray[np.float64]) -> None:
@@ -184,13 +195,15 @@ def _cost_axis(axes: Axes, costs: NDArray[np.float64]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _curve(axes: Axes, curve: Curve) -> None:
+def plot(axes: Axes, curve: Curve, marks: int | None = None) -> None:
+    """One curve with its deviation; with so many markers at most."""
     style = curve.style
     axes.plot(
         curve.x,
         curve.y,
         color=style.colour,
         marker=style.marker,
+        markevery=None if marks is None else max(1, len(curve.x) // marks),
         markersize=4.5,
         markerfacecolor="white" if style.dashed else style.colour,
         linestyle="--" if style.dashed else style.line,
@@ -206,14 +219,13 @@ def _curve(axes: Axes, curve: Curve) -> None:
         axes.fill_between(curve.x, y - deviation, y + deviation, color=style.colour, alpha=0.18, linewidth=0)
 
 
-def _legend(figure: Figure, panels: Sequence[Panel]) -> None:
-    """One entry a label, in the order of first appearance."""
+def legend(figure: Figure, more: Mapping[str, Artist] = MappingProxyType({})) -> None:
+    """One entry a label, in the order of first appearance, then others."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if any(curve.unpruned is not None for panel in panels for curve in panel.curves):
-        entries[UNPRUNED] = Line2D([], [], color=FLOOR, **_UNPRUNED_MARK)
+    entries |= more
     longest = max(map(len, entries), default=1)
     width = figure.get_figwidth() * 14  # characters that fit beside each other, about
     columns = max(1, min(len(entries), int(width // (longest + 7))))

@@ -57,9 +57,8 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
     ]
     common = lines[0].partition(", ")[2]  # ## test accuracy (%), digits · resnet32 · 50ep
     first, names = rows.iloc[0], [name for name in beside if not published[name]]
-    path, x = folder / "table.png", next((cost for cost in COSTS if cost in rows), "sparsity")
-    table_figure(Table(by_name(first["metric"]), first["split"], common, sections, names, [], x), path)
-    return [path]
+    x = next((cost for cost in COSTS if cost in rows), "sparsity")
+    return table_figure(Table(by_name(first["metric"]), first["split"], common, sections, names, [], x), folder)
 
 
 def _reproduction(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]:

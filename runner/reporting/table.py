@@ -1,7 +1,7 @@
 """Many runs as one table: mean and standard deviation over seeds, by sparsity and column."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ from runner.reporting.points import (
     statistics,
     unpruned_points,
 )
+from runner.runs import Run
 from runner.tasks.metrics import Metric
 
 CSV_COLUMNS = (
@@ -89,6 +90,7 @@ class Table:
     own_columns: list[str]
     notes: list[str]
     x: str = "sparsity"  # of the figure; or a cost
+    runs: Mapping[str, Sequence[Run]] = field(default_factory=dict)  # of each own column, one a seed
 
     @property
     def title(self) -> str:
@@ -129,6 +131,7 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
         sections=sections,
         own_columns=shown,
         x=choice.x,
+        runs={name: [run.run for run in own[name]] for name in shown},
         notes=list(dict.fromkeys([*(note for section in sections for note in section.notes), *left_out])),
     )
 

@@ -17,9 +17,11 @@ from runner.reporting.formats import (
     metric_label,
     percent,
 )
+from runner.reporting.learning import learning_figure
 from runner.reporting.table import Section, Table
 from runner.tasks.metrics import Metric
 
+FIGURES = ("png", "svg")
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {
     "“": "``",
@@ -32,14 +34,16 @@ _LATEX |= {
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write table.csv, table.md, table.tex and table.png; returns their paths."""
+    """Write table.csv, table.md, table.tex, table.png, table.svg and, of runs that tell how they learned, learning.png
+    and learning.svg; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex", "png")]
+    paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex")]
     write_frame(paths[0], table.rows)
     write_text(paths[1], markdown(table))
     write_text(paths[2], latex(table))
-    table_figure(table, paths[3])
-    return paths
+    learning = [folder / f"learning.{ending}" for ending in FIGURES]
+    drawn = learning_figure(table.runs, table.metric, figure_title(table), learning)
+    return [*paths, *table_figure(table, folder), *(learning if drawn else [])]
 
 
 def markdown(table: Table) -> str:
@@ -81,8 +85,9 @@ def _cell(rows: pd.DataFrame, column: str, metric: Metric) -> str:
     return NONE
 
 
-def table_figure(table: Table, path: Path) -> None:
-    """The table's curves, a panel a section; published ones dashed, in the colour of the column they stand beside."""
+def table_figure(table: Table, folder: Path) -> list[Path]:
+    """The table's curves in table.png and table.svg, a panel a section; published ones dashed, in the colour of the
+    column they stand beside."""
     styles = {name: Style.number(index) for index, name in enumerate(table.own_columns)}
     panels = [
         Panel(
@@ -96,10 +101,13 @@ def table_figure(table: Table, path: Path) -> None:
     ]
     per_row = max(1, len(panels) if len(panels) < 3 else 2)
     label = metric_label(table.split, table.metric)
-    draw(panels, per_row, _figure_title(table), label, path, table.metric.top, COSTS.get(table.x))
+    paths = [folder / f"table.{ending}" for ending in FIGURES]
+    draw(panels, per_row, figure_title(table), label, paths, table.metric.top, COSTS.get(table.x))
+    return paths
 
 
-def _figure_title(table: Table) -> str:
+def figure_title(table: Table) -> str:
+    """`digits · resnet32 · 50ep · mean ± standard deviation of 3 seeds`"""
     numbers = sorted({int(n) for n in table.rows["n"].dropna()})
     seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     more = "" if numbers == [1] else f"mean ± standard deviation of {seeds} seeds"

@@ -32,7 +32,9 @@ def test_gathers_finished_runs_and_names_the_others(
     assert f"{interrupted.folder.relative_to(tmp_path)} (interrupted)" in said
     assert "| 90.00 ± 0.00 |" in said
     folder = Path("outputs/table/summary")
-    assert sorted(path.name for path in folder.iterdir()) == ["table.csv", "table.md", "table.png", "table.tex"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"table.{ending}" for ending in ("csv", "md", "png", "svg", "tex")
+    ]
     assert pd.read_csv(folder / "table.csv")["n"].tolist() == [2]
     assert (folder / "table.md").read_text() in said
 

@@ -18,12 +18,12 @@ from runner.tasks.metrics import MSE
 
 
 def same_figures_again(folder: Path) -> None:
-    drawn = {path: path.read_bytes() for path in folder.glob("*.png")}
+    drawn = {path: path.read_bytes() for ending in ("png", "svg") for path in folder.glob(f"*.{ending}")}
     for path in drawn:
         path.unlink()
     assert drawn
     assert set(redraw(folder)) == set(drawn)
-    assert {path: path.read_bytes() for path in folder.glob("*.png")} == drawn
+    assert {path: path.read_bytes() for path in drawn} == drawn
 
 
 def test_of_run_table(make_run: Any, row: Any, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """CSV, Markdown, LaTeX and figure of one table, read again."""
 
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib import rc_context
 from matplotlib.image import imread
 
 from runner.reporting.choice import Choice, PublishedColumn
@@ -85,11 +87,23 @@ def test_csv_read_again(table: Table, tmp_path: Path) -> None:
 
 
 def test_figure_is_a_picture_and_the_same_one_again(table: Table, tmp_path: Path) -> None:
-    first, second = (write_table(table, tmp_path / name)[-1] for name in ("a", "b"))
-    assert first.read_bytes() == second.read_bytes()
-    picture: Any = imread(first)
+    first, second = (write_table(table, tmp_path / name)[-2:] for name in ("a", "b"))
+    assert [path.name for path in first] == ["table.png", "table.svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    picture: Any = imread(first[0])
     assert picture.shape[0] > 400
     assert picture[..., :3].std() > 0.05  # not blank
+    assert first[1].read_text().count("<path") > 20
+
+
+def test_figures_have_a_white_ground_on_any_page(table: Table, tmp_path: Path) -> None:
+    with rc_context({"savefig.facecolor": "none", "figure.facecolor": "black", "savefig.transparent": False}):
+        png, svg = write_table(table, tmp_path / "out")[-2:]
+    picture: Any = imread(png)
+    assert picture[0, 0, :3].tolist() == [1, 1, 1]
+    assert picture.shape[2] == 3 or (picture[..., 3] == 1).all()
+    ground = ElementTree.parse(svg).getroot().find(".//{*}g[@id='patch_1']/{*}path")
+    assert ground is not None and "fill: #ffffff" in ground.attrib["style"]
 
 
 def test_a_loss_is_not_percent(make_run: Make, row: Make, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""Learning curves: what runs reached while they trained, a curve a column, a panel a metric."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from runner.errors import damaged
+from runner.files import read_rows
+from runner.reporting.drawing import GRID, Curve, Style, legend, plot, save
+from runner.reporting.formats import metric_label
+from runner.runs import Run
+from runner.tasks.metrics import LOSS, Metric
+
+SPLITS = ("train", "validation")
+_MARKS = 8  # on a curve
+
+
+def read_metrics(run: Run) -> pd.DataFrame:
+    """The rows of metrics.csv, one an epoch; without any where there are none.
+
+    Raises:
+        DamagedRun: a value is no number.
+    """
+    try:
+        return pd.DataFrame(read_rows(run.metrics_file)).astype(float)
+    except ValueError as error:
+        raise damaged(run.metrics_file, error) from None
+
+
+def learning_curves(runs: Sequence[Run], column: str) -> pd.DataFrame:
+    """The mean and the standard deviation over seeds of a column of metrics.csv, by epoch."""
+    frames = [read_metrics(run) for run in runs]
+    rows = [frame[["epoch", column]] for frame in frames if {"epoch", column} <= set(frame)]
+    if not rows:
+        return pd.DataFrame(columns=["epoch", "mean", "std"], dtype=float)
+    return pd.concat(rows).groupby("epoch")[column].agg(["mean", "std"]).reset_index()
+
+
+def learning_figure(columns: Mapping[str, Sequence[Run]], metric: Metric, title: str, paths: Sequence[Path]) -> bool:
+    """Draw loss and headline metric on training and validation examples over epochs.
+
+    Training is measured as it goes, with dropout and augmentation, validation at each epoch's end without. Losses are
+    on a logarithmic axis.
+
+    Args:
+        columns: name → runs that differ in their seed only, in the order of the table's columns.
+        paths: PNG and SVG files.
+
+    Returns:
+        Whether there was anything to draw: runs from elsewhere may have no metrics.csv.
+    """
+    panels = []
+    for split, one in ((split, one) for one in dict.fromkeys((LOSS, metric)) for split in SPLITS):
+        curves = [
+            _curve(name, Style.number(index), learning_curves(runs, f"{split}_{one.name}"), one)
+            for index, (name, runs) in enumerate(columns.items())
+        ]
+        if curves := [curve for curve in curves if len(curve.x)]:
+            panels.append((split, one, curves))
+    if not panels:
+        return False
+    figure = Figure(figsize=(1.2 + 4.4 * min(2, len(panels)), 1.3 + 3 * -(-len(panels) // 2)), dpi=150)
+    figure.set_layout_engine("constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (split, one, curves) in zip(grid.flat, panels, strict=False):
+        axes.set_ylabel(metric_label(split, one), fontsize=10)
+        axes.set_xlabel("epoch", fontsize=10)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=9)
+        logarithmic = one == LOSS and all(y > 0 for curve in curves for y in curve.y)
+        if logarithmic:
+            axes.set_yscale("log")
+        for curve in curves:  # a deviation larger than the mean has no place on a logarithmic axis
+            plot(axes, replace(curve, deviation=()) if logarithmic else curve, _MARKS)
+    legend(figure)
+    for path in paths:
+        save(figure, path)
+    return True
+
+
+def _curve(name: str, style: Style, rows: pd.DataFrame, metric: Metric) -> Curve:
+    y, deviation = (list(metric.scale * rows[column]) for column in ("mean", "std"))
+    return Curve(name, style, list(rows["epoch"]), y, deviation)
