@@ -1,9 +1,9 @@
-"""Training lengths: `30ep` or `500it`."""
+"""Training lengths: `30ep` or `500it`; with `0it` nothing is trained, and the sweep prunes the initial weights."""
 
 import re
 from dataclasses import dataclass
 
-_FORM = re.compile(r"([1-9][0-9]*)(ep|it)")
+_FORM = re.compile(r"([1-9][0-9]*|0(?=it))(ep|it)")
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Length:
 
     @classmethod
     def parse(cls, text: object) -> "Length":
-        """Raises: ValueError if the text is not a positive whole number followed by ep or it."""
+        """Raises: ValueError if the text is not a whole number, above 0 or of iterations, followed by ep or it."""
         match = _FORM.fullmatch(str(text))
         if match is None:
             raise ValueError("allowed is a positive whole number of epochs or iterations: 30ep, 500it")

@@ -8,6 +8,12 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.files import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -67,3 +73,41 @@ def file_of(kind: str, key: str) -> Path:
 
 def hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_tensor(kind: str, key: str) -> Tensor | None:
+    """The tensor that was stored by this key; None if there is none, or its file is damaged or can't be read."""
+    from safetensors import SafetensorError, safe_open
+
+    path = cache_folder() / kind / f"{key}.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            tensor: Tensor = file.get_tensor("tensor")
+            if (file.metadata() or {}).get("sha256") != _hash_of_tensor(tensor):
+                raise ValueError("its content has another hash")
+            return tensor
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.info("the cache is not used: %s", error)
+        return None
+    except (SafetensorError, ValueError):
+        log.warning("%s is damaged; its content is made anew", path)
+        return None
+
+
+def store_tensor(kind: str, key: str, tensor: Tensor) -> None:
+    """Keeps the tensor for `load_tensor`. Where that can't be, nothing is kept."""
+    from safetensors.torch import save
+
+    content = save({"tensor": tensor}, {"sha256": _hash_of_tensor(tensor)})
+    try:
+        path = cache_folder() / kind / f"{key}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+    except OSError as error:
+        log.info("nothing is kept in the cache: %s", error)
+
+
+def _hash_of_tensor(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()

@@ -47,6 +47,9 @@ BLEU = Metric("bleu", "BLEU", decimals=2)
 BLEU_UNCASED = Metric("bleu_uncased", "BLEU uncased", decimals=2)
 EXACT_MATCH = Metric("exact_match", percent=True)
 TOKEN_ACCURACY = Metric("token_accuracy", percent=True)
+COSINE = Metric("cosine", "cosine with the target", decimals=3)
+SPEARMAN = Metric("spearman", "rank correlation of similarities", decimals=3)
+NEAREST = Metric("nearest", "same nearest neighbour", percent=True)
 # Of the tasks here: run folders and published tables from before metrics were stored name no more than these.
 _KNOWN = {one.name: one for one in (LOSS, ACCURACY, MSE, BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY)}
 

@@ -53,7 +53,7 @@ class Transformers(Foreign):
         folder = Path(str(part["architecture"])).expanduser()
         if not (folder / "config.json").is_file():
             return dict(part)
-        transformers = _transformers()
+        transformers = import_transformers()
         try:
             config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:
@@ -61,7 +61,9 @@ class Transformers(Foreign):
         file = folder / "model.safetensors"
         weights = part.get("weights") or (str(file) if file.is_file() else None)
         ours = {"architectures", "transformers_version", "model_type", "dtype", "torch_dtype"}
-        known = {key: value for key, value in config.to_diff_dict().items() if key not in ours}
+        usual = transformers.AutoConfig.for_model(config.model_type)  # older files have entries that are no more
+        stored = {key: value for key, value in config.to_diff_dict().items() if key not in ours}
+        known = {key: value for key, value in stored.items() if hasattr(usual, key)}
         arguments = {**known, **(part.get("arguments") or {})}
         return {**part, "architecture": config.model_type, "weights": weights, "arguments": arguments}
 
@@ -71,14 +73,7 @@ class Transformers(Foreign):
 
     def _classifier(self) -> tuple[Any, Any]:
         """transformers' class that picks the classifier, and its configuration."""
-        transformers = _transformers()
-        types = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
-        if self.architecture not in types:
-            raise unknown("model.architecture", self.architecture, "transformers", types)
-        usual = transformers.AutoConfig.for_model(self.architecture)
-        for name in self.arguments:
-            if name not in usual.to_dict() and not hasattr(usual, name):
-                raise unknown("model.arguments", name, f"{self.architecture}'s configuration", usual.to_dict())
+        transformers, usual = import_transformers(), self._known()
         about = {"num_channels": self.channels, "image_size": self.image_size}
         given = {name: value for name, value in about.items() if name in usual.to_dict()}
         # Sequences are padded, and networks that read their last token must know by what.
@@ -94,6 +89,22 @@ class Transformers(Foreign):
         raise ConfigError(
             f"model.architecture={self.architecture}: transformers has no classifier of images or sequences of it"
         )
+
+    def _known(self) -> Any:
+        """The architecture's usual configuration.
+
+        Raises:
+            ConfigError: there is no such architecture, or it has no such argument.
+        """
+        transformers = import_transformers()
+        types = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+        if self.architecture not in types:
+            raise unknown("model.architecture", self.architecture, "transformers", types)
+        usual = transformers.AutoConfig.for_model(self.architecture)
+        for name in self.arguments:
+            if name not in usual.to_dict() and not hasattr(usual, name):
+                raise unknown("model.arguments", name, f"{self.architecture}'s configuration", usual.to_dict())
+        return usual
 
     def build(self) -> nn.Module:
         if self.weights is None:
@@ -140,7 +151,7 @@ def with_linear_layers(network: nn.Module) -> nn.Module:
     return network
 
 
-def _transformers() -> Any:
+def import_transformers() -> Any:
     import_torchvision()  # transformers' own import of it fails where it has been built for CUDA
     transformers = need("transformers")
     transformers.utils.logging.set_verbosity_error()

@@ -1,0 +1,107 @@
+"""Encoders of sentences: a network of transformers, its outputs averaged over the tokens."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.errors import ConfigError
+from runner.models.foreign.transformers import Transformers, import_transformers, with_linear_layers
+from runner.models.heads import AttentionHeads
+from runner.models.layers import FeaturePlace
+from runner.models.weights import check_fit, read_state
+
+
+class MeanPooled(nn.Module):
+    """Token ids (N, T), padded by `padding` → embeddings (N, features) of length 1.
+
+    The mean over the tokens of the network's last hidden states, as sentence-transformers pools them (Reimers &
+    Gurevych, 2019). Prunable are all linear layers; feature places and heads are found where the layers of each block
+    are called as BERT's.
+
+    Args:
+        network: returns an output with `last_hidden_state`.
+        padding: the id that fills sentences up.
+    """
+
+    def __init__(self, network: nn.Module, padding: int) -> None:
+        super().__init__()
+        self.network = network
+        self.padding = padding
+        self.prunable = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        self.feature_places = tuple(
+            FeaturePlace(f"{block}.output.dense", f"{block}.intermediate.dense", -1)
+            for block in _endings(self.prunable, ".intermediate.dense")
+        )
+        heads = getattr(getattr(network, "config", None), "num_attention_heads", 1)
+        self.attention_heads = tuple(
+            AttentionHeads(
+                f"{block}.output.dense", tuple((f"{block}.self.{part}", 1) for part in ("query", "key", "value")), heads
+            )
+            for block in _endings(self.prunable, ".self.query")
+            if f"{block}.output.dense" in self.prunable
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        counted = ids != self.padding
+        states = self.network(ids, attention_mask=counted.long()).last_hidden_state
+        weights = counted.unsqueeze(-1).to(states.dtype)
+        return F.normalize((states * weights).sum(1) / weights.sum(1).clamp(min=1), dim=-1)
+
+
+def _endings(names: list[str], ending: str) -> list[str]:
+    return [name.removesuffix(ending) for name in names if name.endswith(ending)]
+
+
+class SentenceEncoder(Transformers):
+    """An encoder of transformers with mean pooling, as most sentence-transformers are.
+
+    Args:
+        architecture: a folder with config.json and model.safetensors, or the type of model (`bert`).
+        weights, arguments: see `Transformers`.
+    """
+
+    kind = "sentences"
+
+    def __init__(self, architecture: str, weights: str | None = None, arguments: dict[str, Any] | None = None) -> None:
+        super().__init__(architecture, weights, arguments)
+
+    def construct(self) -> nn.Module:
+        transformers = import_transformers()
+        config = self._config()
+        return self._pooled(self._made(transformers.AutoModel.from_config, config), config)
+
+    def build(self) -> nn.Module:
+        if self.weights is None:
+            return self.construct()
+        option = f"model.weights={self.weights}"
+        file = self.weights_file(self.weights)
+        if file is None:
+            raise ConfigError(f"{option}: no such file")
+        config = self._config()
+        network, found = self._made(
+            import_transformers().AutoModel._model_mapping[type(config)].from_pretrained,
+            *(None,),
+            config=config,
+            state_dict=read_state(file, option),
+            output_loading_info=True,
+        )
+        lacks = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
+        shapes = [name for name, *_ in found["mismatched_keys"]]
+        check_fit(option, sorted(lacks), [], sorted(shapes))
+        return self._pooled(network.train(), config)
+
+    def _config(self) -> Any:
+        self._known()
+        return self._made(import_transformers().AutoConfig.for_model, self.architecture, **self.arguments)
+
+    @staticmethod
+    def _pooled(network: nn.Module, config: Any) -> MeanPooled:
+        if hasattr(network, "pooler"):
+            network.pooler = None  # type: ignore[assignment]
+        return MeanPooled(with_linear_layers(network), int(getattr(config, "pad_token_id", 0) or 0))
+
+    def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
+        config: Any = network.network.config  # type: ignore[union-attr]
+        return (torch.randint(1, int(config.vocab_size), (examples, min(16, config.max_position_embeddings))),)
