@@ -14,7 +14,13 @@ from runner.runs import Run
 from runner.training import checkpoint
 
 DROPOUTS = list(options("dropout"))
-FOREIGN = {"torchvision", "timm", "transformers", "module"}  # what others define: tests/models/test_foreign.py
+FOREIGN = {
+    "torchvision",
+    "timm",
+    "transformers",
+    "module",
+    "sentence_encoder",
+}  # what others define: tests/models/test_foreign.py
 MODELS = [name for name in options("model") if name not in FOREIGN]
 # Residual blocks with projections and BatchNorm; attention and embeddings; plain convolutions and dense layers, biased.
 THREE_MODELS = ("resnet32", "transformer", "lenet")

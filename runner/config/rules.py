@@ -25,11 +25,6 @@ def _device(value: Any) -> str | None:
     return "auto, cpu, cuda, cuda:N, mps"
 
 
-def _files(value: Any) -> str | None:
-    fits = isinstance(value, list) and len(value) == 2 and not any(map(is_path, value))
-    return None if fits else "two files, [source,target]"
-
-
 def _choices(value: Any) -> str | None:
     """Names, which `runner.config.choices` looks up."""
     fits = (
@@ -51,7 +46,6 @@ RULES: dict[str, Rule] = {
     "out": either(None, is_path),
     "predictions": either(None, is_path),
     "data.root": either(None, is_path),
-    "data.train": _files,
     "schedule.length": _length,
     "schedule.batch_size": whole(1),
     "model.input_size": either(None, whole(1)),

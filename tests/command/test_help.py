@@ -62,7 +62,7 @@ def test_help_imports_nothing_that_takes_time(tmp_path):
 
 
 def test_checking_a_configuration_imports_no_torch(tmp_path):
-    for words in (["dropout=targeted", "dropout.alpha=2"], ["-m", "seed=0,-1"], ["model=resnet33"]):
+    for words in (["dropout=targeted", "dropout.alfa=0.5"], ["-m", "seed=0,-1"], ["model=resnet33"]):
         assert "torch" not in imported_by("train", *words, cwd=tmp_path, code=2)
     assert "torch" not in imported_by("list", cwd=tmp_path)
     assert "torch" not in imported_by("list", "runs", cwd=tmp_path)

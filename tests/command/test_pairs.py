@@ -11,11 +11,12 @@ from runner.tasks.reconstruction import Reconstruction
 
 AUTOENCODERS = {"autoencoder", "autoencoder_conv"}
 TRANSFORMERS = {"transformer", "transformer_base"}
-FOREIGN = {"torchvision", "timm", "transformers", "module"}
+FOREIGN = {"torchvision", "timm", "transformers", "module", "sentence_encoder"}
 FITS = {
     "classification": set(options("model")) - FOREIGN - AUTOENCODERS - TRANSFORMERS,
     "reconstruction": AUTOENCODERS,
     "translation": TRANSFORMERS,
+    "embedding": set(),
 }
 
 

@@ -23,6 +23,11 @@ NEEDS = {
     ("data", "multi30k"): ["data.root=text"],
     ("data", "wmt14"): ["data.root=text"],
     **{("model", name): [f"model.architecture={name}"] for name in ("torchvision", "timm", "transformers", "module")},
+    ("data", "sentences"): [f"data.{name}=a" for name in ("train", "validation", "test", "encoder")],
+    ("model", "sentence_encoder"): [
+        "model.architecture=bert",
+        *(f"data.{n}=a" for n in ("train", "validation", "test", "encoder")),
+    ],
     ("data", "parallel"): ["data.train=[a,b]", "data.validation=[a,b]", "data.test=[a,b]"],
 }
 
