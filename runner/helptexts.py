@@ -124,7 +124,7 @@ Options
   table.scope=auto|layer|global     table.scores=own|magnitude|…     'table.runs={data: digits, dropout: [none]}'
   table.x=sparsity|flops|parameters|bytes     the figure's horizontal axis: what the cut or packed network costs
 
-Writes CSV, Markdown, LaTeX, the figure and learning curves, both as PNG and SVG, below outputs/table (out=PATH: elsewhere)."""
+Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) below outputs/table (out=PATH: elsewhere)."""
 
 REPRODUCE = """\
 run reproduce table=NAME [options]: a published table again, cell by cell
