@@ -17,7 +17,7 @@ from runner.data import cache as disk
 from runner.data.errors import DataError
 from runner.data.parallel import hash_of, read_lines
 from runner.errors import ConfigError
-from runner.parameters import whole
+from runner.parameters import Count, checked, whole
 from runner.seeding import derive_seed
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,10 @@ class SentenceEmbeddings:
 
     kind: ClassVar[str] = "sentences"
 
+    @checked
     def __init__(
-        self, train: str, validation: str, test: str, encoder: str, root: str | None = None, longest: int = 64
+        self, train: str, validation: str, test: str, encoder: str, root: str | None = None, longest: Count = 64
     ) -> None:
-        whole("longest", longest, of="tokens")
         names = {"train": train, "validation": validation, "test": test}
         lines = {split: _lines(split, name, root) for split, name in names.items()}
         folder = _encoder_folder(encoder)
@@ -104,7 +104,7 @@ class SentenceEmbeddings:
     def fingerprint(train: str, validation: str, test: str, encoder: str, root: str | None = None, **_: object) -> str:
         """A hash of the files' contents and of the encoder's, wherever they lie."""
         named = zip(SPLITS, (train, validation, test), strict=True)
-        hashes = [hash_of(_path(split, name, root)) for split, name in named]
+        hashes = [_hash(split, name, root) for split, name in named]
         return hashlib.sha256(repr([*hashes, *_hashes(_encoder_folder(encoder))]).encode()).hexdigest()
 
     def _targets(self, split: str, folder: Path, network: list[Any]) -> Tensor:
@@ -163,6 +163,13 @@ def _path(split: str, name: Any, root: str | None) -> Path:
     if not isinstance(name, str | Path) or not str(name):
         raise DataError("expected one file, a sentence a line, UTF-8, plain or gzipped", split, name)
     return Path(root or "").expanduser() / Path(name).expanduser()
+
+
+def _hash(split: str, name: Any, root: str | None) -> str:
+    try:
+        return hash_of(_path(split, name, root))
+    except DataError as error:
+        raise DataError(str(error), split, name) from error
 
 
 def _lines(split: str, name: Any, root: str | None) -> list[str]:
