@@ -206,8 +206,9 @@ run fit FOLDER… [options]: the smallest pruned network within a budget, over g
 Takes the rows of finished runs' pruning.csv, which say what each network costs as it would be cut (unit, feature) or
 packed (weight). It is chosen on validation rows and confirmed once on test rows; where nothing is within the budget,
 it says so and names what comes nearest. Writes CSV, Markdown and Pareto figures below outputs/fit.
-For latency, all networks within the rest of the budget are built and timed in turn on this machine, each by its
-fastest way (PyTorch's eager mode, sparse kernels); the choice is timed once more.
+For latency, networks within the rest of the budget are built and timed in turn on this machine, each by its fastest way
+(PyTorch's eager mode, sparse kernels), but for those that a better network undercuts in FLOPs and bytes; the choice is
+timed once more.
 
 Options
   accuracy_drop=0.01    the most that may be lost of the best unpruned run's headline metric

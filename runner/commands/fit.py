@@ -100,7 +100,7 @@ def _null_or(parse: Callable[[Any], float]) -> Rule:
 def _latencies(
     rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Any], config_dir: Path | None
 ) -> list[tuple[float, str]]:
-    from runner.compaction.latency import latencies  # no other budget needs PyTorch
+    from runner.compaction.latency import latencies  # other budgets need no compilers and exporters
 
     return latencies(rows, asked["batch"], asked["data"], config_dir)
 

@@ -98,10 +98,11 @@ def within_latency(
 
     Args:
         measure: rows of candidates → milliseconds of each and what executed it; new columns `latency_ms` and
-            `executed_by`. Networks that are beyond the rest of the budget are not measured.
+            `executed_by`. Not measured are networks that are beyond the rest of the budget, and those that follow a
+            network of no more FLOPs and no more bytes in the ranking.
     """
     table = choice.candidates.copy()
-    inside = table.index[table["within"]]
+    inside = table.index[table["within"] & ~_dominated(table)]
     measured = list(measure([dict(row) for _, row in table.loc[inside].iterrows()]))
     table.loc[inside, "latency_ms"] = [milliseconds for milliseconds, _ in measured]
     table["executed_by"] = pd.Series([way for _, way in measured], index=inside, dtype=object)
@@ -111,6 +112,13 @@ def within_latency(
         ["within", "slow"], ascending=[False, True], kind="stable"
     )
     return Choice(ranked.drop(columns="slow").reset_index(drop=True), bool(table["within"].any()))
+
+
+def _dominated(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a better network, a row above, costs no more."""
+    costs = table[["flops", "bytes"]].to_numpy()
+    found = [bool((costs[:index] <= costs[index]).all(1).any()) for index in range(len(costs))]
+    return pd.Series(found, index=table.index)
 
 
 def pareto(points: pd.DataFrame, cost: str, metric: str, higher_is_better: bool) -> pd.DataFrame:

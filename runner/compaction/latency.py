@@ -17,7 +17,7 @@ from runner.networks import Source, check_pruning, configurations, opened
 from runner.runs import Run
 
 GROUP = 8  # networks that are timed in turn, and so are in memory together
-ROUNDS, TURN = 9, 0.01
+ROUNDS, TURN = 7, 0.005
 
 Latency = tuple[float, str]  # milliseconds, and by which way
 

@@ -97,7 +97,7 @@ def image_ways(
 
 def small_ways(network: nn.Module, images: Tensor) -> Ways:
     """Ways for a compact network that need no other package, without what isn't possible."""
-    ways = _eager("compact", network, images)
+    ways = _eager("compact", next(iter(_folded(network, images).values()), network), images)
     _add(ways, [], "compact", SPARSE, partial(_sparse, network, images))
     return ways
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from runner.commands.fit import fit
-from runner.compaction.budget import amount
+from runner.compaction.budget import Choice, amount, within_latency
 from runner.errors import ConfigError
 
 # sparsity, granularity, validation and test accuracy, bytes, flops
@@ -89,6 +89,20 @@ def test_latency_is_measured_within_the_rest_of_the_budget(folder: str, capsys: 
     assert fit([folder], ["latency=2ms", "batch=4"]) == 0
     assert "No network is within the budget; the nearest is: " in capsys.readouterr().out
     assert pd.read_csv("outputs/fit/table.csv").iloc[0]["bytes"] == 300
+
+
+def test_a_network_that_a_better_one_undercuts_is_not_measured() -> None:
+    ranked = pd.DataFrame({"flops": [9, 9, 5], "bytes": [100, 200, 300], "within": [True] * 3})
+    measured: list[int] = []
+
+    def measure(rows: Any) -> list[tuple[float, str]]:
+        measured.extend(row["bytes"] for row in rows)
+        return [(1.0, "eager")] * len(rows)
+
+    found = within_latency(Choice(ranked, True), 5.0, measure).candidates
+    assert measured == [100, 300]
+    assert list(found["bytes"]) == [100, 300, 200]
+    assert list(found["within"]) == [True, True, False]
 
 
 @pytest.mark.parametrize(
