@@ -5,6 +5,7 @@ import sys
 import pytest
 import yaml
 
+from runner.files import read_rows
 from runner.runs import Run
 
 VARIANT = """
@@ -185,3 +186,37 @@ def test_a_task_of_ones_own_says_how_its_metric_is_printed(call, own, tiny, tmp_
     assert fitted.code == 0, fitted.err
     best = min(float(row["errors"]) for row in rows if row["split"] == "validation")
     assert f"validation errors {100 * best:.2f}" in fitted.out.splitlines()[0]
+
+
+SCHEDULE = """
+import torch
+
+from runner.parameters import Positive, checked
+
+
+class Constant:
+    weight_decay, clip_norm = 0.0, None
+
+    @checked
+    def __init__(self, learning_rate: Positive = 0.01) -> None:
+        self.learning_rate = learning_rate
+
+    def optimizer(self, groups):
+        return torch.optim.RMSprop(groups, lr=self.learning_rate)
+
+    def rate(self, step, total):
+        return self.learning_rate
+"""
+
+
+def test_a_schedule_of_ones_own_is_a_class_and_a_yaml(call, own, tiny, tmp_path):
+    (own / "schedule").mkdir()
+    content = "# RMSprop\n_target_: schedule_module.Constant\nlearning_rate: 0.01\nlength: 8it\nbatch_size: 64\n"
+    (own / "schedule" / "constant.yaml").write_text(content)
+    (own / "schedule_module.py").write_text(SCHEDULE)
+    words = (*tiny, "schedule=constant", "folder=run", "--config-dir", str(own))
+    refused = call("train", *words, "schedule.learning_rate=-1")
+    assert (refused.code, refused.err) == (2, "run: schedule.learning_rate=-1: allowed is a number above 0\n")
+    assert call("train", *words).code == 0
+    rates = {row["learning_rate"] for row in read_rows(tmp_path / "run" / "metrics.csv")}
+    assert rates == {"0.01"}
