@@ -51,8 +51,8 @@ class Experiment:
         config: settled, see `runner.running.settle`.
     """
 
-    data: Data
-    task: Task
+    data: Data[Any]
+    task: Task[Any]
     model: nn.Module
     variant: Variant
     device: torch.device

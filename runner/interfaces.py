@@ -6,7 +6,7 @@ Models are any `nn.Module`, see `runner.models.layers` for what they may declare
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from torch.optim import Optimizer
 
 from runner.tasks.metrics import Metric
 
-Batch = Any  # what a task understands: (inputs, labels) for images, a PairBatch for sentences
+# What a task understands: (inputs, labels) for images, a PairBatch for sentences.
+Out = TypeVar("Out", covariant=True)
+In = TypeVar("In", contravariant=True)
 
 
-class TrainBatches(Protocol):
+class TrainBatches(Protocol[Out]):
     """The batches of a training, a function of the seed and the step."""
 
     @property
@@ -28,11 +30,11 @@ class TrainBatches(Protocol):
     def examples_per_step(self) -> int:
         """Examples of a step, on average."""
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Out:
         """The batch of a step, on the data's device."""
 
 
-class Data(Protocol):
+class Data(Protocol[Out]):
     """Examples in splits: "train", and "validation" and "test" where they are not empty."""
 
     @property
@@ -45,20 +47,20 @@ class Data(Protocol):
     def sizes(self) -> dict[str, int]:
         """Split → number of examples."""
 
-    def model_arguments(self) -> dict[str, Any]:
+    def model_arguments(self) -> dict[str, int]:
         """What a model's constructor must know: `channels`, `image_size`, `classes`; or `vocabulary`."""
 
-    def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
+    def train_batches(self, batch_size: int, seed: int) -> TrainBatches[Out]:
         """The batches of a training."""
 
-    def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Batch]:
+    def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Out]:
         """A split's examples in order, not augmented; the first `limit` of them."""
 
-    def augmented_batches(self, limit: int, seed: int) -> Iterator[Batch]:
+    def augmented_batches(self, limit: int, seed: int) -> Iterator[Out]:
         """About `limit` training examples as training sees them, the same for the same seed."""
 
 
-class Task(Protocol):
+class Task(Protocol[In]):
     """What the network is to do, and what counts as good."""
 
     headline: str  # name of the metric that figures and tables show
@@ -71,13 +73,13 @@ class Task(Protocol):
     def sweep_metrics(self) -> Sequence[Metric | str]:
         """The metrics of a pruned network."""
 
-    def training_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor], int]:
+    def training_loss(self, model: nn.Module, batch: In) -> tuple[Tensor, Mapping[str, Tensor], int]:
         """The mean loss of a batch, sums of metrics over its examples, and their number."""
 
-    def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
+    def validate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
         """`loss`, `metrics` and `examples` of a split, after an epoch."""
 
-    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
+    def evaluate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
         """`loss`, `sweep_metrics` and `examples` of a split; `samples`, blocks of lines for people, if it has any."""
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner import runs
-from runner.config.compose import CONF, options
+from runner.config.compose import options
 from runner.config.near import near
+from runner.config.paths import CONF
 from runner.errors import ConfigError
 from runner.reporting.listing import run_lines
 

@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner.commands.workers import train_side_by_side, worker_count
-from runner.config.compose import CONF, Composer, renamed
+from runner.config.compose import Composer, renamed
+from runner.config.paths import CONF
 from runner.config.rules import show
 from runner.errors import ConfigError, UserError, located
 from runner.reporting.listing import run_lines

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from runner import runs
-from runner.config.compose import CONF, Composer
+from runner.config.compose import Composer
+from runner.config.paths import CONF
 from runner.errors import ConfigError
 from runner.reporting.choice import Choice
 from runner.reporting.gather import gather

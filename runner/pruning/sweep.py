@@ -54,8 +54,8 @@ class Sweeper:
     """
 
     model: nn.Module
-    task: Task
-    data: Data
+    task: Task[Any]
+    data: Data[Any]
     context: Callable[[], AbstractContextManager[object]] = nullcontext
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0

@@ -39,10 +39,10 @@ class Training:
 
     model: nn.Module
     variant: Variant
-    data: Data
-    task: Task
+    data: Data[Any]
+    task: Task[Any]
     schedule: Schedule
-    batches: TrainBatches
+    batches: TrainBatches[Any]
     steps: int
     groups: list[dict[str, Any]]
     seed: int

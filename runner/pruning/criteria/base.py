@@ -28,7 +28,7 @@ class Evidence:
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0
     model: nn.Module | None = None
-    task: Task | None = None
+    task: Task[Any] | None = None
     batches: Callable[[int], Iterable[Any]] | None = None
     context: Callable[[], AbstractContextManager[object]] = nullcontext
 
