@@ -122,7 +122,7 @@ Options
   table.split=test|validation|train       the images or sentences that it was measured on
   table.granularity=auto|weight|unit|feature     table.batch_norm=kept|recalibrated     table.sparsities=[0,0.75]
   table.scope=auto|layer|global     table.scores=own|magnitude|…     'table.runs={data: digits, dropout: [none]}'
-  table.x=sparsity|flops|parameters|bytes     the figure's horizontal axis: what the cut or packed network costs
+  table.x=sparsity|flops|parameters|bytes|nonzero_weights   the figure's horizontal axis
 
 Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) below outputs/table (out=PATH: elsewhere)."""
 

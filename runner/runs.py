@@ -24,7 +24,7 @@ TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class by which run ticket
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
 # Of the network as it would be cut or packed; empty where they are not known, missing in older files.
-COST_COLUMNS = ("flops", "parameters", "bytes")
+COST_COLUMNS = ("flops", "parameters", "bytes", "effective_sparsity")
 TIMING_COLUMNS = ("examples_per_second", "seconds")
 
 

@@ -16,6 +16,9 @@ from runner.compaction.saving import stored_tensors
 from runner.compaction.tracing import find_coupling
 from runner.data.token_batches import PairBatch
 from runner.errors import first_line
+from runner.pruning.paths import effective_sparsity
+
+_PATHS_END = 0.9  # below this sparsity hardly any path does
 
 log = logging.getLogger("runner")
 
@@ -40,8 +43,9 @@ class SweepCosts:
         self.example = example
         self.failed: set[str] = set()  # granularities whose costs can't be found
 
-    def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, int]:
-        """`flops` of one example, `parameters` and `bytes` of the network that the masks leave.
+    def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, float]:
+        """`flops` of one example, `parameters` and `bytes` of the network that the masks leave; above 90 % of the
+        weights also the `effective_sparsity`.
 
         Args:
             granularity: only to warn once for each.
@@ -58,7 +62,8 @@ class SweepCosts:
             if not structured:
                 parameters = sum(parameter.numel() for parameter in self.model.parameters())
                 size = len(pack(stored_tensors(self.model)))
-                return {"flops": self._dense_flops, "parameters": parameters, "bytes": size}
+                known: dict[str, float] = {"flops": self._dense_flops, "parameters": parameters, "bytes": size}
+                return known | self._effective(masks)
             plan = make_plan(self._coupling, masked_zeros(self._coupling, masks), constants=False)
             costs = planned_costs(self.model, self._coupling, plan)
             return {"flops": costs.flops, "parameters": costs.parameters, "bytes": costs.bytes}
@@ -66,6 +71,13 @@ class SweepCosts:
             self.failed.add(granularity)
             log.warning("no costs of networks pruned by %s: %s", granularity, first_line(error))
             return {}
+
+    def _effective(self, masks: Mapping[str, Tensor]) -> dict[str, float]:
+        """`effective_sparsity` of a network of which so much is gone that paths end."""
+        if not masks or sum(float(mask.float().mean()) for mask in masks.values()) < _PATHS_END * len(masks):
+            return {}
+        found = effective_sparsity(self.model, masks, self.example())
+        return {} if found is None else {"effective_sparsity": found}
 
     def _on_cpu(self) -> nn.Module:
         return copy.deepcopy(self.model).cpu()

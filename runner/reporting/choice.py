@@ -11,7 +11,7 @@ from runner.config.paths import CONF
 from runner.config.rules import leaves, show
 from runner.densities import SCOPES
 from runner.errors import ConfigError
-from runner.reporting.formats import COSTS
+from runner.reporting.formats import COSTS, COUNTS
 from runner.reporting.published import published_files, published_heads
 from runner.rules import Rule, between, either, is_mapping, is_word, list_of, one_of
 
@@ -41,7 +41,7 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
         "scores": _choice(names("criterion", folders)),
         "floor": either("auto", between(0, 1)),
         "sparsities": either(None, list_of(between(0, 1))),
-        "x": one_of("sparsity", *COSTS),
+        "x": one_of("sparsity", *COSTS, *COUNTS),
         "published": either(None, is_mapping),
     }
 

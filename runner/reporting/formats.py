@@ -10,6 +10,7 @@ from runner.tasks.metrics import Metric
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
 # Columns of pruning.csv that a network is weighed by, and what figures call them.
 COSTS = {"flops": "FLOPs of one example", "parameters": "parameters", "bytes": "bytes"}
+COUNTS = {"nonzero_weights": "prunable weights left"}  # other horizontal axes
 NONE = "–"  # a cell without a value
 UNPRUNED = "unpruned"  # the row of networks with nothing pruned, where others begin at a floor
 

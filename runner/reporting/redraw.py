@@ -12,7 +12,7 @@ import pandas as pd
 
 from runner.config.compose import Composer
 from runner.errors import ConfigError
-from runner.reporting.formats import COSTS
+from runner.reporting.formats import COSTS, COUNTS
 from runner.reporting.reproduction import Plan
 from runner.reporting.reproduction import figure as reproduction_figure
 from runner.reporting.scree import EXACT, PCA, Choosing
@@ -57,7 +57,7 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
     ]
     common = lines[0].partition(", ")[2]  # ## test accuracy (%), digits · resnet32 · 50ep
     first, names = rows.iloc[0], [name for name in beside if not published[name]]
-    x = next((cost for cost in COSTS if cost in rows), "sparsity")
+    x = next((cost for cost in (*COSTS, *COUNTS) if cost in rows), "sparsity")
     return table_figure(Table(by_name(first["metric"]), first["split"], common, sections, names, [], x), folder)
 
 

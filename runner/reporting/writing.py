@@ -11,6 +11,7 @@ from runner.reporting.curves import floors_of
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import (
     COSTS,
+    COUNTS,
     NONE,
     UNPRUNED,
     mean_and_deviation,
@@ -102,7 +103,7 @@ def table_figure(table: Table, folder: Path) -> list[Path]:
     per_row = max(1, len(panels) if len(panels) < 3 else 2)
     label = metric_label(table.split, table.metric)
     paths = [folder / f"table.{ending}" for ending in FIGURES]
-    draw(panels, per_row, figure_title(table), label, paths, table.metric.top, COSTS.get(table.x))
+    draw(panels, per_row, figure_title(table), label, paths, table.metric.top, {**COSTS, **COUNTS}.get(table.x))
     return paths
 
 
