@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from runner.config.build import arguments, check_stored, is_builder, options_of, target
+from runner.config.build import arguments, check_stored, check_values, is_builder, options_of, target
 from runner.config.rules import check
 from runner.config.sources import own_sources
 from runner.dropout.base import Scores
@@ -38,6 +38,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     _check_sources(run, config)
     try:
         check(config, config)
+        check_values(config)
     except ConfigError as error:
         raise ConfigError(f"{run.folder}: {error}") from None
     if missing := {"seed", "precision"} - set(config):

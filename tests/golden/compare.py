@@ -7,6 +7,9 @@ Numbers of a training depend on the processor, so none is stored: both sides are
 thread. Compared are the names of the run folders, the weights, the variant's own scores, the rows of `metrics.csv`
 (timing aside) and of `pruning.csv`. Columns and rows that only the newer side has are named, and no difference.
 Exits with 1 if anything differs. Takes about five minutes on two cores.
+
+What differs as it should: up to bd7e5a2 the digits of a folder's name hashed every option, since then only those that
+differ from the released defaults. Across that commit `--other-hashes` tells folders apart by names and first losses.
 """
 
 import argparse
