@@ -1,6 +1,7 @@
 """Whether a configuration's parts fit one another; found before anything is written."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,22 +31,41 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
     if not hasattr(task, "output_shape"):
         return
     about = data.model_arguments()
-    name, size = config["model"]["name"], about["image_size"]
+    name, shape = config["model"]["name"], input_shape(about)
     model.eval()
     try:
         with torch.no_grad():
-            output = model(torch.zeros(1, about["channels"], size, size, device=device))
+            output = model(torch.zeros(1, *shape, device=device))
     except Exception as error:  # whatever a user's own model raises
         raise ConfigError(
-            f"model={name} fails on an image of {size}x{size} px of data={config['data']['name']}: {located(error)}"
+            f"model={name} fails on {_shown(about)} of data={config['data']['name']}: {located(error)}"
         ) from error
     finally:
         model.train()
-    expected = tuple(task.output_shape(**about))
+    expected = tuple(task.output_shape(**_known_to(task.output_shape, about)))
     found = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output).__name__
     if found != expected:
         wanted = f"task={config['task']['name']} expects {task.output}, of shape {expected}"
         raise ConfigError(f"{wanted}, but model={name} returns {found}")
+
+
+def input_shape(about: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of one example's inputs, of what data says to models."""
+    if "input_shape" in about:
+        return tuple(about["input_shape"])
+    return about["channels"], about["image_size"], about["image_size"]
+
+
+def _shown(about: Mapping[str, Any]) -> str:
+    size = about.get("image_size")
+    return f"inputs {input_shape(about)}" if size is None else f"an image of {size}x{size} px"
+
+
+def _known_to(function: Callable[..., Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a function takes of what data says to models."""
+    parameters = inspect.signature(function).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in about.items() if takes_all or name in parameters}
 
 
 def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:

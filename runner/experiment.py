@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from runner import runs
-from runner.checks import check_kinds, check_output, check_places, check_splits
+from runner.checks import check_kinds, check_output, check_places, check_splits, input_shape
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
 from runner.config import choices
 from runner.config.build import build, build_model, options_of, target
@@ -217,11 +217,11 @@ class Experiment:
 def _declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
     """Have a model for images that declares no prunable layers declare those by the order of its computation, so that
     training, sweep and all that follow agree on them."""
-    if hasattr(model, "prunable") or not {"channels", "image_size"} <= about.keys():
+    if hasattr(model, "prunable") or not ("input_shape" in about or {"channels", "image_size"} <= about.keys()):
         return
-    image = torch.zeros(1, about["channels"], about["image_size"], about["image_size"], device=device)
+    example = torch.zeros(1, *input_shape(about), device=device)
     with suppress(ValueError):  # there are none, which concerns only who asks for them
-        model.prunable = list(prunable_layers(model, example=image))  # type: ignore[assignment]
+        model.prunable = list(prunable_layers(model, example=example))  # type: ignore[assignment]
 
 
 def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:

@@ -74,6 +74,11 @@ def is_word(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "a word"
 
 
+def file_or(rule: Rule) -> Rule:
+    """The name of a file, or what the rule lets pass."""
+    return lambda value: (allowed := rule(value)) and is_word(value) and f"a file or {allowed}"
+
+
 def is_mapping(value: Any) -> str | None:
     return None if isinstance(value, Mapping) else "a mapping, {name: value, …}"
 

@@ -19,7 +19,7 @@ from runner.compaction.proof import Proof, prove
 from runner.compaction.saving import load_compact, save_compact, save_packed_network
 from runner.compaction.structure import Structure
 from runner.config import choices
-from runner.config.build import NAMED_CLASS, PACKAGES, arguments, canonical, is_builder, target
+from runner.config.build import NAMED_CLASS, PACKAGES, about_inputs, arguments, canonical, is_builder, target
 from runner.data.token_batches import PairBatch
 from runner.errors import ConfigError, UserError
 from runner.experiment import Experiment
@@ -208,7 +208,8 @@ def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
 
     A class of the user's own is built by `runner.models.foreign.module.Module`, which asks whether it is trusted.
     """
-    config, about = experiment.config, experiment.data.model_arguments()
+    config = experiment.config
+    about = about_inputs(config, experiment.data.model_arguments())
     path, given = canonical(str(config["model"]["_target_"])), arguments(config, "model")
     if is_builder(target(config, "model")):
         return path, {**given, **about, "weights": None}

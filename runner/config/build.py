@@ -151,9 +151,23 @@ def build_model(config: Mapping[str, Any], **about: Any) -> Any:
     Raises:
         ConfigError: the class or the library refuses an argument.
     """
-    made = build(config, "model", **about)
+    made = build(config, "model", **about_inputs(config, about))
     with options_of("model"):
         return made.build() if is_builder(type(made)) else made
+
+
+def about_inputs(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is told of the data: all, but `input_shape` only where its class takes it.
+
+    Raises:
+        ConfigError: the class is for images, and the inputs are none.
+    """
+    takes_shape = "input_shape" in inspect.signature(target(config, "model")).parameters
+    if "input_shape" in about and "channels" not in about and not takes_shape:
+        model, data = (config[group].get("name") for group in ("model", "data"))
+        shape = tuple(about["input_shape"])
+        raise ConfigError(f"model={model} reads images (C, S, S), but an example of data={data} is {shape}")
+    return {name: value for name, value in about.items() if name != "input_shape" or takes_shape}
 
 
 def is_builder(cls: type) -> bool:

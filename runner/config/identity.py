@@ -23,7 +23,7 @@ from runner.runs import NOT_IDENTITY_OF_DATA
 _OPTIONS = {"precision": None, "compile": False, "limit": None}
 # Options of a group that are for others than its class, with the value that changes nothing.
 _BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}}
-_FILES = ("train", "validation", "test")  # a fraction of the images, or lists of files
+_FILES = ("train", "validation", "test")  # a fraction of the images, or files
 _NOTHING = "runner.regularizers.NoRegularizer"
 
 
@@ -53,7 +53,7 @@ def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: 
     if group == "model" and weights:  # what the file holds, not where it is
         ignored |= {"weights"}
     if group == "data" and own_files:  # what files are called makes no other data
-        ignored |= {name for name in _FILES if isinstance(given.get(name), list)}
+        ignored |= {name for name in _FILES if isinstance(given.get(name), list | str)}
     defaults = {**now, **_BESIDE_CLASS.get(group, {}), **released}
     differing = {
         name: value

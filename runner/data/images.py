@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -118,6 +118,11 @@ class ImageData:
         """Endless augmented batches of the training split, in an order that `seed` gives."""
         return TrainBatches(self, batch_size, seed)
 
+    def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x and y, as `TrainBatches.batch` gives them, of the training images of these indices."""
+        pixels = self.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
+        return self.prepare(self.augment(pixels, generator)), self.train.labels.index_select(0, chosen)
+
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -164,6 +169,21 @@ class ImageData:
         return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
 
+class Examples(Protocol):
+    """Training examples in memory, by index."""
+
+    @property
+    def train(self) -> Sized:
+        """The training split."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of some examples, augmented by random numbers of the generator."""
+
+
 class TrainBatches:
     """Training batches as a function of the step number alone, so that a run can go on at any step.
 
@@ -173,7 +193,7 @@ class TrainBatches:
     steps_per_epoch: int
     examples_per_step: int
 
-    def __init__(self, data: ImageData, batch_size: int, seed: int) -> None:
+    def __init__(self, data: Examples, batch_size: int, seed: int) -> None:
         whole("batch_size", batch_size, of="images")
         self._data, self._batch_size, self._seed = data, batch_size, seed
         self.steps_per_epoch = max(1, len(data.train) // batch_size)
@@ -181,14 +201,12 @@ class TrainBatches:
         self._order_of: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """x (n, C, S, S) float32, channels_last, and y (n,) int64 of a step >= 0, a pure function of (seed, step)."""
+        """x (n, …) float32, images channels_last, and y (n,) int64 of a step >= 0, a pure function of (seed, step)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self._batch_size
         data = self._data
         chosen = self._order(epoch)[start : start + self._batch_size].to(data.device)
-        pixels = data.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
-        pixels = data.augment(pixels, _generator(self._seed, "augmentation", step))
-        return data.prepare(pixels), data.train.labels.index_select(0, chosen)
+        return data.training_batch(chosen, _generator(self._seed, "augmentation", step))
 
     def _order(self, epoch: int) -> Tensor:
         if self._order_of is None or self._order_of[0] != epoch:

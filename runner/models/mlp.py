@@ -1,5 +1,8 @@
 """A network of dense layers."""
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from runner.models.blocks import scaled
@@ -15,6 +18,7 @@ class MLP(nn.Module):
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size).
+        input_shape: of one example's inputs, in place of an image's.
         widths: units of each hidden layer.
         width: multiplies all widths.
     """
@@ -30,10 +34,11 @@ class MLP(nn.Module):
         widths: CountsOrNone = (128, 64, 32),
         prune_logits: bool = False,
         width: Positive = 1.0,
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.hidden = nn.Sequential()
-        inputs = channels * image_size * image_size
+        inputs = channels * image_size**2 if input_shape is None else math.prod(input_shape)
         for outputs in scaled(widths, width):
             self.hidden.extend([nn.Linear(inputs, outputs), nn.ReLU()])
             inputs = outputs
@@ -47,5 +52,5 @@ class MLP(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Images (N, channels, H, W), or inputs (N, …) → logits (N, classes)."""
         return self.logits(self.hidden(x.flatten(1)))

@@ -1,7 +1,7 @@
 """Image classification: cross-entropy, accuracy."""
 
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ class Classification:
         self.needs_teacher = self.distill > 0
 
     @staticmethod
-    def output_shape(channels: int, image_size: int, classes: int) -> tuple[int, ...]:
+    def output_shape(classes: int, **_: Any) -> tuple[int, ...]:
         """The shape of `output`: (classes,)."""
         return (classes,)
 

@@ -1,6 +1,6 @@
 """Reconstruction of images by an autoencoder: mean squared error."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,11 @@ class Reconstruction:
     sweep_metrics: tuple[Metric, ...] = (MSE,)
 
     @staticmethod
-    def output_shape(channels: int, image_size: int, classes: int) -> tuple[int, ...]:
-        """The shape of `output`: that of an image, (channels, image_size, image_size)."""
-        return (channels, image_size, image_size)
+    def output_shape(
+        channels: int = 1, image_size: int = 1, classes: int = 0, input_shape: Sequence[int] | None = None
+    ) -> tuple[int, ...]:
+        """The shape of `output`: that of an input, (channels, image_size, image_size) of an image."""
+        return (channels, image_size, image_size) if input_shape is None else tuple(input_shape)
 
     def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
         """Returns the mean loss of the batch, sums over examples of its metrics, and how many examples."""

@@ -17,9 +17,15 @@ from runner.training.schedules import Adam
 
 # What data sets give to models, and what is looked at where it is used: files, names of places in a model.
 ELSEWHERE = {
-    "model": ("channels", "image_size", "classes", "vocabulary", "architecture", "weights", "arguments"),
+    "model": ("channels", "image_size", "classes", "vocabulary", "input_shape", "architecture", "weights", "arguments"),
     "data": ("root",),
     "dropout": ("places", "granularity"),
+}
+# Names of files, which may be any word, and of what these hold.
+FILES = {
+    "ParallelText": ("train", "validation", "test"),
+    "SentenceEmbeddings": ("train", "validation", "test", "encoder"),
+    "Arrays": ("train", "validation", "test", "inputs", "labels"),
 }
 
 
@@ -42,12 +48,7 @@ def test_every_parameter_refuses_what_no_parameter_can_be(group, cls):
     known = rules_of(cls.__init__)
     required = {"Transformer": {"vocabulary": 300}, "TargetedGroups": {"granularity": "weight"}}.get(cls.__name__, {})
     for name, parameter in inspect.signature(cls).parameters.items():
-        files = cls.__name__ in ("ParallelText", "SentenceEmbeddings") and name in (
-            "train",
-            "validation",
-            "test",
-            "encoder",
-        )
+        files = name in FILES.get(cls.__name__, ())
         if isinstance(parameter.default, bool) or name in ELSEWHERE.get(group, ()) or files:
             continue
         for value in (-1e9, math.nan, math.inf, "abc", object()):

@@ -28,6 +28,7 @@ NEEDS = {
         "model.architecture=bert",
         *(f"data.{n}=a" for n in ("train", "validation", "test", "encoder")),
     ],
+    ("data", "arrays"): ["data.train=examples.npz"],
     ("data", "parallel"): ["data.train=[a,b]", "data.validation=[a,b]", "data.test=[a,b]"],
 }
 

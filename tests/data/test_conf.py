@@ -26,6 +26,7 @@ def test_the_promised_ones_are_there() -> None:
         "multi30k",
         "wmt14",
         "parallel",
+        "arrays",
     }
     assert promised <= {path.stem for path in FILES}
 

@@ -18,6 +18,9 @@ from runner.parameters import checked
 from runner.rules import either, is_mapping, is_path, is_word
 
 _FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+Architecture = Annotated[str, is_word]
+Weights = Annotated[str | None, either(None, is_path)]
+Arguments = Annotated[Mapping[str, Any] | None, either(None, is_mapping)]
 
 
 class Foreign(ABC):
@@ -38,9 +41,9 @@ class Foreign(ABC):
     @checked
     def __init__(
         self,
-        architecture: Annotated[str, is_word],
-        weights: Annotated[str | None, either(None, is_path)] = None,
-        arguments: Annotated[Mapping[str, Any] | None, either(None, is_mapping)] = None,
+        architecture: Architecture,
+        weights: Weights = None,
+        arguments: Arguments = None,
         channels: int = 3,
         image_size: int = 224,
         classes: int = 1000,

@@ -3,32 +3,56 @@
 import importlib
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from runner.config.trust import check_trusted
 from runner.errors import ConfigError, located
-from runner.models.foreign.base import Foreign, unknown
+from runner.models.foreign.base import Architecture, Arguments, Foreign, Weights, unknown
+from runner.parameters import checked
 
 
 class Module(Foreign):
     """A class, or a function that returns a network, of any module that Python can import, the current folder first.
 
-    It is given `channels`, `image_size` and `classes` of the data as far as it has parameters of these names.
+    It is given `channels`, `image_size`, `classes` and `input_shape` of the data as far as it has parameters of these
+    names.
 
     Args:
         architecture: `my_file:Net` or `package.module:Class`.
         weights, arguments: see `Foreign`.
+        input_shape: of one example's inputs; None: an image's.
     """
 
     library = "module"
     minimum_size = 1
 
+    @checked
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights = None,
+        arguments: Arguments = None,
+        channels: int = 3,
+        image_size: int = 224,
+        classes: int = 1000,
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(architecture, weights, arguments, channels, image_size, classes)
+        self.input_shape = (channels, image_size, image_size) if input_shape is None else tuple(input_shape)
+
+    def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
+        return (torch.rand(examples, *self.input_shape),)
+
     def construct(self) -> nn.Module:
         cls = self._class()
-        about = {"channels": self.channels, "image_size": self.image_size, "classes": self.classes}
+        about = {"classes": self.classes, "input_shape": self.input_shape}
+        if len(self.input_shape) == 3:
+            about |= {"channels": self.channels, "image_size": self.image_size}
         parameters = inspect.signature(cls).parameters
         given = {name: value for name, value in about.items() if name in parameters} | self.arguments
         try:

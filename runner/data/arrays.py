@@ -1,0 +1,298 @@
+"""A user's own inputs and labels, in files of NumPy arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from runner import rules
+from runner.data.errors import DataError, one_line
+from runner.data.images import TrainBatches
+from runner.data.splitting import stratified_fraction
+from runner.errors import ParameterError
+from runner.parameters import checked
+
+_ROWS = 4096  # that are looked at together, so that no copy of everything is made
+_SMALLEST = 1e-8  # deviation that is divided by
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """inputs (N, …) float32 or uint8, labels (N,) int64."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> ArraySplit:
+        return ArraySplit(self.inputs[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> ArraySplit:
+        return ArraySplit(self.inputs.to(device), self.labels.to(device))
+
+
+class Arrays:
+    """Inputs of any shape with integer labels, of `.npz` files, in memory on one device. They are not augmented.
+
+    Args:
+        train: the file of the training examples; relative names are looked up in `root`.
+        validation: a file, or a fraction in [0, 1) of the training examples.
+        test: a file, or a fraction in (0, 1) of the examples in `train`, which leaves the others for training.
+            Fractions are stratified, and the same examples for every seed.
+        root: the folder to look in; None: the current one.
+        inputs, labels: names of the arrays: (N, …) float32 or uint8, and (N,) of any integer type.
+        classes: how many there are; None: one more than the largest label of all splits.
+        normalize: "none"; "example": each by its own mean and standard deviation; "feature": each entry by its mean
+            and standard deviation over the training examples. Inputs of uint8 are divided by 255 first.
+
+    Raises:
+        DataError: a file is missing or damaged, or doesn't hold such arrays; the message names parameter and file.
+        ParameterError: another parameter is bad.
+    """
+
+    kind = "images"  # inputs with a label each: what tasks and models for images take
+    train: ArraySplit
+    validation: ArraySplit
+    test: ArraySplit
+
+    @checked
+    def __init__(
+        self,
+        train: Annotated[str, rules.is_word],
+        validation: Annotated[str | float, rules.file_or(rules.between(0, 1, open_end=True))] = 0.1,
+        test: Annotated[str | float, rules.file_or(rules.inside_unit)] = 0.2,
+        root: str | Path | None = None,
+        inputs: Annotated[str, rules.is_word] = "inputs",
+        labels: Annotated[str, rules.is_word] = "labels",
+        classes: Annotated[int | None, rules.either(None, rules.whole(2))] = None,
+        normalize: Annotated[str, rules.choice("none", "example", "feature")] = "none",
+    ) -> None:
+        self.normalize = normalize
+        found = {
+            split: file.read(inputs, labels, classes) for split, file in _files(root, train, validation, test).items()
+        }
+        self.train = found["train"]
+        for split, other in found.items():
+            _check_alike(split, {"validation": validation, "test": test}.get(split), self.train, other)
+        if "test" not in found:
+            self.train, found["test"] = _parted(self.train, test, "test")
+        if "validation" not in found:
+            self.train, found["validation"] = _parted(self.train, validation, "validation")
+        self.validation, self.test = found["validation"], found["test"]
+        largest = max(int(getattr(self, split).labels.max()) for split in self.splits)
+        self.classes = max(2, largest + 1) if classes is None else classes
+        self.class_names = tuple(str(label) for label in range(self.classes))
+        self.mean, self.std = self._statistics()
+
+    @staticmethod
+    def fingerprint(
+        train: str,
+        validation: str | float = 0.1,
+        test: str | float = 0.2,
+        root: str | Path | None = None,
+        inputs: str = "inputs",
+        labels: str = "labels",
+        **_: object,
+    ) -> str:
+        """A hash of the arrays in all files, whatever these are called and however they are compressed."""
+        files = _files(root, train, validation, test)
+        hashes = {split: file.hash(inputs, labels) for split, file in files.items()}
+        return hashlib.sha256(repr(hashes).encode()).hexdigest()
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.inputs.device
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that hold examples."""
+        return tuple(name for name in ("train", "validation", "test") if len(getattr(self, name)))
+
+    def sizes(self) -> dict[str, int]:
+        """Number of examples by split."""
+        return {name: len(getattr(self, name)) for name in self.splits}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example's inputs."""
+        return tuple(self.train.inputs.shape[1:])
+
+    def fit(self, minimum: int, input_size: int | None = None) -> None:
+        """Check that a model can read the inputs, which are never resized.
+
+        Args:
+            minimum: pixels of the smallest images that it reads.
+            input_size: that is asked for.
+
+        Raises:
+            ParameterError: another size is asked for or needed.
+        """
+        if input_size is not None:
+            raise ParameterError("input_size", input_size, "null: arrays are not resized")
+        size = self.model_arguments().get("image_size")
+        if size is not None and size < minimum:
+            raise ValueError(f"the model reads images of {minimum} px or more; the inputs are {self.input_shape}")
+
+    def model_arguments(self) -> dict[str, Any]:
+        """What a model must know of the data: `classes`, `input_shape`; of square images (C, S, S) `channels` and
+        `image_size`, too."""
+        shape = self.input_shape
+        about: dict[str, Any] = {"classes": self.classes, "input_shape": list(shape)}
+        if len(shape) == 3 and shape[1] == shape[2]:
+            about |= {"channels": shape[0], "image_size": shape[1]}
+        return about
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all splits, in place."""
+        for name in ("train", "validation", "test"):
+            setattr(self, name, getattr(self, name).to(device))
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
+        """Endless batches of the training split, in an order that `seed` gives."""
+        return TrainBatches(self, batch_size, seed)
+
+    def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x (n, …) float32 and y (n,) int64 of the training examples of these indices."""
+        return self.prepare(self.train.inputs.index_select(0, chosen)), self.train.labels.index_select(0, chosen)
+
+    def eval_batches(
+        self, split: str, limit: int | None = None, batch_size: int = 500
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first `limit` examples of a split (all if None), in fixed order: x (n, …) float32, y (n,) int64.
+
+        ValueError for a split that holds none.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no examples; those that do: {', '.join(self.splits)}")
+        part: ArraySplit = getattr(self, split)
+        return self._in_order(part if limit is None else part[:limit], batch_size)
+
+    def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """The examples of `eval_batches("train", limit)`: arrays are not augmented."""
+        return self.eval_batches("train", limit, batch_size)
+
+    def _in_order(self, part: ArraySplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(part), batch_size):
+            chunk = part[start : start + batch_size]
+            yield self.prepare(chunk.inputs), chunk.labels
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Stored inputs (n, …) as a network gets them: float32, normalised."""
+        x = inputs / 255 if inputs.dtype == torch.uint8 else inputs
+        if self.normalize == "feature":
+            return (x - self.mean) / self.std
+        if self.normalize == "example":
+            flat = x.flatten(1)
+            std, mean = torch.std_mean(flat, 1, correction=0, keepdim=True)
+            return ((flat - mean) / std.clamp_min(_SMALLEST)).view(x.shape)
+        return x
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each entry over the training examples; 0 and 1 where nobody asks."""
+        if self.normalize != "feature":
+            return torch.zeros(()), torch.ones(())
+        x = self.train.inputs.double() / (255 if self.train.inputs.dtype == torch.uint8 else 1)
+        std, mean = torch.std_mean(x, 0, correction=0)
+        # What is the same in all training examples stays at 0 there, and small elsewhere.
+        return mean.float(), torch.where(std < _SMALLEST, 1.0, std).float()
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file, and the parameter that names it."""
+
+    parameter: str
+    name: str
+    path: Path
+
+    def read(self, inputs: str, labels: str, classes: int | None) -> ArraySplit:
+        """DataError that names parameter and file, unless it holds finite inputs and labels from 0 on."""
+        x, y = self._arrays(inputs, labels)
+        for start in range(0, len(x) if x.dtype == np.float32 else 0, _ROWS):
+            finite = np.isfinite(x[start : start + _ROWS].reshape(len(x[start : start + _ROWS]), -1)).all(1)
+            if not finite.all():
+                raise self._error(f"{inputs}[{start + int(np.argmin(finite))}] holds NaN or an infinite number")
+        high = np.iinfo(np.int32).max if classes is None else classes
+        outside = np.flatnonzero((y < 0) | (y >= high))
+        if len(outside):
+            allowed = f"0 to {classes - 1}, for {classes} classes" if classes else "0 or above"
+            raise self._error(f"{labels}[{outside[0]}] is {y[outside[0]]}; expected {allowed}")
+        return ArraySplit(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)))
+
+    def hash(self, inputs: str, labels: str) -> str:
+        """Of both arrays."""
+        digest = hashlib.sha256()
+        x, y = self._arrays(inputs, labels)
+        for array in (x, y.astype(np.int64)):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def _arrays(self, inputs: str, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        x, y = self._load(inputs, labels)
+        if x.dtype not in (np.float32, np.uint8) or x.ndim < 2 or not x.size:
+            raise self._error(f"{inputs} is {x.dtype} {x.shape}; expected float32 or uint8 (N, …)")
+        if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+            raise self._error(f"{labels} is {y.dtype} {y.shape}; expected integers ({len(x)},)")
+        return np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")), y
+
+    def _load(self, inputs: str, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The two arrays, whatever they are. Pickled objects are never loaded: they can run code."""
+        try:
+            loaded = np.load(self.path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise self._error("a single array; expected an .npz file, numpy.savez(FILE, inputs=…, labels=…)")
+            with loaded as file:
+                for option, name in (("inputs", inputs), ("labels", labels)):
+                    if name not in file.files:
+                        held = ", ".join(file.files[:5]) or "nothing"
+                        raise self._error(f"it holds no array {name!r} but {held}", f"{option}=… names another")
+                return file[inputs], file[labels]
+        except FileNotFoundError:
+            raise self._error(f"{self.path}: no such file") from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise self._error(f"can't be read as an .npz file of plain arrays: {one_line(error)[:100]}") from error
+
+    def _error(self, problem: str, remedy: str | None = None) -> DataError:
+        return DataError(problem, self.parameter, self.name, remedy)
+
+
+def _files(root: str | Path | None, train: str, validation: str | float, test: str | float) -> dict[str, _File]:
+    """Split → its file, of those that have one. DataError if `root` is no folder."""
+    folder = Path() if root is None else Path(str(root)).expanduser()
+    if not folder.is_dir():
+        raise DataError("no such folder", "root", root)
+    named = {"train": train, "validation": validation, "test": test}
+    return {
+        split: _File(split, name, folder / Path(name).expanduser())
+        for split, name in named.items()
+        if isinstance(name, str)
+    }
+
+
+def _check_alike(split: str, name: Any, train: ArraySplit, other: ArraySplit) -> None:
+    """DataError unless a split's inputs are of the training inputs' shape and type."""
+    ours, theirs = ((part.inputs.dtype, (*part.inputs.shape[1:],)) for part in (train, other))
+    if ours != theirs:
+        shown = [f"{str(dtype).removeprefix('torch.')} {shape}" for dtype, shape in (theirs, ours)]
+        raise DataError(f"an example is {shown[0]}, but one of data.train is {shown[1]}", split, name)
+
+
+def _parted(part: ArraySplit, fraction: Any, parameter: str) -> tuple[ArraySplit, ArraySplit]:
+    """The examples without a fraction of them, and these. ParameterError if nothing would be left."""
+    kept, taken = stratified_fraction(part.labels.numpy(), fraction, parameter)
+    return part[torch.from_numpy(kept)], part[torch.from_numpy(taken)]
