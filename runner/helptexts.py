@@ -267,7 +267,7 @@ Options
   finetune_rate=0.1 the peak of its learning rate, as a fraction of the run's
   length=30ep       of the other masked trainings; by default the run's own
   force=true        train finished or damaged tickets again
-  jobs=2            trainings side by side, each with its share of the cores
+  jobs=2            trainings side by side, each with as many threads as its run had
   device=auto|cpu|cuda|mps       data.root=PATH     outputs=PATH     out=PATH"""
 
 COMPACT = """\
