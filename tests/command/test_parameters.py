@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -105,3 +107,20 @@ def test_a_users_own_constructor_is_asked_early_too():
     config = Composer("train").single(["dropout=rigl", "dropout.distribution=none"])
     with pytest.raises(ConfigError, match=r"dropout\.distribution=none: allowed is one of erk, uniform"):
         check_values(config)
+
+
+def test_unknown_options_and_choices_are_answered_without_torch():
+    script = """
+import sys
+from runner.config.compose import Composer
+from runner.errors import ConfigError
+for word in ("dropout=targted", "dropout.alpah=1", "seed=-1", "prune.criterion=magnitde"):
+    try:
+        Composer("train").single(["dropout=targeted", word][word.startswith("dropout="):])
+    except ConfigError:
+        continue
+    sys.exit(word)
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
