@@ -25,6 +25,11 @@ def _device(value: Any) -> str | None:
     return "auto, cpu, cuda, cuda:N, mps"
 
 
+def _part(value: Any) -> str | None:
+    """A split: a fraction of the training examples, or files; which of them is the rule of the data's class."""
+    return None if isinstance(value, list) or not is_path(value) else "a fraction, a file or files"
+
+
 def _choices(value: Any) -> str | None:
     """Names, which `runner.config.choices` looks up."""
     fits = (
@@ -46,6 +51,8 @@ RULES: dict[str, Rule] = {
     "out": either(None, is_path),
     "predictions": either(None, is_path),
     "data.root": either(None, is_path),
+    "data.validation": _part,
+    "data.test": _part,
     "schedule.length": _length,
     "schedule.batch_size": whole(1),
     "model.input_size": either(None, whole(1)),

@@ -202,6 +202,14 @@ def test_content_makes_the_identity_not_names_or_compression(file: Path) -> None
     assert len({first, *others, hash_of(file.name, test=str(file))}) == 5
 
 
+def test_a_split_is_a_file_or_a_fraction_on_the_command_line(file: Path) -> None:
+    words = ["data=arrays", f"data.train={file}", f"data.validation={file}", f"data.test={file}", "model=mlp"]
+    experiment = Experiment.from_config(settle(Composer("train").single(words)))
+    assert experiment.data.sizes() == {"train": COUNT, "validation": COUNT, "test": COUNT}
+    with pytest.raises(ConfigError, match=r"data.validation=x.npz: allowed is a number from 0 to below 1"):
+        settle(Composer("train").single(["data=digits", "data.validation=x.npz"]))
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
