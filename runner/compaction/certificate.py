@@ -78,6 +78,14 @@ def markdown(certificate: Certificate) -> str:
     measured = certificate.measured
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
+    lines += times_and_layers(measured)
+    lines += [f"- {note}" for note in _notes(certificate)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def times_and_layers(measured: Measured) -> list[str]:
+    """Lines of Markdown: for each batch a table of times, what is fastest, and what each layer takes if it's known."""
+    lines: list[str] = []
     for part, batch in dict.fromkeys((way.part, way.batch) for way in measured.ways):
         ways = [way for way in measured.ways if (way.part, way.batch) == (part, batch)]
         what = "" if part == WHOLE else f", {part}"
@@ -85,8 +93,7 @@ def markdown(certificate: Certificate) -> str:
         lines += [*padded(_times(ways, measured.unit)), "", verdict(ways), ""]
         if layers := measured.layers.get(batch):
             lines += ["Layer by layer:", "", *padded(_layers(layers)), ""]
-    lines += [f"- {note}" for note in _notes(certificate)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return lines
 
 
 def _conditions(measured: Measured) -> str:
