@@ -286,6 +286,7 @@ certificate.csv, certificate.md. In Python, without the run: network = runner.lo
 Options
   sparsity=0.9      of each filter's weights, each layer's filters or each place's features
   granularity=auto|weight|unit|feature       criterion=own|magnitude|wanda|…
+  floor=auto|0…     what is pruned at least; auto: the dropout's γ
   removal=clean     what zero filters still emit through BatchNorm goes, too
   removal=exact     the outputs stay as they were, and so do filters whose constant can't be moved
   batch_norm=auto|recalibrated|kept          auto: recalibrated, but kept where removal=exact

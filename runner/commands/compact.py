@@ -24,6 +24,7 @@ from runner.stored import stored_config
 
 _RULES = {
     "sparsity": between(0, 1, open_end=True),
+    "floor": either("auto", between(0, 1, open_end=True)),
     "removal": one_of(*REMOVALS),
     "batch_norm": one_of("auto", "kept", "recalibrated"),
     "round_to": whole(1),
@@ -72,7 +73,9 @@ def _requests(run: Run, config: Mapping[str, Any], asked: Mapping[str, Any], con
         Request(
             granularity=granularity,
             criterion=criterion,
-            **{name: asked[name] for name in ("sparsity", "removal", "batch_norm", "round_to", "fold", "half")},
+            **{
+                name: asked[name] for name in ("sparsity", "removal", "batch_norm", "round_to", "fold", "floor", "half")
+            },
         )
         for granularity in _parts("granularity", granularities, config_dir, None)
     ]

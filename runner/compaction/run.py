@@ -39,7 +39,8 @@ class Request:
 
     Args:
         granularity, criterion: whole parts, see `runner.config.choices`.
-        sparsity: that is asked for; the variant's floor is pruned at least.
+        sparsity: that is asked for.
+        floor: what is pruned at least; "auto": as much as the variant dropped.
         removal, round_to, fold: see `compact`; of networks that are cut.
         batch_norm: "kept" or "recalibrated"; "auto": recalibrated, but kept where removal is "exact".
         half: see `pack`; of networks that are packed.
@@ -52,6 +53,7 @@ class Request:
     batch_norm: str = "auto"
     round_to: int = 1
     fold: bool = True
+    floor: float | str = "auto"
     half: bool = False
 
     @property
@@ -145,7 +147,8 @@ def _prune(experiment: Experiment, run: Run, members: Members, request: Request)
     key = request.criterion["key"]
     sweeper = experiment.sweeper(load_scores(run, experiment.device))
     sweeper.criteria = {key: choices.make("criterion", request.criterion)}
-    sparsity = max(request.sparsity, experiment.variant.floor(members.granularity))
+    floor = experiment.variant.floor(members.granularity) if request.floor == "auto" else float(request.floor)
+    sparsity = max(request.sparsity, floor)
     ranking = sweeper.ranking(members, experiment.variant.scope, key)
     apply_masks(members.weights, members.weights, members.masks(ranking.pruned(sparsity)))
 

@@ -72,6 +72,17 @@ def test_a_smaller_network_with_its_certificate(call, finished, granularity, fil
     assert tree(finished.folder) == after, "made once"
 
 
+def test_less_than_the_dropout_targeted_where_the_floor_is_given(call, finished):
+    file = finished.compact_folder("weight", 0.5) / "packed.safetensors"
+    sparsities = []
+    for floor in ("auto", "0"):
+        words = ("sparsity=0.5", "granularity=weight", f"floor={floor}", "force=true", "batches=[1]", *QUICK[1:])
+        assert call("compact", str(finished.folder), *words).code == 0
+        weight = next(p for p in runner.load_compact(file).parameters() if p.dim() == 4 and (p == 0).any())
+        sparsities.append(float((weight == 0).float().mean()))
+    assert sparsities == pytest.approx([0.75, 0.5], abs=0.05)
+
+
 def test_batch_norm_is_folded_unless_asked_otherwise(call, finished):
     words = ("sparsity=0.5", "granularity=unit", *QUICK)
     folder = finished.compact_folder("unit", 0.5)
