@@ -1,4 +1,4 @@
-"""The examples of README.md and docs/extending.md, run as they stand: in a folder of one's own, and in the project."""
+"""The examples of docs/extending.md, run as they stand: in a folder of one's own, and in the project."""
 
 import os
 import re
@@ -17,8 +17,9 @@ from runner.files import read_rows
 from runner.runs import Run
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"README.md": ["mine"], "docs/extending.md": ["tiny", "squares", "focal"]}
+PAGES = {"docs/extending.md": ["mine", "l1_norm", "tiny", "squares", "focal"]}
 PACKAGES = {"dropout": "dropout", "model": "models", "data": "data", "task": "tasks"}
+FOLDERS = {**PACKAGES, "criterion": "pruning/criteria"}
 SMALL = ["debug=smoke", "data.validation=0.2", "prune.sparsities=[0,0.5]", "prune.splits=[test]", "model.blocks=1"]
 
 
@@ -91,9 +92,10 @@ def test_the_examples_work_as_a_part_of_the_project(tmp_path):
         files = files_of(page)
         for name in [name for name in files if name.endswith(".yaml")]:
             group, stem = Path(name).parent.name, Path(name).stem
-            target = re.sub("_target_: ", f"_target_: runner.{PACKAGES[group]}.", files[name])
-            write(project, {f"runner/{PACKAGES[group]}/{stem}.py": files[f"{stem}.py"], f"conf/{name}": target})
-    words = ["train", "dropout=mine", "model=tiny", "data=squares", "task=focal", *SMALL[:-1], "folder=run"]
+            target = re.sub("_target_: ", f"_target_: runner.{FOLDERS[group].replace('/', '.')}.", files[name])
+            write(project, {f"runner/{FOLDERS[group]}/{stem}.py": files[f"{stem}.py"], f"conf/{name}": target})
+    words = ["train", "dropout=mine", "model=tiny", "data=squares", "task=focal", "prune.criterion=l1_norm"]
+    words += [*SMALL[:-1], "folder=run"]
     done = subprocess.run(
         [sys.executable, "-m", "runner", *words],
         cwd=tmp_path,

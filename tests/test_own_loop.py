@@ -1,4 +1,4 @@
-"""The README's promise: three lines put any weight variant into anyone's own model and loop."""
+"""The promise of README and docs/own-loop.md: three lines put any weight variant into anyone's own model and loop."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from runner.config.compose import options
 from runner.data.torchvision_import import import_torchvision
 from runner.dropout import Targeted, TargetedUnit, UnitDropout, WeightDropout
 from runner.pruning.apply import prune
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 
 
 def resnet18():
@@ -61,9 +60,15 @@ def test_three_lines_in_an_own_loop(make, variant):
         assert not weight[mask.expand_as(weight)].any()
 
 
-def test_the_readmes_own_loop_runs():
-    code = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    loop, tuning = [block for block in code if "variant.attach(model)" in block or "FixedMask" in block]
+def blocks_of(page):
+    """The page's Python code that attaches something."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+    return [block for block in code if "variant.attach(model)" in block or "FixedMask" in block]
+
+
+def test_the_loops_on_the_pages_run():
+    loop, tuning = blocks_of("docs/own-loop.md")
+    assert blocks_of("README.md") == [loop]
     torch.manual_seed(0)
     model, inputs = mlp()
     names = {"model": model, "loader": [(inputs, torch.arange(4))] * 2, "F": F, "torch": torch}
@@ -76,7 +81,7 @@ def test_the_readmes_own_loop_runs():
 
 
 def test_a_checkpoint_in_between_holds_the_model_and_the_variant(tmp_path):
-    """As the README says; saving the module itself fails with an error of PyTorch's own."""
+    """As docs/own-loop.md says; saving the module itself fails with an error of PyTorch's own."""
     torch.manual_seed(0)
     (model, inputs), (other, _) = mlp(), mlp()
     first, second = Targeted(0.5, 0.75, ramp=[0.2, 0.4, 0.4]), Targeted(0.5, 0.75, ramp=[0.2, 0.4, 0.4])
@@ -90,7 +95,3 @@ def test_a_checkpoint_in_between_holds_the_model_and_the_variant(tmp_path):
     other.load_state_dict(saved["model"])
     second.load_state_dict(saved["variant"])
     assert torch.equal(model.eval()(inputs), other.eval()(inputs))
-
-
-def test_the_readme_names_every_variant():
-    assert [name for name in options("dropout") if f"`{name}`" not in README.read_text()] == []

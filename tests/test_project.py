@@ -52,7 +52,10 @@ def test_the_workflow_covers_what_is_supported():
         assert re.search(rf"\b{package}=={re.escape(lower_bound(package))}\.0\b", text), "the oldest that is allowed"
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "outputs" / "reference").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(page for folder in ("docs", "outputs/reference") for page in sorted((ROOT / folder).rglob("*.md"))),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

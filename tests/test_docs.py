@@ -1,0 +1,83 @@
+"""README and docs/: what must have a page has one, and the commands on them are ones that `run` understands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+import runner
+import runner.dropout
+from runner.config.compose import Composer, options
+from runner.helptexts import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+VARIANTS = "".join(page.read_text() for page in (DOCS / "variants").glob("*.md"))
+
+
+def entries(nav):
+    """The files of mkdocs.yml's nav."""
+    for entry in nav:
+        what = entry if isinstance(entry, str) else next(iter(entry.values()))
+        yield from [what] if isinstance(what, str) else entries(what)
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = set(entries(yaml.safe_load(text)["nav"]))
+    assert {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} - named == set()
+    assert {name for name in named if not (DOCS / name).exists() and not (ROOT / name).exists()} == {"index.md"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_page_with_its_help_text(command):
+    assert f"\n<!-- show: run {command} --help -->\n" in (DOCS / "commands" / f"{command}.md").read_text()
+    assert f"]({command}.md)" in (DOCS / "commands" / "index.md").read_text()
+
+
+@pytest.mark.parametrize("variant", [name for name in options("dropout") if name != "none"])
+def test_every_variant_has_a_place_on_one_page_and_in_the_list(variant):
+    assert VARIANTS.count(f"<!-- show: conf/dropout/{variant}.yaml -->") == 1
+    assert f"`{variant}`" in (DOCS / "variants" / "index.md").read_text()
+
+
+@pytest.mark.parametrize("group", ["criterion", "granularity"])
+def test_pruning_names_every_criterion_and_granularity(group):
+    text = (DOCS / "pruning.md").read_text()
+    assert [path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if f"| `{path.stem}` |" not in text] == []
+
+
+@pytest.mark.parametrize("package", [runner, runner.dropout], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_api(package):
+    shown = set(re.findall(r"^::: [\w.]+\.(\w+)$", (DOCS / "api.md").read_text(), re.M))
+    assert set(package.__all__) - shown == {"__version__"} & set(package.__all__)
+
+
+def test_what_pages_show_exists():
+    shown = [what for page in PAGES for what in re.findall(r"^<!-- show: (\S+) -->$", page.read_text(), re.M)]
+    assert shown
+    assert [what for what in shown if not (ROOT / what).exists()] == []
+
+
+def commands_of(page):
+    """Commands of the page's shell blocks, a list of words each, without `run`; not those of a user's own folder."""
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["run"] and "--config-dir" not in words:
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands_of(page))], ids=lambda page: page.stem)
+def test_commands_on_a_page_are_understood(page):
+    for command, *words in commands_of(page):
+        assert command in COMMANDS
+        overrides = [word for word in words if "=" in word]
+        if command == "reproduce":  # takes run train's options; its own are settled by the table
+            own = ("table", "setup", "jobs", "out")
+            overrides = ["data=cifar10", *(word for word in overrides if word.partition("=")[0] not in own)]
+        if command != "list":
+            Composer("train" if command == "reproduce" else command).jobs(overrides)
