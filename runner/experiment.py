@@ -29,7 +29,6 @@ from runner.models.layers import prunable_layers
 from runner.models.memory_format import use_fast_memory_format
 from runner.pruning.sweep import Point, Sweeper, asked_points, has_batch_norm, with_unpruned
 from runner.regularizers import NoRegularizer
-from runner.reporting.curves import pruning_figure
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.stored import load_initial, load_scores, load_weights
@@ -211,6 +210,8 @@ class Experiment:
             floors = {**run.status().get("floors", {}), **floors}
             run.seal(run.pruning_file, floors=floors, scope=self.variant.scope)
         if missing or not run.pruning_figure.exists():
+            from runner.reporting.curves import pruning_figure  # brings Matplotlib and pandas
+
             pruning_figure(run)
 
 

@@ -1,4 +1,4 @@
-"""Settings that must stand before torch is imported, and what no test may leave behind."""
+"""Settings that must stand before torch is imported, what no test may leave behind, and what most need not wait for."""
 
 import logging
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+from runner.files import write_bytes
 
 # Tests run side by side; two processes with two threads each on two cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,3 +24,15 @@ def log_as_it_was() -> Iterator[None]:
     log.propagate = True
     log.setLevel(logging.NOTSET)
     yield
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For a test that looks at the figure that a sweep ends with."""
+
+
+@pytest.fixture(autouse=True)
+def figures_of_sweeps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty files in their place: drawing one takes as long as the rest of a tiny run."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("runner.reporting.curves.pruning_figure", lambda run: write_bytes(run.pruning_figure, b""))

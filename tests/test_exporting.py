@@ -33,8 +33,10 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
     return use_fast_memory_format(ResNet(1, 8, 10, blocks=1, width=0.25)), IMAGES
 
 
-@pytest.mark.parametrize("task", ["classification", "reconstruction", "translation"])
-@pytest.mark.parametrize("format", ["torch_export", "onnx"])
+# Every kind of arguments in each format; the cut networks below are the other two pairs.
+@pytest.mark.parametrize(
+    "task, format", [("classification", "torch_export"), ("reconstruction", "onnx"), ("translation", "onnx")]
+)
 def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,11 +31,23 @@ class Digits(ImageData):
         flip: bool = False,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        # Imported here: scikit-learn takes a second, and only this set needs it.
-        digits = importlib.import_module("sklearn.datasets").load_digits()
-        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-        both = ImageSplit(torch.from_numpy(pixels), torch.from_numpy(digits.target.astype(np.int64)))
-        kept, taken = stratified_count(digits.target, TEST_IMAGES)
+        values, labels = _digits()
+        pixels = np.rint(values.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+        both = ImageSplit(torch.from_numpy(pixels), torch.from_numpy(labels))
+        kept, taken = stratified_count(labels, TEST_IMAGES)
         train, test = both[torch.from_numpy(kept)], both[torch.from_numpy(taken)]
         names = tuple("0123456789")
         super().__init__(train, test, names, validation=validation, crop=crop, flip=flip, normalize=normalize)
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64) from 0 to 16, and labels (1797,)."""
+    # Its file is read without importing scikit-learn, which brings SciPy: as long as training's first hundred steps.
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, :-1], rows[:, -1].astype(np.int64)
+    digits = importlib.import_module("sklearn.datasets").load_digits()
+    return digits.data, digits.target.astype(np.int64)

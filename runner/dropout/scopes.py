@@ -7,8 +7,6 @@ from runner.densities import erk_densities
 from runner.models.layers import filters_first
 from runner.ranking import count, lowest, rows, sortable
 
-SCOPES = ("filter", "uniform", "erk", "global")
-
 
 class Joint:
     """The entries of smallest magnitude within each layer, or within all together.

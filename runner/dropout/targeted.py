@@ -21,17 +21,21 @@ in gradual magnitude pruning (Zhu & Gupta, 2018): γ_t = γ (1 − (1 − t / ra
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import WeightVariant
 from runner.dropout.rates import Rates
-from runner.dropout.scopes import SCOPES, Joint
 from runner.models.layers import matrices_in
 from runner.parameters import one_of
 from runner.ranking import count, like_weight, lowest, rows, sortable
+
+if TYPE_CHECKING:
+    from runner.dropout.scopes import Joint
+
+SCOPES = ("filter", "uniform", "erk", "global")
 
 
 class TargetWeights(nn.Module):
@@ -42,7 +46,7 @@ class TargetWeights(nn.Module):
         name: of the layer, for `joint`.
     """
 
-    def __init__(self, rates: Rates, joint: Joint | None = None, name: str = "") -> None:
+    def __init__(self, rates: Rates, joint: "Joint | None" = None, name: str = "") -> None:
         super().__init__()
         self.rates = rates
         self.joint = joint
@@ -105,6 +109,12 @@ class TargetUnits(nn.Module):
         return weight * like_weight(~dropped, weight)
 
 
+def _joint(scope: str) -> "Joint":
+    from runner.dropout.scopes import Joint  # brings torch._dynamo, a second or two that few need
+
+    return Joint(scope)
+
+
 class Targeted(WeightVariant):
     """Targeted weight dropout, ramping if `ramp` is given.
 
@@ -133,7 +143,7 @@ class Targeted(WeightVariant):
         self.rates = Rates(alpha, gamma, ramp, ramp_shape)
         self.alpha, self.gamma, self.ramp = self.rates.end_alpha, self.rates.end_gamma, self.rates.ramp
         self.scope = "layer" if one_of("scope", scope, SCOPES) == "filter" else scope
-        self._joint = None if scope == "filter" else Joint(scope)
+        self._joint = None if scope == "filter" else _joint(scope)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return TargetWeights(self.rates, self._joint)

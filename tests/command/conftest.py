@@ -123,7 +123,8 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
 
 # Eighteen steps in six epochs, in which ramping's rates rise, and a sweep of twelve points.
 LONGER = (
-    *("debug=smoke", "model.blocks=1", "dropout=ramping", "schedule.length=18it", "schedule.batch_size=400"),
+    *("debug=smoke", "model.blocks=1", "dropout=ramping", "schedule.length=18it"),
+    *("data.validation=0.9", "schedule.batch_size=40"),  # three steps an epoch
     *("prune.sparsities=[0,0.9,0.99]", "prune.floor=0"),
 )
 
@@ -137,7 +138,7 @@ def longer() -> tuple[str, ...]:
 def start() -> Callable[..., ForkServerProcess]:
     """Starts the command as a process that need not import everything first."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["runner.commands.train", "runner.reporting.curves", "sklearn.datasets"])
+    context.set_forkserver_preload(["runner.experiment", "runner.reporting.curves", "torch._dynamo"])
 
     def run(*words: str) -> ForkServerProcess:
         process = context.Process(target=main, args=(words,))
@@ -148,13 +149,23 @@ def start() -> Callable[..., ForkServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(start: Callable[..., ForkServerProcess], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def left_alone(start: Callable[..., ForkServerProcess], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Trains a run that nothing happens to."""
+
+    def train(*words: str) -> Run:
+        folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+        process = start("train", *words, f"folder={folder}")
+        process.join()
+        assert process.exitcode == 0
+        return Run(folder)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(left_alone: Callable[..., Run], longer: tuple[str, ...]) -> Run:
     """A run of `longer` that nothing happened to."""
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    process = start("train", *LONGER, f"folder={folder}")
-    process.join()
-    assert process.exitcode == 0
-    return Run(folder)
+    return left_alone(*longer)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.files import read_rows, write_bytes
+from runner.files import read_rows
 from runner.runs import Run
 
 # What writing to it says is what a full disk says.
@@ -16,8 +16,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 
 
 @pytest.fixture
-def words(longer, monkeypatch) -> tuple[str, ...]:
-    monkeypatch.setattr("runner.experiment.pruning_figure", lambda run: write_bytes(run.pruning_figure, b""))
+def words(longer) -> tuple[str, ...]:
     return ("train", *longer, "folder=run")
 
 
@@ -86,8 +85,7 @@ def test_a_disk_that_fills_up(rows, call, words, run, uninterrupted, same):
 
 
 @needs_full
-def test_no_room_for_the_figure(call, longer, run, tree):
-    words = ("train", *longer, "folder=run")
+def test_no_room_for_the_figure(call, words, run, tree, drawn):
     run.folder.mkdir()
     (run.folder / "pruning.png.new").symlink_to(FULL)
     check_clear(call(*words), "run")

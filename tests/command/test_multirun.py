@@ -9,16 +9,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from runner.runs import Run, find_runs
 
 ONE_FAILS = ("schedule.learning_rate=0.01,1e30,0.02",)
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr("runner.experiment.pruning_figure", lambda run: None)
 
 
 def by_rate(folder: Path) -> dict[float, Run]:

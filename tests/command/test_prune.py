@@ -10,7 +10,7 @@ from runner.files import read_rows, write_rows
 from runner.runs import Run
 
 
-def test_adds_rows_and_changes_nothing_else(call, finished, tree):
+def test_adds_rows_and_changes_nothing_else(call, finished, tree, drawn):
     before, rows = tree(finished.folder), read_rows(finished.pruning_file)
     result = call("prune", str(finished.folder), "prune.scores=random", "prune.sparsities=[0.5]", "prune.splits=[test]")
     assert result.code == 0

@@ -51,7 +51,6 @@ def trained(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runner.experiment.pruning_figure", lambda run: None)  # half of the time
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from runner.dropout import Targeted
-from runner.dropout.scopes import SCOPES
+from runner.dropout.targeted import SCOPES
 from runner.errors import ParameterError
 from runner.pruning.apply import prune
 

@@ -37,24 +37,22 @@ class Foreign(nn.Module):
 """
 
 STEPS = """
-import sys
-
 import torch
 
 from runner.experiment import Experiment
 from runner.running import settle
 from runner.config.compose import Composer
 
+# With these, networks of before this was known ended at the first step.
 narrow = ["model.width=0.125", "model.blocks=1", "model.input_size=16"]
 config = Composer("train").single(["debug=smoke", *narrow, "dropout=targeted", "precision=float32"])
-if sys.argv[1:]:
-    config["model"] = {"name": sys.argv[1], "_target_": sys.argv[1], "input_size": 16}
-training = Experiment.from_config(settle(config, foreign=True)).training()
-for step in range(40):
-    training.step = 0
-    training.one_step()
-    small = [torch.empty(n) for n in range(1, 100)]
-print("survived")
+for model in (config["model"], {"name": "foreign", "_target_": "foreign.Foreign", "input_size": 16}):
+    training = Experiment.from_config(settle({**config, "model": model}, foreign=True)).training()
+    for step in range(20):
+        training.step = 0
+        training.one_step()
+        small = [torch.empty(n) for n in range(1, 100)]
+    print(model["name"], "survived", flush=True)
 """
 
 
@@ -64,8 +62,7 @@ def foreign() -> nn.Module:
     return names["Foreign"](1, 8, 10)
 
 
-@pytest.mark.parametrize("model", [(), ("foreign.Foreign",)], ids=["ours", "foreign"])
-def test_training_never_corrupts_memory(tmp_path, model):
+def test_training_never_corrupts_memory(tmp_path):
     (tmp_path / "foreign.py").write_text(FOREIGN)
     # The kernels of a processor without AVX-512, and an allocator that ends the process at the first damage.
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MALLOC_CHECK_": "3"}
@@ -73,13 +70,13 @@ def test_training_never_corrupts_memory(tmp_path, model):
     if library := ctypes.util.find_library("c_malloc_debug"):
         environment["LD_PRELOAD"] = library
     done = subprocess.run(
-        [sys.executable, "-c", STEPS, *model],
+        [sys.executable, "-c", STEPS],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("survived\n")
+    assert done.stdout == "resnet32 survived\nforeign survived\n"
 
 
 @pytest.mark.parametrize("stride", [2, 3])
