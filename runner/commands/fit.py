@@ -68,14 +68,15 @@ def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | Non
     write_text(out / "table.md", text)
     over = {cost: COSTS[cost] for cost in ("bytes", "flops")}
     if "latency_ms" in table and table["latency_ms"].notna().any():
-        over["latency_ms"] = f"milliseconds, batch {asked['batch']}"
+        over["latency_ms"] = f"microseconds, batch {asked['batch']}"
     files = [out / "table.csv", out / "table.md"]
     for cost, label in over.items():
+        unit = 1e3 if cost == "latency_ms" else 1
         front = pareto(found.candidates, cost, metric, higher)
         every = found.candidates.dropna(subset=[cost]).sort_values(cost)
         drawn = {"all networks": (every, "s", ""), "Pareto front": (front, "o", "-")}
         curves = [
-            Curve(name, Style(colour, marker, line), list(part[cost]), list(headline.scale * part[metric]))
+            Curve(name, Style(colour, marker, line), list(unit * part[cost]), list(headline.scale * part[metric]))
             for colour, (name, (part, marker, line)) in zip(("#56B4E9", "#000000"), drawn.items(), strict=True)
         ]
         files.append(out / f"pareto_{cost.removesuffix('_ms')}.png")

@@ -22,6 +22,7 @@ ROUNDS, TURN = 7, 0.005
 Latency = tuple[float, str]  # milliseconds, and by which way
 
 
+@torch.no_grad()
 def latencies(
     rows: Sequence[Mapping[str, Any]], batch: int, data: Mapping[str, Any], config_dir: Path | None = None
 ) -> list[Latency]:

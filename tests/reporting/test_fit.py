@@ -83,8 +83,8 @@ def test_latency_is_measured_within_the_rest_of_the_budget(folder: str, capsys: 
     table = pd.read_csv("outputs/fit/table.csv")
     assert list(table["bytes"]) == [1500, 500, 300, 2000, 4000]
     assert list(table["within"]) == [True, True, True, False, False]
-    assert drawn[2][1] == "milliseconds, batch 4"
-    assert drawn[2][0][1].x == [3, 5, 15, 20]
+    assert drawn[2][1] == "microseconds, batch 4"
+    assert drawn[2][0][1].x == [3000, 5000, 15000, 20000]
 
     assert fit([folder], ["latency=2ms", "batch=4"]) == 0
     assert "No network is within the budget; the nearest is: " in capsys.readouterr().out

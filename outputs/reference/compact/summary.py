@@ -1,5 +1,6 @@
 """One table of all certificates below units/: python outputs/reference/compact/summary.py writes units/table.md."""
 
+import re
 from pathlib import Path
 
 from runner.files import read_rows, write_text
@@ -21,7 +22,7 @@ head = [
 head += ["ms", "faster by", "quartiles", "of the FLOPs' ratio"]
 table = [head]
 for file in sorted(here.glob("*/certificate.csv")):
-    model, dropout, granularity, sparsity = file.parent.name.split("-")
+    model, dropout, granularity, _ = file.parent.name.split("-")
     rows = read_rows(file)
     for batch in sorted({int(row["batch"]) for row in rows if row["batch"]}):
         ways = [row for row in rows if row["batch"] == str(batch)]
@@ -33,7 +34,9 @@ for file in sorted(here.glob("*/certificate.csv")):
             float(small[name]) for name in ("speedup", "speedup_low", "speedup_high", "ideal_speedup")
         )
         fewer = [f"{int(dense[name]) / int(small[name]):.1f}x fewer" for name in ("parameters", "bytes", "flops")]
-        removed = f"{100 * float(sparsity):g} % of the {'features' if granularity == 'feature' else 'filters'}"
+        actual = re.search(r"([\d.]+) % actual", file.with_suffix(".md").read_text())
+        assert actual is not None
+        removed = f"{actual[1]} % of the {'features' if granularity == 'feature' else 'filters'}"
         times = [
             dense["way"],
             f"{float(dense['milliseconds']):.3g}",
