@@ -6,6 +6,7 @@ run: train networks that survive pruning, prune them, tabulate
   run train       train a network, then prune it over many sparsities
   run prune       sweep a finished run again under other rules, without training
   run evaluate    metrics of finished runs' networks, whole, pruned or compact, on any split
+  run inspect     what a network is made of: what can be pruned, what goes together, what it would save
   run compact     make a finished run's network really smaller: cut or packed, proved equal, measured
   run export      networks of finished runs as .pt2 or ONNX files, for other programs
   run table       gather runs into one table and a figure, mean ± deviation over seeds
@@ -300,8 +301,34 @@ Options
   force=true        make again what is there
   device=cpu|auto|cuda|mps       data.root=PATH"""
 
+INSPECT = """\
+run inspect MODEL|FOLDER… [options]: what a network is made of, before any training
+
+  run inspect model=torchvision model.architecture=resnet18
+  run inspect model=resnet32 sparsity=0.75
+  run inspect model=module model.architecture=my_file:Net channels=1 image_size=28
+  run inspect outputs/train/digits-resnet32-targeted_unit-* out=layers.csv
+
+A row each layer in the order of computation: shape, parameters, FLOPs; prunable, or why not; the group of layers whose
+filters can only be cut together; what a sparsity would leave of it, each layer's filters ranked by magnitude (by the
+run's own scores); and why filters would stay. Then the whole network's parameters and FLOPs, as cut.
+
+Options
+  model=… model.architecture=…     any model of run train; of a run folder its trained network
+  sparsity=0.5      granularity=unit|feature|head
+  channels=3   image_size=224   classes=10   vocabulary=300     of the data, where no run says it
+  out=FILE.csv      the table, and data.root=PATH, where a run's data lies now"""
+
 COMMANDS = {
-    **{"train": TRAIN, "prune": PRUNE, "evaluate": EVALUATE, "compact": COMPACT, "export": EXPORT, "fit": FIT},
+    **{
+        "train": TRAIN,
+        "prune": PRUNE,
+        "inspect": INSPECT,
+        "evaluate": EVALUATE,
+        "compact": COMPACT,
+        "export": EXPORT,
+        "fit": FIT,
+    },
     **{"table": TABLE, "reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE},
     **{"bench": BENCH, "list": LIST},
 }

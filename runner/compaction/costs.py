@@ -17,7 +17,7 @@ from runner.compaction.coupling import Coupling
 from runner.compaction.planning import Plan
 from runner.compaction.saving import stored_tensors
 from runner.compaction.scatter import is_wrapped
-from runner.compaction.structure import Structure
+from runner.compaction.structure import Structure, shared_names
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,12 @@ def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
 
 def _state(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of what `stored_tensors` gives."""
-    state = module.state_dict().items()
-    return [(name, tuple(tensor.shape)) for name, tensor in state if not name.endswith("num_batches_tracked")]
+    left_out, state = shared_names(module), module.state_dict().items()
+    return [
+        (name, tuple(tensor.shape))
+        for name, tensor in state
+        if not name.endswith("num_batches_tracked") and name not in left_out
+    ]
 
 
 def expected_parameters(model: nn.Module, structure: Structure) -> int:
@@ -124,12 +128,24 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
     return int(sdpa_flop_count(query, key, value))
 
 
-@torch.no_grad()
 def count_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
     """Operations of one forward pass over the whole example, two for each multiplication with its addition.
 
     PyTorch's counter knows the fused attention of GPUs only; the one of processors is counted here as it counts those.
     """
+    return int(_counted(network, example).get_total_flops())
+
+
+def flops_by_module(network: nn.Module, example: Sequence[Tensor]) -> dict[str, int]:
+    """Module → operations of all that it computes for one example; see `count_flops`."""
+    counts = _counted(network, example).get_flop_counts()
+    prefix = f"{type(network).__name__}."
+    per_module = {str(name).removeprefix(prefix): sum(found.values()) for name, found in counts.items()}
+    return {name: int(flops) // len(example[0]) for name, flops in per_module.items()}
+
+
+@torch.no_grad()
+def _counted(network: nn.Module, example: Sequence[Tensor]) -> FlopCounterMode:
     mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -139,7 +155,7 @@ def count_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
     finally:
         for module, mode in modes:
             module.training = mode
-    return int(counter.get_total_flops())
+    return counter
 
 
 class _LiveBytes(TorchDispatchMode):

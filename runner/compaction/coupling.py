@@ -6,6 +6,7 @@ the channels that meet form one *group*: they can only be removed together. What
 channels in another way (LayerNorm, softmax, the network's output) is *fixed* and never removed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -52,12 +53,33 @@ class Layer:
         return 1 - self.filter_dim
 
 
+@dataclass(frozen=True)
+class Step:
+    """Channels that are made of others: where two tensors are joined, or a depthwise convolution goes over one.
+
+    Attributes:
+        made, first, second: channels; (n,). Of a depthwise convolution first and second are the same.
+        depthwise: name of the depthwise convolution, or None.
+        product: whether a zero in either makes a zero.
+        null: whether first and second were zero everywhere in the trace; (2, n).
+        whole: whether first and second are as large as what they make, unlike the factors of a gate; (2,).
+    """
+
+    made: Tensor
+    first: Tensor
+    second: Tensor
+    depthwise: str | None = None
+    product: bool = False
+    null: Tensor | None = None
+    whole: tuple[bool, bool] = (True, True)
+
+
 @dataclass
 class Carrier:
     """A module with one set of parameters a channel, which keeps channels apart: BatchNorm or a depthwise convolution.
 
     Attributes:
-        channels: (C,) the channels that go through.
+        channels: (C,) the channels that go through; of a depthwise convolution those that it makes.
         kind: "norm" or "depthwise".
         taps, applications: as in `Layer`, of one channel.
     """
@@ -96,6 +118,7 @@ class Coupling:
     """What must be removed together in one network.
 
     Attributes:
+        steps: how channels are made of others, in order of computation.
         group: channel → its group; (channels,). Group FIXED stays.
         reasons: channel → why it is fixed, where that is known.
         other_flops: of convolutions and matrices that are no layers of the kinds above, for one example.
@@ -104,6 +127,7 @@ class Coupling:
     layers: dict[str, Layer] = field(default_factory=dict)
     carriers: dict[str, Carrier] = field(default_factory=dict)
     heads: list[Heads] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     group: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     reasons: dict[int, str] = field(default_factory=dict)
     other_flops: int = 0
@@ -124,6 +148,7 @@ class Channels:
     def __init__(self) -> None:
         self.parent = [FIXED]
         self.why: dict[int, str] = {}
+        self.steps: list[Step] = []
 
     def new(self, count: int) -> Tensor:
         """(count,) channels, each a group of its own."""
@@ -147,8 +172,12 @@ class Channels:
             self.why.setdefault(channel, reason)
             self.join(FIXED, channel)
 
-    def merge(self, a: Tensor, b: Tensor) -> Tensor:
-        """The channels of an elementwise operation on two tensors, whose channels (same shape) are joined."""
+    def merge(self, a: Tensor, b: Tensor, factors: Sequence[Tensor] = ()) -> Tensor:
+        """The channels of an elementwise operation on two tensors, whose channels (same shape) are joined.
+
+        Args:
+            factors: the two tensors, of a product.
+        """
         keys, back = torch.unique(a * len(self.parent) + b, return_inverse=True)
         size = len(self.parent)
         merged = []
@@ -161,7 +190,27 @@ class Channels:
             self.join(channel, first)
             self.join(channel, second)
             merged.append(channel)
-        return torch.tensor(merged)[back]
+        made, firsts, seconds = torch.tensor(merged), keys // size, keys % size
+        new = firsts != seconds
+        null, whole = None, (True, True)
+        if factors:
+            null = torch.stack([_all_zero(factor.expand(a.shape), back, len(keys)) for factor in factors])[:, new]
+            whole = (factors[0].numel() == a.numel(), factors[1].numel() == a.numel())
+        self.steps.append(Step(made[new], firsts[new], seconds[new], None, bool(factors), null, whole))
+        return made[back]
+
+    def explain(self) -> None:
+        """Hand on why channels are fixed to those that they are made of."""
+        for step in reversed(self.steps):
+            for made, *sources in zip(step.made.tolist(), step.first.tolist(), step.second.tolist(), strict=True):
+                for source in sources if made in self.why else ():
+                    self.why.setdefault(source, self.why[made])
 
     def groups(self) -> Tensor:
         return torch.tensor([self.find(channel) for channel in range(len(self.parent))])
+
+
+def _all_zero(values: Tensor, index: Tensor, count: int) -> Tensor:
+    """Which of the values that share an index are all zero; (count,)."""
+    largest = torch.zeros(count)
+    return largest.scatter_reduce(0, index.flatten(), values.detach().abs().float().flatten().cpu(), "amax") == 0

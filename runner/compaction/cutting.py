@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.compaction.coupling import FIXED, Coupling, Layer
-from runner.compaction.planning import Plan, Zeros, make_plan, masked_zeros, silent_groups
+from runner.compaction.planning import (
+    Plan,
+    Zeros,
+    dead_channels,
+    make_plan,
+    masked_zeros,
+    removable_groups,
+)
 from runner.compaction.scatter import state_names
-from runner.compaction.structure import Structure, apply_structure
+from runner.compaction.structure import Structure, apply_structure, load_state_sharing, shared_names
 from runner.compaction.tracing import find_coupling
 
 REMOVALS = ("clean", "exact")
@@ -109,7 +116,13 @@ def zeros_in(model: nn.Module, coupling: Coupling) -> Zeros:
     for name, layer in coupling.layers.items():
         nonzero = _matrix(model, layer).ne(0).any(-1)
         filters[name], columns[name] = ~nonzero.any(1).cpu(), ~nonzero.any(0).cpu()
-    return Zeros(filters, columns)
+    depthwise = {}
+    for name, carrier in coupling.carriers.items():
+        if carrier.kind == "depthwise":
+            weight = model.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            depthwise[name] = ~weight.detach().flatten(1).ne(0).any(1).cpu()
+    return Zeros(filters, columns, depthwise)
 
 
 @torch.no_grad()
@@ -120,9 +133,12 @@ def clean(model: nn.Module, coupling: Coupling) -> None:
     or where it is a query's.
     """
     zeros = zeros_in(model, coupling)
-    silent = silent_groups(coupling, zeros)[coupling.group]
+    dead = dead_channels(coupling, zeros, constants=False)
+    silent = dead & removable_groups(coupling, zeros, dead)[coupling.group]
     for name, layer in coupling.layers.items():
         silent[layer.outputs[zeros.filters[name]]] = True
+    for name, zero in zeros.depthwise.items():
+        silent[coupling.carriers[name].channels[zero]] = True
     for name, carrier in coupling.carriers.items():
         if carrier.kind == "norm":
             _clear(model.get_submodule(name), ("weight", "bias"), silent[carrier.channels])
@@ -205,7 +221,7 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) ->
                 state[f"{parameters}.{key}"] = state.pop(f"{place}.{key}")
         if place in constants:
             state[constant_name] = constants[place]
-    network.load_state_dict(state, assign=True)
+    load_state_sharing(network, state, shared_names(network))
     network.train(model.training)  # also what has taken a module's place
     return network.to(next(model.parameters()).device), structure
 

@@ -22,10 +22,15 @@ HEADS = "kept so that all heads have as many features"
 
 @dataclass(frozen=True)
 class Zeros:
-    """Filters and columns of each layer that are zero: layer → (filters,) and (columns,), bool."""
+    """Filters and columns of each layer that are zero: layer → (filters,) and (columns,), bool.
+
+    Attributes:
+        depthwise: depthwise convolution → which of its filters are zero; (channels,).
+    """
 
     filters: Mapping[str, Tensor]
     columns: Mapping[str, Tensor]
+    depthwise: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,7 +67,12 @@ def masked_zeros(coupling: Coupling, masks: Mapping[str, Tensor]) -> Zeros:
         wide = mask.movedim(layer.filter_dim, 0).flatten(2).all(-1) if mask.dim() > 2 else mask
         wide = wide.view(len(wide), -1).expand(shape)
         filters[name], columns[name] = wide.all(1), wide.all(0)
-    return Zeros(filters, columns)
+    depthwise = {
+        name: masks[name].cpu().flatten(1).all(1).expand(len(carrier.channels))
+        for name, carrier in coupling.carriers.items()
+        if carrier.kind == "depthwise" and name in masks
+    }
+    return Zeros(filters, columns, depthwise)
 
 
 def make_plan(
@@ -83,20 +93,13 @@ def make_plan(
         scatter: narrow layers whose output is a term of a sum, and write what they make into the sum by index.
     """
     size = int(coupling.group.max()) + 1
-    read, read_zero = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
-    for layer in coupling.layers.values():
-        inputs = coupling.group[layer.inputs]
-        read.index_add_(0, inputs, torch.ones_like(inputs))
-        read_zero.index_add_(0, inputs, zeros.columns[layer.name].long())
-    silent = silent_groups(coupling, zeros)
-    unread = (read > 0) & (read == read_zero)
-    removed = silent | unread
-    removed[FIXED] = False
+    dead = dead_channels(coupling, zeros, constants)
+    removed = removable_groups(coupling, zeros, dead)
     why = {VARIES: torch.zeros(size, dtype=torch.bool), PADDING: torch.zeros(size, dtype=torch.bool)}
     if constants:
         for layer in coupling.layers.values():
             groups = coupling.group[layer.inputs]
-            live = silent[groups] & ~unread[groups] & ~zeros.columns[layer.name]
+            live = removed[groups] & dead[layer.inputs] & ~zeros.columns[layer.name]
             nonzero = (layer.low != 0) | (layer.high != 0)
             for reason, bad in (
                 (VARIES, nonzero & ~is_constant(layer.low, layer.high)),
@@ -125,6 +128,41 @@ def make_plan(
                 plan.channels[layer.place] = plan.outputs[name]
         _explain(plan, coupling, layer, alive, why, wanted, in_heads)
     return plan
+
+
+def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> Tensor:
+    """Channel → whether it is the same for all inputs, for zero filters make it; (channels,).
+
+    Args:
+        constants: take a product for dead if one factor was zero everywhere in the trace; False: if one is dead that is
+            no gate, as it will be zero once BatchNorm's shift is.
+    """
+    dead = torch.zeros(len(coupling.group), dtype=torch.bool)
+    for name, layer in coupling.layers.items():
+        dead[layer.outputs] = zeros.filters[name]
+    for step in coupling.steps:
+        first, second = dead[step.first], dead[step.second]
+        dead[step.made] = first & second
+        if step.depthwise is not None and step.depthwise in zeros.depthwise:
+            dead[step.made] |= zeros.depthwise[step.depthwise]
+        elif step.product and step.null is not None:
+            null = step.null if constants else step.null | torch.tensor(step.whole)[:, None]
+            dead[step.made] |= (first & null[0]) | (second & null[1])
+    return dead
+
+
+def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
+    """Group → whether all that reads it has a zero column or reads what is dead, or all filters that make it are zero;
+    (groups,)."""
+    size = int(coupling.group.max()) + 1
+    read, read_in_vain = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
+    for layer in coupling.layers.values():
+        groups = coupling.group[layer.inputs]
+        read.index_add_(0, groups, torch.ones_like(groups))
+        read_in_vain.index_add_(0, groups, (zeros.columns[layer.name] | dead[layer.inputs]).long())
+    removable = silent_groups(coupling, zeros) | ((read > 0) & (read == read_in_vain))
+    removable[FIXED] = False
+    return removable
 
 
 def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:

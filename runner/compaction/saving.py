@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from runner.compaction.packing import load_packed, save_packed
-from runner.compaction.structure import Structure, apply_structure
+from runner.compaction.structure import Structure, apply_structure, load_state_sharing, shared_names
 from runner.config.build import is_builder
 from runner.errors import ConfigError, DamagedRun, first_line
 from runner.files import write_bytes, write_text
@@ -82,9 +82,9 @@ def _architecture(structure: Structure, class_name: str, arguments: Mapping[str,
     return {**built, **_library(_find_class(class_name))}
 
 
-def _library(cls: type) -> dict[str, Any]:
+def _library(cls: Any) -> dict[str, Any]:
     """`library`: its name → its version, of a network that another library builds."""
-    return {"library": cls.versions()} if is_builder(cls) else {}  # type: ignore[attr-defined]
+    return {"library": cls.versions()} if is_builder(cls) else {}
 
 
 def load_compact(path: str | Path) -> nn.Module:
@@ -133,16 +133,17 @@ def _assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tens
     except DamagedRun as error:
         raise DamagedRun(f"{error}{_other_version(architecture)}") from None
     missing = {key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")}
-    network.load_state_dict({**missing, **tensors}, assign=True)
+    load_state_sharing(network, {**missing, **tensors}, shared_names(network))
     return network.eval()
 
 
 def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """What a network must store to give the same outputs: all but BatchNorm's count of batches."""
+    """What a network must store to give the same outputs: all but BatchNorm's count of batches, shared tensors once."""
+    shared = shared_names(network)
     return {
         key: value.detach().cpu().contiguous()
         for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
+        if not key.endswith("num_batches_tracked") and key not in shared
     }
 
 
@@ -167,8 +168,7 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
     try:
         if is_builder(cls):  # whose buffers are not all stored
             with _at_most(most_modules):
-                builder: Any = cls
-                network = builder(**arguments).construct()
+                network = cls(**arguments).construct()
                 apply_structure(network, structure)
         else:
             with torch.device("meta"), _at_most(most_modules):
@@ -190,7 +190,7 @@ def _other_version(architecture: Mapping[str, Any]) -> str:
     return f" (it was made with {said[0][:50]}; installed is {said[1]})"
 
 
-def _find_class(name: Any) -> type[nn.Module]:
+def _find_class(name: Any) -> Any:
     if isinstance(name, str) and _CLASS.fullmatch(name):
         module, _, attribute = name.rpartition(".")
         cls: Any
@@ -274,7 +274,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _check_tensors(file: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    shared = shared_names(network)
+    expected = {
+        key: value
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked") and key not in shared
+    }
     for key in expected.keys() ^ tensors.keys():
         raise DamagedRun(f"{file}: tensor {key} is {'missing' if key in expected else 'none of the network'}")
     for key, tensor in tensors.items():

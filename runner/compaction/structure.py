@@ -67,6 +67,27 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
             setattr(modules[name.rpartition(".")[0]], name.rpartition(".")[2], nn.Identity())
 
 
+def shared_names(model: nn.Module) -> dict[str, str]:
+    """Parameters that several modules share: name → the first of its names."""
+    first: dict[int, str] = {}
+    names = [(name, id(parameter)) for name, parameter in model.named_parameters(remove_duplicate=False)]
+    found = {name: first.setdefault(key, name) for name, key in names}
+    return {name: other for name, other in found.items() if name != other}
+
+
+def load_state_sharing(model: nn.Module, state: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
+    """Let the model have these very tensors; what was shared stays so.
+
+    Args:
+        state: may lack all but the first of the names that share a tensor.
+        shared: see `shared_names`.
+    """
+    model.load_state_dict({**state, **{name: state[first] for name, first in shared.items()}}, assign=True)
+    for name, first in shared.items():
+        holder, _, parameter = name.rpartition(".")
+        setattr(model.get_submodule(holder), parameter, model.get_parameter(first))
+
+
 def _width(modules: Mapping[str, nn.Module], name: str) -> int:
     """How many channels a module makes."""
     module = _find(modules, name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from runner.compaction.coupling import FIXED, Carrier, Channels, Coupling, Heads, Layer
+from runner.compaction.coupling import FIXED, Carrier, Channels, Coupling, Heads, Layer, Step
 from runner.compaction.operations import COPIES, KINDS, RESHAPES
 from runner.models.layers import matrices_in
 
@@ -142,8 +142,12 @@ class Tracer(TorchDispatchMode):
         self.calls[module] += 1
         if groups > 1:
             if groups == len(inputs) == out.shape[1] and not filter_dim and self.calls[module] == 1:
-                self.found.carriers[module] = Carrier(module, inputs, "depthwise", *made, taps, applications)
-                return _spread(inputs, out, dim)
+                channels = self.channels.new(len(inputs))
+                for channel, source in zip(channels.tolist(), inputs.tolist(), strict=True):
+                    self.channels.join(channel, source)
+                self.channels.steps.append(Step(channels, inputs, inputs, module))
+                self.found.carriers[module] = Carrier(module, channels, "depthwise", *made, taps, applications)
+                return _spread(channels, out, dim)
             if module in self.found.carriers:
                 self.channels.fix(self.found.carriers[module].channels, f"{module} is called twice")
             self.found.other_flops += flops
@@ -215,7 +219,7 @@ class Tracer(TorchDispatchMode):
             return ids[0] if ids else None
         if any(id(tensor) not in self.tracked for tensor in tensors):
             return self._mixes(f"{name} with a tensor that no layer makes", tensors)
-        return self.channels.merge(*ids)
+        return self.channels.merge(ids[0], ids[1], factors=tensors if name == "mul" else ())
 
     def _pool(self, name: str, func: Any, out: Any, args: Any, kwargs: Any) -> Any:
         channels = self._read(self.of(args[0]), 1)
@@ -259,7 +263,9 @@ class Tracer(TorchDispatchMode):
             # What nothing reads may be an output, too, in a container that PyTorch doesn't know.
             if key in outputs or key not in self.uses:
                 self.channels.fix(ids, "the network's output")
+        self.channels.explain()
         self.found.group = self.channels.groups()
+        self.found.steps = self.channels.steps
         self.found.reasons = self.channels.why
         for out, name in self.made.items():
             if name in self.found.layers:

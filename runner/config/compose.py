@@ -29,7 +29,7 @@ from runner.errors import ConfigError, first_line
 # Older names of options, which stand in stored overrides and in people's scripts.
 _RENAMED = {"prune.scores": "prune.criterion"}
 _WITH_MODEL = ("train", "bench", "inspect")  # commands that have the option themselves
-_ARCHITECTURE = "model.architecture="
+ARCHITECTURE = "model.architecture="
 _PATHS = ("folder", "init", "outputs", "out", "predictions")
 # What each command's choices of groups compose to, by command and choices. Composing takes far longer than setting
 # options in its result, and most configurations of one process share their choices.
@@ -70,9 +70,9 @@ class Composer:
         """Without the class of a stored run, which the commands that build it again are told by its option's name."""
         if self.command in _WITH_MODEL:
             return list(overrides)
-        named = [text for text in overrides if text.startswith(_ARCHITECTURE)]
+        named = [text for text in overrides if text.startswith(ARCHITECTURE)]
         for text in named:
-            trust(text.removeprefix(_ARCHITECTURE))
+            trust(text.removeprefix(ARCHITECTURE))
         return [text for text in overrides if text not in named]
 
     def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:

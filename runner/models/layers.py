@@ -113,6 +113,12 @@ def _matrices(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
+def matrix_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """All layers that hold a matrix of weights, prunable or not, by name: also transposed convolutions, embeddings."""
+    more = {n: m for n, m in model.named_modules() if isinstance(m, (*_TRANSPOSED, nn.Embedding))}
+    return _matrices(model) | more
+
+
 def _by_rule(model: nn.Module, example: Any) -> list[str]:
     matrices = _matrices(model)
     uses: list[tuple[str, ...]] = [(name,) for name in matrices]

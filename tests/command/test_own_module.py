@@ -7,6 +7,7 @@ import pytest
 from runner.api import load_compact
 from runner.config import trust
 from runner.errors import UserError
+from runner.files import read_rows
 from runner.runs import Run
 
 NET = """
@@ -104,7 +105,12 @@ def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, t
         words = again = ("--config-dir", "own")
         words = ("model=users", *words)
     sweep = ("dropout=targeted_unit", "prune.granularity=unit", "folder=run", "limit=20")
+    shape = ("channels=1", "image_size=8", "sparsity=0.75")
+    untrained = call("inspect", *words, *shape)
+    assert untrained.code == 0, untrained.err
     assert call("train", *tiny[:1], *tiny[2:], *words, *sweep).code == 0
+    assert call("inspect", "run", "sparsity=0.75", "out=layers.csv", *again).code == 0
+    assert [row["layer"] for row in read_rows(tmp_path / "layers.csv")] == ["stem", "inner", "outer", "logits"]
     assert call("prune", "run", "prune.sparsities=[0.75]", *again).code == 0
     quick = ("batches=[1]", "rounds=6", "onnxruntime=false")
     result = call("compact", "run", "sparsity=0.75", "granularity=unit", *quick, *again)

@@ -8,7 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from runner.compaction.cutting import compact
 from runner.compaction.saving import load_compact, save_compact
+from runner.compaction.structure import Structure
+from runner.config import trust
 from runner.errors import UserError
+from runner.models.foreign.module import Module
 from runner.pruning.apply import prune
 
 
@@ -151,3 +154,24 @@ def test_tensors_of_another_network_are_named(families, tmp_path, change, words)
     with pytest.raises(UserError) as error:
         load_compact(tmp_path)
     assert words in str(error.value)
+
+
+def test_a_shared_weight_is_stored_once_and_shared_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trust, "_named", {"tied_net:Tied"})
+    (tmp_path / "tied_net.py").write_text(
+        "from torch import nn\n\n"
+        "class Tied(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)\n"
+        "        self.b.weight = self.a.weight\n\n"
+        "    def forward(self, x):\n"
+        "        return self.b(self.a(x))\n"
+    )
+    network = Module("tied_net:Tied").build()
+    arguments = {"architecture": "tied_net:Tied"}
+    save_compact(tmp_path / "compact", network, Structure(), f"{Module.__module__}.Module", arguments)
+    loaded = load_compact(tmp_path / "compact")
+    assert loaded.b.weight is loaded.a.weight
+    assert torch.equal(loaded(torch.ones(1, 4)), network(torch.ones(1, 4)))
