@@ -17,7 +17,9 @@ from torch import nn
 
 from runner import runs
 from runner.checks import check_kinds, check_output, check_places, check_splits, input_shape
+from runner.compaction.places import find_places
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
+from runner.compaction.tracing import find_coupling
 from runner.config import choices
 from runner.config.build import build, build_model, options_of, target
 from runner.config.length import Length
@@ -76,6 +78,7 @@ class Experiment:
         data.to(device)
         torch.manual_seed(derive_seed(config["seed"], "init"))
         model = build_model(config, **data.model_arguments())
+        _declare_places(config, model, data.model_arguments())
         check_places(config, model)
         if config.get("init") is not None:
             load_initial(config["init"], model)
@@ -213,6 +216,20 @@ class Experiment:
             from runner.reporting.curves import pruning_figure  # brings Matplotlib and pandas
 
             pruning_figure(run)
+
+
+def _declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:
+    """Have a model for images that declares no places for features declare those that a trace finds, where features
+    are to be dropped or cut."""
+    asked = config.get("prune", {}).get("granularity")
+    wanted = {part["name"] for part in asked} if isinstance(asked, list) else set()
+    wanted |= set(getattr(target(config, "dropout"), "granularities", ()))
+    shaped = "input_shape" in about or {"channels", "image_size"} <= about.keys()
+    if hasattr(model, "feature_places") or "feature" not in wanted or not shaped:
+        return
+    example = torch.rand(2, *input_shape(about))
+    with suppress(Exception):  # whatever somebody's forward raises; check_output says it
+        model.feature_places = find_places(find_coupling(model, (example,)))  # type: ignore[assignment]
 
 
 def _declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:

@@ -32,6 +32,7 @@ class Layer:
         norm: BatchNorm that is all that reads the output, if it is so.
         place: where the output can be written into a sum by index: name of the last module before the sum, which is
             the layer or the normalisation right behind it. None: it isn't a term of a sum.
+        convolution: whether its input has the channels in dimension 1, not in the last.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Layer:
     made_high: Tensor
     norm: str | None = None
     place: str | None = None
+    convolution: bool = True
 
     @property
     def column_dim(self) -> int:
@@ -200,11 +202,19 @@ class Channels:
         return made[back]
 
     def explain(self) -> None:
-        """Hand on why channels are fixed to those that they are made of."""
-        for step in reversed(self.steps):
-            for made, *sources in zip(step.made.tolist(), step.first.tolist(), step.second.tolist(), strict=True):
-                for source in sources if made in self.why else ():
-                    self.why.setdefault(source, self.why[made])
+        """Hand on why channels are fixed to all that is made of them, and to what they are made of."""
+        triples = [
+            triple
+            for step in self.steps
+            for triple in zip(step.made.tolist(), step.first.tolist(), step.second.tolist(), strict=True)
+        ]
+        for made, *sources in triples:
+            for source in sources:
+                if source in self.why:
+                    self.why.setdefault(made, self.why[source])
+        for made, *sources in reversed(triples):
+            for source in sources if made in self.why else ():
+                self.why.setdefault(source, self.why[made])
 
     def groups(self) -> Tensor:
         return torch.tensor([self.find(channel) for channel in range(len(self.parent))])

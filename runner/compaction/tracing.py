@@ -77,8 +77,7 @@ class Tracer(TorchDispatchMode):
                 return out
         out = func(*args, **kwargs)
         self.alive.append(out)
-        in_place = any(out is tensor for tensor in inputs)
-        for tensor in () if in_place else inputs:
+        for tensor in [tensor for tensor in inputs if tensor is not out]:  # what is changed in place isn't used up
             self.uses.setdefault(id(tensor), []).append((name, id(out)))
         result = rule(name, func, out, args, kwargs) if rule else self._mixes(name, inputs)
         outs, results = (out, result) if isinstance(out, list | tuple) else ([out], [result])
@@ -167,6 +166,7 @@ class Tracer(TorchDispatchMode):
             self.found.layers[module] = Layer(
                 module, inputs, outputs, filter_dim, taps, applications, padded or bool(filter_dim), low, high, *made
             )
+            self.found.layers[module].convolution = convolution
         self.made[id(out)] = module
         return _spread(outputs, out, dim)
 

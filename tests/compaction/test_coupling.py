@@ -153,3 +153,25 @@ def test_tracing_leaves_the_models_mode(families):
     assert model.training
     assert not model.dense[1].training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_what_is_added_in_place_is_no_output():
+    """As torchvision's residual blocks do: `out += identity`."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.a, self.b = (nn.Conv2d(i, 4, 1, bias=False) for i in (1, 4, 4))
+            self.logits = nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.stem(x)
+            identity = self.b(x)
+            out = self.a(x)
+            out += identity
+            return self.logits(out.mean((2, 3)))
+
+    coupling = find_coupling(Block(), (torch.rand(2, 1, 4, 4),))
+    groups = coupling.group[coupling.layers["a"].outputs]
+    assert torch.equal(groups, coupling.group[coupling.layers["b"].outputs])
+    assert (groups != FIXED).all()
