@@ -13,13 +13,14 @@ from runner.config import choices
 from runner.config.build import build, is_builder, options_of, target
 from runner.config.compose import ARCHITECTURE, Composer
 from runner.config.paths import CONF
-from runner.config.rules import between, check_each, either, whole
+from runner.config.rules import check_each
 from runner.config.trust import trust
 from runner.errors import ConfigError, located
 from runner.experiment import Experiment
 from runner.files import write_rows
 from runner.reporting.formats import NONE, percent
 from runner.reporting.writing import padded
+from runner.rules import between, either, whole
 from runner.stored import load_scores, stored_config
 
 _RULES = {

@@ -64,9 +64,6 @@ class Module(Foreign):
             raise ConfigError(f"model.architecture={self.architecture}: expected an nn.Module, got {type(network)}")
         return network
 
-    def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
-        return (torch.rand(examples, *self.input_shape),)
-
     def _class(self) -> Any:
         module_name, colon, class_name = self.architecture.partition(":")
         if not (module_name and colon and class_name.isidentifier()):
