@@ -78,7 +78,7 @@ class Composer:
     def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
         """All checked configurations of a multirun, in Hydra's order, and Hydra's own launcher configuration."""
         with self._hydra(), _names_as_typed(overrides):
-            overrides = renamed(overrides)
+            overrides = self._without_trusted(renamed(overrides))
             from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
             batches = BasicSweeper.split_arguments(self._parse(overrides), max_batch_size=None)
