@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ class Digits(ImageData):
         super().__init__(train, test, names, validation=validation, crop=crop, flip=flip, normalize=normalize)
 
 
+@cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (1797, 64) from 0 to 16, and labels (1797,)."""
+    """Pixels (1797, 64) from 0 to 16, and labels (1797,); not to be written to."""
     # Its file is read without importing scikit-learn, which brings SciPy: as long as training's first hundred steps.
     package = importlib.util.find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():

@@ -38,9 +38,9 @@ def own(tmp_path):
     return folder
 
 
-def test_trains_prunes_and_goes_on(command, own, tiny, tmp_path):
+def test_trains_and_prunes(call, own, tiny, tmp_path):
     words = (*tiny, "dropout=mine", "dropout.strength=3", "folder=run")
-    result = command("train", *words, "--config-dir", str(own))
+    result = call("train", *words, "--config-dir", str(own))
     assert result.code == 0, result.err
     run = Run(tmp_path / "run")
     assert run.state() == "finished"

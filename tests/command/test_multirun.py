@@ -172,13 +172,17 @@ def test_interrupted_again_and_again_in_parallel(tiny, tmp_path):
         # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while len(list((tmp_path / "out").rglob("metrics.csv"))) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    with suppress(ProcessLookupError):
-        for _ in range(5):  # to all of the terminal's processes, as a terminal sends it
-            os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=200)
+    try:
+        while len(list((tmp_path / "out").rglob("metrics.csv"))) < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        with suppress(ProcessLookupError):
+            for _ in range(5):  # to all of the terminal's processes, as a terminal sends it
+                os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=200)
+    finally:  # a test that ends early leaves nothing that trains on
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert err == "\nrun: interrupted; the same command goes on with what is missing\n"
     assert process.returncode == 130
     assert {run.state() for run in find_runs([tmp_path / "out"])} == {"interrupted"}

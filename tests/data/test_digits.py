@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from runner.data import digits
 from runner.data.digits import Digits
 
 
@@ -38,7 +39,7 @@ def test_labels_go_with_the_images(original) -> None:
 
 
 def test_another_layout_of_the_package_gives_the_same_images(monkeypatch) -> None:
-    expected = Digits().train
+    read = digits._digits.__wrapped__
+    expected = read()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found = Digits().train
-    assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
+    assert all(map(np.array_equal, read(), expected))
