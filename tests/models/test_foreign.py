@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from runner.config import trust
+from runner.data.torchvision_import import import_torchvision
 from runner.errors import ConfigError, ForeignRun
 from runner.models.foreign.module import Module
 from runner.models.foreign.timm import Timm
@@ -152,6 +153,7 @@ def test_a_library_that_is_missing_is_one_line_with_its_extra(builder, package, 
 
 
 def test_timm():
+    import_torchvision()
     pytest.importorskip("timm")
     network = Timm("vit_tiny_patch16_224", channels=1, image_size=32, classes=5, arguments={"depth": 1}).build()
     assert network.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 5)
@@ -161,6 +163,7 @@ def test_timm():
 
 
 def test_transformers(tmp_path):
+    import_torchvision()
     pytest.importorskip("transformers")
     builder = Transformers("vit", channels=1, image_size=8, classes=3, arguments={**TINY_VIT, "patch_size": 4})
     network = builder.build()
