@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 import runner
 import runner.dropout
-from runner.config.compose import Composer, options
+from runner.config.compose import CONF, options
 from runner.helptexts import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -71,13 +72,34 @@ def commands_of(page):
                 yield words[1:]
 
 
+def dotted(values, prefix=""):
+    """The names of all options in a file, those that hold others among them."""
+    for name, value in values.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{name}.")
+
+
+@cache
+def option_names(command):
+    """Options of the command's file and of all choices of its groups: quicker than composing what a page says."""
+    values = yaml.safe_load((CONF / f"{command}.yaml").read_text())
+    names = set(dotted({name: value for name, value in values.items() if name != "defaults"}))
+    for group in [group for entry in values["defaults"] if isinstance(entry, dict) for group in entry]:
+        for file in (CONF / group).glob("*.yaml"):
+            text = file.read_text()
+            names |= {group, *dotted(yaml.safe_load(text), "" if "@package _global_" in text else f"{group}.")}
+    return names
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands_of(page))], ids=lambda page: page.stem)
 def test_commands_on_a_page_are_understood(page):
     for command, *words in commands_of(page):
         assert command in COMMANDS
-        overrides = [word for word in words if "=" in word]
-        if command == "reproduce":  # takes run train's options; its own are settled by the table
-            own = ("table", "setup", "jobs", "out")
-            overrides = ["data=cifar10", *(word for word in overrides if word.partition("=")[0] not in own)]
-        if command != "list":
-            Composer("train" if command == "reproduce" else command).jobs(overrides)
+        if command == "list":
+            continue
+        names = option_names(command) | (option_names("train") if command == "reproduce" else set())
+        for option, _, value in (word.partition("=") for word in words if "=" in word):
+            assert option in names or option.startswith("hydra/")
+            if (CONF / option).is_dir():
+                assert set(value.split(",")) <= set(options(option)), option
