@@ -67,7 +67,7 @@ def blocks_of(page):
 
 
 def test_the_loops_on_the_pages_run():
-    loop, tuning = blocks_of("docs/own-loop.md")
+    loop, tuning, trained = blocks_of("docs/own-loop.md")
     assert blocks_of("README.md") == [loop]
     torch.manual_seed(0)
     model, inputs = mlp()
@@ -78,6 +78,8 @@ def test_the_loops_on_the_pages_run():
     exec(tuning, names)
     assert torch.equal(model[0].weight == 0, pruned["0.weight"] == 0)
     assert not torch.equal(model[0].weight, pruned["0.weight"])
+    exec(trained, names)
+    assert int((model[0].weight == 0).sum()) == 16 * 18
 
 
 def test_a_checkpoint_in_between_holds_the_model_and_the_variant(tmp_path):
