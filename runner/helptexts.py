@@ -10,6 +10,7 @@ run: train networks that survive pruning, prune them, tabulate
   run compact     make a finished run's network really smaller: cut or packed, proved equal, measured
   run export      networks of finished runs as .pt2 or ONNX files, for other programs
   run table       gather runs into one table and a figure, mean ± deviation over seeds
+  run report      one HTML page about runs: curves, tables, costs, certificates, failures
   run reproduce   train a published table's runs and set ours beside it
   run coadapt     which weights of finished runs depend on which, and what pruning them costs
   run ticket      train what pruning leaves again, from early weights: is it a winning ticket, what does it save?
@@ -126,6 +127,20 @@ Options
   table.x=sparsity|flops|parameters|bytes|nonzero_weights   the figure's horizontal axis
 
 Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) below outputs/table (out=PATH: elsewhere)."""
+
+REPORT = """\
+run report [FOLDER…] [options]: one HTML page about runs, which needs no network and no server
+
+  run report                                     all runs under outputs/ but smoke runs
+  run report outputs/train/digits-* out=digits.html title='Digits'
+
+Shows what ran (the options in which the runs differ, machine, commit, command), curves over sparsity and epochs, costs,
+sortable tables, certificates of compact networks, samples, confusion matrices and failures. A confusion matrix is shown
+of a run whose folder has predictions.csv: run evaluate FOLDER predictions=FOLDER/predictions.csv
+No text of a run folder is executed: the page may be made of a stranger's runs. Needs the extra: pip install '.[report]'
+
+Options
+  out=report.html   title=Runs   outputs=outputs"""
 
 REPRODUCE = """\
 run reproduce table=NAME [options]: a published table again, cell by cell
@@ -329,6 +344,6 @@ COMMANDS = {
         "export": EXPORT,
         "fit": FIT,
     },
-    **{"table": TABLE, "reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE},
+    **{"table": TABLE, "report": REPORT, "reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE},
     **{"bench": BENCH, "list": LIST},
 }

@@ -79,6 +79,10 @@ class Run:
         """compact/<granularity>-<sparsity>, of the sparsity that was asked for."""
         return self._compact_folders / f"{granularity}-{sparsity:g}"
 
+    def certificates(self) -> list[Path]:
+        """The certificate.md of each compact network, beside which there is a certificate.csv."""
+        return sorted(self._compact_folders.glob("*/certificate.md"))
+
     @property
     def lock_file(self) -> Path:
         return self.folder / ".lock"

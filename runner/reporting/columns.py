@@ -98,6 +98,12 @@ def differing_options(configs: Sequence[Config]) -> list[str]:
     return [_name(config, shown, configs) for config in configs]
 
 
+def varying_options(configs: Sequence[Config]) -> list[str]:
+    """The options in which runs differ, in the order in which columns name them; the seed is none."""
+    identities = [_identity(config) for config in configs]
+    return [name for name in _ordered(identities) if _varies(name, identities)]
+
+
 def common_title(columns: Sequence[Measured]) -> str:
     """What all columns have in common: `digits · resnet32 · 50ep`."""
     configs = [run.config for run in columns]

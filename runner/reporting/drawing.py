@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from runner.reporting.formats import UNPRUNED
+from runner.reporting.sparsity_axis import SparsityAxis
 
 # Okabe and Ito's palette, which the colour-blind tell apart, without its yellow, which is too light for a line, and
 # with Tol's wine.
@@ -24,10 +25,6 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 # One for each round through the colours; "--" is left to what stands beside a column.
 LINES = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
-# Beyond this sparsity (%) the axis is logarithmic in what remains, so that 98 and 99 % don't lie on each other.
-LINEAR_TO = 90
-TICKS = (0, 30, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 100)
-_LETTER = 0.019  # width of a tick label's letter, as a fraction of the axis
 GRID = "#d9d9d9"
 FLOOR = "#8c8c8c"
 _UNPRUNED_MARK: Any = {"marker": "d", "markersize": 7, "markerfacecolor": "white", "linestyle": "", "zorder": 3}
@@ -96,14 +93,14 @@ def draw(
     xs = np.array([x for panel in panels for curve in panel.curves for x in curve.x])
     for index, panel in enumerate(panels):
         _panel(axes[index // columns][index % columns], panel, top)
-    _cost_axis(axes[0][0], xs) if cost else _sparsity_axis(axes[0][0], xs)
+    scale = SparsityAxis.of(xs)
+    _cost_axis(axes[0][0], xs) if cost else _sparsity_axis(axes[0][0], scale)
     for index in range(len(panels), rows * columns):
         axes[index // columns][index % columns].set_axis_off()
     for row in axes:
         row[0].set_ylabel(label, fontsize=10)
-    spread = "" if axes[0][0].get_xscale() == "linear" else ", logarithmic in what remains"
     for column in range(columns):
-        axes[(len(panels) - 1 - column) // columns][column].set_xlabel(cost or f"sparsity (%){spread}", fontsize=10)
+        axes[(len(panels) - 1 - column) // columns][column].set_xlabel(cost or scale.label, fontsize=10)
         axes[(len(panels) - 1 - column) // columns][column].tick_params(labelbottom=True)
     unpruned = any(curve.unpruned is not None for panel in panels for curve in panel.curves)
     legend(figure, {UNPRUNED: Line2D([], [], color=FLOOR, **_UNPRUNED_MARK)} if unpruned else {})
@@ -150,34 +147,12 @@ def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
         plot(axes, curve)
 
 
-def _sparsity_axis(axes: Axes, sparsities: NDArray[np.float64]) -> None:
-    """Scale the horizontal axis, which all panels share: linear, or −log10 of the remaining fraction where the
-    sparsities (%) go beyond `LINEAR_TO`."""
-    largest = sparsities.max(initial=0.0)
-    if largest <= LINEAR_TO:
-        axes.set_xlim(-2, 102)
-        axes.set_xticks(range(0, 101, 10))
-        return
-    # 100 % has no logarithm: where it is shown, everything moves by half of what remains at the point before.
-    shift = (100 - sparsities[sparsities < 100]).min(initial=100 - LINEAR_TO) / 200 if largest == 100 else 0.0
-
-    def forward(x: ArrayLike) -> NDArray[np.float64]:
-        return -np.log10(np.maximum(1 + shift - np.asarray(x, dtype=float) / 100, 1e-9))
-
-    def inverse(y: ArrayLike) -> NDArray[np.float64]:
-        return 100 * (1 + shift - 10 ** -np.asarray(y, dtype=float))
-
-    start, end = forward(np.array([sparsities.min(), largest]))
-    axes.set_xscale("function", functions=(forward, inverse))
-    margin = 0.03 * (end - start) or 0.1
-    axes.set_xlim(*inverse(np.array([start - margin, end + margin])))
-    inside = [tick for tick in TICKS if start - margin <= forward(tick) <= end + margin]
-    ticks: list[float] = []
-    for tick in reversed(inside if len(inside) > 2 else np.unique(sparsities)):
-        letters = sum(len(f"{t:g}") for t in (tick, *ticks[-1:])) / 2
-        if not ticks or forward(ticks[-1]) - forward(tick) > (0.01 + _LETTER * letters) * (end - start):
-            ticks.append(float(tick))
-    axes.xaxis.set_major_locator(FixedLocator(ticks[::-1]))
+def _sparsity_axis(axes: Axes, scale: SparsityAxis) -> None:
+    """Scale the horizontal axis, which all panels share."""
+    if scale.shift is not None:
+        axes.set_xscale("function", functions=(scale.forward, scale.inverse))
+    axes.set_xlim(*scale.inverse(scale.limits))
+    axes.xaxis.set_major_locator(FixedLocator(scale.ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -43,14 +43,14 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
         DamagedRun: a folder can't be read.
         ConfigError: no run has such an option, or none is left.
     """
-    configs = [(run, _config(run)) for run in runs]
+    configs = [(run, dotted_config(run)) for run in runs]
     _check_known([config for _, config in configs], wanted)
     chosen, notes = _without_tickets([(run, c) for run, c in configs if matches(c, wanted)], wanted)
     measured, unfinished = [], []
     for run, config in chosen:
         state = run.state()
         if state == "finished":
-            measured.append(_measured(run, config))
+            measured.append(measure(run, config))
         else:
             unfinished.append(f"{run.folder} ({state or 'no status'})")
     left_out = [*notes, *([f"left out, not finished: {', '.join(unfinished)}"] if unfinished else [])]
@@ -60,7 +60,12 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
     return measured, left_out
 
 
-def _config(run: Run) -> dict[str, Any]:
+def dotted_config(run: Run) -> dict[str, Any]:
+    """A run's stored configuration, dotted names → values.
+
+    Raises:
+        DamagedRun: it can't be read, or lacks what all have.
+    """
     config = dict(leaves(with_defaults(run.config())))
     for name, kind in (("seed", int), ("dropout.name", str)):
         if not isinstance(config.get(name), kind):
@@ -77,7 +82,12 @@ def _without_tickets(chosen: Chosen, wanted: Mapping[str, Any]) -> tuple[Chosen,
     return others, [f"left out: {tickets} trained by run ticket; table=tickets shows them"]
 
 
-def _measured(run: Run, config: Mapping[str, Any]) -> Measured:
+def measure(run: Run, config: Mapping[str, Any]) -> Measured:
+    """A run with its sweep.
+
+    Raises:
+        DamagedRun: there is no sweep, or it can't be read.
+    """
     points = read_points(run)
     status = run.status()
     # Seeds of one experiment may lie in folders of both formats.

@@ -103,8 +103,11 @@ class Table:
         return pd.concat([section.rows for section in self.sections], ignore_index=True)[columns]
 
 
-def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
+def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run, str] | None = None) -> Table:
     """Gathered runs as the table that was chosen.
+
+    Args:
+        named: the name of each run's column; by default what tells it from the others.
 
     Raises:
         ConfigError: the runs have no such metric or no such measurements.
@@ -112,7 +115,8 @@ def make_table(measured: Sequence[Measured], choice: Choice) -> Table:
     metric = _metric(measured, choice)
     columns = [without_repeats(column) for column in same_but_seed(measured)]
     repeats = [repeat for _, repeated in columns for repeat in repeated]
-    names = column_names([runs[0] for runs, _ in columns])
+    first = [runs[0] for runs, _ in columns]
+    names = column_names(first) if named is None else [named[run.run] for run in first]
     order = sorted(range(len(names)), key=lambda i: _place(columns[i][0][0], names[i], choice))
     own = {names[i]: columns[i][0] for i in order}
     rows = pd.concat([_statistics(runs, name, metric, choice) for name, runs in own.items()], ignore_index=True)

@@ -84,11 +84,17 @@ def stored(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
     return [asdict(one) for one in metrics]
 
 
+def _well_typed(stored: Mapping[str, Any]) -> bool:
+    """Whether values are of the kinds that printing needs: the file may be a stranger's."""
+    kinds: dict[str, Any] = {"name": str, "label": str, "decimals": int | None}
+    return all(isinstance(value, kinds.get(name, bool)) for name, value in stored.items())
+
+
 def of_status(status: Mapping[str, Any], name: str) -> Metric:
     """The metric of a run's column, as its status.json describes it; as `by_name` where it says nothing."""
     known = {field.name for field in fields(Metric)}
     for one in status.get("metrics") or []:
-        if isinstance(one, Mapping) and one.get("name") == name and set(one) <= known:
+        if isinstance(one, Mapping) and one.get("name") == name and set(one) <= known and _well_typed(one):
             return Metric(**one)
     headline = status.get("headline")
     if name not in _KNOWN and isinstance(headline, Mapping) and headline.get("metric") == name:

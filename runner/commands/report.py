@@ -1,0 +1,30 @@
+"""run report [FOLDER…]: one HTML page about runs."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from runner import runs
+from runner.config.compose import Composer
+from runner.errors import ConfigError
+
+
+def report(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """The command; without folders it tells of all runs under `outputs` but smoke runs."""
+    config = Composer("report", config_dir).single(overrides)
+    missing = [name for name in ("bokeh", "jinja2") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"run report needs {' and '.join(missing)}: pip install '.[report]' in a checkout")
+    out = Path(config["out"])
+    if out.is_dir() or out.suffix not in (".html", ".htm"):
+        raise ConfigError(f"out={out}: expected a file name that ends in .html")
+    found = runs.find_runs(folders or [config["outputs"]])
+    if not folders:
+        found, _ = runs.without_smoke(found, Path(config["outputs"]))
+    from runner.reporting.page.collect import collect
+    from runner.reporting.page.write import write_page
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_page(collect(found), out, str(config["title"]))
+    print(out)
+    return 0

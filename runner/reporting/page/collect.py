@@ -1,0 +1,182 @@
+"""What the report page tells of runs, read from their folders as far as they can be read."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from runner.errors import UserError
+from runner.reporting.columns import column_names, same_but_seed, varying_options, without_repeats
+from runner.reporting.gather import Measured, dotted_config, measure
+from runner.reporting.points import metrics_of
+from runner.runs import Run
+from runner.tasks.metrics import Metric
+
+UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError, AttributeError)
+_TEXT = 20_000  # characters of a file that are shown
+_LOG_LINES = 20
+_CLASSES = 50  # of a confusion matrix that can still be read
+_DIFFERENCES = 12
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One compact/<name> folder."""
+
+    name: str
+    rows: list[dict[str, str]]
+    text: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """One run."""
+
+    run: Run
+    state: str
+    config: Mapping[str, Any]  # dotted; {} where it can't be read
+    status: Mapping[str, Any]
+    error: str = ""
+    measured: Measured | None = None  # where it was swept
+    config_text: str = ""
+    log: str = ""  # the end of it, where the run isn't finished
+    samples: str = ""
+    certificates: Sequence[Certificate] = ()
+    predictions: Sequence[tuple[str, pd.DataFrame]] = ()  # a file's name, counts (label, predicted)
+
+    @property
+    def name(self) -> str:
+        return str(self.run.folder)
+
+    @property
+    def note(self) -> str:
+        note = self.status.get("note")
+        return note if isinstance(note, str) else ""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All runs."""
+
+    runs: list[Told]
+    columns: dict[str, list[Told]] = field(default_factory=dict)  # those that differ in their seed only together
+    differing: list[str] = field(default_factory=list)  # options, not all are the same
+    common: dict[str, Any] = field(default_factory=dict)  # options that are
+
+    @property
+    def names(self) -> dict[Run, str]:
+        """The column of each run."""
+        return {told.run: name for name, runs in self.columns.items() for told in runs}
+
+    def measured(self, metric: Metric) -> list[Measured]:
+        """The swept runs that were measured by it."""
+        found = [told.measured for runs in self.columns.values() for told in runs if told.measured]
+        return [one for one in found if metric.name in metrics_of(one.points)]
+
+    @property
+    def metrics(self) -> list[tuple[Metric, Metric]]:
+        """All that networks were judged by, headlines first, each with the headline of a run that has it."""
+        swept = [told.measured for told in self.runs if told.measured]
+        found = {one.headline.name: (one.headline, one.headline) for one in swept}
+        for one in swept:
+            for name in metrics_of(one.points):
+                found.setdefault(name, (one.run.metric(name), one.headline))
+        return list(found.values())
+
+
+def collect(runs: Iterable[Run]) -> Collected:
+    """Read all that is shown; what can't be read is told as damage and never stops the page."""
+    told = [_told(run) for run in runs]
+    by_run = {one.run: one for one in told}
+    known = [_comparable(one) for one in told if one.config]
+    groups = [without_repeats(group)[0] for group in same_but_seed(known)]
+    names = column_names([group[0] for group in groups]) if groups else []
+    order = sorted(range(len(groups)), key=lambda i: (groups[i][0].config["dropout.name"] != "none", names[i]))
+    columns = {names[i]: [by_run[one.run] for one in sorted(groups[i], key=lambda one: one.seed)] for i in order}
+    configs = [one.config for one in told if one.config]
+    differing = [name for name in varying_options(configs) if not name.endswith("_target_")]
+    common = {
+        name: value
+        for name, value in (configs[0] if configs else {}).items()
+        if name not in differing and all(name in config and config[name] == value for config in configs)
+    }
+    return Collected(told, columns, differing[:_DIFFERENCES], common)
+
+
+def _comparable(told: Told) -> Measured:
+    hash_ = str(told.status.get("hash_of_format_1") or told.status.get("hash") or "")
+    return told.measured or Measured(told.run, told.config, hash_, Metric(""), pd.DataFrame())
+
+
+def _told(run: Run) -> Told:
+    try:
+        status = run.status()
+        state = run.state() or "no status"
+        config = dotted_config(run)
+    except UNREADABLE as damage:
+        return Told(run, "damaged", {}, {}, str(damage), log=_end_of(run.log_file))
+    error, measured = str(status.get("error") or ""), None
+    if run.pruning_file.exists():
+        try:
+            measured = measure(run, config)
+        except UNREADABLE as damage:
+            state, error = "damaged" if state == "finished" else state, error or str(damage)
+    return Told(
+        run=run,
+        state=state,
+        config=config,
+        status=status,
+        error=error,
+        measured=measured,
+        config_text=yaml.safe_dump(run.config(), sort_keys=False, allow_unicode=True)[:_TEXT],
+        log="" if state == "finished" else _end_of(run.log_file),
+        samples=_text(run.samples_file),
+        certificates=[_certificate(path) for path in run.certificates()],
+        predictions=[found for path in sorted(run.folder.glob("predictions*.csv")) if (found := _confusion(path))],
+    )
+
+
+def _text(path: Path) -> str:
+    """The beginning of a text file; "" where there is none."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_TEXT + 1)
+    except OSError:
+        return ""
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}\n… ({path.name} has more)"
+
+
+def _end_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TEXT))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-_LOG_LINES:])
+    except OSError:
+        return ""
+
+
+def _certificate(path: Path) -> Certificate:
+    try:
+        with path.with_suffix(".csv").open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = [{str(name): str(value) for name, value in row.items()} for row in islice(csv.DictReader(file), 200)]
+    except (OSError, csv.Error):
+        rows = []
+    return Certificate(path.parent.name, rows, _text(path))
+
+
+def _confusion(path: Path) -> tuple[str, pd.DataFrame] | None:
+    """What run evaluate predictions= wrote, counted; None of anything else and of very many classes."""
+    try:
+        rows = pd.read_csv(path, usecols=["label", "predicted"]).astype(int)
+    except UNREADABLE:
+        return None
+    classes = sorted({*rows["label"], *rows["predicted"]})
+    if not classes or len(classes) > _CLASSES:
+        return None
+    counts = rows.groupby(["label", "predicted"]).size().reset_index(name="images")
+    return path.name, counts

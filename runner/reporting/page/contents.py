@@ -1,0 +1,230 @@
+"""What each part of the page shows: rows of its tables and data of its plots."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from bokeh.models import DataTable, Tabs
+
+from runner.config.rules import show
+from runner.errors import ConfigError
+from runner.reporting.choice import Choice
+from runner.reporting.formats import BATCH_NORMS, COSTS, granularity_label, metric_label, percent
+from runner.reporting.learning import learning_curves
+from runner.reporting.page.collect import UNREADABLE, Collected, Told
+from runner.reporting.page.plots import Plots, tabs
+from runner.reporting.page.tables import table
+from runner.reporting.points import unpruned_points
+from runner.reporting.summary import the_split
+from runner.reporting.table import Table, make_table
+from runner.tasks.metrics import LOSS, Metric
+
+_NAN = float("nan")
+_RESULT_COLUMNS = ("column", "metric", "granularity", "BatchNorm", "sparsity %", "actual %", "mean", "std", "seeds")
+_TIMES = {"ms": "milliseconds", "per second": "per_second", "faster by": "speedup"}
+
+
+def runs_table(collected: Collected) -> DataTable:
+    """A row a run: what tells it from the others, what it reached, where and how it ran."""
+    names, runs = collected.names, collected.runs
+    columns: dict[str, list[Any]] = {
+        "column": [names.get(told.run, "") for told in runs],
+        "seed": [show(told.config.get("seed", "")) for told in runs],
+        "state": [told.state for told in runs],
+    }
+    for name, values in _unpruned(runs).items():
+        columns[name] = values
+    if any(told.note for told in runs):
+        columns["note"] = [told.note for told in runs]
+    for option in collected.differing:
+        short = option.removesuffix(".name")
+        columns[short] = [show(told.config.get(option, "")) for told in runs]
+    columns["training (s)"] = [_number(told.status.get("seconds")) for told in runs]
+    for heading, key in {"started": "started", "machine": "device", "threads": "threads", "commit": "git"}.items():
+        columns[heading] = [show(told.status.get(key) or "") for told in runs]
+    columns["folder"] = [told.name for told in runs]
+    columns["command"] = [show(told.status.get("command") or "") for told in runs]
+    return table(columns, dict.fromkeys(_unpruned(runs), 2))
+
+
+def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
+    """`test accuracy (%), unpruned` → of each run."""
+    found: dict[str, dict[int, float]] = {}
+    for index, told in enumerate(runs):
+        if told.measured is None:
+            continue
+        points, metric = told.measured.points, told.measured.headline
+        split = the_split(points)
+        whole = unpruned_points(points[points["split"] == split])
+        if len(whole):
+            heading = f"{metric_label(split, metric)}, unpruned"
+            found.setdefault(heading, {})[index] = metric.scale * float(whole[metric.name].iloc[0])
+    return {name: [values.get(index, _NAN) for index in range(len(runs))] for name, values in found.items()}
+
+
+def tables_of(collected: Collected) -> list[Table]:
+    """A table a metric, of those runs that have it."""
+    made = []
+    for metric, _ in collected.metrics:
+        if (one := _table(collected, metric)) is not None:
+            made.append(one)
+    return made
+
+
+def _table(collected: Collected, metric: Metric, x: str = "sparsity") -> Table | None:
+    measured = collected.measured(metric)
+    splits = [the_split(one.points) for one in measured]
+    split = "test" if "test" in splits else splits[0]
+    try:
+        choice = Choice(name="report", metric=metric.name, split=split, x=x)
+        return make_table([one for one in measured if split in set(one.points["split"])], choice, collected.names)
+    except ConfigError:  # nothing was measured so
+        return None
+
+
+def sparsity_plots(made: Sequence[Table], plots: Plots) -> Tabs | None:
+    """Tabs of metrics, in each tabs of what was pruned."""
+    panels = {
+        metric_label(one.split, one.metric): tabs(
+            {section.title: plots.over_sparsity(section, one.metric, one.split) for section in one.sections}
+        )
+        for one in made
+    }
+    return tabs(panels) if panels else None
+
+
+def results_table(made: Sequence[Table]) -> DataTable | None:
+    """A row a column, a metric, a way of pruning and a sparsity."""
+    rows = []
+    for one in made:
+        for section in one.sections:
+            for row in section.rows.to_dict("records"):
+                scale = one.metric.scale
+                what = [row["column"], metric_label(one.split, one.metric), granularity_label(row["granularity"])]
+                norm = BATCH_NORMS.get(row["batch_norm"], row["batch_norm"]).removeprefix("BatchNorm ")
+                numbers = [100 * row["sparsity"], 100 * row["actual_sparsity"], scale * row["mean"], scale * row["std"]]
+                rows.append([*what, norm, *numbers, int(row["n"])])
+    columns = dict(zip(_RESULT_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    return table(columns, {"actual %": 2, "mean": 4, "std": 4}) if rows else None
+
+
+def pareto_plots(collected: Collected, plots: Plots) -> Tabs | None:
+    """Tabs of costs, of each headline metric: bytes, FLOPs, parameters, and times of certified networks."""
+    headlines = dict.fromkeys(headline for _, headline in collected.metrics)
+    panels: dict[str, object] = {}
+    for metric in headlines:
+        more = "" if len(headlines) == 1 else f", {metric.label}"
+        costs: dict[str, tuple[str, pd.DataFrame, str]] = {}
+        for cost, label in COSTS.items():
+            made = _table(collected, metric, cost)
+            if made is not None and made.rows[cost].gt(0).any():
+                costs[cost] = (label, _networks(made, cost), made.split)
+        for batch, (unit, points) in _latencies(collected, metric).items():
+            costs[f"latency, batch {batch}"] = (
+                f"milliseconds for {batch} {unit}",
+                points.rename(columns={"ms": f"latency, batch {batch}"}),
+                "test",
+            )
+        for cost, (label, points, split) in costs.items():
+            panels[f"{cost}{more}"] = plots.over_cost(points, cost, label, metric, split)
+    return tabs(dict(sorted(panels.items()))) if panels else None
+
+
+def _networks(made: Table, cost: str) -> pd.DataFrame:
+    frames = []
+    for section in made.sections:
+        rows = section.rows[section.rows[cost].gt(0)].drop_duplicates(["column", cost, "mean"], keep="last")
+        at = rows[["sparsity", "floor"]].max(axis=1)
+        frames.append(rows.assign(what=[f"{section.title} to {percent(value)} %" for value in at]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _latencies(collected: Collected, metric: Metric) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Batch → unit, and a row a certified network and a whole one: the fastest way of each."""
+    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    for name, runs in collected.columns.items():
+        for told in runs:
+            if told.measured is None or told.measured.headline != metric:
+                continue
+            for certificate in told.certificates:
+                for (batch, unit), rows in _whole_networks(certificate.rows).items():
+                    for network, row in rows.items():
+                        value = _reached(told, certificate.name if network != "dense" else "", metric)
+                        if value is not None:
+                            what = f"{certificate.name if network != 'dense' else 'unpruned'}, {row['way']}"
+                            entry = {"column": name, "what": what, "ms": float(row["milliseconds"]), "mean": value}
+                            found.setdefault(batch, (unit, []))[1].append(entry)
+    return {batch: (unit, pd.DataFrame(rows)) for batch, (unit, rows) in found.items()}
+
+
+def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], dict[str, Mapping[str, str]]]:
+    """(batch, unit) → "dense" or another network → its fastest row."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
+    for row in rows:
+        ms = _number(row.get("milliseconds"))
+        if not ms > 0 or row.get("part", "network") not in ("", "network") or not {"network", "way"} <= set(row):
+            continue
+        fastest = found.setdefault((row.get("batch", ""), row.get("unit", "")), {})
+        if row["network"] not in fastest or ms < float(fastest[row["network"]]["milliseconds"]):
+            fastest[row["network"]] = row
+    return found
+
+
+def _reached(told: Told, compact: str, metric: Metric) -> float | None:
+    """The headline metric of the run's sweep that a compact folder's name means: `unit-0.9`; "": unpruned."""
+    assert told.measured is not None
+    points = told.measured.points
+    points = points[(points["split"] == the_split(points)) & (points["scores"] == "own")]
+    if not compact:
+        whole = unpruned_points(points)
+        return float(whole[metric.name].iloc[0]) if len(whole) else None
+    granularity, _, sparsity = compact.rpartition("-")
+    at = points[(points["granularity"] == granularity) & np.isclose(points["sparsity"], _number(sparsity))]
+    # A compact network has BatchNorm recalibrated, where there is one.
+    at = at.sort_values("batch_norm", key=lambda norms: norms != "recalibrated", kind="stable")
+    return float(at[metric.name].iloc[0]) if len(at) else None
+
+
+def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
+    """Tabs of the columns of metrics.csv, the headline on validation first."""
+    metrics = [metric for metric, _ in collected.metrics] or [LOSS]
+    panels: dict[str, object] = {}
+    for split in ("validation", "train"):
+        for metric in metrics:
+            curves = {}
+            for name, runs in collected.columns.items():
+                try:
+                    rows = learning_curves([told.run for told in runs], f"{split}_{metric.name}")
+                except UNREADABLE:
+                    continue
+                if len(rows):
+                    curves[name] = rows
+            if curves:
+                label = metric_label(split, metric)
+                panels[label] = plots.over_epochs(curves, metric, label)
+    return tabs(panels) if panels else None
+
+
+def certificates_table(collected: Collected) -> DataTable | None:
+    """A row a network, way of executing it, and batch."""
+    rows = []
+    for told in collected.runs:
+        for certificate in told.certificates:
+            for row in certificate.rows:
+                what = [collected.names.get(told.run, told.name), show(told.config.get("seed", "")), certificate.name]
+                words = [row.get(name, "") for name in ("network", "way", "batch", "unit", "threads")]
+                sizes = [_number(row.get(name)) for name in ("bytes", "flops", "parameters")]
+                rows.append([*what, *words, *sizes, *(_number(row.get(name)) for name in _TIMES.values())])
+    heads = ["column", "seed", "pruned", "network", "executed by", "batch", "unit", "threads", "bytes", "FLOPs"]
+    if not rows:
+        return None
+    columns = dict(zip([*heads, "parameters", *_TIMES], map(list, zip(*rows, strict=True)), strict=True))
+    return table(columns, {"ms": 3, "per second": 0, "faster by": 2})
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return _NAN

@@ -1,0 +1,73 @@
+"""The page itself: a template that escapes all texts, scripts known by their hashes, nothing from outside."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bokeh.embed import components
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from runner import __version__
+from runner.config.rules import show
+from runner.files import write_text
+from runner.reporting.page import contents
+from runner.reporting.page.collect import Collected
+from runner.reporting.page.plots import Plots, confusion
+from runner.runs import now
+
+_PARTS = ["bokeh", "bokeh-widgets", "bokeh-tables"]
+
+
+def write_page(collected: Collected, path: Path, title: str = "Runs") -> None:
+    """Write one HTML file that needs no other."""
+    write_text(path, page(collected, title))
+
+
+def page(collected: Collected, title: str) -> str:
+    """The page.
+
+    A content security policy names the hashes of its own scripts, so that a browser executes no others, evaluates no
+    text and loads nothing, even if a text of a run folder were to get where it is not expected.
+    """
+    plots = Plots(list(collected.columns))
+    made = contents.tables_of(collected)
+    parts = {
+        "runs": contents.runs_table(collected),
+        "curves": contents.sparsity_plots(made, plots),
+        "pareto": contents.pareto_plots(collected, plots),
+        "learning": contents.learning_plots(collected, plots),
+        "results": contents.results_table(made),
+        "certificates": contents.certificates_table(collected),
+    }
+    plots.legends()
+    matrices = [(told, name, confusion(counts)) for told in collected.runs for name, counts in told.predictions]
+    models = {name: model for name, model in parts.items() if model is not None}
+    models |= {f"confusion{index}": plot for index, (_, _, plot) in enumerate(matrices)}
+    script, divs = components(models, wrap_script=False)
+    scripts = [*Resources(mode="inline", components=_PARTS, log_level="warn", minified=True).js_raw, script]
+    environment = Environment(
+        autoescape=True, loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
+    )
+    states = [told.state for told in collected.runs]
+    return environment.get_template("page.html").render(
+        title=title,
+        made=f"run {__version__}, {now()}",
+        policy=_policy(scripts),
+        scripts=scripts,
+        divs=divs,
+        runs=collected.runs,
+        names=collected.names,
+        states={state: states.count(state) for state in sorted(set(states))},
+        common={name: show(value) for name, value in collected.common.items()},
+        unfinished=[told for told in collected.runs if told.state != "finished"],
+        matrices=[(told, name, divs[f"confusion{i}"]) for i, (told, name, _) in enumerate(matrices)],
+    )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {allowed}; {rest}"
