@@ -164,10 +164,12 @@ def _counts(found: Inspection) -> list[str]:
 def stays(found: Inspection) -> str:
     """Prunable layers that can't be cut, by reason."""
     whole = [one for one in found.layers if one.prunable and one.stays and one.left[0] == one.whole[0]]
-    reasons = Counter(
-        re.sub(r" to \(.*|, [\w.-]+$|^\d+ of \d+: |^\d+ zero filters | of \d+ groups", "", one.stays) for one in whole
-    )
+    reasons = Counter(re.sub(r" to \(.*|^\d+ of \d+: |^\d+ zero filters ", "", _grouped(one.stays)) for one in whole)
     return "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common()) or "–"
+
+
+def _grouped(reason: str) -> str:
+    return re.sub(r"a convolution of \d+ groups.*", "a grouped convolution", reason)
 
 
 def page(rows: list[list[str]]) -> str:

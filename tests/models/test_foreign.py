@@ -1,5 +1,6 @@
 """Other people's networks: built by their libraries, with weights of files, and refused in one line."""
 
+import json
 import pickle
 import sys
 
@@ -159,6 +160,7 @@ def test_timm():
     assert network.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 5)
     assert "did you mean" in refused(Timm("vit_tiny_patch16_225"))
     assert "did you mean a1_in1k" in refused(Timm("resnet18", "a1_in2k"))
+    assert "checkpoint_path is not understood" in refused(Timm("resnet18", arguments={"checkpoint_path": "evil.pth"}))
     assert "timm has none of this name" in refused(Timm("hf-hub:somebody/resnet18"))
 
 
@@ -170,8 +172,17 @@ def test_transformers(tmp_path):
     assert network.eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
     assert "did you mean hidden_size" in refused(Transformers("vit", arguments={"hiden_size": 16}))
     assert "did you mean" in refused(Transformers("bertt"))
+    for name in ("attn_implementation", "_attn_implementation", "auto_map"):
+        assert f"{name} can't be set" in refused(Transformers("bert", arguments={name: "somebody/kernel"}))
     # A folder as transformers writes it is read once; what is stored doesn't need it.
     network.network.save_pretrained(tmp_path / "folder")
+    file = tmp_path / "folder" / "config.json"
+    old = {
+        "_name_or_path": "somewhere",
+        "gradient_checkpointing": False,
+        "id2label": {"0": "cat", "1": "dog", "2": "cow"},
+    }
+    file.write_text(json.dumps({**json.loads(file.read_text()), **old}))
     part = {"architecture": str(tmp_path / "folder"), "weights": None, "arguments": None}
     settled = Transformers.settle(part)
     assert settled["architecture"] == "vit"

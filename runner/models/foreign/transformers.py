@@ -60,10 +60,22 @@ class Transformers(Foreign):
             raise ConfigError(f"model.architecture={folder}: {first_line(error)[:150]}") from None
         file = folder / "model.safetensors"
         weights = part.get("weights") or (str(file) if file.is_file() else None)
-        ours = {"architectures", "transformers_version", "model_type", "dtype", "torch_dtype"}
-        usual = transformers.AutoConfig.for_model(config.model_type)  # older files have entries that are no more
-        stored = {key: value for key, value in config.to_diff_dict().items() if key not in ours}
-        known = {key: value for key, value in stored.items() if hasattr(usual, key)}
+        # Not the head's labels, which the data says, nor what older versions wrote beside sizes and rates.
+        not_its = {
+            "architectures",
+            "transformers_version",
+            "model_type",
+            "dtype",
+            "torch_dtype",
+            "id2label",
+            "label2id",
+        }
+        usual = transformers.AutoConfig.for_model(config.model_type).to_dict()
+        known = {
+            key: value
+            for key, value in config.to_diff_dict().items()
+            if key in usual and key not in not_its and not key.startswith("_")
+        }
         arguments = {**known, **(part.get("arguments") or {})}
         return {**part, "architecture": config.model_type, "weights": weights, "arguments": arguments}
 
@@ -102,6 +114,9 @@ class Transformers(Foreign):
             raise unknown("model.architecture", self.architecture, "transformers", types)
         usual = transformers.AutoConfig.for_model(self.architecture)
         for name in self.arguments:
+            # Code that transformers would fetch from a hub.
+            if name.startswith(("_", "auto_map", "quantization")) or "implementation" in name:
+                raise ConfigError(f"model.arguments: {name} can't be set; expected sizes and rates of the network")
             if name not in usual.to_dict() and not hasattr(usual, name):
                 raise unknown("model.arguments", name, f"{self.architecture}'s configuration", usual.to_dict())
         return usual
