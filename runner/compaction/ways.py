@@ -50,11 +50,15 @@ class Eager:
     def __call__(self, x: Tensor) -> Call | None:
         """None where the batch is one chunk."""
         if self.chunk is None:
-            return partial(self.network, x.contiguous(memory_format=self.memory_format))
+            return partial(self.network, self._laid_out(x))
         if len(x) <= self.chunk:
             return None
-        parts = [part.contiguous(memory_format=self.memory_format) for part in x.split(self.chunk)]
+        parts = [self._laid_out(part) for part in x.split(self.chunk)]
         return lambda: torch.cat([self.network(part) for part in parts])
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """In the network's memory format, which only inputs (N, C, H, W) have."""
+        return x.contiguous(memory_format=self.memory_format) if x.dim() == 4 else x.contiguous()
 
 
 @dataclass(frozen=True)

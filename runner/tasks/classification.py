@@ -1,5 +1,6 @@
 """Image classification: cross-entropy, accuracy."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.parameters import BelowOne, Fraction, Positive, checked
+from runner.parameters import BelowOne, CountFrom0, Fraction, Positive, checked
 from runner.tasks.metrics import ACCURACY, Metric
 
 
@@ -20,6 +21,8 @@ class Classification:
             (Hinton et al., 2015): T² times the Kullback-Leibler divergence of both networks' softened probabilities.
             The teacher is the network that training begins with, before anything is dropped or pruned.
         temperature: T, above 0, that logits are divided by for it.
+        within: above 0, for classes that are ordered, such as pitches: `within`, the share of the examples whose class
+            is at most so many from the label's, is measured, too, and is the headline.
     """
 
     kind = "images"  # of data
@@ -32,11 +35,21 @@ class Classification:
     teacher: nn.Module | None = None  # is given by the experiment where one is needed
 
     @checked
-    def __init__(self, label_smoothing: BelowOne = 0.0, distill: Fraction = 0.0, temperature: Positive = 2.0) -> None:
+    def __init__(
+        self,
+        label_smoothing: BelowOne = 0.0,
+        distill: Fraction = 0.0,
+        temperature: Positive = 2.0,
+        within: CountFrom0 = 0,
+    ) -> None:
         self.label_smoothing = label_smoothing
         self.distill = distill
         self.temperature = temperature
         self.needs_teacher = self.distill > 0
+        self.within = within
+        if within:
+            self.metrics = self.sweep_metrics = (ACCURACY, Metric("within", f"accuracy within {within}", percent=True))
+            self.headline = "within"
 
     @staticmethod
     def output_shape(classes: int, **_: Any) -> tuple[int, ...]:
@@ -50,7 +63,13 @@ class Classification:
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
         if self.teacher is not None:
             loss = torch.lerp(loss, self._divergence(logits.float(), self._taught(inputs)), self.distill)
-        return loss, {"accuracy": (logits.detach().argmax(1) == labels).sum()}, len(labels)
+        return loss, self._correct(logits.detach(), labels), len(labels)
+
+    def _correct(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """How many examples count as right, by metric."""
+        distance = (logits.argmax(1) - labels).abs()
+        right = {"accuracy": (distance == 0).sum()}
+        return right if not self.within else {**right, "within": (distance <= self.within).sum()}
 
     @torch.no_grad()
     def _taught(self, inputs: Tensor) -> Tensor:
@@ -63,13 +82,15 @@ class Classification:
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """The mean loss, the metrics in [0, 1], and the number of examples, over all batches."""
-        loss, correct, examples = 0.0, 0, 0
+        loss, examples = 0.0, 0
+        correct: Counter[str] = Counter()
         for inputs, labels in batches:
             logits = model(inputs).float()
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            correct += int((logits.argmax(1) == labels).sum())
+            correct.update({name: int(count) for name, count in self._correct(logits, labels).items()})
             examples += len(labels)
-        return {"accuracy": correct / examples, "loss": loss / examples, "examples": examples}
+        shares = {name: count / examples for name, count in correct.items()}
+        return {**shares, "loss": loss / examples, "examples": examples}
 
     validate = evaluate
 
