@@ -29,7 +29,7 @@ BAD = {
     "dropout a list": (["dropout=[none]"], ["dropout=[none]", "targeted"]),
     "schedule unknown": (["schedule=fsat"], ["schedule=fsat", "did you mean fast?"]),
     "length negative": (["schedule.length=-5ep"], ["schedule.length=-5ep", "30ep, 500it"]),
-    "length zero": (["schedule.length=0it"], ["schedule.length=0it", "positive"]),
+    "length zero": (["schedule.length=0ep"], ["schedule.length=0ep", "positive"]),
     "length without a unit": (["schedule.length=5"], ["schedule.length=5", "30ep, 500it"]),
     "length unreadable": (["schedule.length=five"], ["schedule.length=five", "30ep, 500it"]),
     "batch size 0": (["schedule.batch_size=0"], ["schedule.batch_size=0", "from 1 on"]),
