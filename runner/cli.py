@@ -86,6 +86,8 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"run {__version__}")
         return 0
+    if words[0] in ("--completion", "--complete"):
+        return _completion(words)
     command, *rest = words
     if command not in COMMANDS:
         near = get_close_matches(command, COMMANDS, n=1)
@@ -105,6 +107,20 @@ def _dispatch(words: list[str]) -> int:
         if isinstance(error, UserError) or not (folder := arguments.config_dir) or not place_of(error, folder):
             raise
         raise UserError(located(error, folder)) from error  # an error in the user's own file
+
+
+def _completion(words: Sequence[str]) -> int:
+    """`--completion bash` prints a script, which asks with `--complete LINE` how a line may go on."""
+    from runner.completion import complete, script
+
+    asked = words[1] if len(words) == 2 else ""
+    if words[0] == "--complete":
+        print(*complete(asked), sep="\n")
+    elif asked in ("bash", "zsh"):
+        print(script(asked), end="")
+    else:
+        raise ConfigError(f"--completion {asked}: expected bash or zsh")
+    return 0
 
 
 def _run(command: str, arguments: Arguments, rest: Sequence[str]) -> int:

@@ -18,6 +18,9 @@ run: train networks that survive pruning, prune them, tabulate
   run scree       what is left of a finished run that keeps its first k features, beside PCA and other trainings
   run bench       measure this machine: what each dropout costs a training step, …
   run list        what there is: models, dropouts, data, …; run list runs: what ran
+  run show        what a run is, what it reached, how to go on
+  run diff        in what two runs differ
+  run clean       delete failed runs and checkpoints of finished ones, after asking
 
 Try:
   run train model=resnet32 dropout=targeted
@@ -46,6 +49,7 @@ What to choose (run list shows all): model, dropout, data, schedule, task, prune
   limit=1000      evaluate on so many examples of each split only
   folder=PATH     where this run goes; by default outputs/train/<data>-<model>-<dropout>-<hash>/seed<seed>
   debug=smoke     any configuration in seconds, below outputs/smoke
+  note='words'    stay with the run; run list runs, run show and run report tell them
 
 Flags
   -m, --multirun      several values an option, separated by commas: one run for each combination
@@ -186,7 +190,37 @@ run list [GROUP]: what there is, one line each
 
   run list            models, dropouts, data, schedules, experiments, tables
   run list dropout    one group
-  run list runs       the runs under outputs/: state, what tells them apart, headline results, date and duration"""
+  run list runs       the runs under outputs/: state, what tells them apart, headline results, date and duration
+  run list runs outputs/train dropout=targeted,none state=finished sort=accuracy@0.9
+  run list runs dropout.alpha=0.5 format=json
+
+Options of run list runs
+  NAME=VALUE          only runs with this option, by its dotted name; a group alone means its choice; a,b: one of them
+  state=finished|running|interrupted|failed|damaged
+  sort=METRIC@SPARSITY    the best first, of all granularities and ways with BatchNorm
+  sort=folder|state|started|seconds
+  format=text|json|csv"""
+
+SHOW = """\
+run show FOLDER…: what a run is, what it reached, how to go on
+
+  run show outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0"""
+
+DIFF = """\
+run diff A B: in what two runs differ, in options, machine and results
+
+  run diff outputs/train/digits-resnet32-none-1a2b3c4d/seed0 outputs/train/digits-resnet32-targeted-5e6f7a8b/seed0"""
+
+CLEAN = """\
+run clean [FOLDER…] [options]: delete failed runs, and checkpoints of finished ones, after asking
+
+  run clean
+  run clean outputs/train what=[checkpoints] yes=true
+
+Lists what would go first. Deletes what the run wrote and nothing else; a folder in use is left alone.
+
+Options
+  what=[checkpoints,failed]    yes=true (don't ask)    outputs=outputs"""
 
 COADAPT = """\
 run coadapt FOLDER… [options]: which weights depend on which, and what pruning changes, predicted and measured
@@ -345,5 +379,5 @@ COMMANDS = {
         "fit": FIT,
     },
     **{"table": TABLE, "report": REPORT, "reproduce": REPRODUCE, "coadapt": COADAPT, "ticket": TICKET, "scree": SCREE},
-    **{"bench": BENCH, "list": LIST},
+    **{"bench": BENCH, "list": LIST, "show": SHOW, "diff": DIFF, "clean": CLEAN},
 }

@@ -117,6 +117,9 @@ def execute(
     if run.in_use():
         raise FolderInUse(f"{run.folder} is in use by another process; left as it is")
     if _complete(run, config):
+        if _new_note(run, config):
+            with run.locked():
+                _keep_note(run, config)
         return run, False
     # Everything that can be wrong with the configuration and the data is found before anything is written.
     experiment = Experiment.from_config(config)
@@ -148,6 +151,16 @@ def _status_for(run: Run, identity: Identity, force: bool) -> dict[str, Any]:
             f"{run.folder} was begun by an older version and can't go on with this one; force=true starts it again"
         )
     return status
+
+
+def _new_note(run: Run, config: Mapping[str, Any]) -> bool:
+    return config.get("note") is not None and config["note"] != run.status().get("note")
+
+
+def _keep_note(run: Run, config: Mapping[str, Any]) -> None:
+    """A note is no part of what a run is: it may come later, and a run without one keeps what it has."""
+    if _new_note(run, config):
+        run.write_status(note=config["note"])
 
 
 def _complete(run: Run, config: Mapping[str, Any]) -> bool:
@@ -189,6 +202,7 @@ def _go(
             run.write_status(**_started(experiment, identity, [*command, *overrides], status))
             run.write_config(config, overrides)
             run.seal(run.config_file)
+        _keep_note(run, config)
         if training is not None:
             experiment.train(run, training)
         experiment.sweep(run, Progress())

@@ -96,7 +96,8 @@ def option_names(command):
 def test_commands_on_a_page_are_understood(page):
     for command, *words in commands_of(page):
         assert command in COMMANDS
-        if command == "list":
+        if not (CONF / f"{command}.yaml").exists():  # no options of its own; those of run list runs are the runs'
+            assert command == "list" or not any("=" in word for word in words)
             continue
         names = option_names(command) | (option_names("train") if command == "reproduce" else set())
         for option, _, value in (word.partition("=") for word in words if "=" in word):

@@ -11,6 +11,16 @@ _HERE = Path(__file__).resolve().parent.parent
 # Inside the package in a wheel, beside it in a checkout.
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
+# Shown in this order, before any others.
+_FIRST = ("model", "dropout", "regularizer", "data", "task", "schedule", "prune", "granularity", "criterion")
+
+
+def groups(folders: Iterable[Path] = (CONF,)) -> list[str]:
+    """The groups of choices that some folders of configurations have; Hydra's own are its own matter."""
+    found = {path.name for folder in folders for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml"))}
+    first = [group for group in _FIRST if group in found]
+    return [*first, *sorted(found - {*first, "hydra"})]
+
 
 @cache
 def _content(file: Path) -> dict[str, Any]:

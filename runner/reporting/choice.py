@@ -11,6 +11,7 @@ from runner.config.paths import CONF
 from runner.config.rules import leaves, show
 from runner.densities import SCOPES
 from runner.errors import ConfigError
+from runner.reporting.finding import matches as matches
 from runner.reporting.formats import COSTS, COUNTS
 from runner.reporting.published import published_files, published_heads
 from runner.rules import Rule, between, either, is_mapping, is_word, list_of, one_of
@@ -104,16 +105,6 @@ class Choice:
     def as_published(self) -> bool:
         """Whether the measurements are made as the paper's: published numbers stand beside no others."""
         return self.split == "test" and self.scope in ("auto", "layer") and self.scores != "random"
-
-
-def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a run's dotted configuration has the wanted values; a group alone means its choice (`dropout: none`)."""
-
-    def fits(name: str, value: Any) -> bool:
-        has = config.get(name, config.get(f"{name}.name"))
-        return bool(has == value or (isinstance(value, list) and has in value))
-
-    return all(fits(name, value) for name, value in wanted.items())
 
 
 def _published(file: str, part: Any) -> list[PublishedColumn]:

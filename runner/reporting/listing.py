@@ -1,18 +1,22 @@
 """One line a run for run list runs: its state, what tells it from the others, its results. Imports no pandas."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runner.config.identity import with_defaults
 from runner.config.rules import leaves, show
 from runner.errors import UserError
 from runner.files import read_rows
-from runner.reporting.columns import differing_options
+from runner.reporting.columns import differing_options, varying_options
+from runner.reporting.finding import SPARSITIES, Found
 from runner.reporting.formats import UNPRUNED, duration, number
 from runner.runs import Run
 
 _CHOICES = ("data.name", "model.name", "dropout.name", "regularizer.name")  # in the name of a run's own folder
-_SPARSITIES = (0.0, 0.5, 0.75, 0.9)
 
 
 def run_lines(runs: Sequence[Run]) -> list[str]:
@@ -21,7 +25,7 @@ def run_lines(runs: Sequence[Run]) -> list[str]:
     lines = []
     for run in runs:
         try:
-            words = [run.state(), str(run.folder), apart.get(run, ""), _results(run), _times(run)]
+            words = [run.state(), str(run.folder), apart.get(run, ""), _results(run), _times(run), _note(run)]
         except (UserError, KeyError, TypeError, ValueError) as error:
             words = ["damaged", str(run.folder), str(error)]
         lines.append("  ".join([f"{words[0]:11}", *filter(None, words[1:])]))
@@ -85,7 +89,12 @@ def _results(run: Run) -> str:
 def _shown(row: Mapping[str, Any], scope: str) -> bool:
     usual = row["split"] == "test" and row["batch_norm"] != "recalibrated"
     ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
-    return usual and ranked and float(row["sparsity"]) in _SPARSITIES
+    return usual and ranked and float(row["sparsity"]) in SPARSITIES
+
+
+def _note(run: Run) -> str:
+    note = run.status().get("note")
+    return "" if note is None else f"note: {' '.join(str(note).split())}"
 
 
 def _times(run: Run) -> str:
@@ -98,3 +107,35 @@ def _times(run: Run) -> str:
     if seconds is not None:
         words.append(f"{duration(float(seconds))} of training")
     return f"({', '.join(words)})" if words else ""
+
+
+def json_lines(found: Sequence[Found]) -> list[str]:
+    """One JSON list; NaN becomes null."""
+    text = json.dumps([one.as_json() for one in found], indent=2, ensure_ascii=False, default=str)
+    return [re.sub(r"\bNaN\b(?=,?$)", "null", line) for line in text.splitlines()]
+
+
+def csv_lines(found: Sequence[Found]) -> list[str]:
+    """A row a run: what it is, the options in which they differ, and the headline's best value at a few sparsities."""
+    readable = [one for one in found if one.config]
+    differing = [name for name in varying_options([one.config for one in readable]) if not name.endswith("_target_")]
+    metrics = dict.fromkeys(one.metric.name for one in found if one.metric)
+    reached = [(metric, at) for metric in metrics for at in SPARSITIES]
+    names = ["folder", "state", "note", "started", "seconds", "error", "seed", *differing]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, *(f"{metric}@{at:g}" for metric, at in reached)])
+    for one in found:
+        about = [one.status.get(name) for name in ("note", "started", "seconds")]
+        options = [one.config.get(name) for name in ("seed", *differing)]
+        values = [one.at(metric, at) for metric, at in reached]
+        shown = ["" if value is None else show(value) for value in (*about, one.error or None, *options)]
+        writer.writerow([one.run.folder, one.state, *shown, *("" if v != v else f"{v:.9g}" for v in values)])
+    return out.getvalue().splitlines()
+
+
+def _text_lines(found: Sequence[Found]) -> list[str]:
+    return run_lines([one.run for one in found])
+
+
+FORMATS: dict[str, Callable[[Sequence[Found]], list[str]]] = {"text": _text_lines, "json": json_lines, "csv": csv_lines}

@@ -184,3 +184,15 @@ def test_bf16_on_a_processor_without_it_is_one_line_on_the_terminal_and_in_the_l
     assert Run(Path("run")).log_file.read_text().count("precision=bf16: ") == 1
     assert call("prune", "run", "device=cpu", "prune.sparsities=[0.5]", "prune.splits=[test]").err == trained.err
     assert call("train", *tiny, "device=cpu", "precision=float32", "folder=other").err == ""
+
+
+def test_a_note_stays_with_the_run_and_is_no_part_of_it(train, call):
+    run = train("dropout=targeted", "note=the first try")
+    assert run.status()["note"] == "the first try"
+    assert train("dropout=targeted") == run
+    assert run.status()["note"] == "the first try", "without one it keeps what it has"
+    before = run.weights_file.stat().st_mtime_ns
+    assert train("dropout=targeted", "note=once more") == run
+    assert run.status()["note"] == "once more"
+    assert run.weights_file.stat().st_mtime_ns == before, "nothing is trained again"
+    assert call("train", "note=[a]").code == 2

@@ -65,6 +65,7 @@ def changed(config: dict, name: str, value: object) -> dict:
         ("folder", "x"),
         ("outputs", "x"),
         ("checkpoint_minutes", 9),
+        ("note", "words"),
         ("data.root", "/elsewhere"),
         ("data.download", False),
         ("data.length", "3ep"),

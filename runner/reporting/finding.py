@@ -1,0 +1,140 @@
+"""Runs by what they were asked for and reached, for run list, show and diff. Imports no pandas and no torch."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from runner.config.rules import leaves
+from runner.errors import ConfigError, UserError
+from runner.runs import Run
+from runner.tasks.metrics import Metric
+
+UNREADABLE = (UserError, KeyError, TypeError, ValueError, AttributeError)
+STATES = ("finished", "running", "interrupted", "failed", "damaged")
+SPARSITIES = (0.0, 0.5, 0.75, 0.9)  # that are listed
+
+
+def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a run's dotted configuration has the wanted values; a group alone means its choice (`dropout: none`)."""
+
+    def fits(name: str, value: Any) -> bool:
+        has = config.get(name, config.get(f"{name}.name"))
+        return bool(has == value or (isinstance(value, list) and has in value))
+
+    return all(fits(name, value) for name, value in wanted.items())
+
+
+@dataclass(frozen=True)
+class Found:
+    """One run, as far as it can be read.
+
+    Args:
+        config: dotted; {} of a damaged one.
+        results: granularity → sparsity → the headline metric on the test split, as stored.
+        error: why it failed or can't be read.
+    """
+
+    run: Run
+    state: str
+    config: Mapping[str, Any]
+    status: Mapping[str, Any]
+    metric: Metric | None
+    rows: Sequence[Mapping[str, str]]  # of pruning.csv, on the test split, by the run's own scores and scope
+    error: str
+
+    @classmethod
+    def read(cls, run: Run) -> "Found":
+        try:
+            status, state = run.status(), run.state()
+            config = dict(leaves(run.config()))
+            scope = str(status.get("scope", "layer"))
+            rows = [row for row in run.pruning_rows() if _usual(row, scope)]
+            metric = run.metric(status["headline"]["metric"]) if rows else None
+        except UNREADABLE as error:
+            return cls(run, "damaged", {}, {}, None, (), str(error))
+        return cls(run, state, config, status, metric, rows, str(status.get("error") or ""))
+
+    def at(self, metric: str, sparsity: float) -> float:
+        """The best of all granularities and ways with BatchNorm at a sparsity; NaN where it was not measured."""
+        values = [_float(row.get(metric)) for row in self.rows if math.isclose(_float(row["sparsity"]), sparsity)]
+        values = [value for value in values if not math.isnan(value)]
+        if not values:
+            return math.nan
+        return max(values) if self.run.metric(metric).higher_is_better else min(values)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: plain values, results of the headline by granularity, BatchNorm and sparsity."""
+        about = {name: self.status.get(name) for name in ("note", "started", "seconds", "device", "git", "command")}
+        results = [
+            {
+                **{name: row[name] for name in ("granularity", "batch_norm")},
+                **{name: _float(row[name]) for name in ("sparsity", "floor")},
+                self.metric.name: _float(row[self.metric.name]),
+            }
+            for row in (self.rows if self.metric else ())
+            if self.metric
+        ]
+        return {
+            **{"folder": str(self.run.folder), "state": self.state, "error": self.error or None},
+            **about,
+            "config": dict(self.config),
+            "results": results,
+        }
+
+
+def _usual(row: Mapping[str, str], scope: str) -> bool:
+    ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
+    return row["split"] == "test" and ranked
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def chosen(found: Iterable[Found], wanted: Mapping[str, Any], state: Sequence[str] = ()) -> list[Found]:
+    """Those whose options have the wanted values and whose state is one of some.
+
+    Raises:
+        ConfigError: no run has such an option.
+    """
+    found = list(found)
+    known = {name.removesuffix(".name") for one in found for name in one.config} | {n for o in found for n in o.config}
+    for name in wanted:
+        if known and name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise ConfigError(f"{name}: no run has such an option{f'; did you mean {near[0]}?' if near else ''}")
+    fitting = [one for one in found if matches(one.config, wanted)]
+    return [one for one in fitting if not state or one.state in state]
+
+
+def in_order(found: Sequence[Found], by: str) -> list[Found]:
+    """Sorted: by `folder`, `state`, `started`, `seconds`, or `METRIC@SPARSITY`, the best first and those without last.
+
+    Raises:
+        ConfigError: it is none of these, or no run was measured so.
+    """
+    if by == "folder":
+        return sorted(found, key=lambda one: str(one.run.folder))
+    if by == "state":
+        return sorted(found, key=lambda one: (one.state, str(one.run.folder)))
+    if by == "started":
+        return sorted(found, key=lambda one: str(one.status.get("started") or ""))
+    if by == "seconds":
+        return sorted(found, key=lambda one: (math.isnan(_float(one.status.get(by))), _float(one.status.get(by))))
+    metric, separator, sparsity = by.partition("@")
+    at = _float(sparsity)
+    if not separator or not 0 <= at <= 1:
+        raise ConfigError(f"sort={by}: expected folder, state, started, seconds or METRIC@SPARSITY, as accuracy@0.9")
+    values = {id(one): one.at(metric, at) for one in found}
+    if found and all(math.isnan(value) for value in values.values()):
+        raise ConfigError(f"sort={by}: no run was measured so")
+    # Of each run by its own word on what is better.
+    sign = {
+        id(one): -1.0 if one.run.metric(metric).higher_is_better else 1.0 for one in found if one.state != "damaged"
+    }
+    return sorted(found, key=lambda one: (math.isnan(values[id(one)]), sign.get(id(one), 1.0) * values[id(one)]))
