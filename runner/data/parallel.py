@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from runner.data.errors import DataError, one_line
 from runner.data.pairs import PairData, Texts
 from runner.data.vocabulary import Size
 from runner.parameters import Count, checked
-from runner.rules import is_path
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +25,6 @@ GZIP = b"\x1f\x8b"
 ALLOWED = "expected [SOURCE,TARGET], two UTF-8 files with a line for each other's line, plain or gzipped"
 
 Names = Sequence[str | Path]
-
-
-def _two_files(value: Any) -> str | None:
-    fits = isinstance(value, list | tuple) and len(value) == 2 and not any(map(is_path, map(str, value)))
-    return None if fits else "two files, [source,target]"
-
-
-Pair = Annotated[Names, _two_files]
 
 
 class ParallelText(PairData):
@@ -47,9 +38,9 @@ class ParallelText(PairData):
     @checked
     def __init__(
         self,
-        train: Pair,
-        validation: Pair,
-        test: Pair,
+        train: Names,
+        validation: Names,
+        test: Names,
         root: str | Path | None = None,
         vocabulary: Size = 8000,
         longest: Count = 100,
