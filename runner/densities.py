@@ -33,3 +33,10 @@ def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str,
         if not over:
             return {name: 1.0 if name in dense else scale * raw[name] for name in shapes}
         dense |= over
+
+
+def layer_fractions(scope: str, shapes: Mapping[str, torch.Size], fraction: float) -> dict[str, float]:
+    """Each layer's sparsity where the whole has `fraction`: the same ("uniform"), or by `erk_densities` ("erk")."""
+    if scope == "erk":
+        return {name: 1 - density for name, density in erk_densities(shapes, 1 - fraction).items()}
+    return dict.fromkeys(shapes, fraction)

@@ -1,6 +1,6 @@
 """What a dropout variant is to the model and the loop that it works in."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -47,14 +47,18 @@ class Variant:
             ValueError: it is attached already, a name is not in the model, or the variant can't work in a layer. The
                 model is then as before.
         """
-        if self.layers:
-            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        self.check_detached()
         chosen = prunable_layers(model, layers, example)
         for name, layer in chosen.items():
             self.check_layer(name, layer)
         self.layers = chosen
         for name, layer in self.layers.items():
             self.attach_layer(name, layer)
+
+    def check_detached(self) -> None:
+        """Raises: ValueError if it is attached."""
+        if self.layers:
+            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
 
     def check_layer(self, name: str, layer: nn.Module) -> None:
         """Raises: ValueError if the variant can't work in the layer."""
@@ -169,6 +173,24 @@ class WeightVariant(Variant):
         weight = getattr(module.eval(), parameter)
         module.train(training)
         return weight.clone()
+
+
+class UntilChanged:
+    """Masks of all layers together, kept until a weight or a rate changes.
+
+    A forward pass asks for them in every layer, and one through part of a network (a decoder's steps) again.
+    """
+
+    def __init__(self) -> None:
+        self._state: tuple[object, ...] = ()
+        self._masks: dict[str, Tensor] = {}
+
+    def get(self, rate: float, weights: Iterable[Tensor], find: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What `find` returns, or has returned for the same rate and weights."""
+        state = (rate, *((weight.data_ptr(), weight._version) for weight in weights))
+        if state != self._state:
+            self._masks, self._state = find(), state
+        return self._masks
 
 
 class _Parametrizations(parametrize.ParametrizationList):

@@ -33,8 +33,7 @@ class FeatureVariant(Variant):
         Raises:
             ValueError: it is attached already, the model has no feature places, or none of that name.
         """
-        if self.layers:
-            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        self.check_detached()
         places = {place.consumer: place for place in feature_places(model)}
         if not places:
             raise ValueError(f"{type(model).__name__} declares no feature places, which this dropout is for")

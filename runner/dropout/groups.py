@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from runner.config import choices
-from runner.dropout.base import WeightVariant
-from runner.dropout.rates import Rates
+from runner.dropout.base import UntilChanged
+from runner.dropout.rates import RatedVariant, Rates
 from runner.errors import ConfigError, ParameterError
 from runner.models.layers import filters_first
 from runner.pruning.granularities.base import Granularity, Members
@@ -28,8 +28,7 @@ class _Dropped:
         self.members = members
         self.rates = rates
         self._drawn: dict[str, Tensor] | None = None  # of this forward pass in training
-        self._evaluated: dict[str, Tensor] = {}
-        self._state: tuple[object, ...] = ()
+        self._kept = UntilChanged()  # in evaluation
 
     def draw(self) -> None:
         """Choose anew what this forward pass in training drops."""
@@ -46,10 +45,7 @@ class _Dropped:
                 self.draw()
             return cast(dict[str, Tensor], self._drawn)
         weights = self.members.weights.values()
-        state = (self.rates.gamma, *((weight.data_ptr(), weight._version) for weight in weights))
-        if state != self._state:
-            self._evaluated, self._state = self.members.masks(self._targeted()), state
-        return self._evaluated
+        return self._kept.get(self.rates.gamma, weights, lambda: self.members.masks(self._targeted()))
 
     @torch.no_grad()
     def _targeted(self) -> dict[str, Tensor]:
@@ -71,7 +67,7 @@ class _Masked(nn.Module):
         return weight if mask is None else weight * ~filters_first(self.layer[0], mask)
 
 
-class TargetedGroups(WeightVariant):
+class TargetedGroups(RatedVariant):
     """Targeted dropout of one granularity's members, ramping if `ramp` is given.
 
     Args:
@@ -89,14 +85,11 @@ class TargetedGroups(WeightVariant):
         gamma: float = 0.5,
         ramp: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        self.rates = Rates(alpha, gamma, ramp)
-        self.alpha, self.gamma, self.ramp = self.rates.end_alpha, self.rates.end_gamma, self.rates.ramp
+        super().__init__(Rates(alpha, gamma, ramp))
         self.granularity, self.granularities = find_granularity(granularity)
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        if self.layers:
-            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        self.check_detached()
         members = self.granularity.members(model, layers, example)
         self._dropped = _Dropped(members, self.rates)
         super().attach(model, members.layers)
@@ -114,15 +107,6 @@ class TargetedGroups(WeightVariant):
         super().attach_layer(name, layer)
         masked = self.parametrization_in(layer)
         masked.name, masked.layer = name, (layer,)
-
-    def before_step(self, step: int, total: int) -> None:
-        self.rates.before_step(step, total)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.rates.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rates.load_state_dict(state)
 
     def floor(self, granularity: str) -> float:
         return self.gamma if granularity == self.granularities[0].partition("(")[0] else 0.0

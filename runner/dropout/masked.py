@@ -16,7 +16,7 @@ from runner.dropout.base import Scores, WeightVariant
 from runner.dropout.groups import find_granularity
 from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of
-from runner.pruning.ranking import Ranking
+from runner.pruning.ranking import rank
 
 
 class _Kept(nn.Module):
@@ -113,12 +113,9 @@ class OneShot(_OneGranularity):
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
         """As `Variant.attach`, after pruning the model as it is now."""
-        if self.layers:
-            raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
+        self.check_detached()
         members = self.granularity.members(model, layers, example)
-        shapes = {name: weight.shape for name, weight in members.filters().items()}
-        ranking = Ranking(members.magnitude(), self.scope, members.entries(), shapes)
-        masks = members.masks(ranking.pruned(self.sparsity))
+        masks = members.masks(rank(members, members.magnitude(), self.scope).pruned(self.sparsity))
         self.removed = {name: (weight == 0) | masks[name] for name, weight in members.weights.items()}
         super().attach(model)
 

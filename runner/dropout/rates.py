@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from runner.dropout.base import WeightVariant
 from runner.errors import ParameterError
 from runner.parameters import fraction, one_of
 from runner.rules import between, list_of
@@ -50,6 +51,28 @@ class Rates:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.alpha, self.gamma = state["alpha"], state["gamma"]
+
+
+class RatedVariant(WeightVariant):
+    """A variant of a drop rate and a targeted fraction.
+
+    Args:
+        rates: its own; `alpha`, `gamma` and `ramp` are what they were made of.
+    """
+
+    def __init__(self, rates: Rates) -> None:
+        super().__init__()
+        self.rates = rates
+        self.alpha, self.gamma, self.ramp = rates.end_alpha, rates.end_gamma, rates.ramp
+
+    def before_step(self, step: int, total: int) -> None:
+        self.rates.before_step(step, total)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.rates.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rates.load_state_dict(state)
 
 
 def rise(progress: float, start: float, end: float) -> float:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from runner.densities import erk_densities
+from runner.densities import layer_fractions
+from runner.dropout.base import UntilChanged
 from runner.models.layers import filters_first
 from runner.ranking import count, lowest, rows, sortable
 
@@ -22,20 +23,17 @@ class Joint:
     def __init__(self, scope: str) -> None:
         self.scope = scope
         self.layers: dict[str, tuple[nn.Module, nn.Parameter]] = {}  # name → the layer and its raw weight
-        self._known: tuple[object, ...] = ()
-        self._masks: dict[str, Tensor] = {}
+        self._kept = UntilChanged()
 
     def clear(self) -> None:
         """Forget all layers."""
-        self.layers, self._known, self._masks = {}, (), {}
+        self.layers, self._kept = {}, UntilChanged()
 
     @torch.compiler.disable
     def targeted(self, name: str, gamma: float) -> Tensor | None:
         """(filters, entries) in the order of `rows`, True for a layer's targeted entries; None: γ targets none."""
-        state = (gamma, *((weight.data_ptr(), weight._version) for _, weight in self.layers.values()))
-        if state != self._known:
-            self._masks, self._known = self._found(gamma), state
-        return self._masks.get(name)
+        masks = self._kept.get(gamma, (weight for _, weight in self.layers.values()), lambda: self._found(gamma))
+        return masks.get(name)
 
     def _found(self, gamma: float) -> dict[str, Tensor]:
         if gamma == 0:
@@ -46,10 +44,7 @@ class Joint:
             joined = torch.cat([sortable(one).flatten() for one in scores.values()])[None]
             parts = lowest(joined, count(gamma, joined.shape[1]))[0].split([one.numel() for one in scores.values()])
             return {layer: part.view(scores[layer].shape) for layer, part in zip(scores, parts, strict=True)}
-        fractions = dict.fromkeys(scores, gamma)
-        if self.scope == "erk":
-            densities = erk_densities({layer: weight.shape for layer, weight in weights.items()}, 1 - gamma)
-            fractions = {layer: 1 - density for layer, density in densities.items()}
+        fractions = layer_fractions(self.scope, {layer: weight.shape for layer, weight in weights.items()}, gamma)
         return {
             layer: lowest(sortable(one).reshape(1, -1), count(fractions[layer], one.numel())).view(one.shape)
             for layer, one in scores.items()

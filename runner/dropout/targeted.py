@@ -21,13 +21,12 @@ in gradual magnitude pruning (Zhu & Gupta, 2018): γ_t = γ (1 − (1 − t / ra
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import WeightVariant
-from runner.dropout.rates import Rates
+from runner.dropout.rates import RatedVariant, Rates
 from runner.models.layers import matrices_in
 from runner.parameters import one_of
 from runner.ranking import count, like_weight, lowest, rows, sortable
@@ -115,7 +114,7 @@ def _joint(scope: str) -> "Joint":
     return Joint(scope)
 
 
-class Targeted(WeightVariant):
+class Targeted(RatedVariant):
     """Targeted weight dropout, ramping if `ramp` is given.
 
     Args:
@@ -139,9 +138,7 @@ class Targeted(WeightVariant):
         scope: str = "filter",
         ramp_shape: str = "linear",
     ) -> None:
-        super().__init__()
-        self.rates = Rates(alpha, gamma, ramp, ramp_shape)
-        self.alpha, self.gamma, self.ramp = self.rates.end_alpha, self.rates.end_gamma, self.rates.ramp
+        super().__init__(Rates(alpha, gamma, ramp, ramp_shape))
         self.scope = "layer" if one_of("scope", scope, SCOPES) == "filter" else scope
         self._joint = None if scope == "filter" else _joint(scope)
 
@@ -157,9 +154,6 @@ class Targeted(WeightVariant):
             module.name = name
             self._joint.layers[name] = (layer, self.raw_parameter(layer))
 
-    def before_step(self, step: int, total: int) -> None:
-        self.rates.before_step(step, total)
-
     def floor(self, granularity: str) -> float:
         return self.gamma if granularity in self.granularities else 0.0
 
@@ -167,12 +161,6 @@ class Targeted(WeightVariant):
         super().detach()
         if self._joint is not None:
             self._joint.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.rates.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rates.load_state_dict(state)
 
 
 class TargetedUnit(Targeted):

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from runner.config import choices
 from runner.parameters import fraction, one_of
 from runner.pruning.granularities.base import Granularity
-from runner.pruning.ranking import Ranking
+from runner.pruning.ranking import rank
 
 
 def prune(
@@ -49,8 +49,7 @@ def prune(
         granularity = cast(Granularity, choices.builtin("granularity", granularity))
     members = granularity.members(model, layers, example)
     ranked = members.magnitude() if scores is None else members.rows(scores)
-    shapes = {name: weight.shape for name, weight in members.filters().items()}
-    masks = members.masks(Ranking(ranked, scope, members.entries(), shapes).pruned(sparsity))
+    masks = members.masks(rank(members, ranked, scope).pruned(sparsity))
     apply_masks(members.weights, members.weights, masks)
     return masks
 

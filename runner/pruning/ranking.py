@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from runner.densities import SCOPES, erk_densities
+from runner.densities import SCOPES, layer_fractions
 from runner.parameters import one_of
-from runner.pruning.granularities.base import Rows
+from runner.pruning.granularities.base import Members, Rows
 from runner.ranking import count, ranks
 
 
@@ -55,9 +55,17 @@ class Ranking:
             k = count(sparsity, self.total)
             return {name: rank < k for name, rank in self.ranks.items()}
         if self.scope in ("uniform", "erk"):
-            fractions = dict.fromkeys(self.ranks, sparsity)
-            if self.scope == "erk":
-                densities = erk_densities({name: self.weights[name] for name in self.ranks}, 1 - sparsity)
-                fractions = {name: 1 - density for name, density in densities.items()}
+            shapes = {name: self.weights[name] for name in self.ranks} if self.scope == "erk" else self.shapes
+            fractions = layer_fractions(self.scope, shapes, sparsity)
             return {name: rank < count(fractions[name], rank.numel()) for name, rank in self.ranks.items()}
         return {name: rank < count(sparsity, rank.shape[1]) for name, rank in self.ranks.items()}
+
+
+def rank(members: Members, scores: Rows, scope: str = "layer", comparable: bool = False) -> Ranking:
+    """The ranking of a model's members by their scores.
+
+    Args:
+        comparable: whether scores of different layers can be compared as they are, see `Criterion`.
+    """
+    entries = members.entries() if scope == "global" and not comparable else None
+    return Ranking(scores, scope, entries, {name: weight.shape for name, weight in members.filters().items()})

@@ -12,7 +12,7 @@ from runner.interfaces import Data, Task
 from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
 from runner.pruning.criteria.base import Criterion, Evidence
 from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
-from runner.pruning.ranking import Ranking
+from runner.pruning.ranking import Ranking, rank
 
 RECALIBRATION_IMAGES = 2000
 
@@ -163,9 +163,7 @@ class Sweeper:
             self.context,
         )
         found = criterion.scores(members, evidence)
-        shapes = {name: weight.shape for name, weight in members.filters().items()}
-        entries = None if getattr(criterion, "comparable", False) else members.entries()
-        return Ranking(found, scope, entries, shapes)
+        return rank(members, found, scope, getattr(criterion, "comparable", False))
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ class FPGM:
     geometric median goes first. For members of several weights: filters, features, blocks."""
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
-        parts = members.gather({name: weight.detach().float() for name, weight in members.filters().items()})
+        parts = members.gather(members.values())
         if all(part.shape[-1] == 1 for part in parts.values()):
             raise UserError("prune.criterion=fpgm: compares whole filters; expected prune.granularity=unit or feature")
         return {

@@ -27,7 +27,7 @@ class Hessian:
         self.examples = whole("examples", examples)
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
-        weights = {name: weight.detach().float() for name, weight in members.filters().items()}
+        weights = members.values()
         squares: dict[str, Tensor] = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         seen = 0
         with differentiable(members.weights):

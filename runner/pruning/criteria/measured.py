@@ -79,9 +79,6 @@ def input_norms(members: Members, evidence: Evidence, examples: int) -> dict[str
         else:
             hooks.append(layer.register_forward_pre_hook(_layer_hook(squares, name, layer)))
     try:
-        if evidence.model is None:
-            raise UserError("this criterion looks at the inputs of layers, and it was given no network")
-        evidence.model.eval()
         for _ in losses(evidence, examples):
             pass
     finally:

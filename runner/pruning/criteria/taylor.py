@@ -23,7 +23,7 @@ class Taylor:
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         sums: Rows = {}
-        weights = {name: weight.detach().float() for name, weight in members.filters().items()}
+        weights = members.values()
         with differentiable(members.weights):
             for loss, count in losses(evidence, self.examples):
                 found = gradients(members, loss)

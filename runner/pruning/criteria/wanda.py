@@ -21,8 +21,7 @@ class Wanda:
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         norms = input_norms(members, evidence, self.examples)
-        weights = {name: weight.detach().float() for name, weight in members.filters().items()}
-        parts = members.gather({name: weight * norms[name] for name, weight in weights.items()})
+        parts = members.gather({name: weight * norms[name] for name, weight in members.values().items()})
         return {
             name: part.abs().squeeze(-1) if part.shape[-1] == 1 else part.norm(dim=-1) for name, part in parts.items()
         }

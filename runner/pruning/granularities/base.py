@@ -72,6 +72,14 @@ class Members(ABC):
         """The weights as views that have the filters in dim 0."""
         return self.turned(self.weights)
 
+    def norms(self) -> Rows:
+        """The L2 norm of each member's weights, as `gather` finds them."""
+        return {name: part.norm(dim=-1) for name, part in self.gather(self.values()).items()}
+
+    def values(self) -> dict[str, Tensor]:
+        """The weights as numbers to compute with: float32, filters in dim 0, without gradients."""
+        return {name: weight.detach().float() for name, weight in self.filters().items()}
+
     def turned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of the weights' shapes as views that have the filters in dim 0; those back in the weights' shapes."""
         return {name: filters_first(self.layers[name], tensor) for name, tensor in tensors.items()}

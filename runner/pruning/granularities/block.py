@@ -24,8 +24,7 @@ class BlockMembers(Members):
         return {name: self._blocks(tensors[name]).flatten(0, 2).flatten(1)[None] for name in self.weights}
 
     def magnitude(self) -> Rows:
-        weights = {name: weight.detach().float() for name, weight in self.filters().items()}
-        return {name: part.norm(dim=-1) for name, part in self.gather(weights).items()}
+        return self.norms()
 
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
         return {name: scores[name].view(1, -1) for name in self.weights}

@@ -31,8 +31,7 @@ class HeadMembers(Members):
         return found
 
     def magnitude(self) -> Rows:
-        weights = {name: weight.detach().float() for name, weight in self.filters().items()}
-        return {name: part.norm(dim=-1) for name, part in self.gather(weights).items()}
+        return self.norms()
 
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
         return {name: scores[name].view(1, -1) for name in self.attentions}
