@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from runner import rules
 from runner.data.errors import DataError, one_line
 from runner.data.images import TrainBatches
+from runner.data.in_memory import InMemory, Labelled
 from runner.data.splitting import stratified_fraction
 from runner.errors import ParameterError
 from runner.parameters import checked
@@ -27,23 +28,14 @@ _SMALLEST = 1e-8  # deviation that is divided by
 
 
 @dataclass(frozen=True, eq=False)
-class ArraySplit:
+class ArraySplit(Labelled):
     """inputs (N, …) float32 or uint8, labels (N,) int64."""
 
     inputs: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
 
-    def __getitem__(self, index: Tensor | slice) -> ArraySplit:
-        return ArraySplit(self.inputs[index], self.labels[index])
-
-    def to(self, device: torch.device | str) -> ArraySplit:
-        return ArraySplit(self.inputs.to(device), self.labels.to(device))
-
-
-class Arrays:
+class Arrays(InMemory[ArraySplit]):
     """Inputs of any shape with integer labels, of `.npz` files, in memory on one device. They are not augmented.
 
     Args:
@@ -63,9 +55,6 @@ class Arrays:
     """
 
     kind = "images"  # inputs with a label each: what tasks and models for images take
-    train: ArraySplit
-    validation: ArraySplit
-    test: ArraySplit
 
     @checked
     def __init__(
@@ -112,19 +101,6 @@ class Arrays:
         return hashlib.sha256(repr(hashes).encode()).hexdigest()
 
     @property
-    def device(self) -> torch.device:
-        return self.train.inputs.device
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that hold examples."""
-        return tuple(name for name in ("train", "validation", "test") if len(getattr(self, name)))
-
-    def sizes(self) -> dict[str, int]:
-        """Number of examples by split."""
-        return {name: len(getattr(self, name)) for name in self.splits}
-
-    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example's inputs."""
         return tuple(self.train.inputs.shape[1:])
@@ -154,13 +130,6 @@ class Arrays:
             about |= {"channels": shape[0], "image_size": shape[1]}
         return about
 
-    def to(self, device: torch.device | str) -> Self:
-        """Moves all splits, in place."""
-        for name in ("train", "validation", "test"):
-            setattr(self, name, getattr(self, name).to(device))
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
-        return self
-
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
         """Endless batches of the training split, in an order that `seed` gives."""
         return TrainBatches(self, batch_size, seed)
@@ -176,18 +145,14 @@ class Arrays:
 
         ValueError for a split that holds none.
         """
-        if split not in self.splits:
-            raise ValueError(f"split {split!r} holds no examples; those that do: {', '.join(self.splits)}")
-        part: ArraySplit = getattr(self, split)
-        return self._in_order(part if limit is None else part[:limit], batch_size)
+        return self._in_order(self.first(split, limit), batch_size)
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """The examples of `eval_batches("train", limit)`: arrays are not augmented."""
         return self.eval_batches("train", limit, batch_size)
 
     def _in_order(self, part: ArraySplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(part), batch_size):
-            chunk = part[start : start + batch_size]
+        for chunk in part.chunks(batch_size):
             yield self.prepare(chunk.inputs), chunk.labels
 
     def prepare(self, inputs: Tensor) -> Tensor:

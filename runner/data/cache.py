@@ -7,15 +7,16 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from runner.files import write_bytes
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -35,12 +36,30 @@ def cache_folder() -> Path:
 
 def load(kind: str, key: str) -> str | None:
     """The text that was stored by this key; None if there is none, or its file is damaged or can't be read."""
+    return _load(kind, f"{key}.json", _text_of)
+
+
+def store(kind: str, key: str, text: str) -> None:
+    """Keeps the text for `load`. Where that can't be, nothing is kept."""
+    _store(kind, f"{key}.json", json.dumps({"sha256": hashed(text), "text": text}).encode())
+
+
+def load_tensor(kind: str, key: str) -> Tensor | None:
+    """As `load`, the tensor that was stored."""
+    return _load(kind, f"{key}.safetensors", _tensor_of)
+
+
+def store_tensor(kind: str, key: str, tensor: Tensor) -> None:
+    """As `store`, of a tensor for `load_tensor`."""
+    from safetensors.torch import save
+
+    _store(kind, f"{key}.safetensors", save({"tensor": tensor}, {"sha256": _hash_of_tensor(tensor)}))
+
+
+def _load(kind: str, name: str, read: Callable[[Path], T]) -> T | None:
     try:
-        path = file_of(kind, key)
-        stored = json.loads(path.read_bytes())
-        text = stored["text"]
-        if hashed(text) != stored["sha256"]:
-            raise ValueError("its content has another hash")
+        path = cache_folder() / kind / name
+        return read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -49,64 +68,45 @@ def load(kind: str, key: str) -> str | None:
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("%s is damaged; its content is made anew", path)
         return None
-    return str(text)
 
 
-def store(kind: str, key: str, text: str) -> None:
-    """Keeps the text for `load`. Where that can't be, nothing is kept."""
-    content = json.dumps({"sha256": hashed(text), "text": text})
+def _store(kind: str, name: str, content: bytes) -> None:
     try:
-        path = file_of(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A place of its own: of two runs that start side by side, both may be making the same text.
-        with tempfile.TemporaryDirectory(dir=path.parent) as own:
-            beside = Path(own, path.name)
-            beside.write_text(content)
-            beside.replace(path)
+        folder = cache_folder() / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        # A place of its own: of two runs that start side by side, both may be making the same.
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            beside = Path(own, name)
+            beside.write_bytes(content)
+            beside.replace(folder / name)
     except OSError as error:
         log.info("nothing is kept in the cache: %s", error)
 
 
-def file_of(kind: str, key: str) -> Path:
-    return cache_folder() / kind / f"{key}.json"
+def _text_of(path: Path) -> str:
+    stored = json.loads(path.read_bytes())
+    text = stored["text"]
+    if hashed(text) != stored["sha256"]:
+        raise ValueError("its content has another hash")
+    return str(text)
+
+
+def _tensor_of(path: Path) -> Tensor:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensor: Tensor = file.get_tensor("tensor")
+            known = (file.metadata() or {}).get("sha256")
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    if known != _hash_of_tensor(tensor):
+        raise ValueError("its content has another hash")
+    return tensor
 
 
 def hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_tensor(kind: str, key: str) -> Tensor | None:
-    """The tensor that was stored by this key; None if there is none, or its file is damaged or can't be read."""
-    from safetensors import SafetensorError, safe_open
-
-    path = cache_folder() / kind / f"{key}.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            tensor: Tensor = file.get_tensor("tensor")
-            if (file.metadata() or {}).get("sha256") != _hash_of_tensor(tensor):
-                raise ValueError("its content has another hash")
-            return tensor
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.info("the cache is not used: %s", error)
-        return None
-    except (SafetensorError, ValueError):
-        log.warning("%s is damaged; its content is made anew", path)
-        return None
-
-
-def store_tensor(kind: str, key: str, tensor: Tensor) -> None:
-    """Keeps the tensor for `load_tensor`. Where that can't be, nothing is kept."""
-    from safetensors.torch import save
-
-    content = save({"tensor": tensor}, {"sha256": _hash_of_tensor(tensor)})
-    try:
-        path = cache_folder() / kind / f"{key}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-    except OSError as error:
-        log.info("nothing is kept in the cache: %s", error)
 
 
 def _hash_of_tensor(tensor: Tensor) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from runner.data import normalization
 from runner.data.augmentation import crop_and_flip
+from runner.data.in_memory import InMemory, Labelled
 from runner.data.resizing import fitted_size, resize
 from runner.data.splitting import stratified_fraction
 from runner.errors import ParameterError
@@ -19,23 +20,14 @@ from runner.seeding import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSplit:
+class ImageSplit(Labelled):
     """images (N, C, H, W) uint8, labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
 
-    def __getitem__(self, index: Tensor | slice) -> ImageSplit:
-        return ImageSplit(self.images[index], self.labels[index])
-
-    def to(self, device: torch.device | str) -> ImageSplit:
-        return ImageSplit(self.images.to(device), self.labels.to(device))
-
-
-class ImageData:
+class ImageData(InMemory[ImageSplit]):
     """A whole image set in memory, as uint8 tensors, on one device.
 
     Images are square. Training batches are cropped out of `crop` zero pixels around each image, by a random offset of
@@ -44,9 +36,7 @@ class ImageData:
     """
 
     kind = "images"
-    train: ImageSplit
-    validation: ImageSplit
-    test: ImageSplit
+    examples = "images"
     class_names: tuple[str, ...]
 
     @checked
@@ -78,19 +68,6 @@ class ImageData:
         self.nearest = True
         self.mean, self.std = normalization.channel_statistics(self.train.images.permute(0, 2, 3, 1))
 
-    @property
-    def device(self) -> torch.device:
-        return self.train.images.device
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that hold images."""
-        return tuple(name for name in ("train", "validation", "test") if len(getattr(self, name)))
-
-    def sizes(self) -> dict[str, int]:
-        """Number of images by split."""
-        return {name: len(getattr(self, name)) for name in self.splits}
-
     def fit(self, minimum: int, input_size: int | None = None) -> None:
         """Sets the size of the images in all batches from now on; the stored ones keep theirs.
 
@@ -106,13 +83,6 @@ class ImageData:
         """What a model must know of the data: `channels`, `image_size` in pixels after `fit`, `classes`."""
         channels = self.train.images.shape[1]
         return {"channels": channels, "image_size": self.image_size, "classes": len(self.class_names)}
-
-    def to(self, device: torch.device | str) -> Self:
-        """Moves all splits, in place."""
-        for name in ("train", "validation", "test"):
-            setattr(self, name, getattr(self, name).to(device))
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
-        return self
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
         """Endless augmented batches of the training split, in an order that `seed` gives."""
@@ -130,10 +100,7 @@ class ImageData:
 
         Yields x (n, C, S, S) float32, channels_last, and y (n,) int64. ValueError for a split that holds no images.
         """
-        if split not in self.splits:
-            raise ValueError(f"split {split!r} holds no images; those that do: {', '.join(self.splits)}")
-        part: ImageSplit = getattr(self, split)
-        return self._in_order(part if limit is None else part[:limit], batch_size)
+        return self._in_order(self.first(split, limit), batch_size)
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """The images of `eval_batches("train", limit)`, augmented as in training: a pure function of `seed`.
@@ -150,8 +117,7 @@ class ImageData:
     @staticmethod
     def _chunks(part: ImageSplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Native pixels (n, S, S, C) uint8 and labels, in order."""
-        for start in range(0, len(part), batch_size):
-            chunk = part[start : start + batch_size]
+        for chunk in part.chunks(batch_size):
             yield chunk.images.permute(0, 2, 3, 1), chunk.labels
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:

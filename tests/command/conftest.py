@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +61,25 @@ def command(tmp_path: Path) -> Call:
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts the command as `command` does, as a terminal does: Ctrl-C reaches it."""
+
+    def start(*words: str, new_session: bool = False) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runner", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=new_session,
+            # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    return start
 
 
 @pytest.fixture

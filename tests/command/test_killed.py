@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -87,19 +85,11 @@ def test_killed_again_and_again(start, longer, uninterrupted, same, tmp_path):
     assert not run.checkpoint_file.exists()
 
 
-def test_ctrl_c_of_the_command_itself(start, longer, uninterrupted, same, tmp_path):
+def test_ctrl_c_of_the_command_itself(begin, start, longer, uninterrupted, same, tmp_path):
     run = Run(tmp_path / "run")
     words = ("train", *longer, f"folder={run.folder}", OFTEN)
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *words],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = begin(*words)
     wait_for(lambda: rows(run) >= 2, lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=200)

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -158,20 +156,11 @@ def test_in_parallel(command, tiny, tmp_path):
         assert line.startswith("finished ") and "accuracy at sparsity" in line
 
 
-def test_interrupted_again_and_again_in_parallel(tiny, tmp_path):
+def test_interrupted_again_and_again_in_parallel(begin, tiny, tmp_path):
     """One line, whatever the number of Ctrl-C; the workers end with their parent and leave nothing behind."""
     small = [word for word in tiny if not word.startswith("model.")]
     words = ["train", "-m", *small, "model=mlp", "schedule.length=100000it", "seed=0,1,2", *PARALLEL]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *words],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = begin(*words, new_session=True)
     try:
         while len(list((tmp_path / "out").rglob("metrics.csv"))) < 2:
             assert process.poll() is None, process.communicate()

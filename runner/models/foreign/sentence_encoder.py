@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.errors import ConfigError
-from runner.models.foreign.transformers import Transformers, import_transformers, with_linear_layers
+from runner.models.foreign.transformers import Transformers, import_transformers, sentences
 from runner.models.heads import AttentionHeads
 from runner.models.layers import FeaturePlace
-from runner.models.weights import check_fit, read_state
+from runner.models.weights import check_fit
 
 
 class MeanPooled(nn.Module):
@@ -67,41 +65,22 @@ class SentenceEncoder(Transformers):
     def __init__(self, architecture: str, weights: str | None = None, arguments: dict[str, Any] | None = None) -> None:
         super().__init__(architecture, weights, arguments)
 
-    def construct(self) -> nn.Module:
-        transformers = import_transformers()
-        config = self._config()
-        return self._pooled(self._made(transformers.AutoModel.from_config, config), config)
-
-    def build(self) -> nn.Module:
-        if self.weights is None:
-            return self.construct()
-        option = f"model.weights={self.weights}"
-        file = self.weights_file(self.weights)
-        if file is None:
-            raise ConfigError(f"{option}: no such file")
-        config = self._config()
-        network, found = self._made(
-            import_transformers().AutoModel._model_mapping[type(config)].from_pretrained,
-            *(None,),
-            config=config,
-            state_dict=read_state(file, option),
-            output_loading_info=True,
-        )
-        lacks = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
-        shapes = [name for name, *_ in found["mismatched_keys"]]
-        check_fit(option, sorted(lacks), [], sorted(shapes))
-        return self._pooled(network.train(), config)
-
-    def _config(self) -> Any:
+    def _choice(self) -> tuple[Any, Any]:
         self._known()
-        return self._made(import_transformers().AutoConfig.for_model, self.architecture, **self.arguments)
+        transformers = import_transformers()
+        return transformers.AutoModel, self._made(
+            transformers.AutoConfig.for_model, self.architecture, **self.arguments
+        )
 
-    @staticmethod
-    def _pooled(network: nn.Module, config: Any) -> MeanPooled:
+    def _wrapped(self, network: nn.Module, config: Any) -> nn.Module:
         if hasattr(network, "pooler"):
             network.pooler = None  # type: ignore[assignment]
-        return MeanPooled(with_linear_layers(network), int(getattr(config, "pad_token_id", 0) or 0))
+        return MeanPooled(network, int(getattr(config, "pad_token_id", 0) or 0))
+
+    def _check_loaded(
+        self, option: str, network: nn.Module, lacks: set[str], others: set[str], shapes: set[str]
+    ) -> None:
+        check_fit(option, sorted(name for name in lacks if not name.startswith("pooler.")), [], sorted(shapes))
 
     def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
-        config: Any = network.network.config  # type: ignore[union-attr]
-        return (torch.randint(1, int(config.vocab_size), (examples, min(16, config.max_position_embeddings))),)
+        return sentences(network.network.config, examples)  # type: ignore[union-attr]

@@ -80,11 +80,15 @@ class Transformers(Foreign):
         return {**part, "architecture": config.model_type, "weights": weights, "arguments": arguments}
 
     def construct(self) -> nn.Module:
-        auto, config = self._classifier()
-        return Classifier(with_linear_layers(self._made(auto.from_config, config)))
+        auto, config = self._choice()
+        return self._wrapped(with_linear_layers(self._made(auto.from_config, config)), config)
 
-    def _classifier(self) -> tuple[Any, Any]:
-        """transformers' class that picks the classifier, and its configuration."""
+    def _wrapped(self, network: nn.Module, config: Any) -> nn.Module:
+        """The network as tasks take it."""
+        return Classifier(network)
+
+    def _choice(self) -> tuple[Any, Any]:
+        """transformers' class that picks the network's, and the network's configuration."""
         transformers, usual = import_transformers(), self._known()
         about = {"num_channels": self.channels, "image_size": self.image_size}
         given = {name: value for name, value in about.items() if name in usual.to_dict()}
@@ -128,7 +132,7 @@ class Transformers(Foreign):
         file = self.weights_file(self.weights)
         if file is None:
             raise ConfigError(f"{option}: no such file")
-        auto, config = self._classifier()
+        auto, config = self._choice()
         # transformers' own loading knows names that older files have, and encoders without a head.
         network, found = self._made(
             auto._model_mapping[type(config)].from_pretrained,
@@ -138,20 +142,29 @@ class Transformers(Foreign):
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-        inside = f"{network.base_model_prefix}."
-        lacks, others = found["missing_keys"], found["unexpected_keys"]
         shapes = {name for name, *_ in found["mismatched_keys"]}
-        if any(name.startswith(inside) for name in {*lacks, *others, *shapes}):
+        self._check_loaded(option, network, set(found["missing_keys"]), set(found["unexpected_keys"]), shapes)
+        return self._wrapped(with_linear_layers(network.train()), config)
+
+    def _check_loaded(
+        self, option: str, network: nn.Module, lacks: set[str], others: set[str], shapes: set[str]
+    ) -> None:
+        """Raises: ConfigError where more doesn't fit than the head, which may be for other classes."""
+        inside = f"{network.base_model_prefix}."
+        if any(name.startswith(inside) for name in lacks | others | shapes):
             check_fit(option, sorted(lacks), sorted(others), sorted(shapes))
-        return Classifier(with_linear_layers(network.train()))
 
     def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
         assert isinstance(network, Classifier)
         if getattr(network.network, "main_input_name", "pixel_values") != "input_ids":
             return super().example(network, examples)
-        config: Any = network.network.config
-        length = min(16, int(getattr(config, "max_position_embeddings", 16)))
-        return (torch.randint(1, int(config.vocab_size), (examples, length)),)
+        return sentences(network.network.config, examples)
+
+
+def sentences(config: Any, examples: int) -> tuple[Tensor]:
+    """Random token ids (examples, up to 16), as the arguments of a network's forward."""
+    length = min(16, int(getattr(config, "max_position_embeddings", 16)))
+    return (torch.randint(1, int(config.vocab_size), (examples, length)),)
 
 
 def with_linear_layers(network: nn.Module) -> nn.Module:

@@ -1,0 +1,76 @@
+"""What data sets in memory have in common, whatever their examples are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+
+
+class Labelled:
+    """A dataclass of tensors with a row for each of N examples, of which `labels` (N,) int64 is one."""
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        return self._each(lambda tensor: tensor[index])
+
+    def to(self, device: torch.device | str) -> Self:
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+    def chunks(self, size: int) -> Iterator[Self]:
+        """Pieces of `size` examples, in order; the last may be smaller."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+
+S = TypeVar("S", bound=Labelled)
+
+
+class InMemory(Generic[S]):
+    """Three splits on one device, and the mean and deviation that inputs are normalised by."""
+
+    train: S
+    validation: S
+    test: S
+    mean: Tensor
+    std: Tensor
+    examples = "examples"  # what they are, for an error
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.labels.device
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that hold examples."""
+        return tuple(name for name in SPLITS if len(getattr(self, name)))
+
+    def sizes(self) -> dict[str, int]:
+        """Number of examples by split."""
+        return {name: len(getattr(self, name)) for name in self.splits}
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all splits, in place."""
+        for name in SPLITS:
+            setattr(self, name, getattr(self, name).to(device))
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def first(self, split: str, limit: int | None) -> S:
+        """The first `limit` examples of a split, all if None. ValueError for a split that holds none."""
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no {self.examples}; those that do: {', '.join(self.splits)}")
+        part: S = getattr(self, split)
+        return part if limit is None else part[:limit]
