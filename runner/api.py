@@ -171,7 +171,7 @@ def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
         ConfigError: the folder is missing or holds no run.
     """
     from runner.config.rules import leaves
-    from runner.reporting.choice import matches
+    from runner.reporting.finding import matches
 
     asked = {name.replace("__", "."): value for name, value in wanted.items()}
 

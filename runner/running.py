@@ -166,9 +166,8 @@ def _keep_note(run: Run, config: Mapping[str, Any]) -> None:
 def _complete(run: Run, config: Mapping[str, Any]) -> bool:
     """Whether nothing is left to do: trained, and swept as asked."""
     status = {} if config["force"] else run.status()
-    return status.get("state") == "finished" and same_sweep(
-        status.get("swept"), config["prune"], status.get("scope", "layer")
-    )
+    swept = same_sweep(status.get("swept"), config["prune"], runs.scope_of(status))
+    return status.get("state") == "finished" and swept
 
 
 def _go(

@@ -28,6 +28,11 @@ COST_COLUMNS = ("flops", "parameters", "bytes", "effective_sparsity")
 TIMING_COLUMNS = ("examples_per_second", "seconds")
 
 
+def scope_of(status: Mapping[str, Any]) -> str:
+    """What a run's variant compares with what, as its sweep stored it in status.json: what `prune.scope=auto` means."""
+    return str(status.get("scope", "layer"))
+
+
 def metrics_columns(metrics: Iterable[Metric | str]) -> list[str]:
     """Columns of metrics.csv for a task's metrics."""
     names = names_of(metrics)

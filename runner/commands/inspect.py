@@ -75,7 +75,11 @@ def _built(asked: Mapping[str, Any]) -> _Given:
     foreign = is_builder(cls)
     if hasattr(cls, "settle"):
         part = cls.settle(part)
-    size = asked["image_size"] or part.get("input_size") or (224 if foreign and cls.__name__ != "Module" else 32)
+    size = (
+        asked["image_size"]
+        or part.get("input_size")
+        or (224 if foreign and getattr(cls, "minimum_size", 1) > 1 else 32)
+    )
     about = {"channels": asked["channels"], "image_size": size, "classes": asked["classes"]}
     pairs = getattr(cls, "kind", "images") == "pairs"
     torch.manual_seed(0)

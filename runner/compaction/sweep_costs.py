@@ -40,7 +40,7 @@ class SweepCosts:
 
     def __init__(self, model: nn.Module, example: Callable[[], Sequence[Tensor]]) -> None:
         self.model = model
-        self.example = example
+        self._make_example = example
         self.failed: set[str] = set()  # granularities whose costs can't be found
 
     def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, float]:
@@ -76,17 +76,20 @@ class SweepCosts:
         """`effective_sparsity` of a network of which so much is gone that paths end."""
         if not masks or sum(float(mask.float().mean()) for mask in masks.values()) < _PATHS_END * len(masks):
             return {}
-        found = effective_sparsity(self.model, masks, self.example())
+        found = effective_sparsity(self.model, masks, self._example)
         return {} if found is None else {"effective_sparsity": found}
 
     def _on_cpu(self) -> nn.Module:
         return copy.deepcopy(self.model).cpu()
 
     @cached_property
+    def _example(self) -> Sequence[Tensor]:
+        return self._make_example()
+
+    @cached_property
     def _dense_flops(self) -> int:
-        example = self.example()
-        return count_flops(self._on_cpu(), example) // len(example[0])
+        return count_flops(self._on_cpu(), self._example) // len(self._example[0])
 
     @cached_property
     def _coupling(self) -> Coupling:
-        return find_coupling(self._on_cpu(), self.example())
+        return find_coupling(self._on_cpu(), self._example)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runner.reporting.choice import Choice, PublishedColumn, matches
+from runner.reporting.choice import Choice, PublishedColumn
+from runner.reporting.finding import matches
 from runner.reporting.gather import Measured
 from runner.reporting.points import own_scope
 from runner.reporting.published import published_values

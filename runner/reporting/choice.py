@@ -11,7 +11,6 @@ from runner.config.paths import CONF
 from runner.config.rules import leaves, show
 from runner.densities import SCOPES
 from runner.errors import ConfigError
-from runner.reporting.finding import matches as matches
 from runner.reporting.formats import COSTS, COUNTS
 from runner.reporting.published import published_files, published_heads
 from runner.rules import Rule, between, either, is_mapping, is_word, list_of, one_of

@@ -22,8 +22,8 @@ from runner.coadaptation.dependence import Dependence
 from runner.config.rules import leaves
 from runner.files import write_bytes
 from runner.ranking import count
-from runner.reporting.choice import matches
 from runner.reporting.drawing import save
+from runner.reporting.finding import matches
 from runner.reporting.formats import mean_and_deviation, percent
 from runner.reporting.published import FOLDER
 from runner.reporting.writing import padded

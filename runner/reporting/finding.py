@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.config.rules import leaves
 from runner.errors import ConfigError, UserError
-from runner.runs import Run
+from runner.runs import Run, scope_of
 from runner.tasks.metrics import Metric
 
 UNREADABLE = (UserError, KeyError, TypeError, ValueError, AttributeError)
@@ -49,8 +49,7 @@ class Found:
         try:
             status, state = run.status(), run.state()
             config = dict(leaves(run.config()))
-            scope = str(status.get("scope", "layer"))
-            rows = [row for row in run.pruning_rows() if _usual(row, scope)]
+            rows = [row for row in run.pruning_rows() if of_own_sweep(row, scope_of(status))]
             metric = run.metric(status["headline"]["metric"]) if rows else None
         except UNREADABLE as error:
             return cls(run, "damaged", {}, {}, None, (), str(error))
@@ -58,7 +57,7 @@ class Found:
 
     def at(self, metric: str, sparsity: float) -> float:
         """The best of all granularities and ways with BatchNorm at a sparsity; NaN where it was not measured."""
-        values = [_float(row.get(metric)) for row in self.rows if math.isclose(_float(row["sparsity"]), sparsity)]
+        values = [to_float(row.get(metric)) for row in self.rows if math.isclose(to_float(row["sparsity"]), sparsity)]
         values = [value for value in values if not math.isnan(value)]
         if not values:
             return math.nan
@@ -70,8 +69,8 @@ class Found:
         results = [
             {
                 **{name: row[name] for name in ("granularity", "batch_norm")},
-                **{name: _float(row[name]) for name in ("sparsity", "floor")},
-                self.metric.name: _float(row[self.metric.name]),
+                **{name: to_float(row[name]) for name in ("sparsity", "floor")},
+                self.metric.name: to_float(row[self.metric.name]),
             }
             for row in (self.rows if self.metric else ())
             if self.metric
@@ -84,12 +83,14 @@ class Found:
         }
 
 
-def _usual(row: Mapping[str, str], scope: str) -> bool:
+def of_own_sweep(row: Mapping[str, str], scope: str) -> bool:
+    """Whether a row of pruning.csv is of the test split, ranked by the run's own scores within its own scope."""
     ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
     return row["split"] == "test" and ranked
 
 
-def _float(value: Any) -> float:
+def to_float(value: Any) -> float:
+    """A stored value as a number; NaN where it is none."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -125,9 +126,9 @@ def in_order(found: Sequence[Found], by: str) -> list[Found]:
     if by == "started":
         return sorted(found, key=lambda one: str(one.status.get("started") or ""))
     if by == "seconds":
-        return sorted(found, key=lambda one: (math.isnan(_float(one.status.get(by))), _float(one.status.get(by))))
+        return sorted(found, key=lambda one: (math.isnan(to_float(one.status.get(by))), to_float(one.status.get(by))))
     metric, separator, sparsity = by.partition("@")
-    at = _float(sparsity)
+    at = to_float(sparsity)
     if not separator or not 0 <= at <= 1:
         raise ConfigError(f"sort={by}: expected folder, state, started, seconds or METRIC@SPARSITY, as accuracy@0.9")
     values = {id(one): one.at(metric, at) for one in found}

@@ -10,7 +10,7 @@ import pandas as pd
 from runner.config.identity import with_defaults
 from runner.config.rules import leaves, show
 from runner.errors import ConfigError, DamagedRun
-from runner.reporting.choice import matches
+from runner.reporting.finding import matches
 from runner.reporting.points import headline_of, read_points
 from runner.runs import TICKET_DROPOUT, Run
 from runner.tasks.metrics import Metric

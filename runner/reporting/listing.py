@@ -12,9 +12,9 @@ from runner.config.rules import leaves, show
 from runner.errors import UserError
 from runner.files import read_rows
 from runner.reporting.columns import differing_options, varying_options
-from runner.reporting.finding import SPARSITIES, Found
+from runner.reporting.finding import SPARSITIES, Found, of_own_sweep
 from runner.reporting.formats import UNPRUNED, duration, number
-from runner.runs import Run
+from runner.runs import Run, scope_of
 
 _CHOICES = ("data.name", "model.name", "dropout.name", "regularizer.name")  # in the name of a run's own folder
 
@@ -68,7 +68,7 @@ def _results(run: Run) -> str:
     status = run.status()
     if status.get("error"):
         return str(status["error"])
-    rows = [row for row in run.pruning_rows() if _shown(row, str(status.get("scope", "layer")))]
+    rows = [row for row in run.pruning_rows() if _shown(row, scope_of(status))]
     if not rows:
         metrics = read_rows(run.metrics_file)
         return f"epoch {metrics[-1]['epoch']}" if metrics else ""
@@ -87,9 +87,8 @@ def _results(run: Run) -> str:
 
 
 def _shown(row: Mapping[str, Any], scope: str) -> bool:
-    usual = row["split"] == "test" and row["batch_norm"] != "recalibrated"
-    ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
-    return usual and ranked and float(row["sparsity"]) in SPARSITIES
+    usual = row["batch_norm"] != "recalibrated" and float(row["sparsity"]) in SPARSITIES
+    return usual and of_own_sweep(row, scope)
 
 
 def _note(run: Run) -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from runner.errors import DamagedRun
-from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run
+from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run, scope_of
 from runner.tasks.metrics import Metric
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
@@ -83,8 +83,8 @@ def own_floors(run: Run) -> dict[str, float]:
 
 
 def own_scope(run: Run) -> str:
-    """What the run's variant compares with what, as its sweep stored it: the scope that `prune.scope=auto` means."""
-    return str(run.status().get("scope", "layer"))
+    """See `runner.runs.scope_of`."""
+    return scope_of(run.status())
 
 
 def headline_of(run: Run, points: pd.DataFrame) -> Metric:

@@ -10,6 +10,7 @@ from bokeh.models import DataTable, Tabs
 from runner.config.rules import show
 from runner.errors import ConfigError
 from runner.reporting.choice import Choice
+from runner.reporting.finding import to_float
 from runner.reporting.formats import BATCH_NORMS, COSTS, granularity_label, metric_label, percent
 from runner.reporting.learning import learning_curves
 from runner.reporting.page.collect import UNREADABLE, Collected, Told
@@ -33,19 +34,18 @@ def runs_table(collected: Collected) -> DataTable:
         "seed": [show(told.config.get("seed", "")) for told in runs],
         "state": [told.state for told in runs],
     }
-    for name, values in _unpruned(runs).items():
-        columns[name] = values
+    columns |= (unpruned := _unpruned(runs))
     if any(told.note for told in runs):
         columns["note"] = [told.note for told in runs]
     for option in collected.differing:
         short = option.removesuffix(".name")
         columns[short] = [show(told.config.get(option, "")) for told in runs]
-    columns["training (s)"] = [_number(told.status.get("seconds")) for told in runs]
+    columns["training (s)"] = [to_float(told.status.get("seconds")) for told in runs]
     for heading, key in {"started": "started", "machine": "device", "threads": "threads", "commit": "git"}.items():
         columns[heading] = [show(told.status.get(key) or "") for told in runs]
     columns["folder"] = [told.name for told in runs]
     columns["command"] = [show(told.status.get("command") or "") for told in runs]
-    return table(columns, dict.fromkeys(_unpruned(runs), 2))
+    return table(columns, dict.fromkeys(unpruned, 2))
 
 
 def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
@@ -162,7 +162,7 @@ def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], 
     """(batch, unit) → "dense" or another network → its fastest row."""
     found: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
-        ms = _number(row.get("milliseconds"))
+        ms = to_float(row.get("milliseconds"))
         if not ms > 0 or row.get("part", "network") not in ("", "network") or not {"network", "way"} <= set(row):
             continue
         fastest = found.setdefault((row.get("batch", ""), row.get("unit", "")), {})
@@ -180,7 +180,7 @@ def _reached(told: Told, compact: str, metric: Metric) -> float | None:
         whole = unpruned_points(points)
         return float(whole[metric.name].iloc[0]) if len(whole) else None
     granularity, _, sparsity = compact.rpartition("-")
-    at = points[(points["granularity"] == granularity) & np.isclose(points["sparsity"], _number(sparsity))]
+    at = points[(points["granularity"] == granularity) & np.isclose(points["sparsity"], to_float(sparsity))]
     # A compact network has BatchNorm recalibrated, where there is one.
     at = at.sort_values("batch_norm", key=lambda norms: norms != "recalibrated", kind="stable")
     return float(at[metric.name].iloc[0]) if len(at) else None
@@ -214,17 +214,10 @@ def certificates_table(collected: Collected) -> DataTable | None:
             for row in certificate.rows:
                 what = [collected.names.get(told.run, told.name), show(told.config.get("seed", "")), certificate.name]
                 words = [row.get(name, "") for name in ("network", "way", "batch", "unit", "threads")]
-                sizes = [_number(row.get(name)) for name in ("bytes", "flops", "parameters")]
-                rows.append([*what, *words, *sizes, *(_number(row.get(name)) for name in _TIMES.values())])
+                sizes = [to_float(row.get(name)) for name in ("bytes", "flops", "parameters")]
+                rows.append([*what, *words, *sizes, *(to_float(row.get(name)) for name in _TIMES.values())])
     heads = ["column", "seed", "pruned", "network", "executed by", "batch", "unit", "threads", "bytes", "FLOPs"]
     if not rows:
         return None
     columns = dict(zip([*heads, "parameters", *_TIMES], map(list, zip(*rows, strict=True)), strict=True))
     return table(columns, {"ms": 3, "per second": 0, "faster by": 2})
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return _NAN
