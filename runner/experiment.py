@@ -5,8 +5,8 @@ Training, sweeps, analyses and benchmarks all start from one.
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -60,6 +60,7 @@ class Experiment:
     precision: str
     config: Mapping[str, Any]
     regularizer: NoRegularizer = field(default_factory=NoRegularizer)
+    loggers: list[Guarded] = field(default_factory=list)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Experiment":
@@ -147,10 +148,29 @@ class Experiment:
         """In the order that resuming exactly needs: what can stop the training first, loggers last."""
         bar = ProgressBar(Progress(unit=getattr(self.task, "example_unit", "img")))
         own = [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
-        loggers = choices.make_all("logger", self.config.get("loggers"))
-        for logger in loggers.values():
-            logger.begin(run, self.config)
-        return [*own, *(Guarded(logger, name) for name, logger in loggers.items())]
+        return [*own, *self.loggers]
+
+    def add_loggers(self) -> None:
+        """Make the loggers that the configuration names.
+
+        Raises:
+            ConfigError: one refuses a parameter, or its library is not installed.
+        """
+        made = choices.make_all("logger", self.config.get("loggers"))
+        self.loggers = [Guarded(logger, name) for name, logger in made.items()]
+
+    @contextmanager
+    def logged(self, run: Run) -> Iterator[None]:
+        """A context in which the loggers are told of a training and a sweep."""
+        finished = False
+        try:
+            for logger in self.loggers:
+                logger.begin(run, self.config)
+            yield
+            finished = True
+        finally:
+            for logger in self.loggers:
+                logger.close(finished)
 
     def load(self, run: Run, model: nn.Module | None = None) -> None:
         """Put the run's trained weights into the plain model, or into another one like it.
@@ -216,6 +236,8 @@ class Experiment:
             from runner.reporting.curves import pruning_figure  # brings Matplotlib and pandas
 
             pruning_figure(run)
+        for logger in self.loggers:
+            logger.on_sweep(run.pruning_rows(), run.pruning_figure)
 
 
 def _declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:

@@ -16,6 +16,8 @@ from runner.errors import DamagedRun, FolderInUse, UserError, damaged
 from runner.files import read_rows, sha256_of, write_text
 from runner.tasks.metrics import Metric, of_status
 
+LOGGER_FOLDERS = ("tensorboard", "wandb")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -99,8 +101,8 @@ class Run:
         """Delete what a run writes, and nothing else; the lock stays."""
         for path in (self.status_file, *self._results):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self._compact_folders, ignore_errors=True)
-        shutil.rmtree(self.folder / ".hydra", ignore_errors=True)
+        for folder in (self._compact_folders, self.folder / ".hydra", *(self.folder / name for name in LOGGER_FOLDERS)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def not_ours(self) -> list[str]:
         """Names of files that some other program wrote, and `clear` would delete: there before any status."""

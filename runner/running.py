@@ -124,6 +124,7 @@ def execute(
     # Everything that can be wrong with the configuration and the data is found before anything is written.
     experiment = Experiment.from_config(config)
     experiment.check_teacher()
+    experiment.add_loggers()
     with run.locked():
         status = _status_for(run, identity, config["force"])
         _go(run, experiment, overrides, status, identity, command, training_of)
@@ -202,9 +203,10 @@ def _go(
             run.write_config(config, overrides)
             run.seal(run.config_file)
         _keep_note(run, config)
-        if training is not None:
-            experiment.train(run, training)
-        experiment.sweep(run, Progress())
+        with experiment.logged(run):
+            if training is not None:
+                experiment.train(run, training)
+            experiment.sweep(run, Progress())
         run.write_status(state="finished", finished=status.get("finished") or runs.now(), swept=config["prune"])
 
 

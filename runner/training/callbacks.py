@@ -7,8 +7,9 @@ of resuming exactly: the row is written, then the checkpoint, then loggers see w
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import runs
@@ -19,6 +20,7 @@ from runner.training import checkpoint
 from runner.training.progress import Progress
 
 if TYPE_CHECKING:
+    from runner.training.loggers import Logger
     from runner.training.loop import Training
 
 log = logging.getLogger("runner")
@@ -138,7 +140,7 @@ class Checkpoint(Callback):
 class Guarded(Callback):
     """A logger that can't stop a training: its first failure becomes one warning, and it is not called again."""
 
-    def __init__(self, logger: Callback, name: str) -> None:
+    def __init__(self, logger: "Logger", name: str) -> None:
         self.logger, self.name, self.failed = logger, name, False
 
     @property
@@ -153,6 +155,15 @@ class Guarded(Callback):
         except Exception as error:
             self.failed = True
             log.warning("logger %s failed and is left out from now on: %s: %s", self.name, type(error).__name__, error)
+
+    def begin(self, run: Run, config: Mapping[str, Any]) -> None:
+        self._call("begin", run, config)
+
+    def on_sweep(self, rows: Sequence[Mapping[str, str]], figure: Path) -> None:
+        self._call("on_sweep", rows, figure)
+
+    def close(self, finished: bool) -> None:
+        self._call("close", finished)
 
     def on_start(self, training: "Training") -> None:
         self._call("on_start", training)

@@ -1,6 +1,8 @@
 """Loggers, the shipped one and a user's own."""
 
 import json
+import sqlite3
+import sys
 
 import pytest
 
@@ -63,3 +65,126 @@ def test_an_unknown_one_is_named(call, tiny, tmp_path):
     assert result.code == 2
     assert "loggers=jsnl: unknown; did you mean jsonl?" in result.err
     assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard(train, drawn):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = train("folder=run", "loggers=[tensorboard]")
+    assert "failed" not in run.log_file.read_text()
+    events = accumulator.EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    rows = read_rows(run.metrics_file)
+    swept = [row for row in read_rows(run.pruning_file) if row["granularity"] == "weight"]
+    losses = events.Scalars("training/train_loss")
+    assert [event.step for event in losses] == [int(row["step"]) for row in rows]
+    assert [event.value for event in losses] == pytest.approx([float(row["train_loss"]) for row in rows])
+    points = events.Scalars("pruning/test/weight/own/kept/accuracy")
+    assert [event.step for event in points] == [0, 500]
+    assert [event.value for event in points] == pytest.approx([float(row["accuracy"]) for row in swept])
+    assert events.Images("pruning")
+    (text,) = events.Tensors("configuration/text_summary")
+    assert b"    dropout:" in text.tensor_proto.string_val[0]
+
+
+def test_wandb(train, drawn, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    run = train("folder=run", "loggers=[wandb]")
+    assert "failed" not in run.log_file.read_text()
+    (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()  # records of uncompressed protocol buffers
+    for words in (b"training/train_loss", b"pruning/test/weight/own/kept/accuracy@0.5", b"pruning_figure", b"dropout"):
+        assert words in content
+    (table,) = run.folder.glob("wandb/offline-run-*/files/media/table/pruning*.json")
+    rows = read_rows(run.pruning_file)
+    stored = json.loads(table.read_text())
+    accuracy = stored["columns"].index("accuracy")
+    assert [row[accuracy] for row in stored["data"]] == [float(row["accuracy"]) for row in rows]
+
+
+def test_mlflow(train, tmp_path):
+    for package in ("mlflow", "sqlalchemy", "alembic"):
+        pytest.importorskip(package)
+    run = train("outputs=out", "loggers=[mlflow]")
+    assert "failed" not in run.log_file.read_text()
+    with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
+        ask = lambda query: database.execute(query).fetchall()  # noqa: E731
+        assert ask("select status from runs") == [("FINISHED",)]
+        assert ("dropout.name", "none") in ask("select key, value from params")
+        losses = ask("select step, value from metrics where key = 'training/train_loss' order by step")
+        points = ask("select step from metrics where key = 'pruning/test/weight/own/kept/accuracy' order by step")
+    rows = read_rows(run.metrics_file)
+    assert losses == [(int(row["step"]), pytest.approx(float(row["train_loss"]))) for row in rows]
+    assert points == [(0,), (500,)]
+    assert {path.name for path in (tmp_path / "out" / "mlflow-artifacts").rglob("p*.*")} == {
+        "pruning.csv",
+        "pruning.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("tensorboard", "tensorboard"), ("wandb", "wandb"), ("mlflow", "alembic")]
+)
+def test_a_missing_library_is_named_with_its_extra(call, tiny, tmp_path, monkeypatch, name, package):
+    if name == "mlflow":
+        monkeypatch.setitem(sys.modules, "mlflow", sys)
+        monkeypatch.setitem(sys.modules, "sqlalchemy", sys)
+    monkeypatch.setitem(sys.modules, package, None)
+    result = call("train", *tiny, f"loggers=[{name}]", "folder=run")
+    assert result.code == 2
+    needs = f"loggers=[{name}] needs {package}, which is not installed: pip install '.[{name}]' in a checkout"
+    assert result.err == f"run: {needs}\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mode_that_does_not_exist(call, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", sys)
+    result = call("train", *tiny, "loggers=[{wandb:{mode:of}}]", "folder=run")
+    assert "loggers.mode=of: allowed is one of offline, online" in result.err
+
+
+STAGES = """
+from runner.training.loggers import Logger
+
+
+class Mine(Logger):
+    def __init__(self, stage):
+        self.stage = stage
+
+    def _at(self, stage):
+        if stage == self.stage:
+            raise OSError("no connection")
+
+    def begin(self, run, config):
+        self._at("begin")
+
+    def on_sweep(self, rows, figure):
+        self._at("sweep")
+
+    def close(self, finished):
+        self._at("close")
+"""
+
+
+@pytest.mark.parametrize("stage", ["begin", "sweep", "close"])
+def test_one_that_fails_at_any_stage_stops_nothing(call, own, tiny, tmp_path, stage):
+    (own / "stages.py").write_text(STAGES)
+    (own / "logger" / "stages.yaml").write_text("# stages\n_target_: stages.Mine\nstage: begin\n")
+    words = (f"loggers=[{{stages:{{stage:{stage}}}}}]", "folder=run", "--config-dir", str(own))
+    result = call("train", *tiny, *words)
+    assert result.code == 0, result.err
+    assert (tmp_path / "run" / "run.log").read_text().count("failed and is left out from now on: OSError") == 1
+
+
+def test_a_logger_is_told_of_the_sweep_and_how_it_ended(call, own, tiny, tmp_path):
+    (own / "told.py").write_text(
+        "from runner.training.loggers import Logger\n\n\n"
+        "class Told(Logger):\n"
+        "    def on_sweep(self, rows, figure):\n"
+        "        self.rows = len(rows), figure.name\n\n"
+        "    def close(self, finished):\n"
+        "        (self.run.folder / 'told.txt').write_text(f'{self.rows} {finished}')\n"
+    )
+    (own / "logger" / "told.yaml").write_text("# told\n_target_: told.Told\n")
+    assert call("train", *tiny, "loggers=[told]", "folder=run", "--config-dir", str(own)).code == 0
+    assert (tmp_path / "run" / "told.txt").read_text() == "(4, 'pruning.png') True"

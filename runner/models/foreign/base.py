@@ -1,18 +1,16 @@
 """What all builders of other people's networks have in common."""
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from runner.errors import ConfigError, UserError, first_line, located
+from runner.errors import ConfigError, UserError, located
 from runner.models.weights import load_state, read_state
 from runner.parameters import checked
 from runner.rules import either, is_mapping, is_path, is_word
@@ -119,22 +117,6 @@ class Foreign(ABC):
             raise ConfigError(
                 f"model.architecture={self.architecture}: {self.library} can't build it{given}: {located(error)[:200]}"
             ) from error
-
-
-def need(package: str) -> ModuleType:
-    """A library that is an extra of this package.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise ConfigError(f"model={package} can't import {package}: {first_line(error)}") from None
-        raise ConfigError(
-            f"model={package} needs {package}, which is not installed: pip install '.[{package}]' in a checkout"
-        ) from None
 
 
 def unknown(option: str, value: str, library: str, names: Iterable[str]) -> ConfigError:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from runner.data.torchvision_import import import_torchvision
 from runner.errors import ConfigError, first_line
-from runner.models.foreign.base import Foreign, need, unknown
+from runner.extras import need
+from runner.models.foreign.base import Foreign, unknown
 
 
 class Timm(Foreign):
@@ -28,7 +29,7 @@ class Timm(Foreign):
 
     def _timm(self) -> Any:
         import_torchvision()  # timm's own import fails where torchvision's does
-        timm = need("timm")
+        timm = need("model=timm", "timm")
         names = timm.list_models()
         if self.architecture not in names:  # nor anything of a hub, which a stored configuration might name
             raise unknown("model.architecture", self.architecture, self.library, names)

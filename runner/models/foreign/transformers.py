@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from runner.data.torchvision_import import import_torchvision
 from runner.errors import ConfigError, first_line
-from runner.models.foreign.base import Foreign, need, unknown
+from runner.extras import need
+from runner.models.foreign.base import Foreign, unknown
 from runner.models.weights import check_fit, read_state
 
 
@@ -169,7 +170,7 @@ def sentences(config: Any, examples: int) -> tuple[Tensor]:
 
 def with_linear_layers(network: nn.Module) -> nn.Module:
     """The network with nn.Linear in place of transformers' Conv1D, whose weight is (inputs, outputs), in place."""
-    conv1d = need("transformers").pytorch_utils.Conv1D
+    conv1d = need("model=transformers", "transformers").pytorch_utils.Conv1D
     for name, module in list(network.named_modules()):
         if isinstance(module, conv1d):
             inputs, outputs = module.weight.shape
@@ -181,7 +182,7 @@ def with_linear_layers(network: nn.Module) -> nn.Module:
 
 def import_transformers() -> Any:
     import_torchvision()  # transformers' own import of it fails where it has been built for CUDA
-    transformers = need("transformers")
+    transformers = need("model=transformers", "transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers

@@ -1,0 +1,85 @@
+"""`loggers=[mlflow]`."""
+
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.extras import need
+from runner.run_folder import Run
+from runner.training.loggers import Logger, flat, run_id, run_name, sweep_values
+
+if TYPE_CHECKING:
+    from runner.training.loop import Training
+
+_LONGEST_VALUE = 500  # characters; a longer parameter is cut
+
+
+class MLflow(Logger):
+    """A run of an MLflow experiment: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
+
+    The configuration as parameters; metrics of the training over its steps, those of the sweep over the sparsity in
+    thousandths; pruning.csv, its figure and the configuration as artifacts. A resumed training goes on in its run.
+
+    Args:
+        experiment: its name.
+        uri: where MLflow keeps its runs; None: in mlflow.db of the folder that `outputs` names, with the artifacts of
+            new experiments in mlflow-artifacts beside it.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+    """
+
+    def __init__(self, experiment: str = "run", uri: str | None = None) -> None:
+        self.experiment, self.uri = experiment, uri
+        for package in ("mlflow", "sqlalchemy", "alembic"):
+            need("loggers=[mlflow]", package, extra="mlflow")
+
+    def begin(self, run: Run, config: Mapping[str, Any]) -> None:
+        super().begin(run, config)
+        from mlflow import MlflowClient
+
+        uri, artifacts = self.uri, None
+        if uri is None:
+            folder = Path(config["outputs"]).resolve()
+            folder.mkdir(parents=True, exist_ok=True)
+            uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlflow-artifacts").as_uri()
+        for name in ("alembic", "mlflow.store.db.utils"):  # a dozen lines about a new database
+            logging.getLogger(name).setLevel(logging.WARNING)
+        client: Any = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(self.experiment)
+        number = found.experiment_id if found else client.create_experiment(self.experiment, artifacts)
+        identity = run_id(run)
+        begun = client.search_runs([number], f"tags.run_id = '{identity}'")
+        if begun:
+            self._id = begun[0].info.run_id
+            client.update_run(self._id, status="RUNNING")
+        else:
+            tags = {"run_id": identity, "folder": str(run.folder.resolve())}
+            self._id = client.create_run(number, tags=tags, run_name=run_name(run)).info.run_id
+            for option, value in flat(config):
+                client.log_param(self._id, option, str(value)[:_LONGEST_VALUE])
+        self._client = client
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        self._log([(f"training/{name}", training.step, float(value)) for name, value in row.items()])
+
+    def on_sweep(self, rows: Sequence[Mapping[str, str]], figure: Path) -> None:
+        self._log(list(sweep_values(self.run, rows)))
+        for file in (self.run.pruning_file, figure, self.run.config_file):
+            self._client.log_artifact(self._id, str(file))
+
+    def close(self, finished: bool) -> None:
+        if hasattr(self, "_client"):
+            self._client.set_terminated(self._id, "FINISHED" if finished else "FAILED")
+
+    def _log(self, values: Sequence[tuple[str, int, float]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        # MLflow's names have no parentheses, which a granularity with parameters has.
+        metrics = [Metric(re.sub(r"[^\w\-./ ]", "_", name), value, now, step) for name, step, value in values]
+        for start in range(0, len(metrics), 1000):  # the most that it takes at once
+            self._client.log_batch(self._id, metrics=metrics[start : start + 1000])

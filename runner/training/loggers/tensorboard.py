@@ -1,0 +1,62 @@
+"""`loggers=[tensorboard]`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from runner.extras import need
+from runner.run_folder import Run
+from runner.training.loggers import Logger, sweep_values
+
+if TYPE_CHECKING:
+    from runner.training.loop import Training
+
+
+class TensorBoard(Logger):
+    """Event files in the run folder's tensorboard/: `tensorboard --logdir outputs`.
+
+    Scalars of the training over its steps, those of the sweep over the sparsity in thousandths, the figure of the
+    sweep, the configuration as text. What a resumed training repeats replaces what an interrupted one wrote.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+
+    def __init__(self) -> None:
+        need("loggers=[tensorboard]", "tensorboard")
+
+    def begin(self, run: Run, config: Mapping[str, Any]) -> None:
+        super().begin(run, config)
+        self._writer: Any = None
+
+    def _open(self, purge_step: int | None = None) -> Any:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second
+
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=purge_step)
+        return self._writer
+
+    def on_start(self, training: "Training") -> None:
+        text = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
+        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's way to show it as it is
+        self._open(training.step + 1 if training.step else None).add_text("configuration", indented)
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            self._writer.add_scalar(f"training/{name}", value, training.step)
+        self._writer.flush()
+
+    def on_sweep(self, rows: Sequence[Mapping[str, str]], figure: Path) -> None:
+        writer = self._open()
+        for name, thousandths, value in sweep_values(self.run, rows):
+            writer.add_scalar(name, value, thousandths)
+        with Image.open(figure) as image:
+            writer.add_image("pruning", np.asarray(image.convert("RGB")), dataformats="HWC")
+
+    def close(self, finished: bool) -> None:
+        if self._writer is not None:
+            self._writer.close()

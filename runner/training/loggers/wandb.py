@@ -1,0 +1,72 @@
+"""`loggers=[wandb]`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import ParameterError
+from runner.extras import need
+from runner.run_folder import Run
+from runner.training.loggers import Logger, run_id, run_name, sweep_values
+
+if TYPE_CHECKING:
+    from runner.training.loop import Training
+
+
+class WeightsAndBiases(Logger):
+    """A run of Weights & Biases in the run folder's wandb/: `wandb sync FOLDER/wandb/offline-run-*` uploads it.
+
+    Metrics of the training over its steps; the sweep as a table, its figure, and its last values as a summary; the
+    configuration. A resumed training writes a second offline run of the same id, which `wandb sync` joins.
+
+    Args:
+        project: of the account that it is uploaded to.
+        mode: offline, which needs no account and no network, or online.
+
+    Raises:
+        ConfigError: wandb is not installed.
+    """
+
+    def __init__(self, project: str = "run", mode: str = "offline") -> None:
+        self.project, self.mode = project, mode
+        if mode not in ("offline", "online"):
+            raise ParameterError("mode", mode, "one of offline, online")
+        self._wandb: Any = need("loggers=[wandb]", "wandb")
+
+    def begin(self, run: Run, config: Mapping[str, Any]) -> None:
+        super().begin(run, config)
+        identity = run_id(run)
+        self._run = self._wandb.init(
+            project=self.project,
+            mode=self.mode,
+            dir=str(run.folder),
+            id=identity,
+            resume="allow" if self.mode == "online" else None,
+            name=run_name(run),
+            config=dict(config),
+            # Only what is logged here: no terminal output, no code, no figures of the machine.
+            settings=self._wandb.Settings(
+                silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True
+            ),
+        )
+
+    def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
+        self._run.log({f"training/{name}": value for name, value in row.items()}, step=training.step)
+
+    def on_sweep(self, rows: Sequence[Mapping[str, str]], figure: Path) -> None:
+        columns = list(rows[0])
+        table = self._wandb.Table(columns=columns, data=[[_value(row[name]) for name in columns] for row in rows])
+        self._run.log({"pruning": table, "pruning_figure": self._wandb.Image(str(figure))})
+        for name, thousandths, value in sweep_values(self.run, rows):
+            self._run.summary[f"{name}@{thousandths / 1000:g}"] = value
+
+    def close(self, finished: bool) -> None:
+        if hasattr(self, "_run"):
+            self._run.finish(exit_code=0 if finished else 1)
+
+
+def _value(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
