@@ -12,7 +12,7 @@ from runner.errors import ConfigError, located
 from runner.models.layers import feature_places
 
 # What the examples are, for people.
-_KINDS = {"images": "images", "pairs": "pairs of sentences", "sentences": "sentences"}
+_KINDS = {"images": "images", "pairs": "pairs of sentences", "sentences": "sentences", "text": "text"}
 
 
 def check_kinds(config: Mapping[str, Any]) -> None:

@@ -81,12 +81,14 @@ class Example:
 
 
 def example_of(data: Any, split: str) -> Example:
-    """Two examples of a split: images (N, C, S, S), or source (N, S) and target (N, T)."""
+    """Two examples of a split: images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T)."""
     batch = next(iter(data.eval_batches(split, 2)))
     if getattr(data, "kind", "images") == "pairs":
         # Sentences come by length, so that the first batch may hold one only.
         pair = (_two(batch.source), _two(batch.target[:, :-1]))
         return Example(pair, ("source", "target"), ({0: "batch", 1: "source_length"}, {0: "batch", 1: "target_length"}))
+    if getattr(data, "kind", "images") == "text":
+        return Example((_two(batch[0]),), ("tokens",), ({0: "batch", 1: "length"},))
     return Example((_two(batch[0]),), ("images",), ({0: "batch"},))
 
 

@@ -1,4 +1,4 @@
-"""Every dropout on three models, and every model with two dropouts: a new file in conf/ is covered, too."""
+"""Every dropout on a few models, and every model with two dropouts: a new file in conf/ is covered, too."""
 
 import copy
 
@@ -23,9 +23,9 @@ FOREIGN = {
 }  # what others define: tests/models/test_foreign.py
 MODELS = [name for name in options("model") if name not in FOREIGN]
 # Residual blocks with projections and BatchNorm; attention and embeddings; plain convolutions and dense layers, biased.
-THREE_MODELS = ("resnet32", "transformer", "lenet")
+FEW_MODELS = ("resnet32", "transformer", "gpt", "lenet")
 TWO_DROPOUTS = ("targeted", "tail")  # in weights, and in features
-PAIRS = [(d, m) for d in DROPOUTS for m in MODELS if d in TWO_DROPOUTS or m in THREE_MODELS]
+PAIRS = [(d, m) for d in DROPOUTS for m in MODELS if d in TWO_DROPOUTS or m in FEW_MODELS]
 # Small enough for a step in well under a second, wide enough that every fraction has something to prune.
 TINY = ["debug=smoke", "schedule.length=3it", "schedule.batch_size=8", "precision=float32"]
 
@@ -40,6 +40,8 @@ def choices(tmp_path_factory):
         if config["task"]["name"] == "translation":
             config["data"] = text
             config["schedule"]["batch_size"] = 64  # tokens
+        elif config["task"]["name"] == "language_modelling":
+            config["data"] = {**config["data"], "train": text["train"], "context": 16}
     return {name: settle(config) for name, config in composed.items()}
 
 

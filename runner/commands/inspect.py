@@ -30,6 +30,7 @@ _RULES = {
     "classes": whole(2),
     "vocabulary": whole(3),
 }
+_TOKENS = 16  # of an example
 _COLUMNS = ("layer", "kind", "shape", "parameters", "flops", "prunable", "why_not", "group", "goes_with")
 _LEFT = ("filters", "filters_left", "inputs", "inputs_left", "parameters_left", "flops_left", "stays")
 
@@ -80,16 +81,20 @@ def _built(asked: Mapping[str, Any]) -> _Given:
         or part.get("input_size")
         or (224 if foreign and getattr(cls, "minimum_size", 1) > 1 else 32)
     )
-    about = {"channels": asked["channels"], "image_size": size, "classes": asked["classes"]}
-    pairs = getattr(cls, "kind", "images") == "pairs"
+    kind = getattr(cls, "kind", "images")
+    about = {
+        "pairs": {"vocabulary": asked["vocabulary"]},
+        "text": {"vocabulary": asked["vocabulary"], "context": _TOKENS},
+    }.get(kind, {"channels": asked["channels"], "image_size": size, "classes": asked["classes"]})
     torch.manual_seed(0)
-    made = build({**asked, "model": part}, "model", **({"vocabulary": asked["vocabulary"]} if pairs else about))
+    made = build({**asked, "model": part}, "model", **about)
     with options_of("model"):
         network = made.build() if foreign else made
     if foreign:
         return part["name"], network, made.example(network), None
-    tokens = tuple(torch.randint(3, max(asked["vocabulary"], 4), (2, 16)) for _ in range(2))
-    return part["name"], network, tokens if pairs else (torch.rand(2, asked["channels"], size, size),), None
+    tokens = tuple(torch.randint(3, max(asked["vocabulary"], 4), (2, _TOKENS)) for _ in range(2))
+    images = (torch.rand(2, asked["channels"], size, size),)
+    return part["name"], network, {"pairs": tokens, "text": tokens[:1]}.get(kind, images), None
 
 
 def _stored(

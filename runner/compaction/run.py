@@ -237,4 +237,4 @@ def _test_batches(experiment: Experiment) -> Iterator[Arguments]:
 def _images(experiment: Experiment) -> Tensor | None:
     """Test images to time on, float32; None where the data is none."""
     first = next(_test_batches(experiment))
-    return first[0] if len(first) == 1 else None
+    return first[0] if len(first) == 1 and first[0].is_floating_point() else None

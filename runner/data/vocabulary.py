@@ -73,6 +73,12 @@ class Vocabulary:
         """Number of ids, PAD, BEGIN and END among them."""
         return SPECIAL + int(self._tokenizer.get_vocab_size())
 
+    def sizes(self) -> list[int]:
+        """Bytes of each id's subword; 0 of PAD, BEGIN and END."""
+        # A byte-level subword is spelt with one character a byte.
+        words = (self._tokenizer.id_to_token(number) for number in range(self.size - SPECIAL))
+        return [0] * SPECIAL + [len(word) for word in words]
+
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each line, without BEGIN and END."""
         encodings = self._tokenizer.encode_batch_fast(lines)

@@ -1,10 +1,25 @@
 """Multi-head attention, and the layers of a Transformer that are made of it (Vaswani et al. 2017, pre-norm)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]  # each (N, heads, positions, features of a head)
+
+
+@dataclass(kw_only=True)
+class Cache:
+    """Keys and values of the tokens so far, so that decoding computes each position once."""
+
+    past: list[KeysValues | None]  # of each layer's self-attention; None at the first step
+    length: int = 0  # positions so far
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with the sequences `rows`, indices into the first dimension of the keys."""
+        self.past = [kv and (kv[0].index_select(0, rows), kv[1].index_select(0, rows)) for kv in self.past]
 
 
 class Attention(nn.Module):
@@ -57,37 +72,86 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, 
 
 
 class FeedForward(nn.Module):
-    """Linear–ReLU–linear on every position."""
+    """Linear, an activation, linear, on every position."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, activation: Callable[[Tensor], Tensor] = F.relu) -> None:
         super().__init__()
         self.inner = nn.Linear(features, hidden)
         self.outer = nn.Linear(hidden, features)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(F.relu(self.inner(x)))
+        return self.outer(self.activation(self.inner(x)))
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each x + dropout(sublayer(LayerNorm(x)))."""
+class _Sublayers(nn.Module):
+    """The sublayers that all layers have, each x + dropout(sublayer(LayerNorm(x)))."""
 
-    def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
+    attention: Attention
+    feed_forward: FeedForward
+    attention_norm: nn.LayerNorm
+    feed_forward_norm: nn.LayerNorm
+    dropout: nn.Dropout
+
+    def _attend(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        y = self.attention_norm(x)
+        return x + self.dropout(self.attention(y, self.attention.keys_values(y), mask, causal))
+
+    def _attend_with_past(self, x: Tensor, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """Causal self-attention of the next positions, x (N, T, features): any number at first, then one at a time."""
+        y = self.attention_norm(x)
+        present = self.attention.keys_values(y)
+        if past is not None:
+            present = torch.cat([past[0], present[0]], 2), torch.cat([past[1], present[1]], 2)
+        causal = x.shape[1] > 1
+        return x + self.dropout(self.attention(y, present, causal=causal)), present
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class EncoderLayer(_Sublayers):
+    """Self-attention and feed-forward."""
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ) -> None:
         super().__init__()
         self.attention = Attention(features, heads)
-        self.feed_forward = FeedForward(features, hidden)
+        self.feed_forward = FeedForward(features, hidden, activation)
         self.attention_norm = nn.LayerNorm(features)
         self.feed_forward_norm = nn.LayerNorm(features)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (N, S, features), mask (N, 1, 1, S) → (N, S, features)."""
-        y = self.attention_norm(x)
-        x = x + self.dropout(self.attention(y, self.attention.keys_values(y), mask))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return self._feed(self._attend(x, mask))
 
 
-class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the encoder's output, feed-forward, each as in `EncoderLayer`."""
+class CausalLayer(EncoderLayer):
+    """Causal self-attention and feed-forward: a layer of a decoder-only Transformer."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """All positions at once, (N, T, features) → (N, T, features)."""
+        return self._feed(self._attend(x, causal=True))
+
+    def step(self, x: Tensor, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """The next positions, (N, T, features): any number where there is no past, else T = 1.
+
+        Returns:
+            (N, T, features), and the past of the position after.
+        """
+        x, present = self._attend_with_past(x, past)
+        return self._feed(x), present
+
+
+class DecoderLayer(_Sublayers):
+    """Causal self-attention, attention to the encoder's output, feed-forward."""
 
     def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -101,8 +165,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """All positions at once: x (N, T, features), memory (N, S, features), mask (N, 1, 1, S) → (N, T, features)."""
-        y = self.attention_norm(x)
-        x = x + self.dropout(self.attention(y, self.attention.keys_values(y), causal=True))
+        x = self._attend(x, causal=True)
         return self._read_memory(x, self.cross_attention.keys_values(memory), mask)
 
     def step(self, x: Tensor, past: KeysValues | None, memory: KeysValues, mask: Tensor) -> tuple[Tensor, KeysValues]:
@@ -119,13 +182,9 @@ class DecoderLayer(nn.Module):
         Returns:
             (N, B, features), and the past of the position after.
         """
-        y = self.attention_norm(x).flatten(0, 1).unsqueeze(1)
-        present = self.attention.keys_values(y)
-        if past is not None:
-            present = torch.cat([past[0], present[0]], 2), torch.cat([past[1], present[1]], 2)
-        x = x + self.dropout(self.attention(y, present)).view(x.shape)
-        return self._read_memory(x, memory, mask), present
+        y, present = self._attend_with_past(x.flatten(0, 1).unsqueeze(1), past)
+        return self._read_memory(y.view(x.shape), memory, mask), present
 
     def _read_memory(self, x: Tensor, memory: KeysValues, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.cross_attention(self.cross_attention_norm(x), memory, mask))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return self._feed(x)

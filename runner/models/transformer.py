@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.errors import ParameterError
-from runner.models.attention import DecoderLayer, EncoderLayer, KeysValues
+from runner.models.attention import Cache, DecoderLayer, EncoderLayer, KeysValues
 from runner.models.layers import FeaturePlace
 from runner.parameters import BelowOne, Count, Positive, checked
 from runner.rules import whole
@@ -16,18 +16,15 @@ from runner.rules import whole
 PAD, BEGIN, END = 0, 1, 2
 
 
-@dataclass
-class DecoderState:
-    """What decoding knows of the source and of the tokens so far, of B hypotheses for each of N sentences."""
+@dataclass(kw_only=True)
+class DecoderState(Cache):
+    """What decoding knows of the source and of the tokens so far, of B hypotheses for each of N sentences.
+
+    The sequences of its cache are N·B; `select` may only go on with hypotheses of the same sentence at each place.
+    """
 
     memory: list[KeysValues]  # of each layer's attention to the source, N each
     mask: Tensor  # (N, 1, 1, S), True where the source is no padding
-    past: list[KeysValues | None]  # of each layer's self-attention, N·B each
-    length: int = 0  # positions so far
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with the hypotheses `rows`, (N·B,) indices into N·B, each of the same sentence as its place."""
-        self.past = [kv and (kv[0].index_select(0, rows), kv[1].index_select(0, rows)) for kv in self.past]
 
 
 class Transformer(nn.Module):
@@ -119,7 +116,7 @@ class Transformer(nn.Module):
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
         """The state before the first token; the source's keys and values are computed here, once."""
         keys_values = [layer.cross_attention.keys_values(memory) for layer in self.decoder]  # type: ignore[union-attr, operator]
-        return DecoderState(keys_values, mask, [None] * len(keys_values))
+        return DecoderState(memory=keys_values, mask=mask, past=[None] * len(keys_values))
 
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
         """The latest tokens (N, B) of B hypotheses for each sentence → logits (N, B, vocabulary) of the next ones.

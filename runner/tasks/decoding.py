@@ -1,6 +1,6 @@
-"""Sentences out of an encoder-decoder: greedy and beam search, for whole batches.
+"""Sentences out of an encoder-decoder by greedy and beam search, and continuations by a language model; in batches.
 
-The tokens before END, padding and BEGIN, are never taken: no sentence has them in it.
+The tokens before END, padding and BEGIN, are never taken in sentences: none has them in it.
 """
 
 import math
@@ -88,6 +88,38 @@ def beam_search(model: EncoderDecoder, source: Tensor, beam: int, length_penalty
         log_probabilities = F.log_softmax(model.step(search.tokens, state).float(), -1)
         state.select(search.extend(log_probabilities))
     return search.best[:, : search.length]
+
+
+@torch.no_grad()
+@parametrize.cached()
+def continued(
+    model: Any, prompts: Tensor, count: int, temperature: float, generator: torch.Generator, cache: bool = True
+) -> Tensor:
+    """Tokens that a language model draws behind prompts.
+
+    Args:
+        model: in evaluation mode; see `runner.models.gpt.GPT`. One without `start` and `step` has no cache.
+        prompts: (N, T) int64.
+        count: tokens that are added.
+        temperature: what logits are divided by before a token is drawn; 0 takes the likeliest.
+        generator: on the CPU.
+        cache: False computes all earlier positions anew at every step; for measuring.
+
+    Returns:
+        (N, count) int64, without the prompts.
+    """
+    tokens = prompts
+    state = model.start() if cache and hasattr(model, "start") else None
+    for added in range(count):
+        seen = tokens if state is None or not added else tokens[:, -1:]
+        logits = (model(seen) if state is None else model.step(seen, state))[:, -1]
+        if temperature:
+            probabilities = F.softmax(logits.float() / temperature, -1).cpu()
+            latest = torch.multinomial(probabilities, 1, generator=generator).to(prompts.device)
+        else:
+            latest = logits.argmax(-1, keepdim=True)
+        tokens = torch.cat([tokens, latest], 1)
+    return tokens[:, prompts.shape[1] :]
 
 
 @dataclass

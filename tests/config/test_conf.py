@@ -62,7 +62,8 @@ def test_composes_with_train_and_fits_its_class(group, name, compose):
         if part == "model":  # the data tells it the rest
             pairs = {"vocabulary": 300}
             images = {"channels": 1, "image_size": 8, "classes": 10}
-            about = {"Transformer": pairs, "SentenceEncoder": {}}.get(cls.__name__, images)
+            text = {**pairs, "context": 16}
+            about = {"Transformer": pairs, "GPT": text, "SentenceEncoder": {}}.get(cls.__name__, images)
             signature.bind(**arguments(config, part), **about)
         else:
             signature.bind(**arguments(config, part))

@@ -1,0 +1,259 @@
+"""Text to model as language: the user's own files, or one that ships with Python."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import importlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from runner import rules
+from runner.data.errors import DataError
+from runner.data.parallel import hash_of, unpacked
+from runner.data.tokens import KINDS, Tokens, tokens_of
+from runner.data.vocabulary import Size
+from runner.parameters import checked, whole
+from runner.seeding import derive_seed
+
+log = logging.getLogger(__name__)
+
+EVALUATION_TOKENS = 8192  # of a batch
+SPLITS = ("train", "validation", "test")
+ALLOWED = "expected UTF-8 files, plain or gzipped, [a.txt,b.txt.gz]"
+
+Names = str | Path | Sequence[str | Path]
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def is_files(value: Any) -> str | None:
+    """The rule for one file or several."""
+    names = value if isinstance(value, list | tuple) else [value]
+    return None if names and all(isinstance(one, str | Path) and str(one) for one in names) else "a file or files"
+
+
+def files_or(rule: rules.Rule) -> rules.Rule:
+    """The names of files, or what the rule lets pass."""
+    return lambda value: (allowed := rule(value)) and is_files(value) and f"a file, files or {allowed}"
+
+
+Part = Annotated[Any, files_or(rules.between(0, 1, open_end=True))]
+
+
+class TextBatch(NamedTuple):
+    """N windows of a split.
+
+    `inputs` (N, T) int64, `targets` (N, T), the token after each input, and `sizes` (N, T), bytes of each target;
+    `decode` turns ids into text.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    sizes: Tensor
+    decode: Any
+
+
+class Windows:
+    """Training batches as a function of the step: whole windows of `context` tokens, each token once an epoch.
+
+    Where windows begin and the order in which they come are each epoch's own.
+    """
+
+    def __init__(self, ids: Tensor, sizes: Tensor, context: int, batch_size: int, seed: int) -> None:
+        self._ids, self._sizes, self._context, self._seed = ids, sizes, context, seed
+        # One target behind the last input, and one window less so that windows may begin anywhere.
+        self._count = max(1, (len(ids) - 1) // context - 1)
+        self._rows = min(whole("batch_size", batch_size, of="windows"), self._count)
+        self.examples_per_step = self._rows * context
+        self.steps_per_epoch = self._count // self._rows
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step >= 0: inputs, targets and bytes of targets, (N, T) each."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "windows", epoch))
+        first = torch.randint(len(self._ids) - self._count * self._context, (), generator=generator)
+        order = torch.randperm(self._count, generator=generator)
+        starts = first + order[place * self._rows :][: self._rows] * self._context
+        return windows(self._ids, self._sizes, starts, self._context)
+
+
+def windows(ids: Tensor, sizes: Tensor, starts: Tensor, length: int) -> Batch:
+    """The windows that begin at `starts` (N,): inputs, targets and bytes of targets, (N, length) each."""
+    found = ids[(starts[:, None] + torch.arange(length + 1)).to(ids.device)].long()
+    return found[:, :-1], found[:, 1:], sizes[found[:, 1:]]
+
+
+class Text:
+    """Text in memory, on one device, as ids of tokens.
+
+    Evaluation goes through a split in windows that don't overlap, each without what stands before it; of a split's
+    tokens all but the first are predicted once.
+
+    Args:
+        train: files, UTF-8, plain or gzipped, one behind the other; None: the topics of Python's help(), about
+            0.5 MB of English.
+        validation, test: files, or a fraction of the characters in `train`: the last ones test, those before validate.
+        root: the folder that files are looked up in; None: the current one.
+        tokens: "characters" or "bytes", or "subwords", which the training text gives.
+        vocabulary: subwords at most.
+        context: tokens of a window.
+
+    Raises:
+        DataError: a file is missing, damaged or not UTF-8, or there is too little text.
+        ConfigError: subwords are asked for and tokenizers is not installed.
+    """
+
+    kind: ClassVar[str] = "text"
+
+    @checked
+    def __init__(
+        self,
+        train: Annotated[Any, rules.either(None, is_files)] = None,
+        validation: Part = 0.1,
+        test: Part = 0.1,
+        root: str | None = None,
+        tokens: Annotated[str, rules.choice(*KINDS)] = "characters",
+        vocabulary: Size = 2000,
+        context: Annotated[int, rules.whole(2)] = 128,
+    ) -> None:
+        texts = _split(_text("train", train, root), validation, test, root)
+        self.context = context
+        self.tokens: Tokens = tokens_of(tokens, texts["train"], vocabulary)
+        self._ids = {split: self.tokens.encode(text) for split, text in texts.items()}
+        self._sizes = self.tokens.sizes
+        self.splits: Sequence[str] = tuple(self._ids)
+        self._check(train, {"validation": validation, "test": test})
+
+    @staticmethod
+    def fingerprint(
+        train: Any = None, validation: Any = 0.1, test: Any = 0.1, root: str | None = None, **_: object
+    ) -> str:
+        """A hash of the files' contents, wherever they lie, or of Python's topics."""
+        named = {"train": train, "validation": validation, "test": test}
+        hashes = {
+            split: [_in_file(split, names, path, hash_of) for path in _paths(names, root)]
+            for split, names in named.items()
+            if is_files(names) is None
+        }
+        own = [] if "train" in hashes else [hashlib.sha256(_topics().encode()).hexdigest()]
+        return hashlib.sha256(repr([hashes, *own]).encode()).hexdigest()
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all splits, in place."""
+        self._ids = {split: ids.to(device) for split, ids in self._ids.items()}
+        self._sizes = self._sizes.to(device)
+        return self
+
+    def sizes(self) -> dict[str, int]:
+        """Number of windows by split, the last of which may be shorter."""
+        return {split: len(self._starts(split)) for split in self.splits}
+
+    def model_arguments(self) -> dict[str, int]:
+        """What a model must know of the data: `vocabulary`, its number of ids, and `context`, the longest input."""
+        return {"vocabulary": len(self.tokens.sizes), "context": self.context}
+
+    def train_batches(self, batch_size: int, seed: int) -> Windows:
+        """Endless batches of so many windows of the training split, in an order that `seed` gives."""
+        return Windows(self._ids["train"], self._sizes, self.context, batch_size, seed)
+
+    def eval_batches(self, split: str, limit: int | None = None) -> Iterator[TextBatch]:
+        """The first `limit` windows of a split (all if None), in order; a shorter last one is a batch of its own.
+
+        ValueError for a split that holds no text.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no text; those that do: {', '.join(self.splits)}")
+        ids, starts = self._ids[split], self._starts(split)[:limit]
+        whole_ones = starts[starts + self.context < len(ids)]
+        for part in whole_ones.split(max(1, EVALUATION_TOKENS // self.context)) if len(whole_ones) else ():
+            yield TextBatch(*windows(ids, self._sizes, part, self.context), self.tokens.decode)
+        for start in starts[len(whole_ones) :]:
+            rest = len(ids) - 1 - int(start)
+            yield TextBatch(*windows(ids, self._sizes, start[None], rest), self.tokens.decode)
+
+    def augmented_batches(self, limit: int, seed: int) -> Iterator[Batch]:
+        """About `limit` windows of the training split, evenly over it."""
+        ids = self._ids["train"]
+        starts = torch.arange(0, len(ids) - self.context, self.context)
+        chosen = starts[torch.arange(min(limit, len(starts))) * len(starts) // min(limit, len(starts))]
+        for part in chosen.split(max(1, EVALUATION_TOKENS // self.context)):
+            yield windows(ids, self._sizes, part, self.context)
+
+    def _starts(self, split: str) -> Tensor:
+        return torch.arange(0, len(self._ids[split]) - 1, self.context)
+
+    def _unknown(self, split: str) -> int:
+        return 0 if self.tokens.unknown is None else int((self._ids[split] == self.tokens.unknown).sum())
+
+    def _check(self, train: Any, parts: dict[str, Any]) -> None:
+        count = len(self._ids["train"])
+        if count < self.context + 1:
+            problem = f"{count} tokens to train on are too few for data.context={self.context}"
+            raise DataError(f"{problem}; expected at least {self.context + 1}", "train", _shown(train))
+        for split, value in parts.items():
+            if split in self._ids and len(self._ids[split]) < 2:
+                raise DataError("fewer than two tokens", split, _shown(value))
+            if split in self._ids and (unknown := self._unknown(split)):
+                log.warning("data.%s: %d characters that the training text lacks", split, unknown)
+
+
+def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str, str]:
+    """The text of each split that holds any."""
+    found = {}
+    rest = len(text)
+    for split, value in (("test", test), ("validation", validation)):
+        if is_files(value) is None:
+            found[split] = _text(split, value, root)
+        elif value:
+            first = max(0, rest - max(1, round(value * len(text))))
+            found[split] = text[first:rest]
+            rest = first
+    return {split: part for split in SPLITS if (part := {"train": text[:rest], **found}.get(split)) is not None}
+
+
+def _text(split: str, names: Any, root: str | None) -> str:
+    """What files hold, one behind the other. DataError that names the parameter."""
+    if names is None:
+        return _topics()
+    return "".join(_in_file(split, names, path, _read) for path in _paths(names, root))
+
+
+def _paths(names: Names, root: str | None) -> list[Path]:
+    given = [names] if isinstance(names, str | Path) else names
+    return [Path(root or "").expanduser() / Path(name).expanduser() for name in given]
+
+
+def _in_file(split: str, names: Names, path: Path, read: Any) -> str:
+    try:
+        found: str = read(path)
+    except DataError as error:
+        raise DataError(f"{error}; {ALLOWED}", split, _shown(names)) from error
+    return found
+
+
+def _read(path: Path) -> str:
+    with unpacked(path) as file:
+        content = file.read().removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason})") from error
+
+
+def _topics() -> str:
+    """The topics that Python's help() explains: language reference, about 0.5 MB; other versions have others."""
+    try:
+        topics = importlib.import_module("pydoc_data.topics").topics
+    except ImportError as error:
+        raise DataError(f"this Python comes without pydoc_data; {ALLOWED}", "train", "null") from error
+    return "\n\n".join(text for _, text in sorted(topics.items()))
+
+
+def _shown(names: Any) -> str:
+    return f"[{','.join(map(str, names))}]" if isinstance(names, list | tuple) else str(names)

@@ -1,0 +1,99 @@
+"""Language modelling: the next token's cross-entropy to learn by; bits per byte and perplexity to judge by."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.parameters import Count, CountFrom0, NotNegative, checked
+from runner.tasks.decoding import continued
+from runner.tasks.metrics import BITS_PER_BYTE, PERPLEXITY, TOKEN_ACCURACY, Metric
+
+Batch = Sequence[Any]  # inputs, targets, bytes of targets, (N, T) each; more for evaluation, see TextBatch
+
+
+class LanguageModelling:
+    """Windows of text; examples are predicted tokens.
+
+    Bits per byte are the bits that all predicted tokens cost together over the bytes that these are of in UTF-8, so
+    that models of characters, bytes and subwords compare. Perplexity, e to the mean loss of a token, doesn't.
+
+    Args:
+        samples: how many continuations of a split are shown.
+        prompt: tokens that each begins with.
+        longer: tokens that are added, as far as the model's context reaches.
+        temperature: of what is drawn; 0 takes the likeliest token.
+    """
+
+    kind = "text"
+    example_unit = "tok"  # in which a training's progress is counted
+    headline = "bits_per_byte"
+    metrics: tuple[Metric, ...] = (BITS_PER_BYTE, TOKEN_ACCURACY)
+    sweep_metrics: tuple[Metric, ...] = (BITS_PER_BYTE, PERPLEXITY, TOKEN_ACCURACY)
+
+    @checked
+    def __init__(
+        self, samples: CountFrom0 = 3, prompt: Count = 32, longer: Count = 96, temperature: NotNegative = 0.8
+    ) -> None:
+        self.samples = samples
+        self.prompt = prompt
+        self.longer = longer
+        self.temperature = temperature
+
+    def training_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Returns the mean loss a token, the sum over tokens of its metrics, and how many tokens."""
+        logits, labels = _next_tokens(model, batch)
+        loss = F.cross_entropy(logits, labels)
+        count = len(labels)
+        bits = loss.detach() * count / (math.log(2) * batch[2].sum())
+        return loss, {"bits_per_byte": bits * count, "token_accuracy": _right(logits.detach(), labels)}, count
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Bits per byte, perplexity, the share of tokens that are likeliest after those before, and the mean loss."""
+        loss, right, count, size = 0.0, 0, 0, 0
+        for batch in batches:
+            logits, labels = _next_tokens(model, batch)
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            right += int(_right(logits, labels))
+            count += len(labels)
+            size += int(batch[2].sum())
+        return {
+            "bits_per_byte": loss / (math.log(2) * size),
+            "token_accuracy": right / count,
+            "loss": loss / count,
+            "examples": count,
+        }
+
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
+        """As `validate`, with the perplexity; `samples` shows continuations that the network draws."""
+        known = list(batches)
+        found = self.validate(model, known)
+        perplexity = math.exp(min(found["loss"], 700.0))  # of e, more is no number any more
+        return {**found, "perplexity": perplexity, "samples": self._shown(model, known)}
+
+    def _shown(self, model: nn.Module, batches: Sequence[Any]) -> list[list[str]]:
+        """Continuations of windows that lie evenly over the split; the same prompts and numbers for every network."""
+        whole = [row for batch in batches for row in batch[0] if len(row) == batches[0][0].shape[1]]
+        count = min(self.samples, len(whole))
+        if not count:
+            return []
+        prompts = torch.stack([whole[i * len(whole) // count][: self.prompt] for i in range(count)])
+        room = int(getattr(model, "context", prompts.shape[1] + self.longer)) - prompts.shape[1]
+        generator = torch.Generator().manual_seed(0)  # on the CPU: every device draws the same
+        added = continued(model, prompts, max(0, min(self.longer, room)), self.temperature, generator)
+        decode: Callable[[Sequence[int]], str] = batches[0].decode
+        texts = ([decode(ids) for ids in part.tolist()] for part in (prompts, added))
+        return [[f"prompt {prompt!r}", f"output {output!r}"] for prompt, output in zip(*texts, strict=True)]
+
+
+def _next_tokens(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits (N·T, vocabulary), float32, and labels (N·T,)."""
+    return model(batch[0]).flatten(0, 1).float(), batch[1].flatten()
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(1) == labels).sum()
