@@ -149,8 +149,8 @@ def _prune(experiment: Experiment, run: Run, members: Members, request: Request)
     sweeper.criteria = {key: choices.make("criterion", request.criterion)}
     floor = experiment.variant.floor(members.granularity) if request.floor == "auto" else float(request.floor)
     sparsity = max(request.sparsity, floor)
-    ranking = sweeper.ranking(members, experiment.variant.scope, key)
-    apply_masks(members.weights, members.weights, members.masks(ranking.pruned(sparsity)))
+    masks, values = sweeper.pruning(members, experiment.variant.scope, key)(sparsity)
+    apply_masks(members.weights, {**members.weights, **values}, masks)
 
 
 def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request: Request, packed: bool) -> _Made:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from runner.config import choices
 from runner.interfaces import Data, Task
 from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
-from runner.pruning.criteria.base import Criterion, Evidence
+from runner.pruning.criteria.base import Criterion, Evidence, Pruned
 from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
 from runner.pruning.ranking import Ranking, rank
 
@@ -75,18 +75,18 @@ class Sweeper:
         for granularity in sorted({point.granularity for point in points}):
             members = self._granularity(granularity).members(self.model)
             trained = {name: weight.detach().clone() for name, weight in members.weights.items()}
-            rankings: dict[tuple[str, str, str], Ranking] = {}
+            prunings: dict[tuple[str, str, str], Callable[[float], Pruned]] = {}
             costs: dict[tuple[Any, ...], Mapping[str, Any]] = {}
             try:
                 for point in sorted((p for p in points if p.granularity == granularity), key=_together):
                     what = _what(point)
                     setting = (*what, point.pruned, point.batch_norm)
                     if (*setting, point.split) not in known:
-                        if what not in rankings:
+                        if what not in prunings:
                             restore(members.weights, trained)
-                            rankings[what] = self.ranking(members, point.scope, point.scores)
-                        masks = members.masks(rankings[what].pruned(point.pruned))
-                        apply_masks(members.weights, trained, masks)
+                            prunings[what] = self.pruning(members, point.scope, point.scores)
+                        masks, values = prunings[what](point.pruned)
+                        apply_masks(members.weights, {**trained, **values}, masks)
                         if (*what, point.pruned) not in costs:
                             costs[*what, point.pruned] = self.costs(members.granularity, masks, members.structured)
                         splits = {p.split for p in points if (*_what(p), p.pruned, p.batch_norm) == setting}
@@ -114,8 +114,8 @@ class Sweeper:
         trained = {name: weight.detach().clone() for name, weight in weights.items()}
         try:
             if members is not None:
-                ranking = self.ranking(members, point.scope, point.scores)
-                apply_masks(weights, trained, members.masks(ranking.pruned(point.pruned)))
+                masks, values = self.pruning(members, point.scope, point.scores)(point.pruned)
+                apply_masks(weights, {**trained, **values}, masks)
             with ExitStack() as stack:
                 with self.context():
                     stack.enter_context(statistics(self.model, self.data, point.batch_norm, self.seed))
@@ -147,14 +147,35 @@ class Sweeper:
         found: Granularity = self.granularities.get(key) or choices.builtin("granularity", key)
         return found
 
+    def pruning(self, members: Members, scope: str, scores: str) -> Callable[[float], Pruned]:
+        """A function from a sparsity to masks and new values for the model, which has its trained weights.
+
+        Args:
+            scores: the criterion's key.
+        """
+        update = getattr(self._criterion(scores), "update", None)
+        if update is not None:
+            found: Callable[[float], Pruned] = update(members, scope, self._evidence())
+            return found
+        ranking = self.ranking(members, scope, scores)
+        return lambda sparsity: (members.masks(ranking.pruned(sparsity)), {})
+
     def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
         """The order in which members of the model go, which has its trained weights.
 
         Args:
             scores: the criterion's key.
         """
-        criterion: Criterion = self.criteria.get(scores) or choices.builtin("criterion", scores)
-        evidence = Evidence(
+        criterion = self._criterion(scores)
+        found = criterion.scores(members, self._evidence())
+        return rank(members, found, scope, getattr(criterion, "comparable", False))
+
+    def _criterion(self, key: str) -> Criterion:
+        found: Criterion = self.criteria.get(key) or choices.builtin("criterion", key)
+        return found
+
+    def _evidence(self) -> Evidence:
+        return Evidence(
             self.own_scores,
             self.seed,
             self.model,
@@ -162,8 +183,6 @@ class Sweeper:
             lambda examples: self.data.augmented_batches(examples, self.seed),
             self.context,
         )
-        found = criterion.scores(members, evidence)
-        return rank(members, found, scope, getattr(criterion, "comparable", False))
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:

@@ -33,8 +33,17 @@ class Evidence:
     context: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
+# Masks, True for what is removed, and values of the weights that stay: layer → of its weight's shape (masks may
+# broadcast). Layers without values keep their trained ones.
+Pruned = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+
+
 class Criterion(Protocol):
     """Scores members; those of lowest score are removed first.
+
+    A class may also have `update(members, scope, evidence)`, if it has new values for the weights that stay. It returns
+    a function from the sparsity to `Pruned`, which goes before the ranking by `scores`; the trained weights are in the
+    model when `update` is called, not necessarily later.
 
     A class whose scores of different layers can be compared as they are has the attribute `comparable = True`; those of
     others are divided by √(entries of a member) where `scope=global` compares filters.

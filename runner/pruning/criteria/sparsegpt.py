@@ -1,0 +1,225 @@
+"""Pruning with reconstruction: Frantar & Alistarh (2023), "SparseGPT: massive language models can be accurately pruned
+in one-shot", Algorithm 1."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.densities import layer_fractions
+from runner.errors import UserError
+from runner.parameters import Count, Positive, checked
+from runner.pruning.criteria.base import Evidence, Pruned
+from runner.pruning.criteria.measured import losses
+from runner.pruning.granularities.base import Members, Rows
+from runner.pruning.granularities.n_of_m import GroupMembers
+from runner.pruning.granularities.weight import WeightMembers
+from runner.pruning.ranking import rank
+from runner.ranking import count, lowest
+
+# Scores of neighbouring columns (filters, n) and the place of the first → what is removed of them, boolean.
+Choose = Callable[[Tensor, int], Tensor]
+
+
+class SparseGPT:
+    """w² / U_cc², U the upper Cholesky factor of the inverse Hessian; and new values for the weights that stay.
+
+    The Hessian of a filter's squared output error is H = X Xᵀ + λ I, X what its weights are multiplied with on training
+    examples in the unpruned network. Columns go from left to right; what removing a weight does to the outputs is made
+    up for by the filter's weights to its right. Single weights (`weight`, `n_of_m`) are chosen among the weights as
+    earlier columns have changed them: in blocks of columns, with scope "layer" as many in each filter, with "uniform"
+    and "erk" among all filters, as the authors' code does; of `n_of_m` in each group, as it is reached. Other members,
+    and all with scope "global", are ranked once by the scores of the trained weights. What is zero already stays zero.
+
+    Args:
+        examples: how many training examples X is of.
+        block: columns that are chosen and updated together.
+        damping: λ, as a fraction of the mean of the diagonal of X Xᵀ.
+    """
+
+    comparable = True
+
+    @checked
+    def __init__(self, examples: Count = 1000, block: Count = 128, damping: Positive = 0.01) -> None:
+        self.examples, self.block, self.damping = examples, block, damping
+
+    def scores(self, members: Members, evidence: Evidence) -> Rows:
+        return _scores(members, self._factors(members, evidence))
+
+    def update(self, members: Members, scope: str, evidence: Evidence) -> Callable[[float], Pruned]:
+        factors = self._factors(members, evidence)
+        weights = {name: weight.clone() for name, weight in members.values().items()}
+        adaptive = isinstance(members, WeightMembers) and scope != "global"
+        ranking = None if adaptive else rank(members, _scores(members, factors), scope, self.comparable)
+
+        def pruned(sparsity: float) -> Pruned:
+            given = {} if ranking is None else members.turned(members.masks(ranking.pruned(sparsity)))
+            masks, values = {}, {}
+            for name, weight in weights.items():
+                order = _order(members, weight)
+                if ranking is None:
+                    choose = _chooser(members, scope, sparsity, name)
+                else:
+                    choose = _taker(given[name].expand(weight.shape).flatten(1)[:, order])
+                masks[name], values[name] = self._layer(members, weight, factors[name], order, choose)
+            return members.turned(masks), members.turned(values)
+
+        return pruned
+
+    def _layer(
+        self, members: Members, weight: Tensor, factors: Tensor, order: Tensor, choose: Choose
+    ) -> tuple[Tensor, Tensor]:
+        """The mask and the new values of one layer, filters in dim 0, of its weight's shape."""
+        m = members.m if isinstance(members, GroupMembers) else None
+        block = self.block if m is None else max(m, self.block // m * m)
+        matrix = weight.flatten(1)[:, order]
+        parts = matrix.chunk(len(factors))  # groups of a convolution read inputs of their own
+        if len(factors) > 1:  # choices are of all rows at once where a mask is given
+            done = [
+                solve(part, factor, _rows(choose, i * len(part), len(matrix)), block, m)
+                for i, (part, factor) in enumerate(zip(parts, factors, strict=True))
+            ]
+        else:
+            done = [solve(matrix, factors[0], choose, block, m)]
+        back = order.argsort()
+        mask, values = (torch.cat(found)[:, back].view(weight.shape) for found in zip(*done, strict=True))
+        return mask, values
+
+    @torch.no_grad()
+    def _factors(self, members: Members, evidence: Evidence) -> dict[str, Tensor]:
+        """U with UᵀU = H⁻¹ by layer, (groups, columns, columns), columns in the order in which they go."""
+        weights = members.values()
+        found = {}
+        for name, hessian in _hessians(members, evidence, self.examples).items():
+            order = _order(members, weights[name]).cpu()
+            parts = []
+            for part in hessian.cpu().double():  # float32 is too little for an inverse, and not all devices have more
+                mean = float(part.diagonal().mean())
+                part = part[order][:, order] + torch.eye(len(part)) * (self.damping * mean if mean else 1.0)
+                inverse = torch.cholesky_inverse(torch.linalg.cholesky(part))
+                parts.append(torch.linalg.cholesky(inverse, upper=True))
+            found[name] = torch.stack(parts).to(weights[name])
+        return found
+
+
+def solve(weight: Tensor, factor: Tensor, choose: Choose, block: int = 128, group: int | None = None) -> Any:
+    """Algorithm 1 on one matrix.
+
+    Args:
+        weight: (filters, columns).
+        factor: U, upper triangular, UᵀU = H⁻¹.
+        choose: says what goes, of scores w² / U_cc².
+        block: columns whose effect on those to their right is added up, and that are chosen together.
+        group: columns that are chosen together instead, of which a block has a multiple.
+
+    Returns:
+        the mask, True for what is removed, and the new values, zero there; both (filters, columns).
+    """
+    w, zero, mask = weight.clone(), weight == 0, torch.zeros_like(weight, dtype=torch.bool)
+    columns = weight.shape[1]
+    for first in range(0, columns, block):
+        end = min(first + block, columns)
+        part, u = w[:, first:end].clone(), factor[first:end, first:end]
+        errors, diagonal = torch.zeros_like(part), u.diagonal()
+        for i in range(end - first):
+            if i % (group or block) == 0:
+                chosen = slice(i, min(i + (group or block), end - first))
+                known = zero[:, first:end][:, chosen]
+                scores = (part[:, chosen] / diagonal[chosen]).square().masked_fill(known, -1.0)
+                mask[:, first:end][:, chosen] = choose(scores, first + i) | known
+            gone = mask[:, first + i]
+            errors[:, i] = part[:, i].where(gone, 0) / diagonal[i]
+            part[:, i + 1 :] -= errors[:, i, None] * u[i, i + 1 :]
+            part[:, i].masked_fill_(gone, 0)
+        w[:, first:end] = part
+        w[:, end:] -= errors @ factor[first:end, end:]
+    return mask, w
+
+
+def _scores(members: Members, factors: dict[str, Tensor]) -> Rows:
+    """Of each member the sum over its weights."""
+    found = {}
+    for name, weight in members.values().items():
+        order = _order(members, weight)
+        diagonals = factors[name].diagonal(dim1=1, dim2=2)[:, order.argsort()]
+        of_filters = diagonals.repeat_interleave(len(weight) // len(diagonals), dim=0)
+        found[name] = (weight.flatten(1) / of_filters).square().view(weight.shape)
+    return {name: part.sum(-1) for name, part in members.gather(found).items()}
+
+
+def _chooser(members: Members, scope: str, sparsity: float, name: str) -> Choose:
+    """Chooses in each filter, in each group of m, or among all filters of a layer, so that the counts add up."""
+    shapes = {of: weight.shape for of, weight in members.filters().items()}
+    each = sparsity if scope == "layer" else layer_fractions(scope, shapes, sparsity)[name]
+
+    def choose(scores: Tensor, first: int) -> Tensor:
+        rows, width = scores.shape
+        if isinstance(members, GroupMembers):
+            return lowest(scores, count(each, width))
+        if scope == "layer":
+            return lowest(scores, count(each, first + width) - count(each, first))
+        k = count(each, rows * (first + width)) - count(each, rows * first)
+        return lowest(scores.reshape(1, -1), k).view(scores.shape)
+
+    return choose
+
+
+def _taker(mask: Tensor) -> Choose:
+    return lambda scores, first: mask[:, first : first + scores.shape[1]]
+
+
+def _rows(choose: Choose, first_row: int, rows: int) -> Choose:
+    """A choice for some rows of a matrix, of one that may be for all of them."""
+
+    def chosen(scores: Tensor, first: int) -> Tensor:
+        found = choose(scores, first)
+        return found[first_row : first_row + len(scores)] if len(found) == rows else found
+
+    return chosen
+
+
+def _order(members: Members, weight: Tensor) -> Tensor:
+    """The order of a filter's columns; where groups are of input channels at one tap, these stand side by side."""
+    entries = torch.arange(weight[0].numel(), device=weight.device)
+    return entries.view(weight.shape[1], -1).T.flatten() if isinstance(members, GroupMembers) else entries
+
+
+def _hessians(members: Members, evidence: Evidence, examples: int) -> dict[str, Tensor]:
+    """X Xᵀ by layer, (groups, columns, columns)."""
+    sums: dict[str, Tensor] = {}
+    hooks = []
+    for name, layer in members.layers.items():
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            raise UserError(f"sparsegpt prunes linear layers and 2d convolutions; {name!r} is a {type(layer).__name__}")
+        hooks.append(layer.register_forward_pre_hook(_hook(sums, name, layer)))
+    try:
+        for _ in losses(evidence, examples):
+            pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if unseen := [name for name in members.layers if name not in sums]:
+        raise UserError(f"the input of layer {unseen[0]!r} is not seen: another module reads its weight")
+    return sums
+
+
+def _hook(sums: dict[str, Tensor], name: str, layer: nn.Linear | nn.Conv2d) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            x = _columns(layer, inputs[0].detach().float())
+            found = x @ x.transpose(1, 2)
+        sums[name] = sums[name] + found if name in sums else found
+
+    return hook
+
+
+def _columns(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
+    """X: what each column of a filter is multiplied with, (groups, columns, positions of all examples)."""
+    if isinstance(layer, nn.Linear):
+        return x.flatten(0, -2).T[None]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = F.pad(x, layer._reversed_padding_repeated_twice, mode)
+    unfolded = F.unfold(padded, layer.kernel_size, layer.dilation, 0, layer.stride)
+    return unfolded.unflatten(1, (layer.groups, -1)).permute(1, 2, 0, 3).flatten(2)
