@@ -178,6 +178,7 @@ Options
     matmul        a training step's share of the speed of large matrix products
     transformer   training the Transformer over torch.nn.Transformer, and with dropout over without
     decoding      translating with the key-value cache over without
+    language      training a GPT over the same model written plainly, and drawing text with the cache over without
     tail          TailDropout over one multiplication by a ready mask
   dropouts=[targeted,ramping,targeted_unit]   pairs=30   model=resnet32   schedule.batch_size=128
   threads=2   device=auto|cpu|cuda|mps   precision=auto|float32|bf16   compile=false   out=outputs/bench

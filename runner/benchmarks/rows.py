@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from runner.benchmarks.kit import Kit, late_training, on_one_batch, one_step
+from runner.benchmarks.language import language
 from runner.benchmarks.sorting import SortingTargeted
 from runner.benchmarks.tail import tail_dropout
 from runner.benchmarks.timing import Comparison
@@ -135,5 +136,5 @@ def tail(kit: Kit) -> Iterator[Comparison]:
 
 ROWS: dict[str, Callable[[Kit], Iterator[Comparison]]] = {
     **{"step": step, "data": data, "sweep": sweep, "matmul": matmul},
-    **{"tail": tail, "transformer": transformer, "decoding": decoding},
+    **{"tail": tail, "transformer": transformer, "decoding": decoding, "language": language},
 }
