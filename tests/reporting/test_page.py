@@ -280,6 +280,20 @@ def opened(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:
     raise AssertionError("the page is never idle")
 
 
+# Where a marker of the first plot with any stands on the screen.
+FIRST_MARK = """() => {
+    for (const plot of Bokeh.documents[0]._all_models.values()) {
+        const view = plot.type == "Figure" ? Bokeh.index.find_one(plot) : null
+        const drawn = view == null ? null : plot.renderers.find(one => one.glyph.type == "Scatter" && one.visible)
+        if (drawn == null || view.el.getBoundingClientRect().width == 0) continue
+        view.el.scrollIntoView({block: "center"})
+        const {left, top} = view.canvas_view.el.getBoundingClientRect()
+        const {x, y} = drawn.data_source.data
+        return [left + view.frame.x_scale.compute(x[1]), top + view.frame.y_scale.compute(y[1])]
+    }
+}"""
+
+
 @pytest.mark.timeout(600)
 def test_in_a_browser(browser: Any, hostile: list[Run], learned: Make, tmp_path: Path) -> None:
     """Draws, sorts, toggles, on a desk and on a phone; no text acts, and the console has nothing to say."""
@@ -315,6 +329,16 @@ def test_in_a_browser(browser: Any, hostile: list[Run], learned: Make, tmp_path:
     legend = desk.locator(".bk-Legend").first.bounding_box()
     desk.mouse.click(legend["x"] + 40, legend["y"] + 14)
     assert set(desk.evaluate(shown)) == {False}
+    desk.mouse.click(legend["x"] + 40, legend["y"] + 14)
+    assert set(desk.evaluate(shown)) == {True}
+
+    x, y = desk.evaluate(FIRST_MARK)
+    desk.mouse.move(x - 5, y)
+    desk.mouse.move(x, y)
+    desk.wait_for_timeout(300)
+    told = " ".join(desk.locator(".bk-tooltip-content").all_inner_texts())
+    assert all(word in told for word in ("column", "sparsity", "value", "seeds")), told
+
     tab = desk.locator("#curves ~ .part .bk-tab", has_text="recalibrated").first
     tab.click()
     assert "bk-active" in tab.get_attribute("class")

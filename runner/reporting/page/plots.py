@@ -44,7 +44,8 @@ _MARKERS = {
 }
 _DASHES = {"-": "solid", "-.": "dashdot", ":": "dotted"}
 _HEIGHT, _ENTRY = 380, 22  # pixels, of a plot and of a line in its legend
-_POINTS = 300  # of a learning curve
+_POINTS = 100  # of a learning curve
+_TOGETHER = 400  # curves on a page, up to which legends hide columns in all plots
 _TOOLS = "box_zoom,pan,wheel_zoom,reset,save"
 
 
@@ -94,7 +95,7 @@ class Plots:
             rows = rows.iloc[:: max(1, -(-len(rows) // _POINTS))]
             data = self._data(name, rows["epoch"], list(rows["epoch"].astype(int)), rows, metric)
             self._line(plot, own, name, data, band=not logarithmic)
-        self._hover(plot, own, [("epoch", "@at"), ("value", "@shown")])
+        self._hover(plot, own, [("epoch", "@x{0}"), ("value", "@y{0.[0000]}")])
         return plot
 
     def over_cost(self, points: pd.DataFrame, cost: str, label: str, metric: Metric, split: str) -> figure:
@@ -116,11 +117,14 @@ class Plots:
         return plot
 
     def legends(self) -> None:
-        """Give every plot its legend, once all are made: an entry hides a column in all of them."""
+        """Give every plot its legend, once all are made: an entry hides a column in all of them, in its own alone where
+        there are so many that naming the others would fill the page."""
+        together = sum(len(own) for _, own in self._drawn) <= _TOGETHER
         for plot, own in self._drawn:
             items = []
             for name, renderers in own.items():
-                elsewhere = [r for other, drawn in self._drawn if other is not plot for r in drawn.get(name, [])]
+                others = [drawn for other, drawn in self._drawn if other is not plot] if together else []
+                elsewhere = [renderer for drawn in others for renderer in drawn.get(name, [])]
                 items.append(LegendItem(label={"value": name}, renderers=[*renderers, *elsewhere]))
             longest = max(map(len, own), default=1)
             columns = max(1, min(4, 48 // longest))
@@ -152,32 +156,34 @@ class Plots:
 
     def _data(self, name: str, x: Any, at: Sequence[object], rows: pd.DataFrame, metric: Metric) -> dict[str, Any]:
         """What glyphs draw and hover tells; `at`: the place in words."""
-        return {"x": np.asarray(x, dtype=float), "column": [name] * len(rows), "at": at, **_values(rows, metric)}
+        return {"x": np.asarray(x, dtype=float), "at": at, **_values(rows, metric)}
 
     def _line(self, plot: figure, own: Drawn, name: str, data: dict[str, Any], band: bool = True) -> None:
-        style, source = self._style(name), ColumnDataSource(data)
+        style, source = self._style(name), ColumnDataSource({key: data[key] for key in ("x", "y", "low", "high")})
         dash = _DASHES.get(style.line, "dotdash") if isinstance(style.line, str) else "dotdash"
         line = Line(x="x", y="y", line_color=style.colour, line_width=2, line_dash=dash)
-        own.setdefault(name, []).append(plot.add_glyph(source, line))
+        drawn = plot.add_glyph(source, line, name=name)
         if band and np.isfinite(data["low"]).any():
             area = VArea(x="x", y1="low", y2="high", fill_color=style.colour, fill_alpha=0.15)
-            own[name].append(plot.add_glyph(source, area))
+            own.setdefault(name, []).append(plot.add_glyph(source, area))
+        own.setdefault(name, []).append(drawn)
 
     def _marks(self, plot: figure, own: Drawn, name: str, data: dict[str, Any], unpruned: int = 0) -> None:
         """Markers, of which so many at the end are hollow diamonds."""
         style, usual = self._style(name), len(data["x"]) - unpruned
+        data = {key: values for key, values in data.items() if key not in ("low", "high")}
         data["marker"] = [_MARKERS[style.marker]] * usual + ["diamond"] * unpruned
         data["fill"] = [style.colour] * usual + ["white"] * unpruned
         data["size"] = [8] * usual + [13] * unpruned
         mark = Scatter(x="x", y="y", marker="marker", size="size", fill_color="fill", line_color=style.colour)
-        own.setdefault(name, []).append(plot.add_glyph(ColumnDataSource(data), mark))
+        own.setdefault(name, []).append(plot.add_glyph(ColumnDataSource(data), mark, name=name))
 
     def _style(self, name: str) -> Style:
         return self._styles.get(name) or Style.number(len(self._styles))
 
     def _hover(self, plot: figure, own: Drawn, rows: Sequence[tuple[str, str]]) -> None:
-        marks = [one for drawn in own.values() for one in drawn if not isinstance(one.glyph, VArea)]
-        plot.add_tools(HoverTool(tooltips=[("column", "@column"), *rows], renderers=marks))
+        marks = [drawn[-1] for drawn in own.values()]  # the markers, or the line where there are none
+        plot.add_tools(HoverTool(tooltips=[("column", "$name"), *rows], renderers=marks))
 
 
 def confusion(counts: pd.DataFrame) -> figure:
