@@ -46,3 +46,9 @@ def test_a_model_brings_text_task_and_schedule(call, text, tmp_path):
             "onnxruntime=false",
         )
         assert made.code == 0, made.err
+
+
+def test_heads_of_a_model_that_is_not_trained_are_inspected(call):
+    done = call("inspect", "model=gpt", "model.layers=1", "granularity=head", "sparsity=0.5")
+    assert done.code == 0, done.err
+    assert "64/128 x 128/128" in done.out
