@@ -11,19 +11,21 @@ from runner.tasks.reconstruction import Reconstruction
 
 AUTOENCODERS = {"autoencoder", "autoencoder_conv"}
 TRANSFORMERS = {"transformer", "transformer_base"}
+LANGUAGE = {"gpt"}
 FOREIGN = {"torchvision", "timm", "transformers", "module", "sentence_encoder"}
 FITS = {
-    "classification": set(options("model")) - FOREIGN - AUTOENCODERS - TRANSFORMERS,
+    "classification": set(options("model")) - FOREIGN - AUTOENCODERS - TRANSFORMERS - LANGUAGE,
     "reconstruction": AUTOENCODERS,
     "translation": TRANSFORMERS,
     "embedding": set(),
+    "language_modelling": LANGUAGE,
 }
 
 
 @pytest.mark.parametrize("task", options("task"))
 @pytest.mark.parametrize("model", [name for name in options("model") if name not in FOREIGN])
 def test_fits_or_says_why_not(model, task):
-    data = "numbers" if model in TRANSFORMERS else "digits"
+    data = "numbers" if model in TRANSFORMERS else "text" if model in LANGUAGE else "digits"
     words = (f"model={model}", f"task={task}", f"data={data}", "model.width=0.25")
     config = settle(Composer("train").single(words))
     if model in FITS[task]:

@@ -19,12 +19,16 @@ from runner.training.schedules import Adam
 
 # What data sets give to models, and what is looked at where it is used: files, names of places in a model.
 ELSEWHERE = {
-    "model": ("channels", "image_size", "classes", "vocabulary", "input_shape", "architecture", "weights", "arguments"),
+    "model": (
+        *("channels", "image_size", "classes", "vocabulary", "context", "input_shape"),
+        *("architecture", "weights", "arguments"),
+    ),
     "data": ("root",),
     "dropout": ("places", "granularity"),
 }
 # Names of files, which may be any word, and of what these hold.
 FILES = {
+    "Text": ("train", "validation", "test"),
     "ParallelText": ("train", "validation", "test"),
     "SentenceEmbeddings": ("train", "validation", "test", "encoder"),
     "Arrays": ("train", "validation", "test", "inputs", "labels"),
@@ -48,7 +52,11 @@ CLASSES = sorted(set(shipped()), key=str)
 def test_every_parameter_refuses_what_no_parameter_can_be(group, cls):
     """An option that nobody checks would be found hours later, or never."""
     known = rules_of(cls.__init__)
-    required = {"Transformer": {"vocabulary": 300}, "TargetedGroups": {"granularity": "weight"}}.get(cls.__name__, {})
+    required = {
+        "Transformer": {"vocabulary": 300},
+        "GPT": {"vocabulary": 300, "context": 8},
+        "TargetedGroups": {"granularity": "weight"},
+    }.get(cls.__name__, {})
     for name, parameter in inspect.signature(cls).parameters.items():
         files = name in FILES.get(cls.__name__, ())
         if isinstance(parameter.default, bool) or name in ELSEWHERE.get(group, ()) or files:

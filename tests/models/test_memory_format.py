@@ -130,8 +130,8 @@ OTHERS = {"torchvision", "timm", "transformers", "module", "sentence_encoder"}
 @pytest.mark.parametrize("name", [name for name in options("model") if name not in OTHERS])
 def test_no_model_of_ours_has_such_a_layer_at_any_width(name):
     config = Composer("train").single([f"model={name}", "debug=smoke"])
-    pairs = config["task"]["name"] == "translation"
-    data = {"vocabulary": 100} if pairs else {"channels": 3, "image_size": 64, "classes": 10}
+    tokens = {"translation": {"vocabulary": 100}, "language_modelling": {"vocabulary": 100, "context": 8}}
+    data = tokens.get(config["task"]["name"], {"channels": 3, "image_size": 64, "classes": 10})
     with torch.device("meta"):
         model = build(config, "model", **data)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
