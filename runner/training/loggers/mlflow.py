@@ -1,6 +1,7 @@
 """`loggers=[mlflow]`."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ class MLflow(Logger):
 
     def __init__(self, experiment: str = "run", uri: str | None = None) -> None:
         self.experiment, self.uri = experiment, uri
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers of its use
         for package in ("mlflow", "sqlalchemy", "alembic"):
             need("loggers=[mlflow]", package, extra="mlflow")
 

@@ -1,5 +1,6 @@
 """`loggers=[wandb]`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ class WeightsAndBiases(Logger):
     """A run of Weights & Biases in the run folder's wandb/: `wandb sync FOLDER/wandb/offline-run-*` uploads it.
 
     Metrics of the training over its steps; the sweep as a table, its figure, and its last values as a summary; the
-    configuration. A resumed training writes a second offline run of the same id, which `wandb sync` joins.
+    configuration. A resumed training writes a second offline run of the same id.
 
     Args:
         project: of the account that it is uploaded to.
@@ -31,6 +32,7 @@ class WeightsAndBiases(Logger):
         self.project, self.mode = project, mode
         if mode not in ("offline", "online"):
             raise ParameterError("mode", mode, "one of offline, online")
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would tell its makers of errors
         self._wandb: Any = need("loggers=[wandb]", "wandb")
 
     def begin(self, run: Run, config: Mapping[str, Any]) -> None:
