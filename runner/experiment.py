@@ -236,8 +236,10 @@ class Experiment:
             from runner.reporting.curves import pruning_figure  # brings Matplotlib and pandas
 
             pruning_figure(run)
-        for logger in self.loggers:
-            logger.on_sweep(run.pruning_rows(), run.pruning_figure)
+        if self.loggers:
+            rows = run.pruning_rows()
+            for logger in self.loggers:
+                logger.on_sweep(rows, run.pruning_figure)
 
 
 def _declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:

@@ -6,15 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.benchmarks.kit import Kit, OneBatch, late, one_step
+from runner.benchmarks.kit import Kit, step_of
 from runner.benchmarks.timing import Comparison
 from runner.dropout.base import Variant
 from runner.models.gpt import GPT
 from runner.tasks.decoding import continued
 from runner.tasks.language_modelling import LanguageModelling
-from runner.training.loop import Training
 from runner.training.machine import autocast
-from runner.training.schedules import Adam, decay_groups
+from runner.training.schedules import Adam
 
 VOCABULARY, CONTEXT, WINDOWS = 65, 128, 32  # characters, as in training
 LAYERS, FEATURES, HEADS = 4, 128, 4
@@ -69,24 +68,10 @@ def language(kit: Kit) -> Iterator[Comparison]:
     ours = GPT(VOCABULARY, CONTEXT, LAYERS, FEATURES, HEADS, 4 * FEATURES).to(device)
     tokens = float(batch[1].numel())
     schedule = Adam(weight_decay=0.1, decoupled=True, clip_norm=1.0)
-    training = Training(
-        model=ours,
-        variant=Variant(),
-        data=parts.data,
-        task=LanguageModelling(),
-        schedule=schedule,
-        batches=OneBatch(batch),
-        steps=1,
-        groups=decay_groups(ours, schedule.weight_decay),
-        seed=0,
-        device=device,
-        precision=precision,
-        examples_per_step=int(tokens),
-    )
     yield Comparison(
         "training a GPT",
         "the same written plainly",
-        one_step(late(training.attach())),
+        step_of(parts, ours, Variant(), LanguageModelling(), schedule, batch, int(tokens)),
         plain_step(PlainGPT().to(device), batch[0], batch[1], precision),
         target=1.0,
         higher_is_better=True,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.benchmarks.kit import Kit, OneBatch, late, one_step
+from runner.benchmarks.kit import Kit, step_of
 from runner.benchmarks.timing import Comparison
 from runner.config.build import build
 from runner.config.compose import Composer
@@ -16,9 +16,8 @@ from runner.dropout.targeted import Targeted
 from runner.models.transformer import BEGIN, END, PAD, Transformer, positions
 from runner.tasks.decoding import greedy
 from runner.tasks.translation import Translation
-from runner.training.loop import Training
 from runner.training.machine import autocast
-from runner.training.schedules import Adam, decay_groups
+from runner.training.schedules import Adam
 
 VOCABULARY = 8000
 SENTENCES, LONGEST = 160, 25  # about 4,000 target tokens with their padding, as in training
@@ -85,26 +84,11 @@ def random_pairs(seed: int = 0) -> PairBatch:
 def transformer(kit: Kit) -> Iterator[Comparison]:
     """Tokens a second in training, over PyTorch's own; what `targeted` costs a step."""
     parts = kit.parts()
-    device, precision, batch = parts.device, parts.precision, random_pairs().to(parts.device)
+    batch = random_pairs().to(parts.device)
     tokens = float((batch.target[:, 1:] != PAD).sum())
 
     def training(model: nn.Module, variant: Variant) -> Callable[[], object]:
-        schedule = Adam()
-        made = Training(
-            model=model.to(device),
-            variant=variant,
-            data=parts.data,
-            task=Translation(),
-            schedule=schedule,
-            batches=OneBatch(batch),
-            steps=1,
-            groups=decay_groups(model, schedule.weight_decay),
-            seed=0,
-            device=device,
-            precision=precision,
-            examples_per_step=int(tokens),
-        )
-        return one_step(late(made.attach()))
+        return step_of(parts, model, variant, Translation(), Adam(), batch, int(tokens))
 
     ours, heads, dropout = model_of("model=transformer")
     yield Comparison(

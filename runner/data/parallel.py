@@ -90,13 +90,10 @@ class SplitFiles:
             source, target = (self.folder / Path(name).expanduser() for name in self.names)
             yield source, target
         except DataError as error:
-            raise DataError(f"{error}; {ALLOWED}", self.split, self._shown()) from error
-
-    def _shown(self) -> str:
-        return f"[{','.join(map(str, self.names))}]" if isinstance(self.names, list | tuple) else str(self.names)
+            raise DataError(f"{error}; {ALLOWED}", self.split, shown(self.names)) from error
 
     def __str__(self) -> str:
-        return f"data.{self.split}={self._shown()}"
+        return f"data.{self.split}={shown(self.names)}"
 
 
 def splits_in(root: str | Path | None, train: Names, validation: Names, test: Names) -> list[SplitFiles]:
@@ -106,6 +103,11 @@ def splits_in(root: str | Path | None, train: Names, validation: Names, test: Na
         raise DataError("no such folder; expected the one that the files of each split are in", "root", root)
     named = {"train": train, "validation": validation, "test": test}
     return [SplitFiles(split, names, folder) for split, names in named.items()]
+
+
+def shown(names: Any) -> str:
+    """Names of files as the command line has them, for an error."""
+    return f"[{','.join(map(str, names))}]" if isinstance(names, list | tuple) else str(names)
 
 
 def is_pair_of_names(names: Any) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from runner.data import cache as disk
 from runner.data.errors import DataError
+from runner.data.in_memory import SPLITS
 from runner.data.parallel import hash_of, read_lines
 from runner.errors import ConfigError
 from runner.parameters import Count, checked, whole
@@ -22,7 +23,6 @@ from runner.seeding import derive_seed
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 _AT_ONCE = 64  # sentences, where embeddings are made and where networks are evaluated
 
 Batch = tuple[Tensor, Tensor]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from runner import rules
 from runner.data.errors import DataError
-from runner.data.parallel import hash_of, unpacked
+from runner.data.in_memory import SPLITS
+from runner.data.parallel import hash_of, shown, unpacked
 from runner.data.tokens import KINDS, Tokens, tokens_of
 from runner.data.vocabulary import Size
 from runner.parameters import checked, whole
@@ -24,7 +25,6 @@ from runner.seeding import derive_seed
 log = logging.getLogger(__name__)
 
 EVALUATION_TOKENS = 8192  # of a batch
-SPLITS = ("train", "validation", "test")
 ALLOWED = "expected UTF-8 files, plain or gzipped, [a.txt,b.txt.gz]"
 
 Names = str | Path | Sequence[str | Path]
@@ -194,10 +194,10 @@ class Text:
         count = len(self._ids["train"])
         if count < self.context + 1:
             problem = f"{count} tokens to train on are too few for data.context={self.context}"
-            raise DataError(f"{problem}; expected at least {self.context + 1}", "train", _shown(train))
+            raise DataError(f"{problem}; expected at least {self.context + 1}", "train", shown(train))
         for split, value in parts.items():
             if split in self._ids and len(self._ids[split]) < 2:
-                raise DataError("fewer than two tokens", split, _shown(value))
+                raise DataError("fewer than two tokens", split, shown(value))
             if split in self._ids and (unknown := self._unknown(split)):
                 log.warning("data.%s: %d characters that the training text lacks", split, unknown)
 
@@ -232,7 +232,7 @@ def _in_file(split: str, names: Names, path: Path, read: Any) -> str:
     try:
         found: str = read(path)
     except DataError as error:
-        raise DataError(f"{error}; {ALLOWED}", split, _shown(names)) from error
+        raise DataError(f"{error}; {ALLOWED}", split, shown(names)) from error
     return found
 
 
@@ -253,7 +253,3 @@ def _topics() -> str:
     except ImportError as error:
         raise DataError(f"this Python comes without pydoc_data; {ALLOWED}", "train", "null") from error
     return "\n\n".join(text for _, text in sorted(topics.items()))
-
-
-def _shown(names: Any) -> str:
-    return f"[{','.join(map(str, names))}]" if isinstance(names, list | tuple) else str(names)

@@ -2,12 +2,13 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from runner.errors import UserError
 from runner.models.layers import AttentionProjections
@@ -70,29 +71,47 @@ def input_norms(members: Members, evidence: Evidence, examples: int) -> dict[str
     Raises:
         UserError: a layer's input is not seen, as another module reads its weight.
     """
-    squares: dict[str, Tensor] = {}
-    hooks = []
-    for name, layer in members.layers.items():
+
+    def watch(squares: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHandle:
         if isinstance(layer, AttentionProjections):
             hook = _projection_hook(squares, name, layer)
-            hooks.append(layer.attention.register_forward_pre_hook(hook, with_kwargs=True))
-        else:
-            hooks.append(layer.register_forward_pre_hook(_layer_hook(squares, name, layer)))
-    try:
-        for _ in losses(evidence, examples):
-            pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if unseen := [name for name in members.layers if name not in squares]:
-        raise UserError(
-            f"the input of layer {unseen[0]!r} is not seen: another module reads its weight; name no such layer"
-        )
+            return layer.attention.register_forward_pre_hook(hook, with_kwargs=True)
+        return layer.register_forward_pre_hook(_layer_hook(squares, name, layer))
+
+    squares = sums_of_inputs(members, evidence, examples, watch)
     return members.turned({name: square.sqrt() for name, square in squares.items()})
 
 
-def _add(squares: dict[str, Tensor], name: str, found: Tensor) -> None:
-    squares[name] = squares[name] + found if name in squares else found
+def sums_of_inputs(
+    members: Members,
+    evidence: Evidence,
+    examples: int,
+    watch: Callable[[dict[str, Tensor], str, nn.Module], RemovableHandle],
+) -> dict[str, Tensor]:
+    """What hooks on layers add up over the examples, by layer.
+
+    Args:
+        watch: puts a hook on a layer of this name, which adds to the dictionary by `add`.
+
+    Raises:
+        UserError: a layer's input is not seen, as another module reads its weight.
+    """
+    sums: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for name, layer in members.layers.items():
+            hooks.callback(watch(sums, name, layer).remove)
+        for _ in losses(evidence, examples):
+            pass
+    if unseen := [name for name in members.layers if name not in sums]:
+        raise UserError(
+            f"the input of layer {unseen[0]!r} is not seen: another module reads its weight; name no such layer"
+        )
+    return sums
+
+
+def add(sums: dict[str, Tensor], name: str, found: Tensor) -> None:
+    """Add to a layer's sum, out of place."""
+    sums[name] = sums[name] + found if name in sums else found
 
 
 def _layer_hook(squares: dict[str, Tensor], name: str, layer: nn.Module) -> Any:
@@ -109,7 +128,7 @@ def _layer_hook(squares: dict[str, Tensor], name: str, layer: nn.Module) -> Any:
             weight = nn.Parameter(torch.zeros(layer.weight.shape, device=inputs[0].device))  # type: ignore[arg-type]
             twin._parameters = {**layer._parameters, "weight": weight}
             output = twin(inputs[0].detach().float().square(), *inputs[1:])
-            _add(squares, name, torch.autograd.grad(output.sum(), weight)[0])
+            add(squares, name, torch.autograd.grad(output.sum(), weight)[0])
 
     return hook
 
@@ -123,7 +142,7 @@ def _projection_hook(squares: dict[str, Tensor], name: str, layer: AttentionProj
             for source in sources.get(layer.parameter, [query, key, value])
         ]
         rows = len(layer.weight) // len(parts)
-        _add(squares, name, torch.cat([part.expand(rows, -1) for part in parts]))
+        add(squares, name, torch.cat([part.expand(rows, -1) for part in parts]))
 
     return hook
 

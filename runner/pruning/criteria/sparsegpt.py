@@ -1,18 +1,19 @@
 """Pruning with reconstruction: Frantar & Alistarh (2023), "SparseGPT: massive language models can be accurately pruned
 in one-shot", Algorithm 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from runner.densities import layer_fractions
 from runner.errors import UserError
 from runner.parameters import Count, Positive, checked
 from runner.pruning.criteria.base import Evidence, Pruned
-from runner.pruning.criteria.measured import losses
+from runner.pruning.criteria.measured import add, sums_of_inputs
 from runner.pruning.granularities.base import Members, Rows
 from runner.pruning.granularities.n_of_m import GroupMembers
 from runner.pruning.granularities.weight import WeightMembers
@@ -58,31 +59,30 @@ class SparseGPT:
             given = {} if ranking is None else members.turned(members.masks(ranking.pruned(sparsity)))
             masks, values = {}, {}
             for name, weight in weights.items():
-                order = _order(members, weight)
+                order, groups = _order(members, weight), len(factors[name])
                 if ranking is None:
-                    choose = _chooser(members, scope, sparsity, name)
+                    choices = [_chooser(members, scope, sparsity, name)] * groups
                 else:
-                    choose = _taker(given[name].expand(weight.shape).flatten(1)[:, order])
-                masks[name], values[name] = self._layer(members, weight, factors[name], order, choose)
+                    mask = given[name].expand(weight.shape).flatten(1)[:, order]
+                    choices = [_taker(part) for part in mask.chunk(groups)]
+                masks[name], values[name] = self._layer(members, weight, factors[name], order, choices)
             return members.turned(masks), members.turned(values)
 
         return pruned
 
     def _layer(
-        self, members: Members, weight: Tensor, factors: Tensor, order: Tensor, choose: Choose
+        self, members: Members, weight: Tensor, factors: Tensor, order: Tensor, choices: Sequence[Choose]
     ) -> tuple[Tensor, Tensor]:
-        """The mask and the new values of one layer, filters in dim 0, of its weight's shape."""
+        """The mask and the new values of one layer, filters in dim 0, of its weight's shape.
+
+        Groups of a convolution read inputs of their own: each has its factor and its choice.
+        """
         m = members.m if isinstance(members, GroupMembers) else None
         block = self.block if m is None else max(m, self.block // m * m)
-        matrix = weight.flatten(1)[:, order]
-        parts = matrix.chunk(len(factors))  # groups of a convolution read inputs of their own
-        if len(factors) > 1:  # choices are of all rows at once where a mask is given
-            done = [
-                solve(part, factor, _rows(choose, i * len(part), len(matrix)), block, m)
-                for i, (part, factor) in enumerate(zip(parts, factors, strict=True))
-            ]
-        else:
-            done = [solve(matrix, factors[0], choose, block, m)]
+        parts = weight.flatten(1)[:, order].chunk(len(factors))
+        done = [
+            solve(part, factor, choose, block, m) for part, factor, choose in zip(parts, factors, choices, strict=True)
+        ]
         back = order.argsort()
         mask, values = (torch.cat(found)[:, back].view(weight.shape) for found in zip(*done, strict=True))
         return mask, values
@@ -92,7 +92,7 @@ class SparseGPT:
         """U with UᵀU = H⁻¹ by layer, (groups, columns, columns), columns in the order in which they go."""
         weights = members.values()
         found = {}
-        for name, hessian in _hessians(members, evidence, self.examples).items():
+        for name, hessian in sums_of_inputs(members, evidence, self.examples, _watch).items():
             order = _order(members, weights[name]).cpu()
             parts = []
             for part in hessian.cpu().double():  # float32 is too little for an inverse, and not all devices have more
@@ -170,49 +170,23 @@ def _taker(mask: Tensor) -> Choose:
     return lambda scores, first: mask[:, first : first + scores.shape[1]]
 
 
-def _rows(choose: Choose, first_row: int, rows: int) -> Choose:
-    """A choice for some rows of a matrix, of one that may be for all of them."""
-
-    def chosen(scores: Tensor, first: int) -> Tensor:
-        found = choose(scores, first)
-        return found[first_row : first_row + len(scores)] if len(found) == rows else found
-
-    return chosen
-
-
 def _order(members: Members, weight: Tensor) -> Tensor:
     """The order of a filter's columns; where groups are of input channels at one tap, these stand side by side."""
     entries = torch.arange(weight[0].numel(), device=weight.device)
     return entries.view(weight.shape[1], -1).T.flatten() if isinstance(members, GroupMembers) else entries
 
 
-def _hessians(members: Members, evidence: Evidence, examples: int) -> dict[str, Tensor]:
-    """X Xᵀ by layer, (groups, columns, columns)."""
-    sums: dict[str, Tensor] = {}
-    hooks = []
-    for name, layer in members.layers.items():
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            raise UserError(f"sparsegpt prunes linear layers and 2d convolutions; {name!r} is a {type(layer).__name__}")
-        hooks.append(layer.register_forward_pre_hook(_hook(sums, name, layer)))
-    try:
-        for _ in losses(evidence, examples):
-            pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if unseen := [name for name in members.layers if name not in sums]:
-        raise UserError(f"the input of layer {unseen[0]!r} is not seen: another module reads its weight")
-    return sums
+def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHandle:
+    """Have X Xᵀ of a layer's inputs added up, (groups, columns, columns)."""
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise UserError(f"sparsegpt prunes linear layers and 2d convolutions; {name!r} is a {type(layer).__name__}")
 
-
-def _hook(sums: dict[str, Tensor], name: str, layer: nn.Linear | nn.Conv2d) -> Any:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         with torch.autocast(inputs[0].device.type, enabled=False):
             x = _columns(layer, inputs[0].detach().float())
-            found = x @ x.transpose(1, 2)
-        sums[name] = sums[name] + found if name in sums else found
+            add(sums, name, x @ x.transpose(1, 2))
 
-    return hook
+    return layer.register_forward_pre_hook(hook)
 
 
 def _columns(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:

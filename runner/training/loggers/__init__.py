@@ -70,15 +70,6 @@ def run_name(run: Run) -> str:
     return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed") else folder.name
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The options of a configuration with their values, `("dropout.alpha", 0.66)`."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def sweep_values(run: Run, rows: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, int, float]]:
     """The task's metrics over sparsity, for programs that draw numbers over whole steps.
 

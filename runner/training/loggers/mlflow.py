@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.rules import leaves
 from runner.extras import need
 from runner.run_folder import Run
-from runner.training.loggers import Logger, flat, run_id, run_name, sweep_values
+from runner.training.loggers import Logger, run_id, run_name, sweep_values
 
 if TYPE_CHECKING:
     from runner.training.loop import Training
@@ -61,7 +62,7 @@ class MLflow(Logger):
         else:
             tags = {"run_id": identity, "folder": str(run.folder.resolve())}
             self._id = client.create_run(number, tags=tags, run_name=run_name(run)).info.run_id
-            for option, value in flat(config):
+            for option, value in leaves(config):
                 client.log_param(self._id, option, str(value)[:_LONGEST_VALUE])
         self._client = client
 

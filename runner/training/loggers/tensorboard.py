@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from runner.extras import need
@@ -41,7 +40,7 @@ class TensorBoard(Logger):
         return self._writer
 
     def on_start(self, training: "Training") -> None:
-        text = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
+        text = self.run.config_file.read_text()
         indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's way to show it as it is
         self._open(training.step + 1 if training.step else None).add_text("configuration", indented)
 
