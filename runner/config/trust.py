@@ -31,5 +31,6 @@ def check_trusted(architecture: str) -> None:
     if architecture not in _named and not any(file.is_file() for file in files):
         raise ForeignRun(
             f"model.architecture={architecture}: a class of somebody's own, whose code would be run; "
-            f"name it again, model.architecture={architecture}, or give --config-dir FOLDER, where its file is"
+            f'name it again, model.architecture={architecture} (in Python trusted="{architecture}"), '
+            "or give --config-dir FOLDER, where its file is"
         )

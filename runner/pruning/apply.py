@@ -1,17 +1,23 @@
 """Masks into models, and BatchNorm's statistics made to fit again."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.config import choices
+from runner.interfaces import Task
 from runner.parameters import fraction, one_of
-from runner.pruning.granularities.base import Granularity
+from runner.pruning.criteria.base import Criterion, Evidence, Pruned
+from runner.pruning.granularities.base import Granularity, Members
 from runner.pruning.ranking import rank
+
+LossOf = Callable[[Any, Any], Tensor]
 
 
 def prune(
@@ -22,8 +28,13 @@ def prune(
     scores: Mapping[str, Tensor] | None = None,
     example: Any = None,
     scope: str = "layer",
+    criterion: str | Criterion = "magnitude",
+    batches: Iterable[tuple[Any, Any]] | None = None,
+    loss: LossOf = F.cross_entropy,
 ) -> dict[str, Tensor]:
     """Set the smallest weights of every filter, or whole filters or features of small norm, to zero, in place.
+
+    By another criterion than magnitude, those that it scores lowest; "sparsegpt" also changes the weights that stay.
 
     Args:
         model: any plain module; its prunable layers, or those that `layers` names, are pruned.
@@ -35,6 +46,10 @@ def prune(
         example: an input of the model, by which its first and its last layer are found; give the one that the variant
             was attached with. See `runner.models.layers.prunable_layers`.
         scope: what is compared with what, "layer", "uniform", "erk" or "global", see `runner.pruning.ranking.Ranking`.
+        criterion: what is removed first, a name of `run list criterion` or a criterion of your own; not with `scores`.
+        batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" look at; as many
+            as the criterion asks for are taken (1,000 examples or 500), or all if there are fewer.
+        loss: (the model's outputs, labels) → the mean loss, for these criteria.
 
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight. `runner.dropout.FixedMask` keeps
@@ -42,16 +57,66 @@ def prune(
 
     Raises:
         ValueError: a value is not allowed, a layer is not in the model, or a dropout variant is still attached.
+        UserError: the criterion looks at training data and `batches` is None.
     """
     fraction("sparsity", sparsity)
     if isinstance(granularity, str):
         one_of("granularity", granularity, choices.names("granularity"))
         granularity = cast(Granularity, choices.builtin("granularity", granularity))
     members = granularity.members(model, layers, example)
-    ranked = members.magnitude() if scores is None else members.rows(scores)
-    masks = members.masks(rank(members, ranked, scope).pruned(sparsity))
-    apply_masks(members.weights, members.weights, masks)
-    return masks
+    if isinstance(criterion, str):
+        # "own" are the scores of a variant, which are given as `scores` here.
+        one_of("criterion", criterion, [name for name in choices.names("criterion") if name != "own"])
+        criterion = cast(Criterion, choices.builtin("criterion", criterion))
+    if scores is not None:
+        ranking = rank(members, members.rows(scores), scope)
+        found: Pruned = (members.masks(ranking.pruned(sparsity)), {})
+    else:
+        given = None if batches is None else list(batches)
+        evidence = Evidence(
+            model=model,
+            task=cast(Task[Any], _OwnLoss(loss)),
+            batches=None if given is None else lambda examples: _first(given, examples),
+        )
+        modes = [(module, module.training) for module in model.modules()]
+        try:
+            found = pruning(members, criterion, scope, evidence)(sparsity)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+    masks, values = found
+    apply_masks(members.weights, {**members.weights, **values}, masks)
+    return dict(masks)
+
+
+def pruning(members: Members, criterion: Criterion, scope: str, evidence: Evidence) -> Callable[[float], Pruned]:
+    """A function from a sparsity to masks and new values for the members' model, which has its trained weights."""
+    update = getattr(criterion, "update", None)
+    if update is not None:
+        found: Callable[[float], Pruned] = update(members, scope, evidence)
+        return found
+    ranking = rank(members, criterion.scores(members, evidence), scope, getattr(criterion, "comparable", False))
+    return lambda sparsity: (members.masks(ranking.pruned(sparsity)), {})
+
+
+@dataclass(frozen=True)
+class _OwnLoss:
+    """What criteria ask of a task, of a loss of somebody's own."""
+
+    loss: LossOf
+
+    def training_loss(self, model: nn.Module, batch: tuple[Any, Any]) -> tuple[Tensor, dict[str, Tensor], int]:
+        inputs, labels = batch
+        return self.loss(model(inputs), labels), {}, len(labels)
+
+
+def _first(batches: Iterable[tuple[Any, Any]], examples: int) -> Iterator[tuple[Any, Any]]:
+    """The first batches, of about so many examples together."""
+    for inputs, labels in batches:
+        if examples <= 0:
+            return
+        yield inputs[:examples], labels[:examples]
+        examples -= len(labels)
 
 
 @torch.no_grad()

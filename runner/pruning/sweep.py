@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from runner.config import choices
 from runner.interfaces import Data, Task
-from runner.pruning.apply import apply_masks, batch_norms, recalibrated, restore
+from runner.pruning.apply import apply_masks, batch_norms, pruning, recalibrated, restore
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
 from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
 from runner.pruning.ranking import Ranking, rank
@@ -153,12 +153,7 @@ class Sweeper:
         Args:
             scores: the criterion's key.
         """
-        update = getattr(self._criterion(scores), "update", None)
-        if update is not None:
-            found: Callable[[float], Pruned] = update(members, scope, self._evidence())
-            return found
-        ranking = self.ranking(members, scope, scores)
-        return lambda sparsity: (members.masks(ranking.pruned(sparsity)), {})
+        return pruning(members, self._criterion(scores), scope, self._evidence())
 
     def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
         """The order in which members of the model go, which has its trained weights.

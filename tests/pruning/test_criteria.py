@@ -9,6 +9,7 @@ from torch import nn
 
 from runner.config.choices import builtin, names
 from runner.errors import UserError
+from runner.pruning.apply import prune
 from runner.pruning.criteria.base import Evidence
 from runner.pruning.criteria.hessian import Hessian
 from runner.pruning.criteria.measured import BATCH
@@ -196,3 +197,41 @@ def test_scores_are_of_training_data_alone():
         with Sweeper(model, Classification(), data).pruned(point):
             chosen.append(model[2].weight.detach().clone())
     assert torch.equal(*chosen)
+
+
+def own_network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 3))
+    inputs = torch.randn(40, 6)
+    return model, [(inputs[:25], torch.arange(25) % 3), (inputs[25:], torch.arange(15) % 3)]
+
+
+@pytest.mark.parametrize("name", ["wanda", "taylor", "hessian", "sparsegpt"])
+def test_a_model_of_ones_own_is_pruned_by_a_criterion_that_looks_at_data(name):
+    model, batches = own_network()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    by_magnitude = prune(copy.deepcopy(model), 0.5)["2"]
+    masks = prune(model, 0.5, criterion=name, batches=batches)
+    assert list(masks) == ["0", "2"] and masks["2"].sum() == 8 * 4 and model[2].weight[masks["2"]].eq(0).all()
+    assert not torch.equal(masks["2"], by_magnitude)
+    kept = model[2].weight[~masks["2"]]
+    assert torch.equal(kept, before["2.weight"][~masks["2"]]) == (name != "sparsegpt")
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in before if key.endswith("bias"))
+
+
+def test_of_ones_own_data_as_many_examples_are_seen_as_the_criterion_asks_for():
+    model, batches = own_network()
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    prune(model, 0.5, criterion=Taylor(examples=30), batches=batches, loss=lambda out, labels: out.square().mean())
+    assert seen == [25, 5]
+
+
+def test_a_criterion_that_looks_at_data_says_that_it_has_none():
+    model, _ = own_network()
+    with pytest.raises(UserError, match="training data"):
+        prune(model, 0.5, criterion="wanda")
+    with pytest.raises(ValueError, match="criterion"):
+        prune(model, 0.5, criterion="wnada")
+    assert all(model[i].weight.all() for i in (0, 2))
