@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from runner import runs
-from runner.coadaptation.dependence import dependence, passes
-from runner.coadaptation.surface import Surface
+from runner.analyses.coadaptation.dependence import dependence, passes
+from runner.analyses.coadaptation.report import Studied, markdown, picture, save_matrix, table
+from runner.analyses.coadaptation.surface import Surface
 from runner.config.build import target
 from runner.config.compose import Composer
 from runner.config.rules import check_each, show
@@ -19,7 +20,6 @@ from runner.experiment import Experiment
 from runner.files import write_frame, write_text
 from runner.models.layers import prunable_layers
 from runner.reporting.columns import in_columns, seed_groups
-from runner.reporting.dependence import Studied, markdown, picture, save_matrix, table
 from runner.rules import between, either, list_of, one_of, whole
 from runner.runs import Run
 from runner.seeding import derive_seed

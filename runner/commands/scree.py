@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from runner import runs
+from runner.analyses.scree.codes import pictures
+from runner.analyses.scree.columns import Configs, column_of, load, named, pca_rows, places_of
+from runner.analyses.scree.ordered import ALL, some_ks
+from runner.analyses.scree.report import Choosing, choices, figures, markdown, table
 from runner.config.compose import Composer
 from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.files import write_frame, write_text
-from runner.reporting.codes import pictures
 from runner.reporting.columns import seed_groups
 from runner.reporting.gather import Measured
-from runner.reporting.scree import Choosing, choices, figures, markdown, table
 from runner.rules import between, either, list_of, one_of, whole
 from runner.runs import Run
-from runner.scree.columns import Configs, column_of, load, named, pca_rows, places_of
-from runner.scree.ordered import ALL, some_ks
 from runner.stored import stored_config
 from runner.tasks.metrics import headline_of_task, of_task
 from runner.tasks.reconstruction import Reconstruction

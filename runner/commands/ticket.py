@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from runner import runs
+from runner.analyses.tickets.plan import Ticket
+from runner.analyses.tickets.report import markdown, table
+from runner.analyses.tickets.sources import Source, find_sources
+from runner.analyses.tickets.trainings import Trainings
 from runner.commands.workers import failure_of, side_by_side
 from runner.config.choices import names
 from runner.config.compose import Composer
@@ -15,10 +19,6 @@ from runner.errors import ConfigError, UserError
 from runner.files import write_frame, write_text
 from runner.reporting.formats import granularity_label, percent
 from runner.rules import above, between, either, list_of, one_of, whole
-from runner.tickets.plan import Ticket
-from runner.tickets.report import markdown, table
-from runner.tickets.sources import Source, find_sources
-from runner.tickets.trainings import Trainings
 
 _LENGTH = RULES["schedule.length"]
 _RULES = {

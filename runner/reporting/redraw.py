@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from runner.analyses.scree.report import EXACT, PCA, Choosing
+from runner.analyses.scree.report import figures as scree_figures
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.reporting.formats import COSTS, COUNTS
 from runner.reporting.reproduction import Plan
 from runner.reporting.reproduction import figure as reproduction_figure
-from runner.reporting.scree import EXACT, PCA, Choosing
-from runner.reporting.scree import figures as scree_figures
 from runner.reporting.table import CSV_COLUMNS, Section, Table
 from runner.reporting.writing import table_figure
 from runner.tasks.metrics import by_name

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from runner.analyses.scree import report
 from runner.config.compose import Composer
 from runner.errors import ConfigError
 from runner.files import write_frame, write_text
-from runner.reporting import reproduction, scree
+from runner.reporting import reproduction
 from runner.reporting.choice import Choice, PublishedColumn
 from runner.reporting.gather import gather
 from runner.reporting.redraw import redraw
@@ -58,12 +59,12 @@ def test_of_run_scree(tmp_path: Path) -> None:
         for split in ("validation", "test")
     ]
     rows = [{**one, "place": f"decoder.{one['place']}"} for one in rows]
-    wide, choosing = scree.table(rows, "tail"), scree.Choosing(MSE, 0.01)
-    chosen = scree.choices(wide, choosing)
+    wide, choosing = report.table(rows, "tail"), report.Choosing(MSE, 0.01)
+    chosen = report.choices(wide, choosing)
     for name, frame in (("table", wide), ("choices", chosen)):
         write_frame(tmp_path / f"{name}.csv", frame)
-    write_text(tmp_path / "table.md", scree.markdown(wide, chosen, choosing, "tail"))
-    scree.figures(wide, chosen, choosing, "tail", tmp_path)
+    write_text(tmp_path / "table.md", report.markdown(wide, chosen, choosing, "tail"))
+    report.figures(wide, chosen, choosing, "tail", tmp_path)
     same_figures_again(tmp_path)
 
 

@@ -2,9 +2,9 @@
 
 import torch
 
+from runner.analyses.scree import codes
+from runner.analyses.scree.ordered import Meter, Ordered
 from runner.models.autoencoder import Autoencoder
-from runner.reporting import codes
-from runner.scree.ordered import Meter, Ordered
 from runner.tasks.reconstruction import Reconstruction
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from runner.coadaptation.blocks import Blocks
-from runner.coadaptation.dependence import dependence, passes, pruned_weights, spread_ranks
-from runner.coadaptation.hutchinson import Squares, block_squares
+from runner.analyses.coadaptation.blocks import Blocks
+from runner.analyses.coadaptation.dependence import dependence, passes, pruned_weights, spread_ranks
+from runner.analyses.coadaptation.hutchinson import Squares, block_squares
 from runner.pruning.apply import prune
 
 

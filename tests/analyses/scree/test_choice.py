@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from runner.scree.choice import elbow, fewest
+from runner.analyses.scree.choice import elbow, fewest
 
 
 def test_the_elbow_is_the_corner_of_two_straight_lines():

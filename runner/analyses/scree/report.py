@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from runner.analyses.scree.choice import elbow, fewest
+from runner.analyses.scree.ordered import ALL
 from runner.reporting.drawing import FLOOR, GRID, Style, save
 from runner.reporting.formats import NONE, metric_label, number, percent
 from runner.reporting.writing import padded
-from runner.scree.choice import elbow, fewest
-from runner.scree.ordered import ALL
 from runner.tasks.metrics import Metric, by_name
 
 PCA = "PCA"

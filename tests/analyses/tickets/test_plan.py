@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from runner.analyses.tickets.plan import Ticket, removed, rounds
 from runner.config.compose import Composer
 from runner.config.identity import identity
 from runner.models.mlp import MLP
 from runner.pruning.sweep import Sweeper
-from runner.tickets.plan import Ticket, removed, rounds
 
 TICKET = Ticket("ticket", "weight", 0.9, "magnitude")
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from runner.coadaptation.blocks import Blocks
-from runner.coadaptation.dependence import Dependence
+from runner.analyses.coadaptation.blocks import Blocks
+from runner.analyses.coadaptation.dependence import Dependence
 from runner.config.rules import leaves
 from runner.files import write_bytes
 from runner.ranking import count

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.coadaptation.blocks import Blocks
-from runner.coadaptation.hutchinson import Squares, block_squares
-from runner.coadaptation.surface import Level, Surface
+from runner.analyses.coadaptation.blocks import Blocks
+from runner.analyses.coadaptation.hutchinson import Squares, block_squares
+from runner.analyses.coadaptation.surface import Level, Surface
 from runner.pruning.granularities.base import filter_matrix
 from runner.pruning.ranking import Ranking
 

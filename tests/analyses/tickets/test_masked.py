@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from runner.analyses.tickets.plan import Ticket, removed
 from runner.dropout.masked import Masked
 from runner.pruning.ranking import Ranking
 from runner.pruning.sweep import Sweeper
 from runner.regularizers import L1
-from runner.tickets.plan import Ticket, removed
 from runner.training.schedules import Adam, OneCycle, decay_groups
 
 

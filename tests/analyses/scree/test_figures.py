@@ -8,8 +8,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runner.reporting import codes, scree
-from runner.reporting.scree import Choosing, choices, figures, table
+from runner.analyses.scree import codes, report
+from runner.analyses.scree.report import Choosing, choices, figures, table
 from runner.tasks.metrics import by_name
 
 PLACES = ("stages.0.0.convolution2", "stages.0.1.convolution2", "all")
@@ -26,7 +26,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
         kept[path.name] = figure
         return path
 
-    for module in (scree, codes):
+    for module in (report, codes):
         monkeypatch.setattr(module, "save", save)
     return kept
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.coadaptation.blocks import Blocks
-from runner.coadaptation.surface import Surface
+from runner.analyses.coadaptation.blocks import Blocks
+from runner.analyses.coadaptation.surface import Surface
 
 
 @dataclass(frozen=True)

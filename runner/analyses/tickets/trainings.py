@@ -11,6 +11,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from runner.analyses.tickets.plan import Ticket, removed, rounds, sweep
+from runner.analyses.tickets.report import Outcome
+from runner.analyses.tickets.sources import Source, hash_of
 from runner.config.build import build_model
 from runner.errors import DamagedRun, first_line
 from runner.experiment import Experiment
@@ -21,9 +24,6 @@ from runner.running import execute, run_of
 from runner.runs import Run
 from runner.seeding import derive_seed
 from runner.stored import load_scores
-from runner.tickets.plan import Ticket, removed, rounds, sweep
-from runner.tickets.report import Outcome
-from runner.tickets.sources import Source, hash_of
 from runner.training.loop import Training
 from runner.training.progress import Progress
 

@@ -16,9 +16,9 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from runner.analyses.scree.ordered import Meter
 from runner.files import write_bytes
 from runner.reporting.drawing import save
-from runner.scree.ordered import Meter
 
 EXAMPLES = 10  # images in a row, one a class as far as there are
 CLASSES = 20  # that can be told apart

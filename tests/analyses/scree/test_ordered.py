@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from runner.analyses.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
 from runner.models.autoencoder import Autoencoder
 from runner.models.layers import FeaturePlace
 from runner.pruning.sweep import Point, Sweeper
-from runner.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
 from runner.tasks.classification import Classification
 from runner.tasks.reconstruction import Reconstruction
 

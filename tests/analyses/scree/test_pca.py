@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from runner.scree.pca import Pca
+from runner.analyses.scree.pca import Pca
 
 
 def _images(n, seed, shape=(2, 3, 4)):

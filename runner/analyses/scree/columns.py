@@ -6,15 +6,15 @@ from functools import partial
 from math import prod
 from typing import Any
 
+from runner.analyses.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
+from runner.analyses.scree.pca import PIXELS, Pca
+from runner.analyses.scree.report import EXACT, PCA
 from runner.config.rules import show
 from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.reporting.columns import MACHINE, column_names
 from runner.reporting.gather import Measured
-from runner.reporting.scree import EXACT, PCA
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
-from runner.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
-from runner.scree.pca import PIXELS, Pca
 from runner.stored import load_scores
 from runner.training.machine import autocast
 from runner.training.progress import Progress

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from runner.analyses.tickets.report import METHODS, Outcome, markdown, table
 from runner.tasks.metrics import by_name
-from runner.tickets.report import METHODS, Outcome, markdown, table
 
 
 def outcome(method="ticket", seed=0, value=0.5, norms=("kept", "recalibrated"), column="none"):

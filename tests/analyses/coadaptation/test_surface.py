@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from runner.coadaptation import surface as module
-from runner.coadaptation.surface import fitting
+from runner.analyses.coadaptation import surface as module
+from runner.analyses.coadaptation.surface import fitting
 
 
 def _differences(function, theta, directions, step=1e-5):

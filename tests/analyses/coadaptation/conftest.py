@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from runner.coadaptation.surface import Surface
+from runner.analyses.coadaptation.surface import Surface
 
 Batch = tuple[Tensor, Tensor]
 
