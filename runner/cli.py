@@ -167,7 +167,7 @@ def _train(arguments: Arguments, words: Sequence[str]) -> int:
     from runner.config.compose import Composer
 
     if arguments.hydra_flags:
-        from runner.commands.multirun import hydra_main
+        from runner.multirun import hydra_main
 
         return hydra_main(words)
     if arguments.folders:
@@ -176,7 +176,7 @@ def _train(arguments: Arguments, words: Sequence[str]) -> int:
     foreign = arguments.config_dir is not None
     composer = Composer("train", arguments.config_dir)
     if arguments.multirun:
-        from runner.commands.multirun import multirun
+        from runner.multirun import multirun
 
         return multirun(composer, arguments.overrides)
     config = composer.single(arguments.overrides)

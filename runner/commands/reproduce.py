@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner.commands.multirun import checked_folders
-from runner.commands.workers import train_one, train_side_by_side
 from runner.config.compose import Composer
 from runner.config.rules import show
 from runner.errors import ConfigError
+from runner.multirun import checked_folders
 from runner.reporting.formats import duration
 from runner.reporting.reproduction import PLAN_OPTIONS, Cell, Plan, markdown, rows_of, write
 from runner.runs import Run
+from runner.workers import train_one, train_side_by_side
 
 _OWN = ("table", "out", "outputs", "setup", "jobs")  # options of this command; all others are run train's
 

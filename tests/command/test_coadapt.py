@@ -158,7 +158,7 @@ def test_a_convolutional_network_with_batch_norm(finished_once, trained):
 
 
 def test_large_networks_have_a_smaller_matrix_or_none(trained, monkeypatch):
-    from runner.commands import coadapt as module
+    from runner.analyses.coadaptation import study as module
 
     folders = [str(trained / "none0")]
     coadapt(folders, ["out=all"])
@@ -175,9 +175,9 @@ def test_large_networks_have_a_smaller_matrix_or_none(trained, monkeypatch):
 
 
 def test_the_papers_rows_stand_beside_its_own_network(trained, monkeypatch):
-    from runner.reporting import dependence
+    from runner.analyses.coadaptation import report
 
-    monkeypatch.setattr(dependence, "_TOY", {"data": "digits", "model": "mlp"})
+    monkeypatch.setattr(report, "_TOY", {"data": "digits", "model": "mlp"})
     folders = [str(trained / name) for name in ("none0", "targeted0")]
     coadapt(folders, ["members=0", "probes=null"])
     paper = _rows().query("kind == 'paper'")

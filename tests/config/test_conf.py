@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from runner.commands.list import groups
-from runner.commands.multirun import PARALLEL
 from runner.config.build import PACKAGES, arguments, target
 from runner.config.compose import CONF, Composer, options
+from runner.multirun import PARALLEL
 
 FILES = sorted(path for path in CONF.rglob("*.yaml") if "hydra" not in path.relative_to(CONF).parts)
 NAMES = [str(path.relative_to(CONF)) for path in FILES]

@@ -41,7 +41,7 @@ _INCHES = 4.2  # of a panel
 
 
 @dataclass(frozen=True)
-class Studied:
+class Result:
     """One run, and what was found."""
 
     column: str  # what tells its kind from the others
@@ -59,13 +59,13 @@ class Studied:
         return f"{self.column}, seed {self.seed}"
 
 
-def table(studied: Sequence[Studied]) -> pd.DataFrame:
+def table(results: Sequence[Result]) -> pd.DataFrame:
     """A row a run, then mean and deviation (n − 1) of each kind of which there are several seeds, then the paper's.
 
     `kind` is run, mean, std or paper. Of the blocks, `sum` is Σ θ_i H_ij θ_j and `square` Σ(θ_i H_ij θ_j)² over all
     weights, `abs` Σ|θ_i H_ij θ_j| over those shown; shares are fractions of the three blocks together.
     """
-    rows = [{"kind": "run", "column": one.column, "seed": one.seed, "n": 1, **_numbers(one)} for one in studied]
+    rows = [{"kind": "run", "column": one.column, "seed": one.seed, "n": 1, **_numbers(one)} for one in results]
     runs = pd.DataFrame(rows)
     for column, part in runs.groupby("column", sort=False):
         if len(part) > 1:
@@ -73,11 +73,11 @@ def table(studied: Sequence[Studied]) -> pd.DataFrame:
             numbers = part.drop(columns=list(_WORDS))
             for kind, values in (("mean", numbers.mean()), ("std", numbers.std())):
                 rows.append({"kind": kind, **same, **{str(name): value for name, value in values.items()}})
-    rows += _paper(studied)
+    rows += _paper(results)
     return pd.DataFrame(rows).astype({"seed": "Int64", "n": "Int64"})
 
 
-def _numbers(one: Studied) -> dict[str, Any]:
+def _numbers(one: Result) -> dict[str, Any]:
     found, squares = one.found, one.found.squares
     return {
         "layers": " ".join(found.shapes),
@@ -109,14 +109,14 @@ def _blocks(name: str, blocks: Blocks | None) -> dict[str, float]:
     return {f"{name}_{part}": value for part, value in values.items()}
 
 
-def _paper(studied: Sequence[Studied]) -> list[dict[str, Any]]:
+def _paper(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Rows of the paper's table 1 for the kinds of runs that it is about."""
     with (FOLDER / "paper1.csv").open(newline="") as file:
         published = list(csv.DictReader(file))
     rows = []
     for row in published:
         wanted = {**_TOY, "dropout": _PUBLISHED[row["Regularisation"]]}
-        if any(_as_the_paper(one) and matches(dict(leaves(one.config)), wanted) for one in studied):
+        if any(_as_the_paper(one) and matches(dict(leaves(one.config)), wanted) for one in results):
             accuracies = [float(row[f"{head} Accuracy"].rstrip("%")) / 100 for head in ("Unpruned", "Pruned")]
             names = ("predicted", "accuracy", "accuracy_pruned")
             values = dict(zip(names, (float(row["|dE|"]), *accuracies), strict=True))
@@ -124,11 +124,11 @@ def _paper(studied: Sequence[Studied]) -> list[dict[str, Any]]:
     return rows
 
 
-def _as_the_paper(one: Studied) -> bool:
+def _as_the_paper(one: Result) -> bool:
     return (one.split, one.found.sparsity) == ("test", _SPARSITY)
 
 
-def markdown(rows: pd.DataFrame, studied: Sequence[Studied], notes: Sequence[str] = ()) -> str:
+def markdown(rows: pd.DataFrame, results: Sequence[Result], notes: Sequence[str] = ()) -> str:
     """Two tables: what pruning changes, and in which blocks the dependence lies; with what was computed how."""
     change = [["", "predicted abs(ΔE)", "measured abs(ΔE)", "−∇Eᵀd", "½ dᵀHd", "accuracy %", "pruned %"]]
     where = [["", *(f"{what} {part}" for what in ("Σ abs(M) %", "Σ M² %", "Σ M") for part in _PARTS)]]
@@ -150,7 +150,7 @@ def markdown(rows: pd.DataFrame, studied: Sequence[Studied], notes: Sequence[str
             where.append([label, *shares, *squares, *(cell(f"sum_{part}") for part in _PARTS)])
     lines = ["## What pruning changes, and which weights depend on which", "", *padded(change), ""]
     lines += ["Where M = θᵀ ⊙ H ⊙ θ lies:", "", *padded(where), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in [*_notes(rows, studied), *notes])]) + "\n"
+    return "\n".join([*lines, *(f"- {note}" for note in [*_notes(rows, results), *notes])]) + "\n"
 
 
 def _label(row: Any) -> str:
@@ -159,12 +159,12 @@ def _label(row: Any) -> str:
     return f"{row['column']}, {row['n']} seeds" if row["kind"] == "mean" else f"{row['column']}, seed {row['seed']}"
 
 
-def _notes(rows: pd.DataFrame, studied: Sequence[Studied]) -> list[str]:
+def _notes(rows: pd.DataFrame, results: Sequence[Result]) -> list[str]:
     notes = []
-    for one in studied:
+    for one in results:
         found = one.found
         layers = ", ".join(found.shapes) if len(found.shapes) <= 4 else f"{len(found.shapes)} layers"
-        of = f"{one.column}: " if len({(s.found.weights, s.examples) for s in studied}) > 1 else ""
+        of = f"{one.column}: " if len({(s.found.weights, s.examples) for s in results}) > 1 else ""
         notes.append(
             f"{of}{found.weights:,} weights of {layers}; the smallest {percent(found.sparsity)} % of "
             f"every filter pruned; loss: mean cross-entropy of {one.examples:,} {one.split} examples"
@@ -184,7 +184,7 @@ def _notes(rows: pd.DataFrame, studied: Sequence[Studied]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def save_matrix(one: Studied, folder: Path) -> Path:
+def save_matrix(one: Result, folder: Path) -> Path:
     """The matrix with all that belongs to it, as NumPy arrays without pickles; returns the file.
 
     `matrix` (m, m), sorted by falling magnitude; `theta`, `gradient`, `pruned` (m,); `layer` (m,), a place in `layers`
@@ -213,9 +213,9 @@ def save_matrix(one: Studied, folder: Path) -> Path:
     return path
 
 
-def picture(studied: Sequence[Studied], path: Path) -> Path:
+def picture(results: Sequence[Result], path: Path) -> Path:
     """Figure 1: a matrix a run, a column a kind, a row a seed, one colour scale; the kept fraction is framed."""
-    shown = [one for one in studied if one.found.shown]
+    shown = [one for one in results if one.found.shown]
     columns = list(dict.fromkeys(one.column for one in shown))
     seeds = sorted({one.seed for one in shown})
     figure = Figure(figsize=(_INCHES * len(columns) + 1, _INCHES * len(seeds) + 0.3), dpi=150, layout="constrained")
@@ -235,7 +235,7 @@ def picture(studied: Sequence[Studied], path: Path) -> Path:
     return save(figure, path)
 
 
-def _panel(axes: Axes, one: Studied, matrix: Any, norm: SymLogNorm) -> Any:
+def _panel(axes: Axes, one: Result, matrix: Any, norm: SymLogNorm) -> Any:
     axes.set_axis_on()
     axes.set_title(f"{one.title}, abs(ΔE) {abs(one.found.predicted):.3g}", fontsize=10)
     axes.set_xlabel("weights by falling magnitude", fontsize=9)

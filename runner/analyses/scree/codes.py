@@ -16,8 +16,9 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from runner.analyses.scree.ordered import Meter
+from runner.analyses.scree.cuts import Cut
 from runner.files import write_bytes
+from runner.pruning.sweep import Sweeper
 from runner.reporting.drawing import save
 
 EXAMPLES = 10  # images in a row, one a class as far as there are
@@ -31,31 +32,32 @@ _DOTS = 4_000
 
 
 @torch.no_grad()
-def pictures(meter: Meter, place: str, ks: Sequence[int], folder: Path) -> list[Path]:
-    """Writes reconstructions.png, reconstructions.gif, code.png and directions.png, of the test split.
+def pictures(sweeper: Sweeper, place: str, ks: Sequence[int], folder: Path) -> list[Path]:
+    """Write reconstructions.png, reconstructions.gif, code.png and directions.png, of the test split.
 
     Args:
-        meter: of a model with encode(images) → (N, code) and decode(code) → images.
+        sweeper: of a model with encode(images) → (N, code) and decode(code) → images; a granularity is named `place`.
         place: the feature place that is the code.
-        ks: of how many features reconstructions are shown, rising.
+        ks: the numbers of features for which reconstructions are shown, rising.
     """
-    ordered, model = meter.ordered, meter.ordered.model.eval()
-    kept = ordered.features(place)
-    images, codes, labels = _encoded(meter, model)
+    model: Any = sweeper.model.eval()
+    kept = _order(sweeper, place)
+    images, codes, labels = _encoded(sweeper, model)
     codes, chosen = codes[:, kept], _one_a_class(labels)
     shown = images[chosen.to(images.device)]
     at_k = {}
     for k in ks:
-        with ordered.first({place: k}), meter.context():
+        cut = Cut(place, k, len(kept), 1 - k / len(kept))
+        with sweeper.pruned(cut.point("kept", "test")), sweeper.context():
             at_k[k] = model(shown).float()
     # In the order in which the decoder takes them, each feature by itself one standard deviation above the mean.
     middle, order = codes.mean(0, keepdim=True), kept.argsort()
     units = middle + torch.diag(codes.std(0))
-    decode: Any = model.decode
-    directions = decode(units[:, order]) - decode(middle[:, order])
+    directions = model.decode(units[:, order]) - model.decode(middle[:, order])
     low, high = shown.min(), shown.max()
     pixels = {k: ((made - low) / (high - low)).clamp(0, 1).cpu() for k, made in {0: shown, **at_k}.items()}
-    names = meter.data.class_names[:CLASSES]
+    data: Any = sweeper.data
+    names = data.class_names[:CLASSES]
     return [
         _grid(pixels, folder / "reconstructions.png"),
         _animation(pixels, folder / "reconstructions.gif"),
@@ -64,10 +66,16 @@ def pictures(meter: Meter, place: str, ks: Sequence[int], folder: Path) -> list[
     ]
 
 
-def _encoded(meter: Meter, model: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _order(sweeper: Sweeper, place: str) -> Tensor:
+    """The indices of the features at a place, (features,) int64; the one that is kept longest comes first."""
+    members = sweeper.granularities[place].members(sweeper.model)
+    return sweeper.ranking(members, "layer", "own").ranks[place][0].argsort(descending=True)
+
+
+def _encoded(sweeper: Sweeper, model: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The test split's images (N, C, H, W), codes (N, features) float32 and labels (N,), these on the processor."""
     images, codes, labels = [], [], []
-    for batch, classes in meter.data.eval_batches("test", meter.limit):
+    for batch, classes in sweeper.data.eval_batches("test", sweeper.limit):
         codes.append(model.encode(batch))  # in single precision: the steps of a shorter one would be seen
         images.append(batch)
         labels.append(classes.cpu())

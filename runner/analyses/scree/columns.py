@@ -1,22 +1,24 @@
 """What run scree shows of runs: values at their first k features, beside PCA and networks of exactly that width."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any
 
-from runner.analyses.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
+from runner.analyses.scree.cuts import ALL, Cut, cuts, some_ks
 from runner.analyses.scree.pca import PIXELS, Pca
 from runner.analyses.scree.report import EXACT, PCA
 from runner.config.rules import show
 from runner.errors import ConfigError
 from runner.experiment import Experiment
+from runner.pruning.granularities.feature import Feature, FeatureMembers
+from runner.pruning.sweep import Sweeper
 from runner.reporting.columns import MACHINE, column_names
 from runner.reporting.gather import Measured
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 from runner.stored import load_scores
-from runner.training.machine import autocast
+from runner.tasks.metrics import names_of
 from runner.training.progress import Progress
 
 _ONLY_IN_TRAINING = ("data.crop", "data.flip")
@@ -28,17 +30,37 @@ Configs = Mapping[Run, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """One run's trained network, its features in order."""
+    """One run's trained network, and the sweep that cuts it; its granularities are the places."""
 
     one: Measured
     parts: Experiment
-    meter: Meter
+    sweeper: Sweeper
+    widths: dict[str, int]  # features of each place
     tailed: tuple[str, ...]  # the places that its variant ordered; where there are none, all of them
     by_norm: bool  # whether there are none
 
     @property
-    def widths(self) -> dict[str, int]:
-        return self.meter.ordered.widths
+    def splits(self) -> list[str]:
+        """Those that are measured."""
+        return [split for split in ("validation", "test") if split in self.parts.data.splits]
+
+    def measure(
+        self, cuts: Sequence[Cut], batch_norm: str, advance: Callable[[], object]
+    ) -> Iterator[tuple[Cut, str, dict[str, float]]]:
+        """Each cut on each split: the task's metrics and the loss."""
+        found = {}
+        for point, row in self.sweeper.rows(cut.point(batch_norm, split) for cut in cuts for split in self.splits):
+            found[point] = row
+            advance()
+        for cut in cuts:
+            for split in self.splits:
+                yield cut, split, self._metrics(found[cut.point(batch_norm, split)])
+
+    def _metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
+        names = dict.fromkeys([*names_of(self.parts.task.sweep_metrics), "loss"])
+        if row["loss"] == row[self.parts.task.headline]:  # the same thing under two names
+            del names["loss"]
+        return {name: float(row[name]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -54,14 +76,16 @@ class Column:
 def load(one: Measured, configs: Configs, asked: Options) -> Loaded:
     parts = Experiment.from_config(configs[one.run])
     parts.load(one.run)
-    own = load_scores(one.run, parts.device).get("feature", {})
+    own = load_scores(one.run, parts.device)
     try:
-        ordered = Ordered(parts.model, own)
+        rows = FeatureMembers(parts.model).magnitude()
     except ValueError as error:
         raise ConfigError(f"{one.run.folder}: {error}, which run scree cuts") from None
-    context = partial(autocast, parts.precision, parts.device)
-    meter = Meter(ordered, parts.task, parts.data, context, asked["batch_norm"], asked["limit"], parts.config["seed"])
-    return Loaded(one, parts, meter, tuple(n for n in ordered.widths if n in own or not own), not own)
+    ordered = own.get("feature", {})
+    tailed = tuple(name for name in rows if name in ordered or not ordered)
+    places = {ALL: Feature(tailed), **{name: Feature([name]) for name in rows}}
+    sweeper = replace(parts.sweeper(own), limit=asked["limit"], granularities=places)
+    return Loaded(one, parts, sweeper, {name: row.shape[1] for name, row in rows.items()}, tailed, not ordered)
 
 
 def places_of(first: Loaded, asked: Options) -> list[str]:
@@ -102,8 +126,8 @@ def column_of(
         narrower = _narrower(first, loaded, differing)
         exact, by_norm = narrower is not None, loaded.by_norm
         wanted = [narrower] if narrower else _cuts(first, loaded, places, asked["ks"])
-        with Progress().counting(len(wanted), str(one.run.folder)) as advance:
-            measured = list(loaded.meter.measure(wanted, advance))
+        with Progress().counting(len(wanted) * len(loaded.splits), str(one.run.folder)) as advance:
+            measured = list(loaded.measure(wanted, asked["batch_norm"], advance))
         found = [
             {"place": cut.place, "k": cut.k, "n": cut.n, "split": split, "metric": metric, "value": value}
             for cut, split, values in measured
@@ -133,7 +157,7 @@ def _narrower(first: Loaded, loaded: Loaded, differing: Mapping[str, Any]) -> Cu
     if not alone or len(others) != 1 or loaded.widths.keys() != first.widths.keys():
         return None
     n = loaded.widths[others[0]]
-    return Cut(others[0], n, n, {}) if n < first.widths[others[0]] else None
+    return Cut(others[0], n, n, 0.0) if n < first.widths[others[0]] else None
 
 
 def _differing(first: Measured, other: Measured) -> dict[str, Any]:
@@ -167,8 +191,8 @@ def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[s
         return []
     pca = Pca(partial(data.eval_batches, "train"), prod(shape))
     rows: list[Row] = []
-    for split in ("validation", "test"):
-        for place in places if split in data.splits else []:
+    for split in first.splits:
+        for place in places:
             ks = some_ks(first.widths[place], asked["ks"])
             errors = pca.errors(data.eval_batches(split, asked["limit"]), ks)
             same = {"column": PCA, "place": place, "n": first.widths[place], "split": split, "metric": metric}

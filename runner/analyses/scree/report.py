@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from runner.analyses.scree.choice import elbow, fewest
-from runner.analyses.scree.ordered import ALL
+from runner.analyses.scree.cuts import ALL
 from runner.reporting.drawing import FLOOR, GRID, Style, save
 from runner.reporting.formats import NONE, metric_label, number, percent
 from runner.reporting.writing import padded

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.analyses.sources import Sources
 from runner.config import choices
 from runner.config.length import Length
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, damaged
 from runner.experiment import Experiment
-from runner.reporting.columns import common_title, in_columns, seed_groups
+from runner.reporting.columns import common_title
 from runner.runs import TICKET_DROPOUT, Run
-from runner.stored import stored_config
 from runner.tasks.metrics import Metric, headline_of_task
 
 
@@ -36,23 +36,22 @@ class Source:
 
 
 def find_sources(
-    found: Sequence[Run], asked: Mapping[str, Any], config_dir: Path | None
+    found: Sequence[Run], asked: dict[str, Any], config_dir: Path | None
 ) -> tuple[list[Source], str, list[str]]:
     """The runs, those without dropout first, all that is asked of them checked; what they have in common, for a title;
     and notes on which were left out."""
     tickets = {run for run in found if _is_ticket(run)}
     if tickets == set(found):
         raise ConfigError(f"{found[0].folder} is a masked training itself; give the runs that masks are to come from")
-    configs = {run: stored_config(run, asked, config_dir) for run in found if run not in tickets}
-    groups, notes = seed_groups(configs)
-    seeds = in_columns(groups)
-    sources = [_source(name, one.run, configs[one.run], asked) for name, one in seeds]
+    given = Sources.of([run for run in found if run not in tickets], asked, config_dir)
+    columns = given.columns()
+    sources = [_source(name, one.run, given.configs[one.run], asked) for name, one in columns]
     metric = sources[0].metric
     if others := {source.metric.name for source in sources} - {metric.name}:
         raise ConfigError(f"the runs are judged by {metric.name} and {', '.join(others)}: give one kind at a time")
     if asked["iterations"] > 1 and not any(source.plain for source in sources):
         raise ConfigError(f"iterations={asked['iterations']}: none of the runs is without dropout, as this loop is")
-    return sources, common_title([one for _, one in seeds]), notes
+    return sources, common_title([one for _, one in columns]), given.notes
 
 
 def _is_ticket(run: Run) -> bool:

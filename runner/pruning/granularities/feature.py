@@ -1,6 +1,6 @@
 """Features at the places that a model declares: the filters that make them and the weights that read them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,12 +14,18 @@ class FeatureMembers(Members):
     """Features, ranked at each place for itself.
 
     Scores: by the consumer's name, (features,); at places without, the L2 norm of the filter that makes the feature.
+
+    Args:
+        only: the consumers' names of the places whose features are members; None: all that the model declares.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.places: dict[str, FeaturePlace] = {place.consumer: place for place in feature_places(model)}
-        if not self.places:
+    def __init__(self, model: nn.Module, only: Collection[str] | None = None) -> None:
+        declared = feature_places(model)
+        if not declared:
             raise ValueError(f"{type(model).__name__} declares no feature places")
+        self.places: dict[str, FeaturePlace] = {
+            place.consumer: place for place in declared if only is None or place.consumer in only
+        }
         ends = sorted({name for place in self.places.values() for name in (place.consumer, place.producer)})
         super().__init__("feature", {**prunable_layers(model), **{name: model.get_submodule(name) for name in ends}})
 
@@ -56,7 +62,10 @@ class FeatureMembers(Members):
 
 
 class Feature:
-    """Features at all places of a model."""
+    """Features at the places of a model, see `FeatureMembers`."""
+
+    def __init__(self, only: Collection[str] | None = None) -> None:
+        self.only = only
 
     def members(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> FeatureMembers:
         """The model's features.
@@ -66,4 +75,4 @@ class Feature:
         """
         if layers is not None:
             raise ValueError("layers are for weights and units; features are cut at all places that the model declares")
-        return FeatureMembers(model)
+        return FeatureMembers(model, self.only)

@@ -3,8 +3,9 @@
 import torch
 
 from runner.analyses.scree import codes
-from runner.analyses.scree.ordered import Meter, Ordered
 from runner.models.autoencoder import Autoencoder
+from runner.pruning.granularities.feature import Feature
+from runner.pruning.sweep import Sweeper
 from runner.tasks.reconstruction import Reconstruction
 
 
@@ -25,8 +26,10 @@ def test_directions_and_codes_are_in_the_order_in_which_features_are_kept(tmp_pa
     model, drawn = Autoencoder(1, 4, widths=(), code=5, linear=True), {}
     for name in ("_directions", "_code", "_grid"):
         monkeypatch.setattr(codes, name, lambda *words, name=name: drawn.setdefault(name, words)[-1])
-    ordered = Ordered(model, {"decoder.0": torch.tensor([2.0, 9, 1, 7, 5])})
-    paths = codes.pictures(Meter(ordered, Reconstruction(), Data()), "decoder.0", [1, 3, 5], tmp_path)
+    own = {"feature": {"decoder.0": torch.tensor([2.0, 9, 1, 7, 5])}}
+    place = {"decoder.0": Feature(["decoder.0"])}
+    sweeper = Sweeper(model, Reconstruction(), Data(), own_scores=own, granularities=place)
+    paths = codes.pictures(sweeper, "decoder.0", [1, 3, 5], tmp_path)
     assert [path.name for path in paths] == ["reconstructions.png", "reconstructions.gif", "code.png", "directions.png"]
     kept = [1, 3, 4, 0, 2]
     with torch.no_grad():

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from runner.analyses.scree.ordered import ALL, Cut, Meter, Ordered, cuts, some_ks
+from runner.analyses.scree.codes import _order
+from runner.analyses.scree.columns import Loaded
+from runner.analyses.scree.cuts import ALL, Cut, cuts, some_ks
 from runner.models.autoencoder import Autoencoder
 from runner.models.layers import FeaturePlace
+from runner.pruning.granularities.feature import Feature, FeatureMembers
 from runner.pruning.sweep import Point, Sweeper
+from runner.ranking import count
 from runner.tasks.classification import Classification
 from runner.tasks.reconstruction import Reconstruction
 
@@ -72,25 +76,37 @@ def _same(model, before):
     return all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def _sweeper(model, data=None, own=OWN, **more):
+    """A sweep whose granularities are the places, and all of them together."""
+    names = list(FeatureMembers(model).magnitude())
+    places = {ALL: Feature(names), **{name: Feature([name]) for name in names}}
+    task = more.pop("task", Classification())
+    return Sweeper(model, task, data or Data(), own_scores={"feature": own}, granularities=places, **more)
+
+
+def _widths(sweeper):
+    return {name: row.shape[1] for name, row in FeatureMembers(sweeper.model).magnitude().items()}
+
+
+def _kept(sweeper, place, k, n):
+    return sweeper.pruned(Cut(place, k, n, 1 - k / n).point("kept", "test"))
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_first_k_features_are_all_that_is_left(model, channels_last):
+def test_the_first_k_features_of_a_place_are_all_that_is_left(model, channels_last):
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    ordered, x = Ordered(model, OWN), torch.randn(2, 3, 9, 9)
-    assert ordered.widths == {"second": 6, "logits": 8}
-    assert ordered.features("second").tolist() == [0, 1, 2, 3, 4, 5]
-    assert ordered.features("logits").tolist() == [3, 5, 7, 6, 1, 4, 2, 0]
-    channels, features = torch.zeros(6), torch.zeros(8)
-    channels[:2], features[[3, 5, 7]] = 1, 1
-    for kept, expected in (
-        ({"second": 2}, model(x, channels)),
-        ({"logits": 3}, model(x, None, features)),
-        ({"second": 2, "logits": 3}, model(x, channels, features)),
-        ({"second": 0}, model(x, torch.zeros(6))),
-        ({}, model(x)),
+    sweeper, x = _sweeper(model), torch.randn(2, 3, 9, 9)
+    channels, features, half = torch.zeros(6), torch.zeros(8), torch.zeros(8)
+    channels[:3], features[[3, 5, 7]], half[[3, 5, 7, 6]] = 1, 1, 1
+    for cut, expected in (
+        (("second", 3, 6), model(x, channels)),
+        (("logits", 3, 8), model(x, None, features)),
+        ((ALL, 4, 8), model(x, channels, half)),
+        (("second", 6, 6), model(x)),
     ):
-        with ordered.first(kept):
+        with torch.no_grad(), _kept(sweeper, *cut):
             assert torch.allclose(model(x), expected, atol=1e-6)
         assert _same(model, before)
     assert not torch.allclose(model(x, channels), model(x), atol=1e-3)
@@ -98,22 +114,16 @@ def test_the_first_k_features_are_all_that_is_left(model, channels_last):
 
 def test_the_weights_come_back_after_an_error(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(RuntimeError), Ordered(model, OWN).first({"second": 1}):
+    with pytest.raises(RuntimeError), _kept(_sweeper(model), "second", 1, 6):
         raise RuntimeError
     assert _same(model, before)
 
 
 def test_without_scores_of_its_own_a_place_is_ordered_by_the_norm_of_its_filters(model):
-    ordered = Ordered(model, {"logits": OWN["logits"], "elsewhere": torch.arange(3.0)})
+    sweeper = _sweeper(model, own={"logits": OWN["logits"], "elsewhere": torch.arange(3.0)})
     norms = model.first.weight.flatten(1).norm(dim=1)
-    assert ordered.features("second").tolist() == norms.argsort(descending=True).tolist()
-    assert ordered.features("logits").tolist() == [3, 5, 7, 6, 1, 4, 2, 0]
-    assert set(ordered.widths) == {"second", "logits"}
-
-
-def test_a_model_without_feature_places_has_no_order():
-    with pytest.raises(ValueError, match="Linear declares no feature places"):
-        Ordered(nn.Linear(2, 2), {})
+    assert _order(sweeper, "second").tolist() == norms.argsort(descending=True).tolist()
+    assert _order(sweeper, "logits").tolist() == [3, 5, 7, 6, 1, 4, 2, 0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 31, 32])
@@ -138,35 +148,39 @@ def test_asked_ks_are_those_that_there_are_and_all():
 def test_all_places_keep_the_same_fraction_as_a_sweep_does():
     widths = {"a": 4, "b": 2, "c": 10}
     found = cuts(widths, {"a": 4, "b": 2}, ["b", ALL], None)
-    assert found[:2] == [Cut("b", 1, 2, {"b": 1}), Cut("b", 2, 2, {"b": 2})]
-    assert [(cut.k, cut.n, cut.kept) for cut in found[2:]] == [
-        (2, 6, {"a": 1, "b": 1}),
-        (3, 6, {"a": 2, "b": 1}),
-        (5, 6, {"a": 3, "b": 2}),
-        (6, 6, {"a": 4, "b": 2}),
+    assert found == [
+        *(Cut("b", 1, 2, 0.5), Cut("b", 2, 2, 0.0)),
+        *(Cut(ALL, k, 6, sparsity) for k, sparsity in ((2, 0.75), (3, 0.5), (5, 0.25), (6, 0.0))),
     ]
-    assert [cut.kept for cut in cuts(widths, widths, [ALL], [3])] == [{"a": 2, "b": 1, "c": 3}, widths]
+    assert [(cut.k, cut.n) for cut in cuts(widths, widths, [ALL], [3])] == [(6, 16), (16, 16)]
 
 
 def test_any_width_can_be_asked_of_all_places_and_none_is_left_empty():
     for n in (7, 49, 100, 511):
         for cut in cuts({"a": n, "b": 3}, {"a": n, "b": 3}, [ALL], range(1, n + 1)):
-            assert 1 <= cut.kept["b"] <= 3
-        kept = [cut.kept["a"] for cut in cuts({"a": n}, {"a": n}, [ALL], range(1, n + 1))]
-        assert kept == list(range(1, n + 1))
+            assert 1 <= 3 - count(cut.sparsity, 3) <= 3
+        for place in ("a", ALL):
+            asked = cuts({"a": n}, {"a": n}, [place], range(1, n + 1))
+            assert [cut.k for cut in asked] == [n - count(cut.sparsity, n) for cut in asked] == list(range(1, n + 1))
 
 
-def _measured(meter, asked):
-    return {(cut.place, cut.k, split): values for cut, split, values in meter.measure(asked)}
+class _Parts:
+    """What `Loaded` needs of an experiment."""
+
+    def __init__(self, sweeper):
+        self.task, self.data = sweeper.task, sweeper.data
+
+
+def _measured(sweeper, asked, batch_norm="kept", advance=lambda: None):
+    loaded = Loaded(None, _Parts(sweeper), sweeper, _widths(sweeper), (), False)
+    return list(loaded.measure(asked, batch_norm, advance))
 
 
 @pytest.mark.parametrize("batch_norm", ["kept", "recalibrated"])
 def test_measured_is_what_a_sweep_of_features_measures(model, batch_norm):
-    ordered = Ordered(model, OWN)
+    sweeper = _sweeper(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = _measured(
-        Meter(ordered, Classification(), Data(), batch_norm=batch_norm), cuts(ordered.widths, ordered.widths, [ALL])
-    )
+    found = _measured(sweeper, cuts(_widths(sweeper), _widths(sweeper), [ALL]), batch_norm)
     assert _same(model, before) and not model.training
     points = [
         Point("feature", "layer", "own", 0.0, batch_norm, s, split)
@@ -175,48 +189,41 @@ def test_measured_is_what_a_sweep_of_features_measures(model, batch_norm):
     ]
     rows = list(Sweeper(model, Classification(), Data(), own_scores={"feature": OWN}).rows(points))
     assert len(rows) == 8
+    values = {(cut.k, split): metrics for cut, split, metrics in found}
     for point, row in rows:
         k = round(14 * (1 - row["actual_sparsity"]))
-        assert found[ALL, k, point.split] == {"accuracy": row["accuracy"], "loss": row["loss"]}
+        assert values[k, point.split] == {"accuracy": row["accuracy"], "loss": row["loss"]}
 
 
-def test_recalibration_is_of_the_cut_network_on_images_to_learn_from(model):
-    data, ordered = Data(), Ordered(model, OWN)
-    asked = [Cut("second", 2, 6, {"second": 2})]
-    kept = _measured(Meter(ordered, Classification(), data), asked)
-    assert "train" not in {split for split, _ in data.asked}
-    found = _measured(Meter(ordered, Classification(), data, batch_norm="recalibrated", seed=7), asked)
-    assert data.asked.count(("augmented", 2000, 7)) == 1
-    assert found["second", 2, "test"]["loss"] != kept["second", 2, "test"]["loss"]
-
-
-def test_every_cut_is_measured_once_on_all_splits_under_the_context_and_the_limit(model):
-    data, ordered, entered, steps = Data(), Ordered(model, OWN), [], []
+def test_every_cut_is_measured_on_all_splits_under_the_context_and_the_limit(model):
+    entered, steps = [], []
 
     @contextmanager
     def context():
         entered.append(1)
         yield
 
-    asked = cuts(ordered.widths, ordered.widths, ["second", "logits", ALL], [2])
-    found = list(Meter(ordered, Classification(), data, context, limit=4).measure(asked, lambda: steps.append(1)))
+    sweeper = _sweeper(model, context=context, limit=4)
+    asked = cuts(_widths(sweeper), _widths(sweeper), ["second", "logits", ALL], [2])
+    found = _measured(sweeper, asked, advance=lambda: steps.append(1))
     assert [(cut.place, cut.k, cut.n, split) for cut, split, _ in found] == [
         (place, k, n, split)
         for place, n, ks in (("second", 6, (2, 6)), ("logits", 8, (2, 8)), (ALL, 14, (4, 14)))
         for k in ks
         for split in ("validation", "test")
     ]
-    assert len(steps) == len(asked) == 6
+    assert len(steps) == 2 * len(asked) == 12
     assert len(entered) == 4, "all features of one place, of the other and of both are the same network"
-    assert data.asked == [("validation", 4), ("test", 4)] * 4
+    assert sweeper.data.asked == [("test", 4), ("validation", 4)] * 4
 
 
 def test_a_split_that_holds_nothing_is_left_out_and_a_loss_with_two_names_stands_once():
     torch.manual_seed(0)
     model = Autoencoder(3, 9, widths=(6,), code=4)
-    data = Data(validation=False)
-    found = _measured(Meter(Ordered(model, {}), Reconstruction(), data), [Cut("decoder.0", 4, 4, {"decoder.0": 4})])
-    assert found == {("decoder.0", 4, "test"): {"mse": pytest.approx(_mse(model, data.images["test"]), rel=1e-6)}}
+    sweeper = _sweeper(model, Data(validation=False), {}, task=Reconstruction())
+    ((cut, split, metrics),) = _measured(sweeper, [Cut("decoder.0", 4, 4, 0.0)])
+    assert (cut.k, split) == (4, "test")
+    assert metrics == {"mse": pytest.approx(_mse(model, sweeper.data.images["test"]), rel=1e-6)}
     assert not model.training
 
 

@@ -12,16 +12,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from runner.commands.workers import train_side_by_side, worker_count
 from runner.config.compose import Composer, renamed
 from runner.config.paths import CONF
 from runner.config.rules import show
 from runner.errors import ConfigError, UserError, located
 from runner.reporting.listing import run_lines
 from runner.runs import Run
+from runner.workers import train_side_by_side, worker_count
 
 Jobs = list[dict[str, Any]]
-PARALLEL = "runner.commands.workers.train_side_by_side"  # the launcher that is ours, not a plugin of Hydra's
+PARALLEL = "runner.workers.train_side_by_side"  # the launcher that is ours, not a plugin of Hydra's
 
 
 def multirun(composer: Composer, overrides: Sequence[str]) -> int:
