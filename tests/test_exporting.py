@@ -11,11 +11,13 @@ from runner.compaction.cutting import compact
 from runner.errors import ConfigError, UserError
 from runner.exporting import Example, check_packages, export
 from runner.models.autoencoder import Autoencoder
+from runner.models.gpt import GPT
 from runner.models.memory_format import use_fast_memory_format
 from runner.models.resnet import ResNet
 from runner.models.transformer import Transformer
 from runner.pruning.apply import prune
 
+TOKENS = Example((torch.randint(50, (2, 6)),), ("tokens",), ({0: "batch", 1: "length"},))
 IMAGES = Example((torch.rand(2, 1, 8, 8),), ("images",), ({0: "batch"},))
 PAIRS = Example(
     (torch.randint(3, 50, (2, 6)), torch.randint(3, 50, (2, 5))),
@@ -28,6 +30,9 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
     torch.manual_seed(0)
     if task == "translation":
         return Transformer(50, layers=1, features=16, heads=2, feed_forward=32), PAIRS
+    if task.startswith("language"):
+        sizes = {"context": 9, "layers": 1, "features": 16, "heads": 2, "feed_forward": 32}
+        return GPT(50, **sizes, positions="rotary" if task.endswith("rotary") else "learned"), TOKENS
     if task == "reconstruction":
         return Autoencoder(1, 8, 10, widths=(16,), code=4), IMAGES
     return use_fast_memory_format(ResNet(1, 8, 10, blocks=1, width=0.25)), IMAGES
@@ -35,7 +40,15 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
 
 # Every kind of arguments in each format; the cut networks below are the other two pairs.
 @pytest.mark.parametrize(
-    "task, format", [("classification", "torch_export"), ("reconstruction", "onnx"), ("translation", "onnx")]
+    "task, format",
+    [
+        ("classification", "torch_export"),
+        ("reconstruction", "onnx"),
+        ("translation", "onnx"),
+        ("language, learned", "onnx"),
+        ("language, rotary", "onnx"),
+        ("language, rotary", "torch_export"),
+    ],
 )
 def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
     if format == "onnx":

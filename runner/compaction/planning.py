@@ -187,7 +187,8 @@ def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, 
     """Remove whole heads, and from the others as many features each; returns how many heads stay.
 
     A feature of queries and keys goes as soon as one of the two is zero: it adds nothing to the scores, or, where the
-    key is a constant, the same to the scores of all keys, which softmax doesn't see.
+    key is a constant, the same to the scores of all keys, which softmax doesn't see. Where a head's are one group, as
+    rotary positions turn them with one another, they go with the head only.
     """
     query, key, value = (coupling.layers[name] for name in (attention.query, attention.key, attention.value))
     pairs, values = (coupling.group[layer.outputs].view(attention.count, -1) for layer in (query, value))
@@ -198,8 +199,9 @@ def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, 
     whole = removed[values].all(1) & (pairs != FIXED).all(1)
     if whole.all():
         whole[0] = False
+    together = bool((pairs == pairs[:, :1]).all())
     for groups in (pairs, values):
-        gone = removed[groups]
+        gone = torch.zeros_like(groups, dtype=torch.bool) if together and groups is pairs else removed[groups]
         fewest = min(int(gone[~whole].sum(1).min()), groups.shape[1] - 1)
         for head in range(attention.count):
             gone[head, gone[head].nonzero().flatten()[fewest:]] = False

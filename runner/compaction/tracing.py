@@ -7,6 +7,7 @@ are applied to that tensor as they are, so that transposing, slicing and concate
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ class Tracer(TorchDispatchMode):
         self.alive: list[Any] = []  # all outputs, so that no id is given twice
         self.uses: dict[int, list[tuple[str, int]]] = {}  # activation → (what used it, what that made)
         self.made: dict[int, str] = {}  # output of a layer or carrier → its name
+        self.heads: dict[str, Tensor] = {}  # layer → a channel for each of its heads, whose features stay together
         self.calls: Counter[str] = Counter()
         self.channels = Channels()
         self.found = Coupling()
@@ -218,8 +220,28 @@ class Tracer(TorchDispatchMode):
         if len(ids) < 2 or args[0] is args[1]:
             return ids[0] if ids else None
         if any(id(tensor) not in self.tracked for tensor in tensors):
+            if name == "mul" and (kept := self._same_for_heads(tensors)) is not None:
+                return kept
             return self._mixes(f"{name} with a tensor that no layer makes", tensors)
         return self.channels.merge(ids[0], ids[1], factors=tensors if name == "mul" else ())
+
+    def _same_for_heads(self, tensors: Sequence[Tensor]) -> Tensor | None:
+        """The channels of queries or keys (N, heads, T, …) times what is the same for all heads, as rotary positions.
+
+        It is as wide as a head, so that a head's features stay or go together.
+        """
+        x, other = sorted(tensors, key=lambda tensor: id(tensor) not in self.tracked)
+        producers = self._producers(self.of(x))
+        if x.dim() != 4 or len(producers) != 1 or (other.dim() > 2 and other.shape[-3] > 1):
+            return None
+        heads = matrices_in(self.modules[producers[0].name])
+        if heads != x.shape[1] or other.expand_as(x).shape != x.shape:
+            return None
+        name = producers[0].name
+        if name not in self.heads:
+            first, *others = producers[0].outputs.view(heads, -1).unbind(1)
+            self.heads[name] = reduce(self.channels.merge, others, first)
+        return self.heads[name][None, :, None, None].expand(x.shape)
 
     def _pool(self, name: str, func: Any, out: Any, args: Any, kwargs: Any) -> Any:
         channels = self._read(self.of(args[0]), 1)
@@ -254,7 +276,9 @@ class Tracer(TorchDispatchMode):
 
     def _producers(self, ids: Tensor) -> list[Layer]:
         wanted = ids.unique()
-        return [layer for layer in self.found.layers.values() if torch.isin(layer.outputs, wanted).any()]
+        made = {name: layer.outputs for name, layer in self.found.layers.items()}
+        made |= {name: torch.cat([made[name], heads]) for name, heads in self.heads.items()}
+        return [self.found.layers[name] for name, channels in made.items() if torch.isin(channels, wanted).any()]
 
     def coupling(self, output: Any) -> Coupling:
         """What was found, with the network's output fixed."""

@@ -8,6 +8,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]  # each (N, heads, positions, features of a head)
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, (positions, half the features of a head) each
+
+
+def rotation(first: int, positions: int, features: int, device: torch.device, base: float = 10000.0) -> Rotation:
+    """The angles by which `rotated` turns queries and keys: position · base^(−2i / features) for the pair i.
+
+    Args:
+        first: the position of the first of so many `positions`.
+        features: of a head, an even number.
+    """
+    # In single precision whatever autocast says: bf16 has no whole numbers beyond 256.
+    places = torch.arange(first, first + positions, device=device, dtype=torch.float32)
+    speeds = base ** (-torch.arange(0, features, 2, device=device, dtype=torch.float32) / features)
+    angles = places[:, None] * speeds
+    return angles.cos(), angles.sin()
+
+
+def rotated(x: Tensor, turn: Rotation) -> Tensor:
+    """Queries or keys (N, heads, T, features of a head) with rotary positions (Su et al. 2021, section 3.2).
+
+    Each pair of features is turned by an angle that grows with the position, so that the product of a query and a key
+    depends on how far apart they are. A pair are the features i and i + half, as in most implementations; the paper's
+    are neighbours, which is another order of the same features.
+    """
+    cosines, sines = turn
+    first, second = x.chunk(2, -1)
+    y = torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1)
+    return y.to(x.dtype)
 
 
 @dataclass(kw_only=True)
@@ -40,18 +68,28 @@ class Attention(nn.Module):
         for projection in (self.query, self.key, self.value):
             projection.matrices = heads  # type: ignore[assignment]
 
-    def keys_values(self, memory: Tensor) -> KeysValues:
-        """What can be attended to in memory (N, S, features)."""
-        return self._split(self.key(memory)), self._split(self.value(memory))
+    def keys_values(self, memory: Tensor, turn: Rotation | None = None) -> KeysValues:
+        """What can be attended to in memory (N, S, features), keys rotated where `turn` is given."""
+        keys = self._split(self.key(memory))
+        return keys if turn is None else rotated(keys, turn), self._split(self.value(memory))
 
-    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        keys_values: KeysValues,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        turn: Rotation | None = None,
+    ) -> Tensor:
         """x (N, T, features) → what each of its positions reads, (N, T, features).
 
         Args:
             mask: bool, broadcast to (N, heads, T, S); True may be attended to.
             causal: each position attends to itself and to earlier ones.
+            turn: rotates the queries.
         """
         queries = self._split(self.query(x))
+        queries = queries if turn is None else rotated(queries, turn)
         y = _attend(queries, *keys_values, mask, causal)
         return self.output(y.transpose(1, 2).flatten(2))
 
@@ -93,18 +131,22 @@ class _Sublayers(nn.Module):
     feed_forward_norm: nn.LayerNorm
     dropout: nn.Dropout
 
-    def _attend(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def _attend(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, turn: Rotation | None = None
+    ) -> Tensor:
         y = self.attention_norm(x)
-        return x + self.dropout(self.attention(y, self.attention.keys_values(y), mask, causal))
+        return x + self.dropout(self.attention(y, self.attention.keys_values(y, turn), mask, causal, turn))
 
-    def _attend_with_past(self, x: Tensor, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def _attend_with_past(
+        self, x: Tensor, past: KeysValues | None, turn: Rotation | None = None
+    ) -> tuple[Tensor, KeysValues]:
         """Causal self-attention of the next positions, x (N, T, features): any number at first, then one at a time."""
         y = self.attention_norm(x)
-        present = self.attention.keys_values(y)
+        present = self.attention.keys_values(y, turn)
         if past is not None:
             present = torch.cat([past[0], present[0]], 2), torch.cat([past[1], present[1]], 2)
         causal = x.shape[1] > 1
-        return x + self.dropout(self.attention(y, present, causal=causal)), present
+        return x + self.dropout(self.attention(y, present, causal=causal, turn=turn)), present
 
     def _feed(self, x: Tensor) -> Tensor:
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
@@ -136,17 +178,20 @@ class EncoderLayer(_Sublayers):
 class CausalLayer(EncoderLayer):
     """Causal self-attention and feed-forward: a layer of a decoder-only Transformer."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """All positions at once, (N, T, features) → (N, T, features)."""
-        return self._feed(self._attend(x, causal=True))
+    def forward(self, x: Tensor, turn: Rotation | None = None) -> Tensor:  # type: ignore[override]
+        """All positions at once, (N, T, features) → (N, T, features); `turn` rotates queries and keys."""
+        return self._feed(self._attend(x, causal=True, turn=turn))
 
-    def step(self, x: Tensor, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def step(self, x: Tensor, past: KeysValues | None, turn: Rotation | None = None) -> tuple[Tensor, KeysValues]:
         """The next positions, (N, T, features): any number where there is no past, else T = 1.
+
+        Args:
+            turn: rotates the queries and keys of these positions; those of the past are rotated already.
 
         Returns:
             (N, T, features), and the past of the position after.
         """
-        x, present = self._attend_with_past(x, past)
+        x, present = self._attend_with_past(x, past, turn)
         return self._feed(x), present
 
 

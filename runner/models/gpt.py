@@ -8,16 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.errors import ParameterError
-from runner.models.attention import Cache, CausalLayer
+from runner.models.attention import Cache, CausalLayer, Rotation, rotation
 from runner.models.layers import FeaturePlace
 from runner.parameters import BelowOne, Count, Positive, checked
 from runner.rules import choice
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+POSITIONS = ("learned", "rotary")
 
 
 class GPT(nn.Module):
-    """A causal Transformer as GPT-2 (Radford et al., 2019): pre-norm, learned positions, tied embeddings.
+    """A causal Transformer as GPT-2 (Radford et al., 2019): pre-norm, learned or rotary positions, tied embeddings.
 
     Prunable are the projections of all attentions and the feed-forward matrices; feature places are the hidden units of
     the feed-forward sublayers. The embedding, which also makes the logits, and the positions are left alone. Weights
@@ -26,7 +27,7 @@ class GPT(nn.Module):
 
     Args:
         vocabulary: token ids.
-        context: positions, the longest sequence.
+        context: tokens of a training window, and the longest sequence of learned positions.
         layers: each with attention and feed-forward.
         features: of each position; a multiple of the heads.
         heads: of each attention.
@@ -34,9 +35,14 @@ class GPT(nn.Module):
         activation: "gelu" or "relu", of the feed-forward sublayers.
         residual_dropout: plain dropout of the embeddings and of what each sublayer adds.
         width: multiplies features, to a multiple of the heads, and feed_forward.
+        positions: "learned", an embedding that is added to the tokens', or "rotary", which turns queries and keys (Su
+            et al., 2021, see `rotated`), has no weights and goes beyond the context.
+
+    Attributes:
+        context: the longest sequence; None with rotary positions.
 
     Raises:
-        ParameterError: features is no multiple of the heads.
+        ParameterError: features is no multiple of the heads, of twice as many with rotary positions.
     """
 
     kind = "text"
@@ -53,15 +59,21 @@ class GPT(nn.Module):
         activation: Annotated[str, choice(*ACTIVATIONS)] = "gelu",
         residual_dropout: BelowOne = 0.0,
         width: Positive = 1.0,
+        positions: Annotated[str, choice(*POSITIONS)] = "learned",
     ) -> None:
         super().__init__()
+        rotary = positions == "rotary"
         if features % heads:
             raise ParameterError("features", features, f"a multiple of the heads, {heads}")
-        features = max(1, round(features * width / heads)) * heads
+        if rotary and features % (2 * heads):
+            raise ParameterError("features", features, f"a multiple of {2 * heads}, as rotary positions turn pairs")
+        unit = 2 * heads if rotary else heads
+        features = max(1, round(features * width / unit)) * unit
         hidden = max(1, round(feed_forward * width))
-        self.context = context
+        self.context = None if rotary else context
+        self.features_of_head = features // heads
         self.embedding = nn.Embedding(vocabulary, features)
-        self.embedding_of_positions = nn.Embedding(context, features)
+        self.embedding_of_positions = None if rotary else nn.Embedding(context, features)
         self.layers = nn.ModuleList(
             CausalLayer(features, heads, hidden, residual_dropout, ACTIVATIONS[activation]) for _ in range(layers)
         )
@@ -81,10 +93,10 @@ class GPT(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T) int64, T <= context → logits (N, T, vocabulary) of the token after each."""
-        x = self._embed(tokens)
+        """Tokens (N, T) int64, T at most the context → logits (N, T, vocabulary) of the token after each."""
+        x, turn = self._embed(tokens)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, turn)
         return self._logits(x)
 
     def start(self) -> Cache:
@@ -96,15 +108,19 @@ class GPT(nn.Module):
 
         T is any number at the first step and 1 afterwards; together they are at most `context`.
         """
-        x = self._embed(tokens, state.length)
+        x, turn = self._embed(tokens, state.length)
         for i, layer in enumerate(self.layers):
-            x, state.past[i] = layer.step(x, state.past[i])  # type: ignore[operator]
+            x, state.past[i] = layer.step(x, state.past[i], turn)  # type: ignore[operator]
         state.length += tokens.shape[1]
         return self._logits(x)
 
-    def _embed(self, tokens: Tensor, first: int = 0) -> Tensor:
-        places = torch.arange(first, first + tokens.shape[1], device=tokens.device)
-        return self.dropout(self.embedding(tokens) + self.embedding_of_positions(places))
+    def _embed(self, tokens: Tensor, first: int = 0) -> tuple[Tensor, Rotation | None]:
+        """What goes into the first layer, and the rotation of all attentions' queries and keys, if there is one."""
+        count, x = tokens.shape[1], self.embedding(tokens)
+        if self.embedding_of_positions is None:
+            return self.dropout(x), rotation(first, count, self.features_of_head, tokens.device)
+        places = torch.arange(first, first + count, device=tokens.device)
+        return self.dropout(x + self.embedding_of_positions(places)), None
 
     def _logits(self, x: Tensor) -> Tensor:
         return F.linear(self.norm(x), self.embedding.weight)

@@ -82,7 +82,8 @@ class LanguageModelling:
         if not count:
             return []
         prompts = torch.stack([whole[i * len(whole) // count][: self.prompt] for i in range(count)])
-        room = int(getattr(model, "context", prompts.shape[1] + self.longer)) - prompts.shape[1]
+        context = getattr(model, "context", None)
+        room = self.longer if context is None else int(context) - prompts.shape[1]
         generator = torch.Generator().manual_seed(0)  # on the CPU: every device draws the same
         added = continued(model, prompts, max(0, min(self.longer, room)), self.temperature, generator)
         decode: Callable[[Sequence[int]], str] = batches[0].decode

@@ -16,9 +16,11 @@ def text(tmp_path):
     return "data.train=[text.txt]"
 
 
-def test_a_model_brings_text_task_and_schedule(call, text, tmp_path):
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_model_brings_text_task_and_schedule(call, text, tmp_path, positions):
     asked = "prune.granularity=[weight,n_of_m,feature,head,block]"
-    done = call("train", *SMALL, text, "model.width=0.5", "prune.sparsities=[0,0.5]", asked, "folder=one")
+    rotary = [] if positions == "learned" else [f"model.positions={positions}"]
+    done = call("train", *SMALL, text, "model.width=0.5", "prune.sparsities=[0,0.5]", asked, "folder=one", *rotary)
     assert done.code == 0, done.err
     assert "bits per byte" in done.out
     run = Run(tmp_path / "one")
@@ -34,7 +36,7 @@ def test_a_model_brings_text_task_and_schedule(call, text, tmp_path):
     status = json.loads((tmp_path / "one" / "status.json").read_text())
     assert status["headline"] == {"metric": "bits_per_byte", "higher_is_better": False}
 
-    for granularity in ("feature", "head"):
+    for granularity in ("feature", "head", "weight"):
         made = call(
             "compact",
             "one",
@@ -48,7 +50,10 @@ def test_a_model_brings_text_task_and_schedule(call, text, tmp_path):
         assert made.code == 0, made.err
 
 
-def test_heads_of_a_model_that_is_not_trained_are_inspected(call):
-    done = call("inspect", "model=gpt", "model.layers=1", "granularity=head", "sparsity=0.5")
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_heads_of_a_model_that_is_not_trained_are_inspected(call, positions):
+    done = call(
+        "inspect", "model=gpt", f"model.positions={positions}", "model.layers=1", "granularity=head", "sparsity=0.5"
+    )
     assert done.code == 0, done.err
     assert "64/128 x 128/128" in done.out

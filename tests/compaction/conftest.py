@@ -21,7 +21,7 @@ class Family:
     def build(self) -> nn.Module:
         module, _, name = self.class_name.rpartition(".")
         arguments = {**self.arguments}
-        if not self.class_name.endswith("Transformer"):
+        if not self.class_name.endswith(("Transformer", "GPT")):
             arguments |= {"channels": self.channels, "image_size": self.pixels, "classes": 10}
         torch.manual_seed(0)
         self.arguments = arguments
@@ -31,6 +31,8 @@ class Family:
         generator = torch.Generator().manual_seed(seed)
         if self.class_name.endswith("Transformer"):
             return tuple(torch.randint(3, 40, (count, length), generator=generator) for length in (7, 5))
+        if self.class_name.endswith("GPT"):
+            return (torch.randint(40, (count, 7), generator=generator),)
         return (torch.randn(count, self.channels, self.pixels, self.pixels, generator=generator),)
 
 
@@ -50,6 +52,7 @@ def as_trained(model: nn.Module) -> nn.Module:
 
 def _families() -> dict[str, Family]:
     resnets = "runner.models.imagenet_resnet"
+    gpt = {"vocabulary": 40, "context": 9, "layers": 1, "features": 32, "heads": 4, "feed_forward": 64}
     stages = {"stages": [1, 1], "widths": [8, 16]}
     return {
         "resnet": Family("runner.models.resnet.ResNet", {"blocks": 1, "width": 0.5}, 16),
@@ -68,6 +71,8 @@ def _families() -> dict[str, Family]:
             "runner.models.transformer.Transformer",
             {"vocabulary": 40, "layers": 1, "features": 32, "heads": 4, "feed_forward": 64},
         ),
+        "gpt": Family("runner.models.gpt.GPT", gpt),
+        "gpt-rotary": Family("runner.models.gpt.GPT", {**gpt, "positions": "rotary"}),
         "autoencoder": Family("runner.models.autoencoder.Autoencoder", {"widths": [32, 16], "code": 12}, 8, 1),
         "autoencoder-conv": Family(
             "runner.models.autoencoder.ConvolutionalAutoencoder", {"widths": [8, 12], "code": 12}, 9, 1

@@ -183,6 +183,33 @@ def test_heads_keep_as_many_features_each(families):
     check(family, result)
 
 
+@pytest.mark.parametrize("name", ["gpt", "gpt-rotary"])
+def test_heads_of_a_language_model_go_and_it_still_decodes(families, name):
+    family = families[name]
+    model = family.build()
+    attention = model.layers[0].attention
+    with torch.no_grad():
+        for layer in (attention.query, attention.key, attention.value):
+            layer.weight.unflatten(0, (4, 8))[[0, 2]] = 0
+        attention.output.weight.unflatten(1, (4, 8))[:, [0, 2]] = 0
+        attention.key.weight.unflatten(0, (4, 8))[:, :3] = 0  # three features of each head's keys
+        attention.value.weight.unflatten(0, (4, 8))[:, 5] = 0
+        model.layers[0].feed_forward.inner.weight[::2] = 0
+    result = compact(model, family.batch())
+    cut = result.network.layers[0]
+    assert cut.attention.heads == 2
+    # What turns keys' features with one another can't do without single ones.
+    assert cut.attention.key.weight.shape[0] == 2 * (8 if name == "gpt-rotary" else 5)
+    assert cut.attention.value.weight.shape[0] == 2 * 7
+    assert cut.feed_forward.inner.weight.shape[0] == 32
+    check(family, result)
+    with torch.no_grad():
+        (tokens,) = family.batch(3, 8)
+        state = result.network.start()
+        logits = [result.network.step(tokens[:, i, None], state)[:, 0] for i in range(tokens.shape[1])]
+        assert torch.allclose(torch.stack(logits, 1), result.reference(tokens), rtol=1e-4, atol=1e-5)
+
+
 def test_masks_with_nothing_zero_change_nothing(family):
     model = family.build()
     result = compact(model, family.batch())

@@ -45,15 +45,17 @@ def test_training_sums_metrics_over_tokens():
     assert float(sums["token_accuracy"]) == 2
 
 
-def test_samples_go_on_from_windows_within_the_context():
+@pytest.mark.parametrize(("positions", "added"), [("learned", 5), ("rotary", 50)])
+def test_samples_go_on_from_windows_as_far_as_positions_reach(positions, added):
     torch.manual_seed(0)
-    model = GPT(vocabulary=5, context=8, layers=1, features=8, heads=2, feed_forward=8).eval()
+    sizes = {"context": 8, "layers": 1, "features": 8, "heads": 2, "feed_forward": 8}
+    model = GPT(vocabulary=5, **sizes, positions=positions).eval()
     rows = torch.arange(5)[:, None].expand(5, 8)
     given = TextBatch(rows, rows, torch.ones_like(rows), lambda ids: "".join(map(str, ids)))
     task = LanguageModelling(samples=2, prompt=3, longer=50)
     samples = task.evaluate(model, [given])["samples"]
     assert [prompt for prompt, _ in samples] == ["prompt '000'", "prompt '222'"]
-    assert all(len(output) == len("output ''") + 5 for _, output in samples)
+    assert all(len(output) == len("output ''") + added for _, output in samples)
     assert samples == task.evaluate(model, [given])["samples"]
 
 
