@@ -1,8 +1,10 @@
 """Loggers, the shipped one and a user's own."""
 
+import fcntl
 import json
 import sqlite3
 import sys
+import threading
 
 import pytest
 
@@ -120,6 +122,60 @@ def test_mlflow(train, tmp_path):
         "pruning.csv",
         "pruning.png",
     }
+
+
+def test_jobs_that_begin_together_make_one_database(tmp_path):
+    """The second waits until the first has made it: MLflow's migrations of two at once break each other."""
+    for package in ("mlflow", "sqlalchemy", "alembic"):
+        pytest.importorskip(package)
+    from runner.training.loggers.mlflow import MLflow
+
+    run, config = Run(tmp_path / "run"), {"outputs": str(tmp_path), "seed": 0}
+    run.folder.mkdir()
+    run.write_status(hash="0a1b2c3d", started="2026-01-01")
+    with (tmp_path / "mlflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = threading.Thread(target=MLflow().begin, args=(run, config))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive() and not (tmp_path / "mlflow.db").exists()
+    other.join(60)
+    assert not other.is_alive() and (tmp_path / "mlflow.db").exists()
+
+
+STOPS = """
+from runner.training.loggers import Logger
+
+
+class Stops(Logger):
+    def on_step(self, training):
+        if training.step == 7:
+            raise KeyboardInterrupt
+"""
+
+
+def test_an_interrupted_run_goes_on_where_its_loggers_were(call, own, longer, drawn, tmp_path):
+    for package in ("mlflow", "sqlalchemy", "alembic", "tensorboard"):
+        pytest.importorskip(package)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (own / "stops.py").write_text(STOPS)
+    (own / "logger" / "stops.yaml").write_text("# stops\n_target_: stops.Stops\n")
+    words = (*longer, "outputs=out", "folder=run", "--config-dir", str(own))
+    assert call("train", *words, "loggers=[jsonl,tensorboard,mlflow,stops]").code == 130
+    assert call("train", *words, "loggers=[jsonl,tensorboard,mlflow]").code == 0
+    run = Run(tmp_path / "run")
+    assert "failed" not in run.log_file.read_text()
+    steps = [int(row["step"]) for row in read_rows(run.metrics_file)]
+    assert len(steps) > 2 and steps[0] < 7
+    assert [json.loads(line)["step"] for line in run.events_file.read_text().splitlines()] == steps
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("training/train_loss")] == steps
+    with sqlite3.connect(tmp_path / "out" / "mlflow.db") as database:
+        assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
+        query = "select step from metrics where key = 'training/train_loss' order by step"
+        assert [step for (step,) in database.execute(query)] == steps
 
 
 @pytest.mark.parametrize(

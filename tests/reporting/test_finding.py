@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,3 +146,13 @@ def test_completion_in_bash_imports_nothing_slow(tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in (tmp_path / "imported").read_text().splitlines()}
     assert "runner.completion" in imported
     assert not imported & {"torch", "hydra", "pandas", "numpy"}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_completion_in_zsh() -> None:
+    text = script("zsh", f"{sys.executable} -m runner")
+    # What zsh's bashcompinit does when TAB is pressed: it sets these and calls the function.
+    ask = "COMP_LINE='run train dropout=rig'; COMP_POINT=${#COMP_LINE}; _run_complete; print -r -- ${COMPREPLY[1]}"
+    setup = "autoload -U compinit && compinit -u -D"
+    done = subprocess.run(["zsh", "-f", "-c", f"{setup}\n{text}\n{ask}"], capture_output=True, text=True, check=True)
+    assert done.stdout == "rigl\n", done.stderr

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -45,6 +46,10 @@ def page(collected: Collected, title: str) -> str:
     matrices = [(told, name, confusion(counts)) for told in collected.runs for name, counts in told.predictions]
     models = {name: model for name, model in parts.items() if model is not None}
     models |= {f"confusion{index}": plot for index, (_, _, plot) in enumerate(matrices)}
+    document = Document()
+    with document.models.freeze():  # else all plots are walked through again for each that is added
+        for model in models.values():
+            document.add_root(model)
     script, divs = components(models, wrap_script=False)
     scripts = [*Resources(mode="inline", components=_PARTS, log_level="warn", minified=True).js_raw, script]
     environment = Environment(

@@ -1,10 +1,12 @@
 """`loggers=[mlflow]`."""
 
+import fcntl
 import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +53,10 @@ class MLflow(Logger):
             uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlflow-artifacts").as_uri()
         for name in ("alembic", "mlflow.store.db.utils"):  # a dozen lines about a new database
             logging.getLogger(name).setLevel(logging.WARNING)
-        client: Any = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(self.experiment)
-        number = found.experiment_id if found else client.create_experiment(self.experiment, artifacts)
+        with nullcontext() if artifacts is None else _one_at_a_time(folder):
+            client: Any = MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(self.experiment)
+            number = found.experiment_id if found else client.create_experiment(self.experiment, artifacts)
         identity = run_id(run)
         begun = client.search_runs([number], f"tags.run_id = '{identity}'")
         if begun:
@@ -86,3 +89,11 @@ class MLflow(Logger):
         metrics = [Metric(re.sub(r"[^\w\-./ ]", "_", name), value, now, step) for name, step, value in values]
         for start in range(0, len(metrics), 1000):  # the most that it takes at once
             self._client.log_batch(self._id, metrics=metrics[start : start + 1000])
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of jobs that begin together one makes the database; MLflow's migrations of two at once break each other."""
+    with (folder / "mlflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
