@@ -42,5 +42,5 @@ for panel, norm in zip(panels, norms, strict=True):
     panel.grid(alpha=0.3)
 panels[0].set_ylabel("test accuracy (%), mean of 3 seeds")
 figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncol=5 if len(norms) > 1 else 3, loc="lower center")
-figure.tight_layout(rect=(0, 0.11, 1, 1))
+figure.tight_layout(rect=(0, 0.11 if len(norms) > 1 else 0.19, 1, 1))
 figure.savefig(HERE / f"{NAME}.png", dpi=130, facecolor="white")
