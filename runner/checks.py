@@ -17,13 +17,18 @@ _KINDS = {"images": "images", "pairs": "pairs of sentences", "sentences": "sente
 
 def check_kinds(config: Mapping[str, Any]) -> None:
     """Raises: ConfigError where data, task and model are not about the same kind of example."""
-    kinds = {group: getattr(target(config, group), "kind", "images") for group in ("model", "data", "task")}
-    for group in ("data", "task"):
-        if kinds[group] != kinds["model"]:
+    kinds = {group: kinds_of(target(config, group)) for group in ("model", "data", "task")}
+    for group, other in (("data", "model"), ("task", "model"), ("task", "data")):
+        if not set(kinds[group]) & set(kinds[other]):
+            about, others = (" or ".join(_KINDS.get(one, one) for one in kinds[part]) for part in (group, other))
             raise ConfigError(
-                f"{group}={config[group]['name']} is about {_KINDS.get(kinds[group], kinds[group])}, but "
-                f"model={config['model']['name']} about {_KINDS.get(kinds['model'], kinds['model'])}"
+                f"{group}={config[group]['name']} is about {about}, but {other}={config[other]['name']} about {others}"
             )
+
+
+def kinds_of(cls: type) -> tuple[str, ...]:
+    """The kinds of examples that a class of data, tasks or models is about: `kinds`, or its one `kind`."""
+    return tuple(getattr(cls, "kinds", None) or (getattr(cls, "kind", "images"),))
 
 
 def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Module, device: torch.device) -> None:

@@ -243,15 +243,17 @@ class Experiment:
 
 
 def _declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:
-    """Have a model for images that declares no places for features declare those that a trace finds, where features
-    are to be dropped or cut."""
+    """Have a model that declares no places for features declare those that a trace finds: one for images where
+    features are to be dropped or cut, a language model always."""
     asked = config.get("prune", {}).get("granularity")
     wanted = {part["name"] for part in asked} if isinstance(asked, list) else set()
     wanted |= set(getattr(target(config, "dropout"), "granularities", ()))
     shaped = "input_shape" in about or {"channels", "image_size"} <= about.keys()
-    if hasattr(model, "feature_places") or "feature" not in wanted or not shaped:
+    text = {"vocabulary", "context"} <= about.keys()
+    if hasattr(model, "feature_places") or not (text or ("feature" in wanted and shaped)):
         return
-    example = torch.rand(2, *input_shape(about))
+    tokens = min(16, about.get("context", 1))
+    example = torch.zeros(2, tokens, dtype=torch.int64) if text else torch.rand(2, *input_shape(about))
     with suppress(Exception):  # whatever somebody's forward raises; check_output says it
         model.feature_places = find_places(find_coupling(model, (example,)))  # type: ignore[assignment]
 

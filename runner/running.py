@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from runner import __version__, runs
+from runner.checks import kinds_of
 from runner.config.build import NAMED_CLASS, arguments, check_targets, check_values, is_builder, options_of, target
 from runner.config.identity import identity as identity_of
 from runner.config.identity import identity_of_format_1, same_sweep
@@ -55,7 +56,7 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
     if model["_target_"] == NAMED_CLASS:  # in a configuration of the user's own
         trust(str(model["architecture"]))
     if hasattr(cls, "settle"):
-        config = {**config, "model": cls.settle(model)}
+        config = {**config, "model": cls.settle(model, kinds_of(target(config, "data"))[0])}
     device = resolve_device(config["device"])
     return {**config, "precision": resolve_precision(config["precision"], device)}
 

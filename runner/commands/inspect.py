@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from runner import runs
+from runner.checks import kinds_of
 from runner.compaction.inspection import Inspection, inspect_network
 from runner.config import choices
 from runner.config.build import build, is_builder, options_of, target
@@ -74,14 +75,15 @@ def _built(asked: Mapping[str, Any]) -> _Given:
     """The model that the command line names, with an example of the shape that is asked for."""
     cls, part = target(asked, "model"), asked["model"]
     foreign = is_builder(cls)
+    kinds, (kind,) = kinds_of(cls), kinds_of(target(asked, "data"))
+    kind = kind if kind in kinds else kinds[0]
     if hasattr(cls, "settle"):
-        part = cls.settle(part)
+        part = cls.settle(part, kind)
     size = (
         asked["image_size"]
         or part.get("input_size")
         or (224 if foreign and getattr(cls, "minimum_size", 1) > 1 else 32)
     )
-    kind = getattr(cls, "kind", "images")
     about = {
         "pairs": {"vocabulary": asked["vocabulary"]},
         "text": {"vocabulary": asked["vocabulary"], "context": _TOKENS},

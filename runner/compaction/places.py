@@ -9,22 +9,26 @@ from runner.models.layers import FeaturePlace
 def find_places(coupling: Coupling) -> tuple[FeaturePlace, ...]:
     """The inputs of layers whose every feature is one filter of one other layer, and that nothing else reads or makes.
 
-    Between the two may lie what keeps channels apart: BatchNorm, activations, pooling, depthwise convolutions.
+    Between the two may lie what keeps channels apart: BatchNorm, activations, pooling, depthwise convolutions. Where
+    several layers' filters are multiplied, as those of a gated feed-forward sublayer, the last one is the producer.
     """
-    made, read = Counter[int](), Counter[int]()
+    read = Counter[int]()
+    made: dict[int, list[str]] = {}
+    producers: dict[tuple[int, ...], list[str]] = {}
     for layer in coupling.layers.values():
-        made.update(coupling.group[layer.outputs].tolist())
+        groups = tuple(coupling.group[layer.outputs].tolist())
         read.update(coupling.group[layer.inputs].tolist())
-    producers = {
-        tuple(coupling.group[layer.outputs].tolist()): layer
-        for layer in coupling.layers.values()
-        if layer.filter_dim == 0
-    }
+        for group in groups:
+            made.setdefault(group, []).append(layer.name)
+        if layer.filter_dim == 0:
+            producers.setdefault(groups, []).append(layer.name)
+    sums = [step.made for step in coupling.steps if step.depthwise is None and not step.product]
+    summed = {group for made_channels in sums for group in coupling.group[made_channels].tolist()}
     places = []
     for consumer in coupling.layers.values():
         groups = tuple(coupling.group[consumer.inputs].tolist())
-        producer = producers.get(groups)
-        alone = all(group != FIXED and made[group] == read[group] == 1 for group in groups)
-        if producer is not None and alone and consumer.filter_dim == 0:
-            places.append(FeaturePlace(consumer.name, producer.name, 1 if consumer.convolution else -1))
+        makers = producers.get(groups, [])
+        alone = all(group != FIXED and made.get(group) == makers and read[group] == 1 for group in groups)
+        if makers and alone and consumer.filter_dim == 0 and (len(makers) == 1 or not summed & set(groups)):
+            places.append(FeaturePlace(consumer.name, makers[-1], 1 if consumer.convolution else -1))
     return tuple(places)

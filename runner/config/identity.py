@@ -54,6 +54,8 @@ def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: 
         ignored |= {"weights"}
     if group == "data" and own_files:  # what files are called makes no other data
         ignored |= {name for name in _FILES if isinstance(given.get(name), list | str)}
+        named_contents = getattr(target(config, group), "named_contents", None)
+        ignored |= set(named_contents(given)) if named_contents else set()
     defaults = {**now, **_BESIDE_CLASS.get(group, {}), **released}
     differing = {
         name: value

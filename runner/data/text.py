@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import importlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
@@ -17,8 +17,9 @@ from runner import rules
 from runner.data.errors import DataError
 from runner.data.in_memory import SPLITS
 from runner.data.parallel import hash_of, shown, unpacked
-from runner.data.tokens import KINDS, Tokens, tokens_of
+from runner.data.tokens import KINDS, Tokens, is_kind, tokenizer_file, tokens_of
 from runner.data.vocabulary import Size
+from runner.files import sha256_of
 from runner.parameters import checked, whole
 from runner.seeding import derive_seed
 
@@ -99,13 +100,13 @@ class Text:
             0.5 MB of English.
         validation, test: files, or a fraction of the characters in `train`: the last ones test, those before validate.
         root: the folder that files are looked up in; None: the current one.
-        tokens: "characters" or "bytes", or "subwords", which the training text gives.
+        tokens: "characters" or "bytes", or "subwords", which the training text gives, or a folder with tokenizer.json.
         vocabulary: subwords at most.
         context: tokens of a window.
 
     Raises:
         DataError: a file is missing, damaged or not UTF-8, or there is too little text.
-        ConfigError: subwords are asked for and tokenizers is not installed.
+        ConfigError: subwords or a tokenizer are asked for and tokenizers is not installed.
     """
 
     kind: ClassVar[str] = "text"
@@ -117,7 +118,7 @@ class Text:
         validation: Part = 0.1,
         test: Part = 0.1,
         root: str | None = None,
-        tokens: Annotated[str, rules.choice(*KINDS)] = "characters",
+        tokens: Annotated[str, is_kind] = "characters",
         vocabulary: Size = 2000,
         context: Annotated[int, rules.whole(2)] = 128,
     ) -> None:
@@ -128,10 +129,16 @@ class Text:
         self._sizes = self.tokens.sizes
         self.splits: Sequence[str] = tuple(self._ids)
         self._check(train, {"validation": validation, "test": test})
+        self._check_bytes(texts)
 
     @staticmethod
     def fingerprint(
-        train: Any = None, validation: Any = 0.1, test: Any = 0.1, root: str | None = None, **_: object
+        train: Any = None,
+        validation: Any = 0.1,
+        test: Any = 0.1,
+        root: str | None = None,
+        tokens: str = "characters",
+        **_: object,
     ) -> str:
         """A hash of the files' contents, wherever they lie, or of Python's topics."""
         named = {"train": train, "validation": validation, "test": test}
@@ -141,7 +148,13 @@ class Text:
             if is_files(names) is None
         }
         own = [] if "train" in hashes else [hashlib.sha256(_topics().encode()).hexdigest()]
+        own += [] if tokens in KINDS else ["tokens", sha256_of(tokenizer_file(tokens))]
         return hashlib.sha256(repr([hashes, *own]).encode()).hexdigest()
+
+    @staticmethod
+    def named_contents(part: Mapping[str, Any]) -> tuple[str, ...]:
+        """Options that name files and count by what these hold: of a tokenizer, beside those of the splits."""
+        return () if part.get("tokens", "characters") in KINDS else ("tokens",)
 
     def to(self, device: torch.device | str) -> Self:
         """Move all splits, in place."""
@@ -190,6 +203,13 @@ class Text:
     def _unknown(self, split: str) -> int:
         return 0 if self.tokens.unknown is None else int((self._ids[split] == self.tokens.unknown).sum())
 
+    def _check_bytes(self, texts: dict[str, str]) -> None:
+        """Warn where bytes of tokens are not those of the text, of a tokenizer that changes it."""
+        for split, text in texts.items():
+            expected, found = len(text.encode()), int(self._sizes[self._ids[split].long()].sum())
+            if abs(found - expected) > 0.01 * expected and not self._unknown(split):
+                log.warning("data.%s: bits per byte are of %d bytes of tokens, the text has %d", split, found, expected)
+
     def _check(self, train: Any, parts: dict[str, Any]) -> None:
         count = len(self._ids["train"])
         if count < self.context + 1:
@@ -199,7 +219,7 @@ class Text:
             if split in self._ids and len(self._ids[split]) < 2:
                 raise DataError("fewer than two tokens", split, shown(value))
             if split in self._ids and (unknown := self._unknown(split)):
-                log.warning("data.%s: %d characters that the training text lacks", split, unknown)
+                log.warning("data.%s: %d characters that the tokens lack", split, unknown)
 
 
 def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str, str]:

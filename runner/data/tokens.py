@@ -1,19 +1,26 @@
-"""Text as numbers: characters, bytes or subwords."""
+"""Text as numbers: characters, bytes, subwords, or the tokens of a stored tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from runner.data.errors import DataError
 from runner.data.token_batches import CHUNK
-from runner.data.vocabulary import Vocabulary
+from runner.data.vocabulary import Vocabulary, tokenizers
 
 KINDS = ("characters", "bytes", "subwords")
+TOKENIZER = "tokenizer.json"
+_PIECE = 2**20  # characters that are encoded at once
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokens(Protocol):
@@ -34,16 +41,30 @@ class Tokens(Protocol):
         """The text of ids."""
 
 
+def tokenizer_file(folder: str) -> Path:
+    """The tokenizer.json of a folder."""
+    return Path(folder).expanduser() / TOKENIZER
+
+
+def is_kind(value: Any) -> str | None:
+    """The rule for kinds of tokens."""
+    known = isinstance(value, str) and (value in KINDS or tokenizer_file(value).is_file())
+    return None if known else f"one of {', '.join(KINDS)} or a folder with {TOKENIZER}"
+
+
 def tokens_of(kind: str, text: str, vocabulary: int) -> Tokens:
     """The tokens that a training text gives.
 
     Args:
-        kind: one of KINDS.
+        kind: one of KINDS, or a folder with a tokenizer.json.
         vocabulary: subwords at most.
 
     Raises:
         ParameterError, ConfigError: of subwords, see `Vocabulary.of`.
+        DataError: of a tokenizer, see `Stored`.
     """
+    if kind not in KINDS:
+        return Stored(tokenizer_file(kind))
     if kind == "characters":
         return Characters(text)
     return Bytes() if kind == "bytes" else Subwords(text, vocabulary)
@@ -106,6 +127,78 @@ class Subwords:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._vocabulary.decode(ids)
+
+
+class Stored:
+    """The tokens of a tokenizer.json, as the tokenizers library and transformers write it; without special ones added.
+
+    Bytes are known of byte-level tokens, as GPT-2's, and of those that have "▁" for a space, as Llama's.
+
+    Raises:
+        DataError: the file can't be read, or is of another kind.
+        ConfigError: tokenizers is not installed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        library = tokenizers()
+        try:
+            self._tokenizer = library.Tokenizer.from_file(str(file))
+            description = json.loads(file.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises plain Exceptions
+            raise DataError(f"{file} can't be read ({str(error)[:100]})", "tokens", str(file.parent)) from None
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        words: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        size_of = _size_of(_parts(description))
+        if size_of is None:
+            problem = f"{file}: the bytes of its tokens are not known; expected byte-level ones or ▁ for spaces"
+            raise DataError(problem, "tokens", str(file.parent))
+        added = {one["content"] for one in description.get("added_tokens", ())}
+        self.sizes = torch.zeros(max(words.values()) + 1, dtype=torch.int64)
+        for word, number in words.items():
+            self.sizes[number] = len(word.encode()) if word in added else size_of(word)
+        self.unknown: int | None = words.get(str(description["model"].get("unk_token")))
+
+    def encode(self, text: str) -> Tensor:
+        parts = [np.zeros(0, dtype=np.int32)]
+        for piece in _pieces(text):
+            parts.append(np.array(self._tokenizer.encode(piece, add_special_tokens=False).ids, dtype=np.int32))
+        return torch.from_numpy(np.concatenate(parts))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """All parts of a tokenizer's description that have a type."""
+    if isinstance(value, dict):
+        if "type" in value:
+            yield value
+        for key, one in value.items():
+            if key != "vocab":
+                yield from _parts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _parts(one)
+
+
+def _size_of(parts: Iterator[dict[str, Any]]) -> Any:
+    """The bytes of a token by how it is written; None where that is not known."""
+    for part in parts:
+        if part["type"] == "ByteLevel":
+            return len  # a character a byte
+        if part["type"] == "Metaspace" or "▁" in str(part.get("content", "")) + str(part.get("pattern", "")):
+            return lambda word: 1 if _BYTE.fullmatch(word) else len(word.replace("▁", " ").encode())
+    return None
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text in pieces that end with a line, so that no more than a piece is encoded at once."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 def _codes(text: str) -> NDArray[np.uint32]:

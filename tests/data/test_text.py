@@ -1,8 +1,10 @@
 import gzip
+import shutil
 
 import pytest
 import torch
 
+from runner.data import tokens
 from runner.data.errors import DataError
 from runner.data.text import Text
 from runner.errors import ParameterError
@@ -66,7 +68,7 @@ def test_files_of_their_own_and_gzip_and_characters_that_training_lacks(folder, 
     assert data.splits == ("train", "test")
     assert text_of(data, "train") == POEM * 2
     assert text_of(data, "test") == "ein \ufffd"
-    assert "data.test: 1 characters that the training text lacks" in caplog.text
+    assert "data.test: 1 characters that the tokens lack" in caplog.text
 
 
 def test_the_content_of_files_counts_not_their_names_or_packing(folder):
@@ -118,3 +120,70 @@ def test_subwords_without_the_library_are_one_clear_line(monkeypatch):
     with pytest.raises(DataError, match=r"needs tokenizers, which is not installed: pip install"):
         Text("poem.txt", tokens="subwords")
     vocabulary.tokenizers.cache_clear()
+
+
+def tokenizer(folder, kind):
+    """Saves a tokenizer as GPT-2 and Llama have them, and one whose tokens can't be counted in bytes."""
+    tokenizers = pytest.importorskip("tokenizers")
+    folder.mkdir()
+    models, before, decoders = tokenizers.models, tokenizers.pre_tokenizers, tokenizers.decoders
+    special = {"special_tokens": ["<s>"], "vocab_size": 320, "show_progress": False}
+    made = tokenizers.Tokenizer(models.WordLevel({"Zeile": 0, "?": 1}, unk_token="?"))
+    if kind == "byte-level":
+        made = tokenizers.Tokenizer(models.BPE())
+        made.pre_tokenizer, made.decoder = before.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(**special, initial_alphabet=before.ByteLevel.alphabet())
+        made.train_from_iterator([POEM], trainer)
+    elif kind == "metaspace":
+        made = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<s>"))
+        made.pre_tokenizer = before.Metaspace(prepend_scheme="never")
+        made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        made.train_from_iterator([POEM], tokenizers.trainers.BpeTrainer(**special))
+    made.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    made.enable_truncation(5)
+    made.save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "metaspace"])
+def test_the_tokens_of_a_stored_tokenizer(folder, kind, caplog):
+    tokenizer(folder / "own", kind)
+    data = Text("poem.txt", tokens="own", context=7)
+    assert "".join(text_of(data, split) for split in ("train", "validation", "test")) == POEM
+    for split in data.splits:
+        batches = list(data.eval_batches(split))
+        first = len(data.tokens.decode([batches[0].inputs[0, 0].item()]).encode())
+        assert first + sum(int(batch.sizes.sum()) for batch in batches) == len(text_of(data, split).encode())
+    assert not caplog.records
+    assert len(data.tokens.encode("")) == 0
+    assert data.tokens.decode(data.tokens.encode("Zeile <s>")) == "Zeile <s>"
+    assert int(data.tokens.sizes[data.tokens.encode("<s>").long()].sum()) == 3
+
+
+def test_long_texts_are_encoded_in_pieces_that_end_with_a_line(folder, monkeypatch):
+    tokenizer(folder / "own", "byte-level")
+    whole = Text("poem.txt", tokens="own", context=7).tokens
+    monkeypatch.setattr(tokens, "_PIECE", 50)
+    assert len(list(tokens._pieces(POEM))) > 20
+    assert whole.decode(whole.encode(POEM)) == POEM
+
+
+def test_the_content_of_a_tokenizer_counts_not_its_folder(folder):
+    tokenizer(folder / "own", "byte-level")
+    tokenizer(folder / "other", "metaspace")
+    shutil.copytree(folder / "own", folder / "moved")
+    found = {name: Text.fingerprint("poem.txt", tokens=name) for name in ("own", "moved", "other", "characters")}
+    assert found["own"] == found["moved"]
+    assert len(set(found.values())) == 3
+    assert found["characters"] == Text.fingerprint("poem.txt")
+    assert Text.named_contents({"tokens": "own"}) == ("tokens",) and Text.named_contents({"tokens": "bytes"}) == ()
+
+
+def test_tokenizers_that_can_not_be_used_are_named(folder):
+    tokenizer(folder / "own", "words")
+    with pytest.raises(DataError, match=r"tokens=own: own/tokenizer.json: the bytes of its tokens are not known"):
+        Text("poem.txt", tokens="own")
+    (folder / "own" / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match=r"tokens=own: own/tokenizer.json can't be read"):
+        Text("poem.txt", tokens="own")
+    with pytest.raises(ParameterError, match=r"tokens='nowhere': expected one of .*, subwords or a folder with"):
+        Text("poem.txt", tokens="nowhere")

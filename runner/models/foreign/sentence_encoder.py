@@ -60,7 +60,7 @@ class SentenceEncoder(Transformers):
         weights, arguments: see `Transformers`.
     """
 
-    kind = "sentences"
+    kinds = ("sentences",)
 
     def __init__(self, architecture: str, weights: str | None = None, arguments: dict[str, Any] | None = None) -> None:
         super().__init__(architecture, weights, arguments)

@@ -1,4 +1,4 @@
-"""Classifiers of transformers, from a configuration."""
+"""Classifiers and causal language models of transformers, from a configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from runner.data.torchvision_import import import_torchvision
 from runner.errors import ConfigError, first_line
 from runner.extras import need
-from runner.models.foreign.base import Foreign, unknown
+from runner.models.foreign.base import Architecture, Arguments, Foreign, Weights, unknown
+from runner.models.foreign.causal import CausalLM, check_causal, check_sizes, for_data, sizes_of
 from runner.models.weights import check_fit, read_state
+from runner.parameters import checked
 
 
 class Classifier(nn.Module):
@@ -33,27 +35,50 @@ class Classifier(nn.Module):
 
 
 class Transformers(Foreign):
-    """A classifier of images, or of sequences, of transformers.
+    """A network of transformers: a classifier of images or of sequences, or a causal language model for text.
 
     Args:
-        architecture: the type of model, `vit` or `bert`, or a folder with its config.json.
+        architecture: the type of model, `vit`, `bert` or `gpt2`, or a folder with its config.json.
         weights: a file of weights; a folder's own, model.safetensors, where architecture is one.
         arguments: values of its configuration, `{hidden_size: 64, num_hidden_layers: 2}`.
         channels, image_size, classes: of the data, where the configuration has them.
+        vocabulary, context: of text; with them it is a language model.
     """
 
+    kinds: tuple[str, ...] = ("images", "text")  # the first where the data does not say it
     library = "transformers"
 
+    @checked
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights = None,
+        arguments: Arguments = None,
+        channels: int = 3,
+        image_size: int = 224,
+        classes: int = 1000,
+        vocabulary: int | None = None,
+        context: int = 1024,
+    ) -> None:
+        super().__init__(architecture, weights, arguments, channels, image_size, classes)
+        self.vocabulary, self.context = vocabulary, context
+
     @classmethod
-    def settle(cls, part: Mapping[str, Any]) -> dict[str, Any]:
+    def settle(cls, part: Mapping[str, Any], kind: str = "images") -> dict[str, Any]:
         """The configuration's part with what a folder holds in place of the folder, so that it isn't needed again.
+
+        Args:
+            kind: of the data; the ids and positions of a stored language model are its own, not the text's.
 
         Raises:
             ConfigError: its config.json can't be read.
         """
         folder = Path(str(part["architecture"])).expanduser()
         if not (folder / "config.json").is_file():
-            return dict(part)
+            if kind != "text" or part.get("weights") is None:
+                return dict(part)
+            usual = cls(part["architecture"], None, part.get("arguments"))._known()
+            return {**part, "arguments": {**sizes_of(usual), **(part.get("arguments") or {})}}
         transformers = import_transformers()
         try:
             config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
@@ -77,7 +102,8 @@ class Transformers(Foreign):
             for key, value in config.to_diff_dict().items()
             if key in usual and key not in not_its and not key.startswith("_")
         }
-        arguments = {**known, **(part.get("arguments") or {})}
+        sizes = sizes_of(config) if kind == "text" else {}
+        arguments = {**known, **sizes, **(part.get("arguments") or {})}
         return {**part, "architecture": config.model_type, "weights": weights, "arguments": arguments}
 
     def construct(self) -> nn.Module:
@@ -86,11 +112,22 @@ class Transformers(Foreign):
 
     def _wrapped(self, network: nn.Module, config: Any) -> nn.Module:
         """The network as tasks take it."""
-        return Classifier(network)
+        if self.vocabulary is None:
+            return Classifier(network)
+        model = CausalLM(network)
+        check_causal(self.architecture, model, self.context)
+        return model
 
     def _choice(self) -> tuple[Any, Any]:
         """transformers' class that picks the network's, and the network's configuration."""
         transformers, usual = import_transformers(), self._known()
+        if self.vocabulary is not None:
+            given = for_data(usual, self.arguments, self.vocabulary, self.context)
+            config = self._made(transformers.AutoConfig.for_model, self.architecture, **{**given, **self.arguments})
+            if type(config) not in transformers.AutoModelForCausalLM._model_mapping:
+                raise ConfigError(f"model.architecture={self.architecture}: transformers has no language model of it")
+            check_sizes(self.architecture, config, self.vocabulary, self.context)
+            return transformers.AutoModelForCausalLM, config
         about = {"num_channels": self.channels, "image_size": self.image_size}
         given = {name: value for name, value in about.items() if name in usual.to_dict()}
         # Sequences are padded, and networks that read their last token must know by what.
@@ -145,18 +182,20 @@ class Transformers(Foreign):
         )
         shapes = {name for name, *_ in found["mismatched_keys"]}
         self._check_loaded(option, network, set(found["missing_keys"]), set(found["unexpected_keys"]), shapes)
-        return self._wrapped(with_linear_layers(network.train()), config)
+        return self._wrapped(with_linear_layers(network.float().train()), config)
 
     def _check_loaded(
         self, option: str, network: nn.Module, lacks: set[str], others: set[str], shapes: set[str]
     ) -> None:
         """Raises: ConfigError where more doesn't fit than the head, which may be for other classes."""
         inside = f"{network.base_model_prefix}."
+        if self.vocabulary is not None:
+            inside = ""
         if any(name.startswith(inside) for name in lacks | others | shapes):
             check_fit(option, sorted(lacks), sorted(others), sorted(shapes))
 
     def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
-        assert isinstance(network, Classifier)
+        assert isinstance(network, Classifier | CausalLM)
         if getattr(network.network, "main_input_name", "pixel_values") != "input_ids":
             return super().example(network, examples)
         return sentences(network.network.config, examples)

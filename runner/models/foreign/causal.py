@@ -1,0 +1,136 @@
+"""Causal language models of transformers, as this package's own: token ids to logits."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.errors import ConfigError
+from runner.models.heads import AttentionHeads
+
+_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id")
+_SEPARATE = ("q_proj", "k_proj", "v_proj")
+
+
+@dataclass
+class Past:
+    """Keys and values of the tokens so far, as the network keeps them; None before the first."""
+
+    values: Any = None
+
+
+class CausalLM(nn.Module):
+    """A causal language model whose output is its logits alone.
+
+    Prunable are all linear layers but the one that makes the logits.
+
+    Args:
+        network: takes token ids, returns an output with `logits`.
+
+    Attributes:
+        context: the longest sequence; None where the configuration names none.
+        attention_heads: of attentions whose projections are q_proj, k_proj and v_proj, a c_attn as GPT-2's, or a
+            query_key_value as GPT-NeoX's. Where several heads of queries share keys and values, these are one.
+    """
+
+    kind = "text"
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        config: Any = network.config
+        longest = getattr(config, "max_position_embeddings", None)
+        self.context: int | None = None if longest is None else int(longest)
+        logits = network.get_output_embeddings()  # type: ignore[operator]
+        self.prunable = [n for n, m in self.named_modules() if isinstance(m, nn.Linear) and m is not logits]
+        count = int(getattr(config, "num_attention_heads", 0) or 0)
+        self.attention_heads = tuple(_heads(self, count, getattr(config, "num_key_value_heads", None) or count))
+        taken = inspect.signature(network.forward).parameters
+        # What the argument and the output's attribute are called: transformers renamed them in version 5.
+        self._past = next((name for name in ("cache", "past_key_values") if name in taken), None)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T) int64 → logits (N, T, vocabulary) of the token after each."""
+        logits: Tensor = self.network(tokens, **({"use_cache": False} if self._past else {})).logits
+        return logits
+
+    def start(self) -> Past | None:
+        """The state before the first token; None where the network keeps nothing of earlier ones."""
+        return Past() if self._past else None
+
+    def step(self, tokens: Tensor, state: Past) -> Tensor:
+        """The next tokens (N, T) → logits (N, T, vocabulary) of those after them; the state takes them in."""
+        assert self._past is not None
+        output = self.network(tokens, **{self._past: state.values}, use_cache=True)
+        state.values = getattr(output, self._past)
+        logits: Tensor = output.logits
+        return logits
+
+
+def _heads(model: nn.Module, count: int, groups: int) -> Iterator[AttentionHeads]:
+    """The attentions of the kinds that are known by the names and shapes of their layers."""
+    for name, module in model.named_modules() if count else ():
+        layers = {child: layer for child, layer in module.named_children() if isinstance(layer, nn.Linear)}
+        output = next((one for one in ("o_proj", "out_proj", "c_proj", "dense") if one in layers), None)
+        if output is None:
+            continue
+        width = layers[output].in_features
+        if layers.keys() >= set(_SEPARATE):
+            rows = [layers[one].out_features for one in _SEPARATE]
+            if rows[0] == width and all(row % groups == 0 for row in rows):
+                yield AttentionHeads(f"{name}.{output}", tuple((f"{name}.{one}", 1) for one in _SEPARATE), groups)
+            continue
+        # GPT-2 has all queries above all keys above all values, GPT-NeoX and BLOOM those of each head together.
+        for fused, matrices in (("c_attn", 3), ("query_key_value", 1)):
+            if fused in layers and layers[fused].out_features == 3 * width and width % count == 0:
+                yield AttentionHeads(f"{name}.{output}", ((f"{name}.{fused}", matrices),), count)
+
+
+def sizes_of(config: Any) -> dict[str, int]:
+    """`vocab_size` and `max_position_embeddings` of a configuration, as far as it has them, by its own names."""
+    names = {name: config.attribute_map.get(name, name) for name in ("vocab_size", "max_position_embeddings")}
+    found = {own: getattr(config, name, None) for name, own in names.items()}
+    return {own: int(value) for own, value in found.items() if value is not None}
+
+
+def for_data(usual: Any, arguments: Mapping[str, Any], vocabulary: int, context: int) -> dict[str, Any]:
+    """What a configuration takes from the data, where the arguments don't say it.
+
+    A network for the ids of the data has no special tokens: an id that stands for padding would never be learned.
+    """
+    about = {"vocab_size": vocabulary, "max_position_embeddings": context}
+    known = {name: usual.attribute_map.get(name, name) for name in about}
+    given = {n: v for n, v in about.items() if hasattr(usual, n) and not {n, known[n]} & arguments.keys()}
+    if "vocab_size" in given:
+        given |= {name: None for name in _SPECIAL if hasattr(usual, name) and name not in arguments}  # type: ignore[misc]
+    return given
+
+
+def check_sizes(architecture: str, config: Any, vocabulary: int, context: int) -> None:
+    """Raises: ConfigError where the network has fewer ids or positions than the data."""
+    ids, positions = getattr(config, "vocab_size", None), getattr(config, "max_position_embeddings", None)
+    if ids is not None and ids < vocabulary:
+        raise ConfigError(
+            f"model.architecture={architecture} has a vocab_size of {ids}, but the data {vocabulary} tokens; "
+            "data.tokens=FOLDER takes those of its tokenizer.json"
+        )
+    if positions is not None and positions < context:
+        raise ConfigError(f"data.context={context}: model.architecture={architecture} has {positions} positions")
+
+
+@torch.no_grad()
+def check_causal(architecture: str, model: CausalLM, context: int) -> None:
+    """Raises: ConfigError where what the network says of a token depends on later ones."""
+    tokens = torch.zeros(2, min(4, context), dtype=torch.int64)
+    tokens[1, -1] = 1
+    training = model.training
+    first, second = model.eval()(tokens)[:, :-1]
+    model.train(training)
+    if not (first - second).abs().max() <= 1e-5 * first.abs().max():
+        raise ConfigError(
+            f"model.architecture={architecture} sees the tokens that it is to predict; "
+            "expected a causal network, or model.arguments={is_decoder: true} where it knows that"
+        )
