@@ -182,19 +182,20 @@ def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
     return [Result(run.folder) for run in found if fits(run.config())]
 
 
-def load_compact(path: str | Path, trusted: str | None = None) -> "nn.Module":
+def load_compact(path: str | Path, trusted: str | None = None, width: float | None = None) -> "nn.Module":
     """The network that `run compact` wrote, in evaluation mode, on the CPU; without the run that it comes from.
 
     Args:
         path: its folder, or a packed file itself. Nothing in the files is executed, so that they may be a stranger's.
         trusted: your own class that it is made of, "my_file:Net"; without it such a network is refused.
+        width: of an elastic network (`run compact FOLDER widths=[…]`), the share of its features, in (0, 1]; None: 1.
 
     Raises:
-        UserError: a file is missing, damaged, or names something else.
+        UserError: a file is missing, damaged, or names something else; or a width of a network that has only one.
     """
-    from runner.compaction.saving import load_compact
+    from runner.compaction.elastic import load_network
     from runner.config.trust import trust
 
     if trusted is not None:
         trust(trusted)
-    return load_compact(path)
+    return load_network(path, width)

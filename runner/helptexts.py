@@ -334,6 +334,9 @@ network's; where they differ nothing is kept. Then sizes, FLOPs and times beside
 Writes <run>/compact/<granularity>-<sparsity>/: model.safetensors and architecture.json, or packed.safetensors;
 certificate.csv, certificate.md. In Python, without the run: network = runner.load_compact(folder)
 
+With widths=[0.25,0.5,0.75,1] it writes <run>/compact/elastic/ instead: one file, from which any share of the features
+loads (dropout=tail orders them), runner.load_compact(folder, width=0.37); and what each width gives and costs.
+
 Options
   sparsity=0.9      of each filter's weights, each layer's filters or each place's features
   granularity=auto|weight|unit|feature       criterion=own|magnitude|wanda|…

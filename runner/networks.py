@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from runner import runs
-from runner.compaction.saving import ARCHITECTURE, PACKED, load_compact
+from runner.compaction.elastic import ELASTIC, elastic_file, load_network
+from runner.compaction.saving import ARCHITECTURE, PACKED
 from runner.config import choices
 from runner.config.paths import CONF
 from runner.config.rules import check_each
@@ -19,7 +20,7 @@ from runner.errors import ConfigError
 from runner.experiment import Experiment
 from runner.pruning.sweep import Point, Sweeper, has_batch_norm
 from runner.reporting.formats import granularity_label, percent
-from runner.rules import Rule, between, either, one_of
+from runner.rules import Rule, between, either, one_of, share
 from runner.runs import Run
 from runner.stored import load_scores, stored_config
 
@@ -27,6 +28,7 @@ COMPACT = "compact"  # in a run folder: where its compact networks are
 
 _RULES: dict[str, Rule] = {
     "sparsity": between(0, 1, open_end=True),
+    "width": either(None, share()),
     "scope": one_of("auto", *SCOPES),
     "floor": either("auto", between(0, 1)),
     "batch_norm": one_of("kept", "recalibrated"),
@@ -78,7 +80,7 @@ def find_sources(folders: Sequence[str]) -> list[Source]:
         inside = folder.absolute().parent.name == COMPACT and run.config_file.exists()
         if inside and folder.is_dir():
             found.append(Source(Run(folder.parent.parent), folder))
-        elif any((folder / name).is_file() for name in (ARCHITECTURE, PACKED)):
+        elif any((folder / name).is_file() for name in (ARCHITECTURE, PACKED, ELASTIC)):
             raise ConfigError(f"{folder} is in no run folder: expected RUN/{COMPACT}/NAME, for the data is the run's")
         else:
             found += map(Source, runs.find_runs([folder]))
@@ -106,6 +108,13 @@ def check_pruning(asked: Mapping[str, Any], sources: Sequence[Source], config_di
         for source in sources:
             if source.compact:
                 raise ConfigError(f"sparsity={asked['sparsity']:g}: {source.path} is pruned already; expected 0")
+    if asked["width"] is not None:
+        for source in sources:
+            if source.compact is None or elastic_file(source.compact) is None:
+                raise ConfigError(
+                    f"width={asked['width']:g}: {source.path} has one width only; "
+                    "expected a folder that run compact FOLDER widths=[…] wrote"
+                )
     return settled
 
 
@@ -143,7 +152,7 @@ def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) 
         criteria={asked["criterion"]["key"]: choices.make("criterion", asked["criterion"])},
     )
     if source.compact:
-        sweeper.model = load_compact(source.compact).to(experiment.device)
+        sweeper.model = load_network(source.compact, asked["width"]).to(experiment.device)
     else:
         experiment.load(source.run)
     point = _point(experiment, asked, has_batch_norm(sweeper.model))
@@ -152,7 +161,7 @@ def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) 
     except ValueError as error:
         raise ConfigError(f"granularity={point.granularity}: {error} ({source.path})") from None
     with context:
-        yield Network(source, experiment, sweeper, *_names(source, point))
+        yield Network(source, experiment, sweeper, *_names(source, point, asked["width"]))
 
 
 def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: bool) -> Point:
@@ -169,12 +178,14 @@ def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: boo
     )
 
 
-def _names(source: Source, point: Point) -> tuple[str, str]:
+def _names(source: Source, point: Point, width: float | None) -> tuple[str, str]:
     """`Network.pruning` and `Network.name`."""
     words = [word for word, usual in ((point.scope, "layer"), (point.scores, "own")) if point.pruned and word != usual]
     words += ["recalibrated"] if point.batch_norm == "recalibrated" else []
     if source.compact:
         what, name = f"compact {source.compact.name}", f"{COMPACT}-{source.compact.name}"
+        if width is not None:
+            what, name = f"{what}, {percent(width)} % of the features", f"{name}-{width:g}"
     elif point.pruned:
         what = f"{granularity_label(point.granularity)} {percent(point.pruned)} %"
         what += f" (the floor; asked {percent(point.sparsity)} %)" if point.sparsity < point.floor else ""

@@ -13,10 +13,21 @@ def is_number(value: Any) -> bool:
 
 
 def between(low: float, high: float, open_end: bool = False) -> Rule:
+    """A number from low to high; with `open_end` below high."""
+
     def rule(value: Any) -> str | None:
         if is_number(value) and low <= value <= high and not (open_end and value == high):
             return None
         return f"a number from {low:g} to {high:g}" if not open_end else f"a number from {low:g} to below {high:g}"
+
+    return rule
+
+
+def share() -> Rule:
+    """A number above 0, at most 1."""
+
+    def rule(value: Any) -> str | None:
+        return None if is_number(value) and 0 < value <= 1 else "a number above 0, at most 1"
 
     return rule
 

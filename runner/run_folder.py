@@ -77,6 +77,11 @@ class Run:
     def _compact_folders(self) -> Path:
         return self.folder / "compact"
 
+    @property
+    def elastic_folder(self) -> Path:
+        """compact/elastic: one file for every width."""
+        return self._compact_folders / "elastic"
+
     def compact_folder(self, granularity: str, sparsity: float) -> Path:
         """compact/<granularity>-<sparsity>, of the sparsity that was asked for."""
         return self._compact_folders / f"{granularity}-{sparsity:g}"

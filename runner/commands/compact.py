@@ -11,6 +11,8 @@ from runner.compaction.certificate import MARKDOWN, markdown
 from runner.compaction.cutting import REMOVALS
 from runner.compaction.measuring import Timing
 from runner.compaction.run import Request, check_request, make_compact
+from runner.compaction.widths import MARKDOWN as WIDTHS
+from runner.compaction.widths import make_elastic
 from runner.config import choices
 from runner.config.build import PLUGINS, check_class
 from runner.config.compose import Composer
@@ -18,7 +20,7 @@ from runner.config.paths import CONF
 from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.experiment import Experiment
-from runner.rules import between, either, list_of, one_of, whole
+from runner.rules import between, either, list_of, one_of, share, whole
 from runner.runs import Run
 from runner.stored import stored_config
 
@@ -40,7 +42,9 @@ def compact(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
     if not folders:
         raise ConfigError("run compact needs a run folder: run compact outputs/train/… sparsity=0.9 granularity=weight")
     asked = Composer("compact", config_dir).single(overrides)
-    if asked["sparsity"] is None:
+    if asked["widths"] is not None:
+        asked = _of_widths(asked)
+    elif asked["sparsity"] is None:
         raise ConfigError("sparsity must be given: sparsity=0.9")
     check_each(asked, _RULES)
     if asked["threads"]:
@@ -55,14 +59,37 @@ def compact(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
     for run, config, request in jobs:
         with run.locked():
             folder = run.compact_folder(request.granularity["key"], request.sparsity)
-            if (folder / MARKDOWN).is_file() and not asked["force"]:
-                print((folder / MARKDOWN).read_text())
+            report = folder / MARKDOWN
+            if asked["widths"] is not None:
+                folder = run.elastic_folder
+                report = folder / WIDTHS
+            if report.is_file() and not asked["force"]:
+                print(report.read_text())
                 print(f"{folder} (was there already; force=true makes it again)")
                 continue
-            certificate = make_compact(Experiment.from_config(config), run, request, timing)
-            print(markdown(certificate))
+            experiment = Experiment.from_config(config)
+            if asked["widths"] is not None:
+                print(make_elastic(experiment, run, request, asked["widths"], timing))
+            else:
+                print(markdown(make_compact(experiment, run, request, timing)))
             print(folder)
     return 0
+
+
+def _of_widths(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an elastic file.
+
+    Raises:
+        ConfigError: widths that are not allowed, or options that are of one sparsity.
+    """
+    check_each(asked, {"widths": list_of(share())})
+    widths = sorted({float(width) for width in asked["widths"]})
+    for name, usual in (("sparsity", None), ("floor", "auto"), ("removal", "clean"), ("round_to", 1), ("half", False)):
+        if asked[name] != usual:
+            raise ConfigError(f"{name}={asked[name]}: there is none with widths=, which has any width in one file")
+    if asked["granularity"] not in ("auto", "feature"):
+        raise ConfigError(f"granularity={asked['granularity']}: widths= are of features; expected feature")
+    return {**asked, "granularity": "feature", "widths": widths, "sparsity": 0.0}
 
 
 def _requests(run: Run, config: Mapping[str, Any], asked: Mapping[str, Any], config_dir: Path | None) -> list[Request]:

@@ -97,11 +97,11 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
     """
     members = check_request(experiment, run, request)
     experiment.load(run)
-    trained = _plain_copy(experiment.model)
+    trained = plain_copy(experiment.model)
     _prune(experiment, run, members, request)
-    pruned = _plain_copy(experiment.model)
+    pruned = plain_copy(experiment.model)
     packed = not members.structured
-    example = tuple(part[:8] for part in next(_test_batches(experiment)))
+    example = tuple(part[:8] for part in next(inputs_of_test(experiment)))
     folder = run.compact_folder(request.granularity["key"], request.sparsity)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -113,14 +113,14 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
         if not proof.holds:
             raise UserError(f"{run.folder}: {difference(proof)}; nothing was kept")
         networks = {"trained": trained, "pruned": pruned, "reference": made.reference, "compact": network}
-        measured = measure(networks, example, _images(experiment), stored_bytes, packed, timing)
+        measured = measure(networks, example, test_images(experiment), stored_bytes, packed, timing)
         if made.structure.folded:
             measured.notes.insert(0, "BatchNorm is folded into the compact network's layers; fold=false leaves it")
         certificate = Certificate(
             title=f"{run.folder}: {request.words}",
             actual_sparsity=members.sparsity(),
             declared=of_task(experiment.task),
-            metrics={name: _metrics(experiment, one) for name, one in networks.items()},
+            metrics={name: metrics_on_test(experiment, one) for name, one in networks.items()},
             recalibrated=request.recalibrates and has_batch_norm(trained),
             proof=proof,
             measured=measured,
@@ -138,7 +138,8 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
     return certificate
 
 
-def _plain_copy(model: nn.Module) -> nn.Module:
+def plain_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode and contiguous memory."""
     return copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
@@ -157,9 +158,7 @@ def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request
     recalibrates = request.recalibrates and has_batch_norm(pruned)
 
     def recalibrate(network: nn.Module) -> None:
-        with statistics(network, experiment.data, "recalibrated", experiment.config["seed"]):
-            state = {name: value.clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(state)  # leaving the context has put the old statistics back
+        measure_statistics(experiment, network)
 
     if packed:
         reference = copy.deepcopy(pruned)
@@ -181,6 +180,13 @@ def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request
     return _Made(result.network, result.structure, result.reference, result.report)
 
 
+def measure_statistics(experiment: Experiment, network: nn.Module) -> None:
+    """Measure BatchNorm's statistics anew on the experiment's training images, in place."""
+    with statistics(network, experiment.data, "recalibrated", experiment.config["seed"]):
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(state)  # leaving the context has put the old statistics back
+
+
 def _store(folder: Path, experiment: Experiment, made: _Made, request: Request, packed: bool) -> int:
     """Returns the bytes of what it wrote."""
     class_name, built_with = builder_of(experiment)
@@ -194,7 +200,7 @@ def _proof(experiment: Experiment, made: _Made, network: nn.Module) -> Proof:
         return prove(
             made.reference,
             network,
-            _test_batches(experiment),
+            inputs_of_test(experiment),
             expected_parameters(made.reference, made.structure),
         )
 
@@ -222,19 +228,20 @@ def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
     return NAMED_CLASS, {"architecture": f"{module}:{name}", "arguments": {**given, **about}}
 
 
-def _metrics(experiment: Experiment, network: nn.Module) -> dict[str, float]:
+def metrics_on_test(experiment: Experiment, network: nn.Module) -> dict[str, float]:
+    """The task's metrics of the test split, its loss and the number of examples."""
     batches = experiment.data.eval_batches("test", experiment.config.get("limit"))
     found = experiment.task.evaluate(network.eval(), batches)
     return {name: float(found[name]) for name in (*names_of(experiment.task.sweep_metrics), "loss", "examples")}
 
 
-def _test_batches(experiment: Experiment) -> Iterator[Arguments]:
+def inputs_of_test(experiment: Experiment) -> Iterator[Arguments]:
     """The arguments of the network's forward, of the test split."""
     for batch in experiment.data.eval_batches("test", experiment.config.get("limit")):
         yield (batch.source, batch.target[:, :-1]) if isinstance(batch, PairBatch) else (batch[0],)
 
 
-def _images(experiment: Experiment) -> Tensor | None:
+def test_images(experiment: Experiment) -> Tensor | None:
     """Test images to time on, float32; None where the data is none."""
-    first = next(_test_batches(experiment))
+    first = next(inputs_of_test(experiment))
     return first[0] if len(first) == 1 and first[0].is_floating_point() else None

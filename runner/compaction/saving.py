@@ -48,7 +48,7 @@ def save_compact(
     Raises:
         ValueError: another class, or an argument that is no plain value.
     """
-    architecture = _architecture(structure, class_name, arguments)
+    architecture = architecture_of(structure, class_name, arguments)
     folder.mkdir(parents=True, exist_ok=True)
     content = save(stored_tensors(network))
     text = json.dumps(architecture, separators=(",", ":")) + "\n"
@@ -68,11 +68,12 @@ def save_packed_network(
     Returns:
         bytes of the file.
     """
-    architecture = _architecture(Structure(), class_name, arguments)
+    architecture = architecture_of(Structure(), class_name, arguments)
     return save_packed(folder / PACKED, stored_tensors(network), half, architecture)
 
 
-def _architecture(structure: Structure, class_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def architecture_of(structure: Structure, class_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What builds a network again, as plain values; arguments and errors as `save_compact`."""
     if not _CLASS.fullmatch(class_name):
         raise ValueError(f"class_name={class_name}: expected a class of {PACKAGE}")
     arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
@@ -105,7 +106,7 @@ def load_compact(path: str | Path) -> nn.Module:
     packed = path / PACKED if path.is_dir() else path
     if packed.is_file() and packed.name not in (TENSORS, ARCHITECTURE):
         content = load_packed(packed)
-        return _assemble(content.architecture, content.tensors, packed, packed)
+        return assemble(content.architecture, content.tensors, packed, packed)
     folder = path.parent if path.is_file() else path
     file = folder / ARCHITECTURE
     try:
@@ -117,11 +118,11 @@ def load_compact(path: str | Path) -> nn.Module:
         raise DamagedRun(f"{folder / TENSORS} is damaged ({first_line(error)[:100]})") from None
     except (ValueError, RecursionError) as error:
         raise DamagedRun(f"{file} is damaged ({first_line(error)[:100]})") from None
-    return _assemble(architecture, tensors, file, folder / TENSORS)
+    return assemble(architecture, tensors, file, folder / TENSORS)
 
 
-def _assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tensors_file: Path) -> nn.Module:
-    """The network; the files are those that errors name."""
+def assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tensors_file: Path) -> nn.Module:
+    """The network of an architecture and tensors, in evaluation mode; the files are those that errors name."""
     try:
         network = _build(architecture, most_modules=10 * len(tensors) + 100)
     except _Unexpected as error:

@@ -153,7 +153,7 @@ class Sweeper:
         Args:
             scores: the criterion's key.
         """
-        return pruning(members, self._criterion(scores), scope, self._evidence())
+        return pruning(members, self._criterion(scores), scope, self.evidence())
 
     def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
         """The order in which members of the model go, which has its trained weights.
@@ -162,14 +162,15 @@ class Sweeper:
             scores: the criterion's key.
         """
         criterion = self._criterion(scores)
-        found = criterion.scores(members, self._evidence())
+        found = criterion.scores(members, self.evidence())
         return rank(members, found, scope, getattr(criterion, "comparable", False))
 
     def _criterion(self, key: str) -> Criterion:
         found: Criterion = self.criteria.get(key) or choices.builtin("criterion", key)
         return found
 
-    def _evidence(self) -> Evidence:
+    def evidence(self) -> Evidence:
+        """What criteria may look at."""
         return Evidence(
             self.own_scores,
             self.seed,

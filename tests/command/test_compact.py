@@ -198,3 +198,46 @@ def test_a_truncated_packed_file_is_one_line(call, finished):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match="is no packed file, or damaged"):
         runner.load_compact(file.parent)
+
+
+def test_one_file_for_every_width(call, tail, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tail, folder)
+    result = call("compact", str(folder), "widths=[1,0.5]", *QUICK)
+    assert result.code == 0, result.err
+    made = folder / "compact" / "elastic"
+    names = ["elastic.safetensors", "widths.csv", "widths.md", "widths.png"]
+    assert sorted(path.name for path in made.iterdir()) == names
+    rows = read_rows(made / "widths.csv")
+    assert [float(row["width"]) for row in rows] == [0.5, 1.0]
+    assert int(rows[0]["parameters"]) < int(rows[1]["parameters"]) and int(rows[0]["flops"]) < int(rows[1]["flops"])
+    assert all(float(row["largest_difference"]) < 1e-5 for row in rows)
+    assert (made / "widths.md").read_text() in result.out
+    assert "force=true makes it again" in call("compact", str(folder), "widths=[1,0.5]", *QUICK).out
+
+    narrow = runner.load_compact(made, width=0.37)
+    assert sum(p.numel() for p in narrow.parameters()) < int(rows[0]["parameters"])
+    result = call("evaluate", str(made), "width=0.37", "device=cpu")
+    assert "compact elastic, 37 % of the features" in result.out, result.err
+    result = call("export", str(made), "width=0.37")
+    assert result.code == 0 and (folder / "export" / "compact-elastic-0.37.pt2").is_file(), result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["widths=[0,1]"], "widths=[0,1]: allowed is a list of a number above 0, at most 1"),
+        (["widths=[0.5]", "sparsity=0.5"], "sparsity=0.5: there is none with widths="),
+        (["widths=[0.5]", "granularity=unit"], "granularity=unit: widths= are of features; expected feature"),
+    ],
+)
+def test_widths_that_are_not_allowed(call, tail, tree, words, message):
+    before = tree(tail)
+    result = call("compact", str(tail), *words, *QUICK)
+    assert result.code == 2 and message in result.err
+    assert tree(tail) == before
+
+
+def test_a_run_has_one_width(call, tail):
+    result = call("evaluate", str(tail), "width=0.5")
+    assert result.code == 2 and "width=0.5" in result.err and "has one width only" in result.err

@@ -1,0 +1,254 @@
+"""One file for every width: a network whose features have an order, from which any fraction of them can be loaded.
+
+An elastic file is one safetensors file. Its metadata is JSON: what builds the network, the widths that BatchNorm was
+measured at, and shapes of inputs to trace it with. Its tensors are those of the whole network (`network.…`), the order
+in which the features of each place go (`order.<consumer>`, the first stays longest), and BatchNorm's statistics at each
+width (`statistics.<number of the width>.…`).
+"""
+
+import copy
+import json
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from runner.compaction.cutting import Compact, compact
+from runner.compaction.saving import architecture_of, assemble, load_compact, stored_tensors
+from runner.compaction.structure import Structure
+from runner.errors import ConfigError, DamagedRun, first_line
+from runner.files import write_bytes
+from runner.pruning.apply import apply_masks
+from runner.pruning.granularities.feature import FeatureMembers
+from runner.pruning.ranking import rank
+
+ELASTIC = "elastic.safetensors"
+FORMAT = 1
+_KEYS = {"format", "architecture", "widths", "inputs"}
+_TYPES = {"float32": torch.float32, "int64": torch.int64}
+_LARGEST_INPUT = 2**26  # elements
+
+Statistics = Mapping[str, Tensor]  # <BatchNorm>.running_mean and .running_var → (channels,)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """What an elastic file holds.
+
+    Attributes:
+        network: whole, in evaluation mode, on the CPU.
+        order: consumer of a place → its features, (features,), those that stay longest first.
+        statistics: width → of the network with that fraction of its features, rising; {} where nothing was measured.
+        inputs: the shapes and types of the arguments of its forward, of two examples or more.
+    """
+
+    network: nn.Module
+    order: Mapping[str, Tensor]
+    statistics: Mapping[float, Statistics]
+    inputs: Sequence[tuple[tuple[int, ...], torch.dtype]]
+
+    def at(self, width: float, fold: bool = True) -> Compact:
+        """Cut the network to the first ⌈width · n⌉ of n features of each place; its `reference` has the others at zero.
+
+        The elastic network stays as it is.
+
+        Args:
+            width: in (0, 1].
+            fold: make BatchNorm part of the layers before it, see `compact`.
+
+        Raises:
+            ConfigError: the width is out of range.
+        """
+        if not 0 < width <= 1:
+            raise ConfigError(f"width={width:g}: expected a number above 0, at most 1")
+        generator = torch.Generator().manual_seed(0)  # loading leaves the caller's random numbers alone
+        example = [
+            torch.rand(shape, generator=generator) if kind.is_floating_point else torch.zeros(shape, dtype=kind)
+            for shape, kind in self.inputs
+        ]
+        pruned = narrowed(self.network, self.order, width)
+        found = interpolated(self.statistics, width)
+        return compact(pruned, example, recalibrate=lambda model: load_statistics(model, found), fold=fold)
+
+
+def narrowed(network: nn.Module, order: Mapping[str, Tensor], width: float) -> nn.Module:
+    """A copy of the network whose features beyond the first ⌈width · n⌉ of n of each place are zero."""
+    narrow = copy.deepcopy(network)
+    members = FeatureMembers(narrow, tuple(order))
+    # The last feature of the order is the first to go.
+    scores = {name: (-features.argsort()).float() for name, features in order.items()}
+    masks = members.masks(rank(members, members.rows(scores), "layer").pruned(1 - width))
+    apply_masks(members.weights, members.weights, masks)
+    return narrow
+
+
+def statistics_of(network: nn.Module) -> dict[str, Tensor]:
+    """BatchNorm's statistics, by their names in the state dict; copies."""
+    return {
+        f"{name}.{key}": getattr(module, key).detach().cpu().clone()
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+        for key in ("running_mean", "running_var")
+    }
+
+
+def load_statistics(network: nn.Module, statistics: Statistics) -> None:
+    """Give BatchNorms these statistics, in place; those that are not named keep theirs."""
+    network.load_state_dict({**network.state_dict(), **statistics})
+
+
+def interpolated(statistics: Mapping[float, Statistics], width: float) -> dict[str, Tensor]:
+    """BatchNorm's statistics at a width, linearly between those of the next widths below and above that were measured.
+
+    Below the smallest and above the largest they are those. A channel that the narrower network has not, which makes
+    zero there, has those of the wider one.
+    """
+    widths = sorted(statistics)
+    if not widths:
+        return {}
+    above = min(bisect_left(widths, width), len(widths) - 1)
+    high = statistics[widths[above]]
+    if above == 0 or widths[above] <= width:
+        return dict(high)
+    low, between = statistics[widths[above - 1]], widths[above] - widths[above - 1]
+    share = (width - widths[above - 1]) / between
+    found = {}
+    for name, value in high.items():
+        absent = low[f"{name.rpartition('.')[0]}.running_var"] == 0
+        found[name] = torch.where(absent, value, torch.lerp(low[name], value, share))
+    return found
+
+
+def save_elastic(
+    file: Path,
+    elastic: Elastic,
+    class_name: str,
+    arguments: Mapping[str, Any],
+) -> int:
+    """Write an elastic file; returns its bytes.
+
+    Args:
+        class_name, arguments: what builds the network, see `save_compact`.
+
+    Raises:
+        ValueError: another class than one of runner.models, or an argument that is no plain value.
+    """
+    widths = sorted(elastic.statistics)
+    about = {
+        "format": FORMAT,
+        "architecture": architecture_of(Structure(), class_name, arguments),
+        "widths": widths,
+        "inputs": [[list(shape), str(kind).removeprefix("torch.")] for shape, kind in elastic.inputs],
+    }
+    tensors = {f"network.{name}": tensor for name, tensor in stored_tensors(elastic.network).items()}
+    tensors |= {f"order.{name}": features.to(torch.int32) for name, features in elastic.order.items()}
+    for number, width in enumerate(widths):
+        found = elastic.statistics[width]
+        tensors |= {f"statistics.{number}.{name}": tensor.contiguous() for name, tensor in found.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = save(tensors, metadata={"elastic": json.dumps(about, separators=(",", ":"))})
+    write_bytes(file, content)
+    return len(content)
+
+
+def load_elastic(file: Path) -> Elastic:
+    """What `save_elastic` wrote. The file may come from a stranger, see `load_compact`.
+
+    Raises:
+        DamagedRun: the file is missing, damaged, or holds something else.
+        ForeignRun, ConfigError: as `load_compact`.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise DamagedRun(f"{file}: {error.strerror or first_line(error)}") from None
+    except SafetensorError as error:
+        raise DamagedRun(f"{file} is damaged ({first_line(error)[:100]})") from None
+    try:
+        about = json.loads(metadata.get("elastic", "null"))
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.keys() != _KEYS or about["format"] != FORMAT:
+        raise DamagedRun(f"{file}: expected an elastic file of format {FORMAT}")
+    network = assemble(about["architecture"], _part(tensors, "network."), file, file)
+    widths = about["widths"]
+    rising = isinstance(widths, list) and all(isinstance(width, float | int) for width in widths)
+    if not rising or not all(0 < width <= 1 for width in widths) or not all(a < b for a, b in pairwise(widths)):
+        raise DamagedRun(f"{file}: widths: expected rising numbers above 0, at most 1")
+    statistics = {width: _part(tensors, f"statistics.{number}.") for number, width in enumerate(widths)}
+    expected = statistics_of(network)
+    for found in statistics.values():
+        for name in expected.keys() | found.keys():
+            if name not in expected or name not in found or found[name].shape != expected[name].shape:
+                raise DamagedRun(f"{file}: the statistics of {name} are not the network's")
+    order = {name: features.long() for name, features in _part(tensors, "order.").items()}
+    _check_order(file, network, order)
+    return Elastic(network, order, statistics, _inputs(file, about["inputs"]))
+
+
+def load_network(path: str | Path, width: float | None = None) -> nn.Module:
+    """Any network that `run compact` wrote, in evaluation mode, on the CPU.
+
+    Args:
+        path: its folder or file.
+        width: of an elastic one, in (0, 1]; None: 1.
+
+    Raises:
+        ConfigError: a width of a network that has only one, or out of range.
+        DamagedRun: see `load_compact` and `load_elastic`.
+    """
+    file = elastic_file(Path(path))
+    if file is not None:
+        return load_elastic(file).at(1.0 if width is None else width).network
+    if width is not None:
+        raise ConfigError(f"width={width:g}: {path} has one width only; run compact FOLDER widths=[0.25,0.5,1] has all")
+    return load_compact(path)
+
+
+def elastic_file(path: Path) -> Path | None:
+    """The elastic file that a path names, itself or as its folder; None: it names none."""
+    file = path / ELASTIC if path.is_dir() else path
+    return file if file.name == ELASTIC and file.is_file() else None
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_order(file: Path, network: nn.Module, order: Mapping[str, Tensor]) -> None:
+    try:
+        rows = FeatureMembers(network, tuple(order)).magnitude() if order else {}
+    except (ValueError, AttributeError):
+        rows = {}
+    if not order or rows.keys() != order.keys():
+        raise DamagedRun(f"{file}: expected an order of the features of the network's places")
+    for name, features in order.items():
+        count = rows[name].shape[1]
+        if features.shape != (count,) or not torch.equal(features.sort().values, torch.arange(count)):
+            raise DamagedRun(f"{file}: order.{name}: expected each of {count} features once")
+
+
+def _inputs(file: Path, stored: Any) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    found: list[tuple[tuple[int, ...], torch.dtype]] = []
+    for one in stored if isinstance(stored, list) else ():
+        if not isinstance(one, list) or len(one) != 2 or not isinstance(one[0], list) or one[1] not in _TYPES:
+            found = []
+            break
+        sizes = [size for size in one[0] if type(size) is int and 0 < size <= _LARGEST_INPUT]
+        if len(sizes) != len(one[0]) or torch.Size(sizes).numel() > _LARGEST_INPUT:
+            found = []
+            break
+        found.append((tuple(sizes), _TYPES[one[1]]))
+    if not found:
+        raise DamagedRun(f"{file}: inputs: expected shapes and types")
+    return found
