@@ -15,6 +15,7 @@ from runner.compaction.saving import stored_tensors
 from runner.compaction.sparse.timing import in_turn
 from runner.compaction.tracing import find_coupling
 from runner.compaction.ways import (
+    DECODING,
     FEED_FORWARD,
     TOKENS,
     WHOLE,
@@ -55,7 +56,8 @@ class Way:
 
     Args:
         network: "dense" or "compact".
-        part: what of the network is executed: all of it, or a Transformer's feed-forward layers.
+        part: what of the network is executed: all of it, a Transformer's feed-forward layers, a language model's next
+            token.
         batch: images or tokens.
         milliseconds, speedup: median and quartiles; of the speedup over the fastest dense way, round by round.
         ideal: the ratio of FLOPs.
@@ -132,7 +134,7 @@ def measure(
         whole_batch = sum(part.numel() for part in example)
         for part, calls in token_ways(reference, compact, example, packed, measured.notes).items():
             if calls:
-                batch = TOKENS if part == FEED_FORWARD else whole_batch
+                batch = {FEED_FORWARD: TOKENS, DECODING: 1}.get(part, whole_batch)
                 measured.ways += [replace(way, part=part) for way in _timed(calls, batch, ideal, {}, timing)]
     else:
         makers = image_ways(reference, compact, images, packed, timing.compile, timing.onnxruntime, measured.notes)

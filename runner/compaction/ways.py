@@ -7,9 +7,10 @@ import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,13 @@ from runner.compaction.cutting import fold_batch_norm
 from runner.compaction.proof import TOLERANCE
 from runner.compaction.sparse import NoKernels, SparseNetwork, kernels, sparsify, sparsify_linear
 from runner.errors import first_line
-from runner.models.attention import FeedForward
+from runner.models.attention import Cache, FeedForward
 
 CHUNK = 32  # images of a large batch that go through the network at once, so that what they become stays in cache
 TOKENS = 64
-WHOLE, FEED_FORWARD = "whole network", "feed-forward layers"
+WHOLE, FEED_FORWARD, DECODING = "whole network", "feed-forward layers", "decoding with the cache"
 WHOLE_BATCH = {"eager, NCHW": torch.contiguous_format, "eager, channels_last": torch.channels_last}
-SPARSE = "sparse kernels"
+SPARSE, LINEAR = "sparse kernels", "sparse linear layers"
 FOLDED = ", BatchNorm folded"
 
 Call = Callable[[], object]
@@ -112,19 +113,21 @@ def token_ways(
     """Ways for networks that read tokens, by what is executed; other arguments as `image_ways`.
 
     WHOLE: the network, on the example; FEED_FORWARD: all its feed-forward layers, if it has any, one after the other,
-    on TOKENS tokens.
+    on TOKENS tokens; DECODING: of a language model with a `Cache`, the example's last token after those before it, of
+    one sequence.
     """
     networks = {("dense", "eager"): dense} if packed else {("dense", "eager"): dense, ("compact", "eager"): compact}
     try:
         kernels()
         sparse = sparsify_linear(compact, TOKENS)
         _check(compact(*example), sparse(*example))
-        networks["compact", "sparse linear layers"] = sparse
+        networks["compact", LINEAR] = sparse
     except (NoKernels, ValueError) as error:
         notes.append(f"sparse linear layers: not possible, {first_line(error)}")
     return {
         WHOLE: {key: partial(network, *example) for key, network in networks.items()},
         FEED_FORWARD: _feed_forward(networks),
+        DECODING: _decoding(networks, compact, example[0][:1]) if hasattr(compact, "start") else {},
     }
 
 
@@ -205,3 +208,27 @@ def _feed_forward(networks: Mapping[Key, nn.Module]) -> dict[Key, Call]:
 def _one_after_the_other(layers: Sequence[nn.Module], inputs: Sequence[Tensor]) -> None:
     for layer, x in zip(layers, inputs, strict=True):
         layer(x)
+
+
+def _decoding(networks: Mapping[Key, nn.Module], compact: nn.Module, tokens: Tensor) -> dict[Key, Call]:
+    """Of the networks in which another choice of layers is sparse where they see one token."""
+    if getattr(compact, "kind", None) != "text":  # what has a memory besides decodes in another way
+        return {}
+    calls: dict[Key, Call] = {}
+    expected = compact(tokens)[:, -1:]
+    for key, network in networks.items():
+        one = network if key[1] != LINEAR else sparsify_linear(compact, 1)
+        state = one.start()  # type: ignore[operator]
+        if not isinstance(state, Cache):
+            return {}
+        one.step(tokens[:, :-1], state)  # type: ignore[operator]
+        calls[key] = partial(_next, one, tokens[:, -1:], state)
+        if key[0] == "compact":
+            _check(expected, _next(one, tokens[:, -1:], state))
+    return calls
+
+
+def _next(network: Any, token: Tensor, state: Cache) -> Tensor:
+    """One step, which leaves the state as it was."""
+    logits: Tensor = network.step(token, replace(state, past=list(state.past)))
+    return logits
