@@ -4,6 +4,7 @@ from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout
 from runner.dropout.groups import TargetedGroups
 from runner.dropout.masked import FixedMask
+from runner.dropout.nested import Nested, Ordered
 from runner.dropout.standard import UnitDropout, WeightDropout
 from runner.dropout.tail import Tail, TailDropout, get_scale_param
 from runner.dropout.targeted import Targeted, TargetedUnit
@@ -11,6 +12,8 @@ from runner.dropout.targeted import Targeted, TargetedUnit
 __all__ = [
     "FeatureDropout",
     "FixedMask",
+    "Nested",
+    "Ordered",
     "Tail",
     "TailDropout",
     "Targeted",

@@ -263,11 +263,16 @@ class Tail(FeatureVariant):
 
     def scores(self) -> Scores:
         """(features,) for every consumer: n - 1 … 0, so the last features go first."""
-        widths = {
-            name: filters_first(layer, _weight(layer)).shape[1] * getattr(layer, "groups", 1)
-            for name, layer in self.layers.items()
-        }
-        return {"feature": {name: torch.arange(n - 1, -1, -1, dtype=torch.float32) for name, n in widths.items()}}
+        return last_go_first(self.layers)
+
+
+def last_go_first(layers: Mapping[str, nn.Module]) -> Scores:
+    """(features,) for every consumer: n - 1 … 0, the scores of features in an order."""
+    widths = {
+        name: filters_first(layer, _weight(layer)).shape[1] * getattr(layer, "groups", 1)
+        for name, layer in layers.items()
+    }
+    return {"feature": {name: torch.arange(n - 1, -1, -1, dtype=torch.float32) for name, n in widths.items()}}
 
 
 def _weight(layer: nn.Module) -> Tensor:
