@@ -140,7 +140,10 @@ def train(*overrides: str, config_dir: str | Path | None = None) -> Result:
     from runner.running import execute
 
     folder = None if config_dir is None else Path(config_dir)
-    run, _ = execute(Composer("train", folder).single(overrides), overrides, foreign=folder is not None)
+    config = Composer("train", folder).single(overrides)
+    if config["processes"] > 1:
+        raise ConfigError(f"processes={config['processes']}: is for the command line, run train or torchrun")
+    run, _ = execute(config, overrides, foreign=folder is not None)
     return Result(run.folder, config_dir)
 
 

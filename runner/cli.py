@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except UserError as error:
-        print(f"run: {error}", file=sys.stderr)
+        if str(error):  # none, where another process of the same training tells
+            print(f"run: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt as error:
         print("; ".join(filter(None, ["\nrun: interrupted", str(error)])), file=sys.stderr)
@@ -124,6 +125,9 @@ def _completion(words: Sequence[str]) -> int:
 
 
 def _run(command: str, arguments: Arguments, rest: Sequence[str]) -> int:
+    if _shared() and (command != "train" or arguments.multirun):
+        words = f"{command} -m" if arguments.multirun else command
+        raise ConfigError(f"run {words} works in one process; torchrun is for run train of one run")
     if command == "train":
         return _train(arguments, rest)
     if arguments.multirun or arguments.hydra_flags:
@@ -133,6 +137,11 @@ def _run(command: str, arguments: Arguments, rest: Sequence[str]) -> int:
     function = getattr(importlib.import_module(f"runner.commands.{command}"), command if command != "list" else "list_")
     more = (arguments.estimate,) if command == "reproduce" else ()
     return int(function(arguments.folders, arguments.overrides, arguments.config_dir, *more))
+
+
+def _shared() -> bool:
+    """Whether this is one of several processes that torchrun, or `run train processes=N`, has started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _arguments(words: Sequence[str]) -> Arguments:
@@ -180,6 +189,10 @@ def _train(arguments: Arguments, words: Sequence[str]) -> int:
 
         return multirun(composer, arguments.overrides)
     config = composer.single(arguments.overrides)
+    if config["processes"] > 1 and not _shared():
+        from runner.commands.processes import start
+
+        return start(["train", *words], config["processes"])
 
     from runner.commands.train import train
 

@@ -29,6 +29,7 @@ from runner.files import append_row, write_bytes, write_rows
 from runner.interfaces import Data, Task
 from runner.models.layers import prunable_layers
 from runner.models.memory_format import use_fast_memory_format
+from runner.processes import ALONE, OneProcess
 from runner.pruning.sweep import Point, Sweeper, asked_points, has_batch_norm, with_unpruned
 from runner.regularizers import NoRegularizer
 from runner.runs import Run
@@ -61,6 +62,7 @@ class Experiment:
     config: Mapping[str, Any]
     regularizer: NoRegularizer = field(default_factory=NoRegularizer)
     loggers: list[Guarded] = field(default_factory=list)
+    processes: OneProcess = ALONE
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Experiment":
@@ -125,6 +127,7 @@ class Experiment:
             limit=self.config.get("limit"),
             compile=self.config["compile"],
             step=start_step,
+            processes=self.processes,
         )
         try:
             return training.attach()
@@ -136,6 +139,7 @@ class Experiment:
     def train(self, run: Run, training: Training) -> None:
         """Train to the end and store the weights and the variant's scores; the model is plain afterwards."""
         training.fit(self._callbacks(run))
+        self.processes.leave()
         own = {f"{granularity}/{name}": t for granularity, d in self.variant.scores().items() for name, t in d.items()}
         self.variant.detach()
         write_bytes(run.scores_file, save(_plain(own)))

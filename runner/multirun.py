@@ -31,6 +31,8 @@ def multirun(composer: Composer, overrides: Sequence[str]) -> int:
         ConfigError: one job's configuration is bad, or two would share a folder.
     """
     jobs, launcher = composer.jobs(overrides)
+    if asked := [job["processes"] for job in jobs if job["processes"] > 1]:
+        raise ConfigError(f"processes={asked[0]}: is for one run, and -m for several")
     foreign = composer.config_dir is not None
     folders = checked_folders(jobs, foreign)
     if launcher.get("_target_") == PARALLEL:

@@ -2,19 +2,16 @@
 
 import logging
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runner import __version__, runs
+from runner import runs
 from runner.checks import kinds_of
 from runner.config.build import NAMED_CLASS, arguments, check_targets, check_values, is_builder, options_of, target
 from runner.config.identity import identity as identity_of
@@ -24,12 +21,13 @@ from runner.config.trust import trust
 from runner.errors import ConfigError, FolderInUse, Interrupted, UserError, first_line
 from runner.experiment import Experiment
 from runner.files import sha256_of
-from runner.models.layers import parameter_count
+from runner.processes import ALONE, OneProcess
 from runner.runs import Run
-from runner.stored import data_inventory, weights_at
-from runner.tasks.metrics import headline_of_task, of_task, stored
+from runner.started import started
+from runner.stored import weights_at
+from runner.training import checkpoint
 from runner.training.loop import Training
-from runner.training.machine import describe, resolve_device, resolve_precision, slow_precision
+from runner.training.machine import resolve_device, resolve_precision, slow_precision
 from runner.training.progress import Progress
 
 log = logging.getLogger("runner")
@@ -99,12 +97,14 @@ def execute(
     foreign: bool = False,
     command: Sequence[str] = ("train",),
     training_of: Callable[[Experiment], Training] = Experiment.training,
+    processes: OneProcess = ALONE,
 ) -> tuple[Run, bool]:
     """Train and sweep what is missing of one run; an interrupted one goes on.
 
     Args:
         command: the words of the command line before the overrides.
         training_of: makes the training of an experiment; called only if there is something to train.
+        processes: that share the training, of which this is the first; the others `follow`.
 
     Returns:
         The run, and whether there was anything to do.
@@ -113,19 +113,40 @@ def execute(
         UserError: with a message for the user; the folder's status and log say it too, unless another process holds
             the folder or it belongs to another configuration.
     """
+    with processes.leading():
+        return _execute(config, overrides, foreign, command, training_of, processes)
+
+
+def prepared(config: Mapping[str, Any], processes: OneProcess) -> Experiment:
+    """The experiment, with all that can be wrong with configuration and data found before anything is written."""
+    experiment = Experiment.from_config(config)
+    experiment.check_teacher()
+    experiment.processes = processes
+    if processes.first:
+        experiment.add_loggers()
+    return experiment
+
+
+def _execute(
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    foreign: bool,
+    command: Sequence[str],
+    training_of: Callable[[Experiment], Training],
+    processes: OneProcess,
+) -> tuple[Run, bool]:
     run, config, identity = run_of(config, foreign)
     _status_for(run, identity, config["force"])  # an early no, before data is read
     if run.in_use():
         raise FolderInUse(f"{run.folder} is in use by another process; left as it is")
     if _complete(run, config):
+        processes.tell(None)
         if _new_note(run, config):
             with run.locked():
                 _keep_note(run, config)
         return run, False
-    # Everything that can be wrong with the configuration and the data is found before anything is written.
-    experiment = Experiment.from_config(config)
-    experiment.check_teacher()
-    experiment.add_loggers()
+    processes.tell(config["precision"])
+    experiment = processes.together(lambda: prepared(config, processes))
     with run.locked():
         status = _status_for(run, identity, config["force"])
         _go(run, experiment, overrides, status, identity, command, training_of)
@@ -183,12 +204,16 @@ def _go(
 ) -> None:
     """Train and sweep what is missing, in a folder that is ours."""
     config = experiment.config
-    if status and (threads := run.threads()):
+    threads = run.threads() if status else None
+    if threads:
         torch.set_num_threads(threads)
     training = None
     if status.get("trained"):
+        experiment.processes.tell(None)
         experiment.load(run)
     else:
+        begun = checkpoint.read(run.checkpoint_file) if status and experiment.processes.count > 1 else None
+        experiment.processes.tell((threads, begun, run.checkpoint_file))
         training = training_of(experiment)
         if status:
             training.restore(run)
@@ -200,7 +225,7 @@ def _go(
             print(f"run: {warning}", file=sys.stderr)
         if status.get("state") != "finished":
             run.unseal(run.config_file)
-            run.write_status(**_started(experiment, identity, [*command, *overrides], status))
+            run.write_status(**started(experiment, identity, [*command, *overrides], status))
             run.write_config(config, overrides)
             run.seal(run.config_file)
         _keep_note(run, config)
@@ -209,53 +234,6 @@ def _go(
                 experiment.train(run, training)
             experiment.sweep(run, Progress())
         run.write_status(state="finished", finished=status.get("finished") or runs.now(), swept=config["prune"])
-
-
-def _started(
-    experiment: Experiment, identity: Identity, words: Sequence[str], status: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What status.json says from the start."""
-    task, builder = experiment.task, target(experiment.config, "model")
-    return {
-        "state": "running",
-        "trained": status.get("trained", False),
-        "started": status.get("started") or runs.now(),
-        "resumed": runs.now() if status else None,
-        "finished": None,
-        "error": None,
-        "format": identity.format,
-        "hash": identity.hash,
-        "hash_of_format_1": identity.of_format_1,
-        "command": " ".join(["run", *words]),
-        "headline": {"metric": task.headline, "higher_is_better": headline_of_task(task).higher_is_better},
-        "metrics": stored(of_task(task).values()),
-        "signatures": getattr(task, "signatures", {}),  # how metrics were computed, where that has a name
-        "parameters": parameter_count(experiment.model),
-        "examples": experiment.data.sizes(),
-        "data": data_inventory(experiment.config),
-        "sources": own_sources(experiment.config),
-        "device": describe(experiment.device),
-        "threads": torch.get_num_threads(),
-        "precision": experiment.precision,
-        "python": platform.python_version(),
-        "versions": {
-            "runner": __version__,
-            **{name: version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
-            **(builder.versions() if is_builder(builder) else {}),  # type: ignore[attr-defined]
-        },
-        "git": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with + if it was changed; None if it is none."""
-    here = Path(__file__).resolve().parents[1]
-    if not (here / ".git").exists():
-        return None
-    with suppress(OSError, subprocess.SubprocessError):
-        ask = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    return None
 
 
 @contextmanager

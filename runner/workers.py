@@ -67,10 +67,10 @@ def side_by_side(
         Interrupted: by Ctrl-C.
     """
     workers = min(workers, len(calls))
-    _share_cores(workers)
+    share_cores(workers)
     print(f"{len(calls)} runs, {workers} at a time; a line for each as it ends", flush=True)
     failures: list[str | None] = [None] * len(calls)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), begin_worker)
     with _ended(pool):
         with _interrupts_held_back():  # and never given to the workers, which inherit that: their parent ends them
             futures = {pool.submit(_timed, work, *one): index for index, one in enumerate(calls)}
@@ -87,7 +87,7 @@ def worker_count(asked: int) -> int:
     return asked if asked > 0 else max(1, cores() + 1 + asked)
 
 
-def _share_cores(workers: int) -> None:
+def share_cores(workers: int) -> None:
     """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
     two cores take three times as long as with one each."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -138,7 +138,7 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin() -> None:
+def begin_worker() -> None:
     """In a worker: don't outlive a parent that was killed, and leave nothing behind when ended."""
     # tqdm's own lock is for several processes: a semaphore that nobody clears away once its process is ended.
     tqdm.set_lock(threading.RLock())

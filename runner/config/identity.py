@@ -20,7 +20,7 @@ from runner.config.paths import CONF, options_in
 from runner.runs import NOT_IDENTITY_OF_DATA
 
 # Options beside the groups that determine the weights, with the value that changes nothing.
-_OPTIONS = {"precision": None, "compile": False, "limit": None}
+_OPTIONS = {"precision": None, "compile": False, "limit": None, "sync_batch_norm": True}
 # Options of a group that are for others than its class, with the value that changes nothing.
 _BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}}
 _FILES = ("train", "validation", "test")  # a fraction of the images, or files
@@ -36,7 +36,7 @@ def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None
             and of the source of own classes by the option that names them.
     """
     content = dict(content or {})
-    kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name) != value}
+    kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name, value) != value}
     kept |= {group: _differing(config, group, "data" in content, "weights" in content) for group in PACKAGES}
     if kept["regularizer"]["_target_"] == _NOTHING:
         del kept["regularizer"]

@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
     "device": _device,
     "precision": one_of("auto", "float32", "bf16"),
     "checkpoint_minutes": above(0),
+    "processes": whole(1),
     "limit": either(None, whole(1)),
     "note": lambda value: None if value is None or isinstance(value, str | int | float) else "words, or null",
     "folder": either(None, is_path),

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from runner.models.layers import filters_first, parameter_of, prunable_layers
+from runner.processes import ALONE, OneProcess
 
 Scores = dict[str, dict[str, Tensor]]
 
@@ -28,6 +29,7 @@ class Variant:
 
     granularities: tuple[str, ...] = ("weight", "unit")
     scope = "layer"  # what `prune.scope=auto` means, see `runner.pruning.ranking.Ranking`
+    processes: OneProcess = ALONE  # that share the training; a training says so before the variant attaches
 
     def __init__(self) -> None:
         self.layers: dict[str, nn.Module] = {}

@@ -79,7 +79,7 @@ class FeatureDropout(FeatureVariant):
         return self._of_channels if place.dim == 1 else self._of_entries
 
     def _of_channels(self, x: Tensor, training: bool) -> Tensor:
-        return F.dropout2d(x, self.p, training)
+        return self.processes.dropped(F.dropout2d, x, self.p) if training else x
 
     def _of_entries(self, x: Tensor, training: bool) -> Tensor:
-        return F.dropout(x, self.p, training)
+        return self.processes.dropped(F.dropout, x, self.p) if training else x

@@ -44,7 +44,8 @@ class Nested(FeatureVariant):
             n = x.shape[features]
             # P(k > j) = (1 - ρ)^j: by one uniform number in (0, 1] feature j is kept where j < log(u) / log(1 - ρ).
             stay = 1 - min(1.0, 1 / (self.mean * n))
-            u = 1 - torch.rand([len(x)] + [1] * (x.dim() - 1), device=x.device)
+            shape = [1] * (x.dim() - 1)
+            u = 1 - self.processes.drawn(lambda rows: torch.rand([rows, *shape], device=x.device), len(x))
             first = u.log() / math.log(stay) if stay else torch.zeros_like(u)
             return x * (_positions(x, features) <= first).to(x.dtype)
 

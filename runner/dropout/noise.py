@@ -6,6 +6,8 @@ For tensors without gaps in memory, as weights and activations are.
 import torch
 from torch import Tensor
 
+from runner.processes import ALONE, OneProcess
+
 
 def uniform_like(tensor: Tensor) -> Tensor:
     """Uniform in [0, 1), float32."""
@@ -13,7 +15,12 @@ def uniform_like(tensor: Tensor) -> Tensor:
     return flat.as_strided(tensor.shape, tensor.stride())
 
 
-def normal_like(tensor: Tensor) -> Tensor:
-    """Standard normal, in the tensor's own precision."""
-    flat = torch.randn(tensor.numel(), device=tensor.device).to(tensor.dtype)
+def normal_like(tensor: Tensor, processes: OneProcess = ALONE) -> Tensor:
+    """Standard normal, in the tensor's own precision; of a batch's rows, see `OneProcess.drawn`."""
+    each = tensor.shape[1:].numel()
+
+    def draw(rows: int) -> Tensor:
+        return torch.randn(rows * each, device=tensor.device).view(rows, each)
+
+    flat = processes.drawn(draw, len(tensor)).to(tensor.dtype)
     return flat.as_strided(tensor.shape, tensor.stride())

@@ -117,7 +117,7 @@ class RigL(WeightVariant):
         magnitude = weight.abs().masked_fill(~active, math.inf).reshape(1, -1)
         dropped = lowest(magnitude, k).view(weight.shape)
         stays = active & ~dropped
-        gradient = connections.effective.grad.abs()  # type: ignore[union-attr]
+        gradient = self.processes.mean(connections.effective.grad).abs()  # type: ignore[arg-type]
         grown = lowest(-gradient.masked_fill(stays, -1).reshape(1, -1), k).view(weight.shape)
         changed = dropped ^ grown  # a weight that is dropped and grown at once stays as it is
         active.copy_(stays | grown)

@@ -30,6 +30,7 @@ from runner.dropout.features import FeatureVariant
 from runner.errors import ParameterError
 from runner.models.layers import FeaturePlace, filters_first
 from runner.parameters import fraction, one_of, proper_fraction
+from runner.processes import ALONE, OneProcess
 
 SAMPLING = ("independent", "stratified")
 
@@ -97,6 +98,7 @@ class TailDropout(nn.Module):
     """
 
     _k: Tensor
+    processes: OneProcess = ALONE
 
     def __init__(
         self,
@@ -174,11 +176,16 @@ class TailDropout(nn.Module):
         """A number in [0, 1) for every k; the features whose drop rate exceeds it go."""
         # Numbers of single precision are multiples of 2^-24, too coarse for small rates; Apple's GPUs have no others.
         fine = self.p < 0.01 and device.type != "mps"
-        uniform = torch.rand(shape, device=device, dtype=torch.float64 if fine else torch.float32)
-        if self.sampling == "stratified":
-            places = torch.randperm(uniform.numel(), device=device).view(shape)
-            uniform = (places + uniform) / uniform.numel()
-        return uniform.to(torch.float32)
+
+        def draw(rows: int) -> Tensor:
+            size = (rows, *shape[1:])
+            uniform = torch.rand(size, device=device, dtype=torch.float64 if fine else torch.float32)
+            if self.sampling == "stratified":
+                places = torch.randperm(uniform.numel(), device=device).view(size)
+                uniform = (places + uniform) / uniform.numel()
+            return uniform.to(torch.float32)
+
+        return self.processes.drawn(draw, shape[0])
 
     def _drop_rates(self, n: int, device: torch.device) -> Tensor:
         """P(k <= j) of every feature j: (n,), rising; their mean is p."""
@@ -249,6 +256,7 @@ class Tail(FeatureVariant):
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
         # The module is no part of the model: parameters and state dict stay the plain ones.
         dropout = TailDropout(self.p, 0, place.dim, self.sampling).to(_weight(consumer).device)
+        dropout.processes = self.processes
         self.dropouts[place.consumer] = dropout
         return partial(dropout.drop, per_position=self.per_position)
 

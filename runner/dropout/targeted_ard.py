@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from runner.dropout.calls import Called, CallVariant
 from runner.dropout.noise import uniform_like
 from runner.parameters import fraction
+from runner.processes import OneProcess
 from runner.ranking import count, lowest
 
 
 class _TargetInputs(Called):
-    def __init__(self, alpha: float, gamma: float) -> None:
+    def __init__(self, alpha: float, gamma: float, processes: OneProcess) -> None:
         super().__init__()
+        self.processes = processes
         self.alpha = alpha
         self.gamma = gamma
         self.activation: Tensor | None = None  # mean |x| of every input channel, of the batch at hand
@@ -26,10 +28,8 @@ class _TargetInputs(Called):
         """A forward pre-hook."""
         if self.training:
             x = inputs[0].detach().abs().float()
-            if isinstance(layer, nn.Linear):
-                self.activation = x.flatten(0, -2).mean(0)
-            else:
-                self.activation = x.transpose(0, 1).flatten(1).mean(1)
+            mean = x.flatten(0, -2).mean(0) if isinstance(layer, nn.Linear) else x.transpose(0, 1).flatten(1).mean(1)
+            self.activation = self.processes.mean_of_rows(mean)
 
     def forward(self, weight: Tensor) -> Tensor:
         self.expect_call()
@@ -51,7 +51,7 @@ class TargetedARD(CallVariant):
         self.gamma = fraction("gamma", gamma)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        return _TargetInputs(self.alpha, self.gamma)
+        return _TargetInputs(self.alpha, self.gamma, self.processes)
 
     def check_layer(self, name: str, layer: nn.Module) -> None:
         super().check_layer(name, layer)

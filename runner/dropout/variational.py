@@ -23,6 +23,7 @@ from runner.dropout.base import Scores
 from runner.dropout.calls import Called, CallVariant
 from runner.dropout.noise import normal_like
 from runner.parameters import fraction, not_negative, whole
+from runner.processes import OneProcess
 from runner.ranking import like_weight
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
@@ -35,8 +36,9 @@ def kl(log_alpha: Tensor) -> Tensor:
 
 
 class _Noise(Called):
-    def __init__(self, weight: Tensor, unit: bool) -> None:
+    def __init__(self, weight: Tensor, unit: bool, processes: OneProcess) -> None:
         super().__init__()
+        self.processes = processes
         log_sigma2 = weight.new_full((len(weight), 1), -10.0) if unit else torch.full_like(weight, -10.0)
         self.log_sigma2 = nn.Parameter(log_sigma2)
 
@@ -65,7 +67,7 @@ class _Noise(Called):
         else:
             assert isinstance(layer, nn.Conv2d)
             variance = layer._conv_forward(x2, variance_of_weight, None)
-        return output + (variance + 1e-8).sqrt() * normal_like(output)
+        return output + (variance + 1e-8).sqrt() * normal_like(output, self.processes)
 
 
 class Variational(CallVariant):
@@ -87,7 +89,7 @@ class Variational(CallVariant):
         self.rise = 0.0
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        return _Noise(weight, "unit" in self.granularities)
+        return _Noise(weight, "unit" in self.granularities, self.processes)
 
     def check_layer(self, name: str, layer: nn.Module) -> None:
         super().check_layer(name, layer)

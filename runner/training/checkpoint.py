@@ -33,10 +33,21 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
     Raises:
         DamagedRun: the file can't be read, or is not a checkpoint of plain tensors and values.
     """
-    if not path.exists():
-        return None
+    content = read(path)
+    return None if content is None else parse(content, path, device)
+
+
+def read(path: Path) -> bytes | None:
+    """The file as it is; None where there is none. DamagedRun if it can't be read."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise damaged(path, error) from None
+
+
+def parse(content: bytes, path: Path, device: torch.device) -> dict[str, Any]:
+    """The state in a file's content; errors as `load`."""
+    try:
         tail = content[-_TAIL:]
         if tail.startswith(_MARK):
             content = content[:-_TAIL]

@@ -6,8 +6,9 @@ generators, which initialisation and dropout use, are seeded anew before every s
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from runner.dropout.base import Variant
 from runner.errors import damaged
 from runner.interfaces import Data, Schedule, Task, TrainBatches
+from runner.processes import ALONE, OneProcess
 from runner.regularizers import NoRegularizer
 from runner.runs import Run
 from runner.seeding import derive_seed
@@ -35,6 +37,7 @@ class Training:
         steps: training steps in all.
         groups: the optimiser's parameter groups of the plain model, see `decay_groups`.
         step: how many steps are done; a training can begin later than at 0.
+        processes: that share the training.
     """
 
     model: nn.Module
@@ -59,16 +62,19 @@ class Training:
     examples: int = 0  # of the last step
     callbacks: Sequence[Callback] = ()
     callback_states: dict[str, Any] = field(default_factory=dict)  # of a checkpoint, for those that `fit` is given
+    processes: OneProcess = ALONE
 
     def attach(self) -> "Training":
         """Put regularizer and variant into the model, and make the optimiser of all parameters there are then."""
         self.regularizer.attach(self.model)
+        self.variant.processes = self.processes
         self.variant.attach(self.model)
         known = {id(parameter) for group in self.groups for parameter in group["params"]}
         # A variant's own parameters, gates and switches, learn without weight decay.
         self.groups[-1]["params"] += [p for p in self.model.parameters() if id(p) not in known]
         self.optimizer = self.schedule.optimizer(self.groups)
-        self.forward: nn.Module = cast(nn.Module, torch.compile(self.model)) if self.compile else self.model
+        self._network = cast(nn.Module, torch.compile(self.model)) if self.compile else self.model
+        self.forward = self.processes.join(self._network)
         return self
 
     def skip_to(self, step: int, steps: int | None = None) -> None:
@@ -93,23 +99,28 @@ class Training:
         self.callbacks = callbacks
         self._clock = time.monotonic()
         try:
-            for callback in callbacks:
-                if callback.key in self.callback_states:
-                    callback.load_state_dict(self.callback_states[callback.key])
-                callback.on_start(self)
-            while self.step < self.steps:
-                self.examples = self.one_step()
-                self._count_time()
-                for callback in callbacks:
-                    callback.on_step(self)
-                if self.ends_epoch:
-                    row = self._epoch_row()
-                    self.sums, self.epoch_began = {}, self.seconds
-                    for callback in callbacks:
-                        callback.on_epoch(self, row)
+            with self.processes.guarded():
+                self._fit(callbacks)
         finally:
             for callback in callbacks:
                 callback.on_end(self)
+
+    def _fit(self, callbacks: Sequence[Callback]) -> None:
+        for callback in callbacks:
+            if callback.key in self.callback_states:
+                callback.load_state_dict(self.callback_states[callback.key])
+            callback.on_start(self)
+        while self.step < self.steps:
+            self.examples = self.one_step()
+            self._count_time()
+            for callback in callbacks:
+                callback.on_step(self)
+            if self.ends_epoch:
+                self.processes.check_alike()
+                row = self._epoch_row()
+                self.sums, self.epoch_began = {}, self.seconds
+                for callback in callbacks:
+                    callback.on_epoch(self, row)
 
     def one_step(self) -> int:
         self.model.train()
@@ -118,24 +129,28 @@ class Training:
         rate = self.schedule.rate(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self.batches.batch(self.step)
+        batch = self.processes.own_rows(self.batches.batch(self.step))
         with autocast(self.precision, self.device):
             loss, metrics, examples = self.task.training_loss(self.forward, batch)
         penalty = self.variant.penalty() + self.regularizer.penalty()
+        sums = self._sums(loss, penalty, metrics, examples)
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + penalty).backward()
+        (self.processes.share_of(loss, examples, sums["examples"]) + penalty).backward()
         self.variant.after_backward(self.optimizer)
         if self.schedule.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip_norm)
         self.optimizer.step()
-        self._add(loss=loss.detach() * examples, penalty=torch.as_tensor(penalty).detach() * examples, **metrics)
-        self._add(examples=torch.tensor(float(examples)))
-        self.step += 1
-        return examples
-
-    def _add(self, **values: Tensor) -> None:
-        for name, value in values.items():
+        for name, value in sums.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.float()
+        self.step += 1
+        return self.processes.rows_of_all(examples)
+
+    def _sums(
+        self, loss: Tensor, penalty: Tensor | float, metrics: Mapping[str, Tensor], examples: int
+    ) -> dict[str, Tensor]:
+        """Sums over the examples of a step: loss, penalty, the task's metrics, and their number."""
+        own = {"loss": loss.detach() * examples, "penalty": torch.as_tensor(penalty).detach() * examples, **metrics}
+        return self.processes.summed({**own, "examples": torch.tensor(float(examples))})
 
     def averages(self) -> dict[str, float]:
         """Means over the examples of this epoch so far: loss, penalty and the task's metrics."""
@@ -161,7 +176,7 @@ class Training:
             **{f"train_{name}": value for name, value in self.averages().items()},
             "examples_per_second": round(float(self.sums["examples"]) / (self.seconds - self.epoch_began), 1),
         }
-        if "validation" in self.data.splits:
+        if "validation" in self.data.splits and self.processes.first:
             row |= {f"validation_{name}": value for name, value in self.evaluate("validation").items()}
             row.pop("validation_examples")
         self._count_time()
@@ -172,7 +187,7 @@ class Training:
         """The task's metrics of a split; in evaluation targeted variants prune."""
         self.model.eval()
         with autocast(self.precision, self.device):
-            return self.task.validate(self.forward, self.data.eval_batches(split, self.limit))
+            return self.task.validate(self._network, self.data.eval_batches(split, self.limit))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs."""
@@ -194,8 +209,11 @@ class Training:
             DamagedRun: it can't be read, or is another model's.
         """
         state = checkpoint.load(run.checkpoint_file, self.device)
-        if state is None:
-            return
+        if state is not None:
+            self.resume(state, run.checkpoint_file)
+
+    def resume(self, state: Mapping[str, Any], path: Path) -> None:
+        """Take over what `state_dict` gave; DamagedRun, which names the file, if it is another model's."""
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -204,4 +222,4 @@ class Training:
             self.seconds, self.epoch_began = float(state["seconds"]), float(state["epoch_began"])
             self.callback_states = dict(state.get("callbacks", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise damaged(run.checkpoint_file, error) from None
+            raise damaged(path, error) from None

@@ -1,0 +1,69 @@
+"""BatchNorm with the statistics of a batch that is shared out among processes.
+
+torch.nn.SyncBatchNorm works on GPUs alone; this works wherever collectives do, and leaves modules of their own class.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes, of which each needs the gradient of all that any of them computes with it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], float]) -> Callable[[Tensor], Tensor]:
+    """A forward for a BatchNorm module: in training, mean and variance are those of all processes' examples.
+
+    Args:
+        share: how many times the examples of this process all of them are.
+    """
+    plain = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        if not module.training:
+            return plain(x)
+        dims = [dim for dim in range(x.dim()) if dim != 1]
+        columns = [-1 if dim == 1 else 1 for dim in range(x.dim())]
+        count = round(x.numel() / x.shape[1] * share())
+        values = x.float()
+        mean = _Sum.apply(values.sum(dims)) / count
+        centred = values - mean.view(columns)
+        # In a second pass: the difference of two sums of squares would cancel.
+        variance = _Sum.apply(centred.square().sum(dims)) / count
+        _remember(module, mean.detach(), variance.detach() * (count / max(1, count - 1)))
+        y = centred * (variance + module.eps).rsqrt().view(columns)
+        if module.affine:
+            y = y * module.weight.view(columns) + module.bias.view(columns)
+        return y.to(x.dtype)
+
+    return forward
+
+
+def _remember(module: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Update the running statistics, as nn.BatchNorm does."""
+    if module.running_mean is None or module.running_var is None or module.num_batches_tracked is None:
+        return
+    module.num_batches_tracked.add_(1)
+    weight: Any = module.momentum
+    if weight is None:  # the mean of all batches so far
+        weight = (1.0 / module.num_batches_tracked).to(mean.dtype)
+    module.running_mean.lerp_(mean, weight)
+    module.running_var.lerp_(variance, weight)

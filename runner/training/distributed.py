@@ -1,0 +1,289 @@
+"""One training in several processes: PyTorch's DistributedDataParallel, over NCCL on GPUs and gloo elsewhere.
+
+Every process makes the same batch(step) and computes with rows of its own of it; gradients are averaged. All draw the
+same random numbers: masks of weights are therefore the same everywhere, and of numbers for each example (TailDropout,
+plain dropout) every process draws those of the whole batch and takes its rows'. So a training is that of one process
+but for the order in which numbers are added.
+"""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from runner.errors import ConfigError, UserError
+from runner.processes import ALONE, OneProcess
+from runner.training.batch_norm import synchronised
+from runner.training.machine import resolve_device
+
+LAUNCHED = "RUN_LAUNCHED"  # set by `run train processes=N`, which tells itself what has ended
+# Others wait while the first validates, and that may take any time; one that ends is noticed at once.
+_PATIENCE = timedelta(days=365)
+_MESSAGES = 2  # that the others hear from the first before training: what to train, and where to begin
+Value = TypeVar("Value")
+Batch = TypeVar("Batch")
+
+
+class Lost(UserError):
+    """Another process has ended before the training did."""
+
+
+class Elsewhere(UserError):
+    """The error of another process, which has told it; has no message."""
+
+
+@contextmanager
+def joined(config: Mapping[str, Any]) -> Iterator[OneProcess]:
+    """The processes that this one was started with; one alone, as a rule.
+
+    Raises:
+        ConfigError: several can't train what is asked for.
+    """
+    count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    if count == 1:
+        yield ALONE
+        return
+    if config["processes"] not in (1, count):
+        raise ConfigError(f"processes={config['processes']}: torchrun has started {count}")
+    if (size := config["schedule"]["batch_size"]) < count:
+        raise ConfigError(f"schedule.batch_size={size}: {count} processes need a batch of {count} or more")
+    if config["compile"]:
+        raise ConfigError("compile=true: works in one process only")
+    device = _device(config["device"], local)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Several(device, config["sync_batch_norm"])
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _device(asked: str, local: int) -> torch.device:
+    """The device of the process of this number on its machine."""
+    if ":" in asked or (device := resolve_device(asked)).type == "mps":
+        raise ConfigError(f"device={asked}: several processes need auto, cpu or cuda")
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ConfigError(f"device={asked}: {torch.cuda.device_count()} GPUs here, one is needed for each process")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    return device
+
+
+class Several(OneProcess):
+    """One of several processes of a training.
+
+    Args:
+        device: of this process.
+        sync_batch_norm: whether BatchNorm normalises by the statistics of the whole batch.
+    """
+
+    def __init__(self, device: torch.device, sync_batch_norm: bool) -> None:
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        self.device = device
+        self._sync_batch_norm = sync_batch_norm
+        # What is told goes over gloo: a process that waits for NCCL keeps its GPU busy.
+        nccl = dist.get_backend() == "nccl"
+        self._control = dist.new_group(backend="gloo", timeout=_PATIENCE) if nccl else dist.group.WORLD
+        self._untold = _MESSAGES
+        self._changed: list[nn.Module] = []
+        self._rows, self._low, self._high, self._filled = 1, 0, 1, True  # of the batch at hand
+
+    # --- what is drawn and summed in a step ----------------------------------------------------------------------
+
+    def drawn(self, draw: Callable[[int], Tensor], rows: int) -> Tensor:
+        each, rest = divmod(rows, self._high - self._low)
+        if rest:
+            raise UserError(
+                f"dropout of {rows} rows, where a process has {self._high - self._low} examples: several processes "
+                "can't share that out; train in one"
+            )
+        return draw(self._rows * each)[self._low * each : self._high * each]
+
+    def dropped(self, function: Callable[[Tensor, float], Tensor], x: Tensor, p: float) -> Tensor:
+        return x * self.drawn(lambda rows: function(x.new_ones(rows, *x.shape[1:]), p), len(x))
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        return self._sum(tensor) / self.count
+
+    def mean_of_rows(self, tensor: Tensor) -> Tensor:
+        return self._sum(tensor * ((self._high - self._low) / self._rows if self._filled else 0.0))
+
+    @staticmethod
+    def _sum(tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    # --- the training step ---------------------------------------------------------------------------------------
+
+    def join(self, network: nn.Module) -> nn.Module:
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and self._sync_batch_norm:
+                self._change(module, synchronised(module, lambda: self._rows / (self._high - self._low)))
+            elif isinstance(module, nn.Dropout):
+                self._change(module, self._dropout(module))
+        devices = [self.device] if self.device.type == "cuda" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older versions
+            # Buffers are the same everywhere, or the first process's count.
+            return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+
+    def _change(self, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+        module.forward = forward
+        self._changed.append(module)
+
+    def _dropout(self, module: nn.Dropout) -> Callable[[Tensor], Tensor]:
+        def forward(x: Tensor) -> Tensor:
+            return self.dropped(F.dropout, x, module.p) if module.training else x
+
+        return forward
+
+    def own_rows(self, batch: Batch) -> Batch:
+        rows = _rows(batch)
+        if rows is None:
+            raise UserError(
+                f"a batch of {type(batch).__name__} can't be shared out among processes: expected a tensor with a row "
+                "for each example, or a tuple, list or dataclass of them"
+            )
+        low, high = (rows * rank // self.count for rank in (self.rank, self.rank + 1))
+        # With fewer rows than processes one has none: it goes along with the first row, which doesn't count.
+        self._filled = low < high
+        self._rows, self._low, self._high = rows, *((low, high) if self._filled else (0, 1))
+        return _cut(batch, rows, self._low, self._high)
+
+    def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        packed = torch.stack([value.to(self.device, torch.float32) for value in values.values()])
+        if not self._filled:
+            packed = torch.zeros_like(packed)
+        return dict(zip(values, self._sum(packed), strict=True))
+
+    def share_of(self, loss: Tensor, examples: int, total: Tensor) -> Tensor:
+        return loss * ((examples if self._filled else 0) * self.count / total)
+
+    def rows_of_all(self, examples: int) -> int:
+        return round(examples * self._rows / (self._high - self._low))
+
+    def check_alike(self) -> None:
+        number = torch.rand(1, device=self.device)
+        numbers = [torch.empty_like(number) for _ in range(self.count)]
+        dist.all_gather(numbers, number)
+        if len({float(one) for one in numbers}) > 1:
+            raise UserError(
+                "the processes draw different random numbers: something in the model, the data or the dropout draws "
+                "for each example without `processes.drawn`, see docs/distributed.md; train in one process"
+            )
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if self._untold:
+                self._broadcast(_FAILED)
+            raise
+
+    def tell(self, value: Any) -> None:
+        self._untold = self._untold - 1 if value is not None else 0
+        self._broadcast(value)
+
+    def heard(self) -> Any:
+        """What the first process tells; None ends.
+
+        Raises:
+            Elsewhere: it has failed.
+        """
+        with self.guarded():
+            value = self._broadcast(None)
+        if value == _FAILED:
+            raise Elsewhere
+        return value
+
+    def _broadcast(self, value: Any) -> Any:
+        box = [value]
+        dist.broadcast_object_list(box, 0, group=self._control)
+        return box[0]
+
+    def together(self, work: Callable[[], Value]) -> Value:
+        value: Value | None = None
+        own: UserError | None = None
+        try:
+            value = work()
+        except UserError as error:
+            own = error
+        problems: list[str | None] = [None] * self.count
+        with self.guarded():
+            dist.all_gather_object(problems, own and str(own), group=self._control)
+        failed = [(rank, problem) for rank, problem in enumerate(problems) if problem is not None]
+        if not failed:
+            return value  # type: ignore[return-value]
+        self._untold = 0
+        if not self.first:
+            raise Elsewhere
+        raise own or UserError(f"process {failed[0][0]}: {failed[0][1]}")
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not _lost(error):
+                raise
+            raise Lost(
+                f"process {self.rank} of {self.count}: another process of this training has ended; "
+                "the same command goes on from the last checkpoint"
+            ) from error
+
+    def leave(self) -> None:
+        for module in self._changed:
+            del module.forward  # the class's own comes back
+        self._changed = []
+        with self.guarded():
+            dist.barrier(self._control)
+        dist.destroy_process_group()
+
+
+_FAILED = "failed"
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether a collective has failed, not a computation."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "Connection", "NCCL"))
+
+
+def _rows(batch: Any) -> int | None:
+    """How many rows a batch has; None where nothing tells."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.dim() else None
+    parts: list[Any] = []
+    if isinstance(batch, tuple | list):
+        parts = list(batch)
+    elif dataclasses.is_dataclass(batch):
+        parts = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    return next((rows for rows in map(_rows, parts) if rows), None)
+
+
+def _cut(batch: Any, rows: int, low: int, high: int) -> Any:
+    """The rows from low to high of all that has a row for each example."""
+    if isinstance(batch, Tensor):
+        return batch[low:high] if batch.dim() and len(batch) == rows else batch
+    if isinstance(batch, tuple | list):
+        if len(batch) == rows and not any(isinstance(one, Tensor) for one in batch):
+            return batch[low:high]
+        parts = [_cut(one, rows, low, high) for one in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        cut = {f.name: _cut(getattr(batch, f.name), rows, low, high) for f in dataclasses.fields(batch)}
+        return dataclasses.replace(batch, **cut)
+    return batch
