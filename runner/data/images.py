@@ -14,6 +14,7 @@ from runner.data.augmentation import crop_and_flip
 from runner.data.in_memory import InMemory, Labelled
 from runner.data.resizing import fitted_size, resize
 from runner.data.splitting import stratified_fraction
+from runner.data.transfer import to_device
 from runner.errors import ParameterError
 from runner.parameters import BelowOne, CountFrom0, checked, whole
 from runner.seeding import derive_seed
@@ -125,8 +126,8 @@ class ImageData(InMemory[ImageSplit]):
         if not (self.crop or self.flip):
             return pixels
         count = len(pixels)
-        offsets = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(self.device)
-        flip = (torch.rand(count, generator=generator) < 0.5).to(self.device) if self.flip else None
+        offsets = to_device(torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator), self.device)
+        flip = to_device(torch.rand(count, generator=generator) < 0.5, self.device) if self.flip else None
         return crop_and_flip(pixels, offsets[0], offsets[1], flip, self.crop)
 
     def prepare(self, pixels: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self._batch_size
         data = self._data
-        chosen = self._order(epoch)[start : start + self._batch_size].to(data.device)
+        chosen = to_device(self._order(epoch)[start : start + self._batch_size], data.device)
         return data.training_batch(chosen, _generator(self._seed, "augmentation", step))
 
     def _order(self, epoch: int) -> Tensor:

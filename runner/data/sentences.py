@@ -17,6 +17,7 @@ from runner.data import cache as disk
 from runner.data.errors import DataError
 from runner.data.in_memory import SPLITS
 from runner.data.parallel import hash_of, read_lines
+from runner.data.transfer import to_device
 from runner.errors import ConfigError
 from runner.parameters import Count, checked, whole
 from runner.seeding import derive_seed
@@ -42,7 +43,8 @@ class Encoded:
     def batch(self, chosen: Tensor) -> Batch:
         """Ids as long as the longest of the chosen, and targets."""
         longest = int(self.lengths[chosen].max())
-        return self.ids[chosen, :longest], self.targets[chosen.to(self.targets.device)]
+        chosen = to_device(chosen, self.targets.device)
+        return self.ids[chosen, :longest], self.targets[chosen]
 
 
 class SentenceBatches:

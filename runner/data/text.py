@@ -18,6 +18,7 @@ from runner.data.errors import DataError
 from runner.data.in_memory import SPLITS
 from runner.data.parallel import hash_of, shown, unpacked
 from runner.data.tokens import KINDS, Tokens, is_kind, tokenizer_file, tokens_of
+from runner.data.transfer import to_device
 from runner.data.vocabulary import Size
 from runner.files import sha256_of
 from runner.parameters import checked, whole
@@ -85,7 +86,7 @@ class Windows:
 
 def windows(ids: Tensor, sizes: Tensor, starts: Tensor, length: int) -> Batch:
     """The windows that begin at `starts` (N,): inputs, targets and bytes of targets, (N, length) each."""
-    found = ids[(starts[:, None] + torch.arange(length + 1)).to(ids.device)].long()
+    found = ids[to_device(starts[:, None] + torch.arange(length + 1), ids.device)].long()
     return found[:, :-1], found[:, 1:], sizes[found[:, 1:]]
 
 

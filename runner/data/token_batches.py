@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runner.data.transfer import to_device
 from runner.data.vocabulary import BEGIN, END, PAD, Vocabulary
 from runner.parameters import whole
 from runner.seeding import derive_seed
@@ -76,7 +77,7 @@ class Sentences:
         places = torch.arange(int(lengths.max()))
         # Token 0 is PAD, so one lookup gives tokens and padding.
         where = (self.starts[chosen, None] + places).where(places < lengths[:, None], 0)
-        return self.tokens[where.to(self.tokens.device, non_blocking=True)].long()
+        return self.tokens[to_device(where, self.tokens.device)].long()
 
     def kept(self, keep: Tensor) -> Sentences:
         """Those where `keep` (N,) is true."""

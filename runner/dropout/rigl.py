@@ -37,6 +37,7 @@ class _Connections(nn.Module):
         super().__init__()
         self.register_buffer("active", torch.ones_like(weight, dtype=torch.bool))
         self.watches = False
+        self.active_weights = weight.numel()  # never changes; counting them would wait for a GPU
         self.effective: Tensor | None = None  # of this forward pass, when its dense gradient is wanted
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -89,6 +90,7 @@ class RigL(WeightVariant):
             removed = count(1 - densities[name], weight.numel())
             drawn = lowest(torch.rand(1, weight.numel(), device=weight.device), removed)
             connections.active.copy_(~drawn.view(weight.shape))
+            connections.active_weights = weight.numel() - removed
             with torch.no_grad():
                 weight.masked_fill_(~connections.active, 0)
 
@@ -111,7 +113,7 @@ class RigL(WeightVariant):
     def _move(self, layer: nn.Module, connections: _Connections, optimizer: Optimizer) -> None:
         assert connections.effective is not None
         active, weight, parameter = connections.active, self.raw_weight(layer), self.raw_parameter(layer)
-        k = min(count(self.moved, int(active.sum())), int((~active).sum()))
+        k = min(count(self.moved, connections.active_weights), weight.numel() - connections.active_weights)
         if k == 0:
             return
         magnitude = weight.abs().masked_fill(~active, math.inf).reshape(1, -1)
