@@ -83,10 +83,10 @@ def _of_widths(asked: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: widths that are not allowed, or options that are of one sparsity.
     """
     check_each(asked, {"widths": list_of(share())})
-    widths = sorted({float(width) for width in asked["widths"]})
+    widths = sorted({1.0, *(float(width) for width in asked["widths"])})
     for name, usual in (("sparsity", None), ("floor", "auto"), ("removal", "clean"), ("round_to", 1), ("half", False)):
         if asked[name] != usual:
-            raise ConfigError(f"{name}={asked[name]}: there is none with widths=, which has any width in one file")
+            raise ConfigError(f"{name}={asked[name]} can't be combined with widths=, one file for every width")
     if asked["granularity"] not in ("auto", "feature"):
         raise ConfigError(f"granularity={asked['granularity']}: widths= are of features; expected feature")
     return {**asked, "granularity": "feature", "widths": widths, "sparsity": 0.0}

@@ -8,6 +8,7 @@ width (`statistics.<number of the width>.…`).
 
 import copy
 import json
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runner.compaction.cutting import Compact, compact
+from runner.compaction.places import find_places
 from runner.compaction.saving import architecture_of, assemble, load_compact, stored_tensors
 from runner.compaction.structure import Structure
+from runner.compaction.tracing import find_coupling
 from runner.errors import ConfigError, DamagedRun, first_line
 from runner.files import write_bytes
+from runner.models.layers import feature_places
 from runner.pruning.apply import apply_masks
 from runner.pruning.granularities.feature import FeatureMembers
 from runner.pruning.ranking import rank
@@ -34,7 +38,8 @@ ELASTIC = "elastic.safetensors"
 FORMAT = 1
 _KEYS = {"format", "architecture", "widths", "inputs"}
 _TYPES = {"float32": torch.float32, "int64": torch.int64}
-_LARGEST_INPUT = 2**26  # elements
+_MOST_INPUTS, _LARGEST_INPUT, _MOST_EXAMPLES = 4, 2**20, 8  # a stranger's file doesn't say how much memory is taken
+_NARROWEST = 1e-6  # one feature of each place is left
 
 Statistics = Mapping[str, Tensor]  # <BatchNorm>.running_mean and .running_var → (channels,)
 
@@ -46,7 +51,7 @@ class Elastic:
     Attributes:
         network: whole, in evaluation mode, on the CPU.
         order: consumer of a place → its features, (features,), those that stay longest first.
-        statistics: width → of the network with that fraction of its features, rising; {} where nothing was measured.
+        statistics: width → of the network with that fraction of its features; 1 is among them, or nothing was measured.
         inputs: the shapes and types of the arguments of its forward, of two examples or more.
     """
 
@@ -69,13 +74,9 @@ class Elastic:
         """
         if not 0 < width <= 1:
             raise ConfigError(f"width={width:g}: expected a number above 0, at most 1")
-        generator = torch.Generator().manual_seed(0)  # loading leaves the caller's random numbers alone
-        example = [
-            torch.rand(shape, generator=generator) if kind.is_floating_point else torch.zeros(shape, dtype=kind)
-            for shape, kind in self.inputs
-        ]
         pruned = narrowed(self.network, self.order, width)
         found = interpolated(self.statistics, width)
+        example = _example(self.inputs)
         return compact(pruned, example, recalibrate=lambda model: load_statistics(model, found), fold=fold)
 
 
@@ -85,19 +86,25 @@ def narrowed(network: nn.Module, order: Mapping[str, Tensor], width: float) -> n
     members = FeatureMembers(narrow, tuple(order))
     # The last feature of the order is the first to go.
     scores = {name: (-features.argsort()).float() for name, features in order.items()}
-    masks = members.masks(rank(members, members.rows(scores), "layer").pruned(1 - width))
+    masks = members.masks(rank(members, members.rows(scores), "layer").pruned(1 - max(width, _NARROWEST)))
     apply_masks(members.weights, members.weights, masks)
     return narrow
 
 
 def statistics_of(network: nn.Module) -> dict[str, Tensor]:
-    """BatchNorm's statistics, by their names in the state dict; copies."""
-    return {
-        f"{name}.{key}": getattr(module, key).detach().cpu().clone()
-        for name, module in network.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-        for key in ("running_mean", "running_var")
-    }
+    """BatchNorm's statistics, by their names in the state dict; copies.
+
+    Both are 0 for channels that have been cleaned, see `cutting.clean`: their layer may still emit a constant there.
+    """
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            for key in ("running_mean", "running_var"):
+                value = getattr(module, key).detach().cpu().clone()
+                if module.affine:
+                    value[((module.weight == 0) & (module.bias == 0)).cpu()] = 0
+                found[f"{name}.{key}"] = value
+    return found
 
 
 def load_statistics(network: nn.Module, statistics: Statistics) -> None:
@@ -108,8 +115,8 @@ def load_statistics(network: nn.Module, statistics: Statistics) -> None:
 def interpolated(statistics: Mapping[float, Statistics], width: float) -> dict[str, Tensor]:
     """BatchNorm's statistics at a width, linearly between those of the next widths below and above that were measured.
 
-    Below the smallest and above the largest they are those. A channel that the narrower network has not, which makes
-    zero there, has those of the wider one.
+    Below the smallest they are those. A channel that the narrower network has not, which is 0 there, has those of the
+    wider one.
     """
     widths = sorted(statistics)
     if not widths:
@@ -181,19 +188,21 @@ def load_elastic(file: Path) -> Elastic:
     if not isinstance(about, dict) or about.keys() != _KEYS or about["format"] != FORMAT:
         raise DamagedRun(f"{file}: expected an elastic file of format {FORMAT}")
     network = assemble(about["architecture"], _part(tensors, "network."), file, file)
-    widths = about["widths"]
-    rising = isinstance(widths, list) and all(isinstance(width, float | int) for width in widths)
-    if not rising or not all(0 < width <= 1 for width in widths) or not all(a < b for a, b in pairwise(widths)):
-        raise DamagedRun(f"{file}: widths: expected rising numbers above 0, at most 1")
-    statistics = {width: _part(tensors, f"statistics.{number}.") for number, width in enumerate(widths)}
-    expected = statistics_of(network)
-    for found in statistics.values():
-        for name in expected.keys() | found.keys():
-            if name not in expected or name not in found or found[name].shape != expected[name].shape:
-                raise DamagedRun(f"{file}: the statistics of {name} are not the network's")
-    order = {name: features.long() for name, features in _part(tensors, "order.").items()}
+    inputs = _inputs(file, about["inputs"])
+    try:
+        if not feature_places(network):  # they were found by tracing, as they are now
+            network.feature_places = find_places(find_coupling(network, _example(inputs)))  # type: ignore[assignment]
+    except Exception as error:  # whatever a network makes of a stranger's inputs
+        raise DamagedRun(f"{file}: the network can't be computed ({first_line(error)[:100]})") from None
+    statistics = _statistics(file, about["widths"], tensors, statistics_of(network))
+    order = _part(tensors, "order.")
     _check_order(file, network, order)
-    return Elastic(network, order, statistics, _inputs(file, about["inputs"]))
+    elastic = Elastic(network, {name: features.long() for name, features in order.items()}, statistics, inputs)
+    try:
+        network(*_example(inputs))
+    except Exception as error:
+        raise DamagedRun(f"{file}: the network can't be computed ({first_line(error)[:100]})") from None
+    return elastic
 
 
 def load_network(path: str | Path, width: float | None = None) -> nn.Module:
@@ -218,7 +227,15 @@ def load_network(path: str | Path, width: float | None = None) -> nn.Module:
 def elastic_file(path: Path) -> Path | None:
     """The elastic file that a path names, itself or as its folder; None: it names none."""
     file = path / ELASTIC if path.is_dir() else path
-    return file if file.name == ELASTIC and file.is_file() else None
+    if not file.is_file():
+        return None
+    if file.name == ELASTIC:
+        return file
+    try:
+        with safe_open(file, framework="pt") as stored:
+            return file if "elastic" in (stored.metadata() or {}) else None
+    except (OSError, SafetensorError):  # which whoever reads it says
+        return None
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -234,21 +251,46 @@ def _check_order(file: Path, network: nn.Module, order: Mapping[str, Tensor]) ->
         raise DamagedRun(f"{file}: expected an order of the features of the network's places")
     for name, features in order.items():
         count = rows[name].shape[1]
-        if features.shape != (count,) or not torch.equal(features.sort().values, torch.arange(count)):
+        each = features.dtype == torch.int32 and features.shape == (count,)
+        if not each or not torch.equal(features.long().sort().values, torch.arange(count)):
             raise DamagedRun(f"{file}: order.{name}: expected each of {count} features once")
 
 
-def _inputs(file: Path, stored: Any) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    found: list[tuple[tuple[int, ...], torch.dtype]] = []
-    for one in stored if isinstance(stored, list) else ():
-        if not isinstance(one, list) or len(one) != 2 or not isinstance(one[0], list) or one[1] not in _TYPES:
-            found = []
-            break
-        sizes = [size for size in one[0] if type(size) is int and 0 < size <= _LARGEST_INPUT]
-        if len(sizes) != len(one[0]) or torch.Size(sizes).numel() > _LARGEST_INPUT:
-            found = []
-            break
-        found.append((tuple(sizes), _TYPES[one[1]]))
-    if not found:
-        raise DamagedRun(f"{file}: inputs: expected shapes and types")
+def _statistics(
+    file: Path, widths: Any, tensors: Mapping[str, Tensor], expected: Statistics
+) -> dict[float, dict[str, Tensor]]:
+    rising = isinstance(widths, list) and all(type(width) in (float, int) for width in widths)
+    if not rising or not all(0 < width <= 1 for width in widths) or not all(a < b for a, b in pairwise(widths)):
+        raise DamagedRun(f"{file}: widths: expected rising numbers above 0, at most 1")
+    if widths and widths[-1] != 1:
+        raise DamagedRun(f"{file}: widths: expected 1 among them")
+    found = {width: _part(tensors, f"statistics.{number}.") for number, width in enumerate(widths)}
+    for part in found.values():
+        for name in expected.keys() | part.keys():
+            value = part.get(name)
+            fits = value is not None and name in expected and value.shape == expected[name].shape
+            if not fits or value.dtype != torch.float32 or not value.isfinite().all():  # type: ignore[union-attr]
+                raise DamagedRun(f"{file}: the statistics of {name} are not the network's")
     return found
+
+
+def _example(inputs: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+    """Arguments of these shapes to trace with; the caller's random numbers stay as they are."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.rand(shape, generator=generator) if kind.is_floating_point else torch.zeros(shape, dtype=kind)
+        for shape, kind in inputs
+    ]
+
+
+def _inputs(file: Path, stored: Any) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    def fits(one: Any) -> bool:
+        if not isinstance(one, list) or len(one) != 2 or not isinstance(one[0], list) or not isinstance(one[1], str):
+            return False
+        whole = all(type(size) is int and 0 < size <= _LARGEST_INPUT for size in one[0])
+        few = whole and len(one[0]) > 0 and 2 <= one[0][0] <= _MOST_EXAMPLES
+        return bool(few and one[1] in _TYPES and math.prod(one[0]) <= _LARGEST_INPUT)
+
+    if not isinstance(stored, list) or not 0 < len(stored) <= _MOST_INPUTS or not all(map(fits, stored)):
+        raise DamagedRun(f"{file}: inputs: expected shapes and types")
+    return [(tuple(shape), _TYPES[kind]) for shape, kind in stored]

@@ -68,7 +68,7 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
 
     Args:
         request: of features; its sparsity is not used.
-        widths: rising, in (0, 1]; where BatchNorm is measured, and what is proved and timed.
+        widths: rising, in (0, 1], the last is 1; where BatchNorm is measured, and what is proved and timed.
 
     Raises:
         ConfigError: the model has no feature places.
@@ -84,15 +84,15 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
     scores = sweeper.criteria[key].scores(members, sweeper.evidence())
     order = {name: row[0].argsort(descending=True, stable=True).cpu() for name, row in scores.items()}
     whole = plain_copy(experiment.model).cpu()
-    example = tuple(part[:8].cpu() for part in next(inputs_of_test(experiment)))
+    example = tuple(part[:2].cpu() for part in next(inputs_of_test(experiment)))
     inputs = [(tuple(part.shape), part.dtype) for part in example]
     recalibrates = request.recalibrates and has_batch_norm(whole)
-    references = {width: _reference(experiment, whole, order, width, example, recalibrates) for width in widths}
-    statistics = {w: statistics_of(network) for w, network in references.items()} if recalibrates else {}
     folder = run.elastic_folder
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        references = {width: _reference(experiment, whole, order, width, example, recalibrates) for width in widths}
+        statistics = {w: statistics_of(network) for w, network in references.items()} if recalibrates else {}
         stored = save_elastic(partial / ELASTIC, Elastic(whole, order, statistics, inputs), *builder_of(experiment))
         elastic = load_elastic(partial / ELASTIC)
         found = []

@@ -16,6 +16,7 @@ from runner.dropout.tail import last_go_first
 from runner.errors import ParameterError
 from runner.models.layers import FeaturePlace
 from runner.parameters import Positive, checked
+from runner.ranking import count
 from runner.rules import list_of, share
 
 
@@ -43,10 +44,10 @@ class Nested(FeatureVariant):
             features = place.dim % x.dim()
             n = x.shape[features]
             # P(k > j) = (1 - ρ)^j: by one uniform number in (0, 1] feature j is kept where j < log(u) / log(1 - ρ).
-            stay = 1 - min(1.0, 1 / (self.mean * n))
+            rho = min(1.0, 1 / (self.mean * n))
             shape = [1] * (x.dim() - 1)
             u = 1 - self.processes.drawn(lambda rows: torch.rand([rows, *shape], device=x.device), len(x))
-            first = u.log() / math.log(stay) if stay else torch.zeros_like(u)
+            first = u.log() / math.log1p(-rho) if rho < 1 else torch.zeros_like(u)
             return x * (_positions(x, features) <= first).to(x.dtype)
 
         return change
@@ -77,20 +78,22 @@ class Ordered(FeatureVariant):
             raise ParameterError("widths", widths, f"{allowed or 'a list of numbers above 0'}, with 1 among them")
         self.widths = [float(width) for width in widths]
         # A tensor, so that compiled code reads it and isn't made for each width.
-        self._width: Tensor | None = None
+        self._drawn: Tensor | None = None
 
     def before_step(self, step: int, total: int) -> None:
         """Draw the step's width."""
-        self._width = torch.tensor(self.widths)[torch.randint(len(self.widths), ())]
+        self._drawn = torch.randint(len(self.widths), ())
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
         def change(x: Tensor, training: bool) -> Tensor:
             if not training:
                 return x
-            if self._width is None:
+            if self._drawn is None:
                 raise RuntimeError("Ordered draws a width for every step: call before_step(step, total) before it")
             features = place.dim % x.dim()
-            kept = torch.ceil(self._width.to(x.device) * x.shape[features] - 1e-6)
+            n = x.shape[features]
+            # As many as the sweep and an elastic file keep.
+            kept = torch.tensor([n - count(1 - width, n) for width in self.widths])[self._drawn].to(x.device)
             return x * (_positions(x, features) < kept).to(x.dtype)
 
         return change

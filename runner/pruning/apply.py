@@ -1,20 +1,25 @@
 """Masks into models, and BatchNorm's statistics made to fit again."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map
 
 from runner.config import choices
+from runner.errors import ParameterError
 from runner.interfaces import Task
 from runner.parameters import fraction, one_of
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
 from runner.pruning.granularities.base import Granularity, Members
+from runner.pruning.granularities.n_of_m import GroupMembers
 from runner.pruning.ranking import rank
 
 LossOf = Callable[[Any, Any], Tensor]
@@ -49,7 +54,7 @@ def prune(
         criterion: what is removed first, a name of `run list criterion` or a criterion of your own; not with `scores`.
         batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" look at; as many
             as the criterion asks for are taken (1,000 examples or 500), or all if there are fewer.
-        loss: (the model's outputs, labels) → the mean loss, for these criteria.
+        loss: (the model's outputs in evaluation mode, labels) → the mean loss, for these criteria.
 
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight. `runner.dropout.FixedMask` keeps
@@ -64,19 +69,24 @@ def prune(
         one_of("granularity", granularity, choices.names("granularity"))
         granularity = cast(Granularity, choices.builtin("granularity", granularity))
     members = granularity.members(model, layers, example)
+    named = criterion != "magnitude"
     if isinstance(criterion, str):
         # "own" are the scores of a variant, which are given as `scores` here.
         one_of("criterion", criterion, [name for name in choices.names("criterion") if name != "own"])
         criterion = cast(Criterion, choices.builtin("criterion", criterion))
+    if scope != "layer" and isinstance(members, GroupMembers):
+        raise ParameterError("scope", scope, "layer, as every group of n_of_m keeps as many")
     if scores is not None:
+        if named:
+            raise ParameterError("criterion", criterion, "left out beside scores")
         ranking = rank(members, members.rows(scores), scope)
         found: Pruned = (members.masks(ranking.pruned(sparsity)), {})
     else:
-        given = None if batches is None else list(batches)
+        source = None if batches is None else _Batches(batches)
         evidence = Evidence(
             model=model,
             task=cast(Task[Any], _OwnLoss(loss)),
-            batches=None if given is None else lambda examples: _first(given, examples),
+            batches=None if source is None else source.first,
         )
         modes = [(module, module.training) for module in model.modules()]
         try:
@@ -110,13 +120,37 @@ class _OwnLoss:
         return self.loss(model(inputs), labels), {}, len(labels)
 
 
-def _first(batches: Iterable[tuple[Any, Any]], examples: int) -> Iterator[tuple[Any, Any]]:
-    """The first batches, of about so many examples together."""
-    for inputs, labels in batches:
-        if examples <= 0:
-            return
-        yield inputs[:examples], labels[:examples]
-        examples -= len(labels)
+class _Batches:
+    """Batches of somebody's own, of which no more are read than a criterion asks for."""
+
+    def __init__(self, batches: Iterable[tuple[Any, Any]]) -> None:
+        self._source, self._read = iter(batches), list[tuple[Any, Any]]()
+
+    def first(self, examples: int) -> Iterator[tuple[Any, Any]]:
+        """The first batches, of so many examples together; the same at every call.
+
+        Raises:
+            ValueError: there is none, or one that is not inputs and labels.
+        """
+        for number in itertools.count():
+            if examples <= 0:
+                return
+            if number == len(self._read):
+                try:
+                    self._read.append(next(self._source))
+                except StopIteration:
+                    if not self._read:
+                        raise ParameterError("batches", "empty", "some batches, (inputs, labels)") from None
+                    return
+            batch = self._read[number]
+            if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(batch[1], Tensor):
+                raise ParameterError("batches", f"one of {type(batch).__name__}", "batches (inputs, labels)")
+            yield tree_map(partial(_at_most, examples), tuple(batch))
+            examples -= len(batch[1])
+
+
+def _at_most(examples: int, part: Any) -> Any:
+    return part[:examples] if isinstance(part, Tensor) else part
 
 
 @torch.no_grad()

@@ -40,7 +40,11 @@ def with_statistics(network, example, order, widths):
     found = {}
     for width in widths:
         narrow = narrowed(network, order, width).train()
-        for _ in range(20):
+        for module in narrow.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.momentum = None  # an average, so that what is gone has no variance
+        for _ in range(3):
             narrow(torch.rand_like(example))
         found[width] = statistics(narrow.eval())
     return found
@@ -90,8 +94,8 @@ def test_between_two_widths_statistics_are_between():
     assert found["bn.running_mean"].tolist() == [2.0, 5.0], "the second channel is not in the narrower network"
     assert found["bn.running_var"].tolist() == [4.0, 7.0]
     assert interpolated({0.5: low, 1.0: high}, 0.1) == low
-    assert interpolated({0.5: low, 0.7: high}, 0.9) == high
-    assert interpolated({0.5: low, 0.7: high}, 0.5) == low
+    assert interpolated({0.5: low, 1.0: high}, 1.0) == high
+    assert interpolated({0.5: low, 1.0: high}, 0.5) == low
     assert interpolated({}, 0.5) == {}
 
 
@@ -127,6 +131,31 @@ def test_networks_without_batch_norm_and_of_tokens(tmp_path):
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in pair.parameters())
 
 
+def test_a_channel_that_is_gone_but_emits_a_constant_has_the_wider_networks_statistics():
+    norm = torch.nn.BatchNorm1d(3)
+    norm.running_var.copy_(torch.tensor([1e-12, 2.0, 3.0]))
+    norm.running_mean.copy_(torch.tensor([0.7, 0.5, 0.4]))
+    with torch.no_grad():
+        norm.weight[0] = norm.bias[0] = 0
+    low = statistics(norm)
+    assert low[".running_var"].tolist() == [0.0, 2.0, 3.0] and low[".running_mean"].tolist()[0] == 0
+    high = {".running_var": torch.tensor([4.0, 4.0, 3.0]), ".running_mean": torch.tensor([1.0, 0.5, 0.4])}
+    assert interpolated({0.5: low, 1.0: high}, 0.75)[".running_var"].tolist() == [4.0, 3.0, 3.0]
+
+
+def test_so_small_a_width_that_one_feature_is_left(elastic):
+    result = elastic.at(1e-11)
+    for name in elastic.order:
+        assert result.network.get_submodule(name).in_channels == 1
+        assert result.reference.get_submodule(name).weight.flatten(2).abs().sum((0, 2)).count_nonzero() == 1
+
+
+def test_a_file_of_another_name(elastic, tmp_path):
+    save_elastic(tmp_path / "resnet.safetensors", elastic, *RESNET)
+    small, whole = (load_network(tmp_path / "resnet.safetensors", width) for width in (0.5, None))
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
+
+
 def rewritten(file, change, **about):
     """The file with other tensors or other metadata."""
     tensors = load_file(file)
@@ -143,6 +172,14 @@ def rewritten(file, change, **about):
     [
         (lambda t: None, {"widths": [0.5, 0.25, 1.0]}, "widths: expected rising numbers"),
         (lambda t: None, {"widths": ["a"]}, "widths: expected rising numbers"),
+        (lambda t: None, {"widths": [0.25, 0.6, 0.9]}, "widths: expected 1 among them"),
+        (lambda t: None, {"inputs": [[[2, 3, 16, 16], ["float32"]]]}, "inputs: expected shapes and types"),
+        (lambda t: None, {"inputs": [[[], "float32"]]}, "inputs: expected shapes and types"),
+        (lambda t: None, {"inputs": [[[1, 3, 16, 16], "float32"]]}, "inputs: expected shapes and types"),
+        (lambda t: None, {"inputs": [[[2, 3, 512, 512], "float32"]] * 5}, "inputs: expected shapes and types"),
+        (lambda t: None, {"inputs": [[[2, 7, 16, 16], "float32"]]}, "can't be computed"),
+        (lambda t: None, {"inputs": [[[2, 3, 16, 16], "int64"]]}, "can't be computed"),
+        (lambda t: None, {"inputs": [[[2, 3, 16, 16], "float32"]] * 2}, "can't be computed"),
         (lambda t: None, {"format": 2}, "expected an elastic file of format 1"),
         (lambda t: None, {"inputs": [[[2, 3, 10**9, 16], "float32"]]}, "inputs: expected shapes and types"),
         (lambda t: None, {"inputs": "os.system"}, "inputs: expected shapes and types"),
@@ -184,7 +221,7 @@ def test_a_truncated_file(elastic, tmp_path):
 
 
 @pytest.mark.parametrize("width", [0.0, 1.5, -1.0])
-def test_a_width_that_is_none(elastic, tmp_path, width):
+def test_a_width_out_of_range(elastic, tmp_path, width):
     save_elastic(tmp_path / ELASTIC, elastic, *RESNET)
     with pytest.raises(ConfigError, match=f"width={width:g}: expected a number above 0, at most 1"):
         runner.load_compact(tmp_path, width=width)

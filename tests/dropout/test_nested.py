@@ -6,6 +6,7 @@ from torch import nn
 
 from runner.dropout.nested import Nested, Ordered
 from runner.errors import ParameterError
+from runner.models.layers import FeaturePlace
 from runner.models.mlp import MLP
 
 
@@ -14,8 +15,6 @@ class Ones(nn.Module):
 
     def __init__(self):
         super().__init__()
-        from runner.models.layers import FeaturePlace
-
         self.first, self.second = nn.Linear(10, 1), nn.Linear(6, 1)
         self.feature_places = (FeaturePlace("first", "first", -1), FeaturePlace("second", "second", -1))
         self.seen = {}
@@ -72,6 +71,25 @@ def test_ordered_has_one_width_a_step_everywhere():
     assert model.seen["first"].sum(1).tolist() == [10.0] * 4
 
 
+def test_ordered_keeps_as_many_as_the_sweep_does():
+    """Widths whose products with n are no whole numbers in floating point: 0.3 · 180 is 54."""
+    variant = Ordered(widths=(0.3, 1.0))
+    place = FeaturePlace("consumer", "producer", -1)
+    change = variant.change_at(place, nn.Linear(180, 1))
+    torch.manual_seed(0)
+    kept = set()
+    for step in range(20):
+        variant.before_step(step, 20)
+        kept.add(int(change(torch.ones(2, 180), True)[0].sum()))
+    assert kept == {54, 180}
+
+
+def test_so_large_a_mean_that_all_features_are_left():
+    model, variant = Ones(), Nested(mean=1e16)
+    variant.attach(model)
+    assert (kept(model, variant, 50)["first"] == 10).all()
+
+
 def test_ordered_says_that_nobody_has_drawn_a_width():
     model, variant = MLP(widths=[8, 6]), Ordered()
     variant.attach(model)
@@ -80,7 +98,7 @@ def test_ordered_says_that_nobody_has_drawn_a_width():
 
 
 @pytest.mark.parametrize("widths", [[], [0.5], [0, 1], [1, 2], "all"])
-def test_widths_that_are_none(widths):
+def test_widths_that_are_not_allowed(widths):
     with pytest.raises(ParameterError, match="widths"):
         Ordered(widths)
 

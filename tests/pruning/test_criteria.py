@@ -235,3 +235,35 @@ def test_a_criterion_that_looks_at_data_says_that_it_has_none():
     with pytest.raises(ValueError, match="criterion"):
         prune(model, 0.5, criterion="wnada")
     assert all(model[i].weight.all() for i in (0, 2))
+
+
+def test_no_more_batches_are_read_than_a_criterion_asks_for():
+    model, batches = own_network()
+    drawn = []
+
+    def endless():
+        while True:
+            drawn.append(1)
+            yield list(batches[0])
+
+    prune(copy.deepcopy(model), 0.5, batches=endless())
+    assert not drawn
+    prune(model, 0.5, criterion=Taylor(examples=60), batches=endless())
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": "hessian", "batches": []}, "batches"),
+        ({"criterion": "wanda", "batches": iter(())}, "batches"),
+        ({"criterion": "taylor", "batches": [{"x": 1, "y": 2}]}, "batches"),
+        ({"criterion": "taylor", "batches": [torch.zeros(3)]}, "batches"),
+        ({"criterion": "wanda", "batches": [], "scores": {}}, "criterion"),
+        ({"granularity": "n_of_m", "scope": "global"}, "scope"),
+    ],
+)
+def test_what_a_program_of_ones_own_may_get_wrong(options, message):
+    model, _ = own_network()
+    with pytest.raises(ValueError, match=message):
+        prune(model, 0.5, **options)

@@ -65,6 +65,7 @@ class MLflow(Logger):
         else:
             tags = {"run_id": identity, "folder": str(run.folder.resolve())}
             self._id = client.create_run(number, tags=tags, run_name=run_name(run)).info.run_id
+            self._client = client  # what fails from here on ends the run
             for option, value in leaves(config):
                 client.log_param(self._id, option, str(value)[:_LONGEST_VALUE])
         self._client = client
