@@ -20,7 +20,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from runner.helptexts import COMMANDS  # noqa: E402
+from runner.help import help_of  # noqa: E402
 
 OUTSIDE = ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", "examples/*", "outputs/reference/**/*"]
 
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 def shown(what: str) -> str:
     """The Markdown that stands for a `show` comment."""
     if command := re.fullmatch(r"run (\w+) --help", what):
-        return f"```text\n{COMMANDS[command[1]]}\n```"
+        return f"```text\n{help_of(command[1])}\n```"
     path = ROOT / what
     if path.is_dir():
         return "\n".join(["| name | |", "|---|---|", *(f"| `{file.stem}` | {first(file)} |" for file in rows(path))])

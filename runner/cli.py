@@ -4,32 +4,25 @@ Only the command that is asked for is imported, and torch only once there is som
 """
 
 import importlib
+import inspect
 import io
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from runner.cores import is_one_of_several
 from runner.errors import ConfigError, UserError, located, place_of
-from runner.helptexts import COMMANDS, OVERVIEW
+from runner.help import COMMANDS, example_of, help_of, overview, usage_of
 
-# Answered by Hydra itself, on the configurations of run train.
-_HYDRA_FLAGS = (
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--resolve",
-    "--package",
-    "-p",
-    "--hydra-help",
-    "--shell-completion",
-    "-sc",
-)
+# Flags and the argument of a command's main() that each sets; those of Hydra's own give it all words.
+_FLAGS = {"-m": "multirun", "--multirun": "multirun", "--estimate": "estimate"}
+_HYDRA = ("--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--shell-completion", "-sc")
+_FLAGS |= dict.fromkeys(_HYDRA, "hydra")
 
 
 # How OpenMP's threads wait for work; each overrules or refines the first.
@@ -42,10 +35,8 @@ class Arguments:
 
     folders: list[str]
     overrides: list[str]
-    multirun: bool
     config_dir: Path | None
-    hydra_flags: bool
-    estimate: bool
+    flags: dict[str, str]  # argument of main() → the flag as typed
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(OVERVIEW)
+        print(overview())
         return 0
     if words[0] == "--version":
         from runner import __version__
@@ -95,13 +86,11 @@ def _dispatch(words: list[str]) -> int:
         hint = f"; did you mean {near[0]}?" if near else "."
         raise ConfigError(f"there is no command {command!r}{hint} Commands: {', '.join(COMMANDS)}; run --help explains")
     if any(word in ("-h", "--help") for word in rest):
-        print(COMMANDS[command])
+        print(help_of(command))
         return 0
     # Messages of ours go to run.log; what libraries warn about is for it too, not for the terminal.
     logging.getLogger("runner").propagate = False
     arguments = _arguments(rest)
-    if arguments.estimate and command != "reproduce":
-        raise ConfigError(f"run {command} has no --estimate; run reproduce has")
     try:
         return _run(command, arguments, rest)
     except Exception as error:
@@ -124,77 +113,44 @@ def _completion(words: Sequence[str]) -> int:
     return 0
 
 
-def _run(command: str, arguments: Arguments, rest: Sequence[str]) -> int:
-    if _shared() and (command != "train" or arguments.multirun):
-        words = f"{command} -m" if arguments.multirun else command
-        raise ConfigError(f"run {words} works in one process; torchrun is for run train of one run")
-    if command == "train":
-        return _train(arguments, rest)
-    if arguments.multirun or arguments.hydra_flags:
-        raise ConfigError(f"run {command} has no -m or Hydra flags; run train has")
-    if command == "prune" and not arguments.folders:
-        raise ConfigError("run prune needs a run folder: run prune outputs/train/… prune.sparsities=[0.5,0.9]")
-    function = getattr(importlib.import_module(f"runner.commands.{command}"), command if command != "list" else "list_")
-    more = (arguments.estimate,) if command == "reproduce" else ()
-    return int(function(arguments.folders, arguments.overrides, arguments.config_dir, *more))
-
-
-def _shared() -> bool:
-    """Whether this is one of several processes that torchrun, or `run train processes=N`, has started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def _run(command: str, arguments: Arguments, words: Sequence[str]) -> int:
+    several = command != "train" or "multirun" in arguments.flags
+    if several and is_one_of_several():
+        what = f"{command} -m" if "multirun" in arguments.flags else command
+        raise ConfigError(f"run {what} works in one process; torchrun is for run train of one run")
+    usage = usage_of(command)
+    if " FOLDER…" in usage and not arguments.folders:
+        raise ConfigError(f"run {command} needs a run folder: {example_of(command)}")
+    if not any(word in usage for word in ("FOLDER", "GROUP", "A B")) and "hydra" not in arguments.flags:
+        for word in arguments.folders:
+            raise ConfigError(f"{word!r} is not understood: options are written name=value ({word}=…)")
+    function = importlib.import_module(f"runner.commands.{command}").main
+    for name, flag in arguments.flags.items():
+        if name not in inspect.signature(function).parameters:
+            raise ConfigError(f"run {command} has no {flag}; run {'reproduce' if name == 'estimate' else 'train'} has")
+    flags = {name: list(words) if name == "hydra" else True for name in arguments.flags}
+    return int(function(arguments.folders, arguments.overrides, arguments.config_dir, **flags))
 
 
 def _arguments(words: Sequence[str]) -> Arguments:
-    folders, overrides, config_dir = [], [], None
-    multirun = hydra_flags = estimate = False
+    """Sort the words. argparse would not help: most words are Hydra's overrides, which may stand anywhere."""
+    arguments = Arguments([], [], None, {})
     rest = iter(words)
     for word in rest:
         flag, has_value, value = word.partition("=")  # an option's name and value, too
-        if word in ("-m", "--multirun"):
-            multirun = True
-        elif flag in ("--config-dir", "-cd"):
+        if flag in ("--config-dir", "-cd"):
             folder = value if has_value else next(rest, "")
             if not folder:
                 raise ConfigError("--config-dir needs a folder: --config-dir my_conf")
-            config_dir = Path(folder)
-        elif word == "--estimate":
-            estimate = True
-        elif flag in _HYDRA_FLAGS:
-            hydra_flags = True
+            arguments = replace(arguments, config_dir=Path(folder))
+        elif flag in _FLAGS:
+            arguments.flags[_FLAGS[flag]] = flag
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word}; run --help explains")
         elif has_value and value.startswith("~/"):  # bash writes the home folder there itself, other shells don't
-            overrides.append(f"{flag}={Path(value).expanduser()}")
+            arguments.overrides.append(f"{flag}={Path(value).expanduser()}")
         elif has_value or word.startswith("~"):
-            overrides.append(word)
+            arguments.overrides.append(word)
         else:
-            folders.append(word)
-    return Arguments(folders, overrides, multirun, config_dir, hydra_flags, estimate)
-
-
-def _train(arguments: Arguments, words: Sequence[str]) -> int:
-    from runner.config.compose import Composer
-
-    if arguments.hydra_flags:
-        from runner.multirun import hydra_main
-
-        return hydra_main(words)
-    if arguments.folders:
-        word = arguments.folders[0]
-        raise ConfigError(f"{word!r} is not understood: options are written name=value ({word}=…)")
-    foreign = arguments.config_dir is not None
-    composer = Composer("train", arguments.config_dir)
-    if arguments.multirun:
-        from runner.multirun import multirun
-
-        return multirun(composer, arguments.overrides)
-    config = composer.single(arguments.overrides)
-    if config["processes"] > 1 and not _shared():
-        from runner.commands.processes import start
-
-        return start(["train", *words], config["processes"])
-
-    from runner.commands.train import train
-
-    train(config, arguments.overrides, foreign)
-    return 0
+            arguments.folders.append(word)
+    return arguments

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import yaml
 
 from runner.config.paths import CONF, groups, options_in
-from runner.helptexts import COMMANDS
+from runner.help import COMMANDS
 
 # In zsh after `autoload -U bashcompinit && bashcompinit`. What follows `=` is a word of its own for bash.
 SCRIPT = """\

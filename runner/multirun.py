@@ -1,8 +1,8 @@
-"""run train -m: every job checked before the first starts; what each becomes is read from the run folders."""
+"""run train: one run, or many with -m, all of which are checked before the first starts."""
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,26 @@ Jobs = list[dict[str, Any]]
 PARALLEL = "runner.workers.train_side_by_side"  # the launcher that is ours, not a plugin of Hydra's
 
 
-def multirun(composer: Composer, overrides: Sequence[str]) -> int:
+def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False) -> int:
+    """Train, prune and print one run; a finished one is only printed, an interrupted one goes on."""
+    from runner.following import follow
+    from runner.reporting.summary import pruning_summary
+    from runner.running import execute
+    from runner.training.distributed import Several, joined
+
+    with joined(config) as processes:
+        if isinstance(processes, Several) and not processes.first:
+            follow(config, processes, foreign)
+            return 0
+        run, worked = execute(config, overrides, foreign, processes=processes)
+    print(pruning_summary(run))
+    if not worked:
+        print("finished before, nothing was trained; force=true trains again")
+    print(run.folder)
+    return 0
+
+
+def run_all(composer: Composer, overrides: Sequence[str]) -> int:
     """Run all jobs, side by side or through Hydra's sweeper and launcher; returns the exit code.
 
     Raises:
@@ -86,13 +105,11 @@ def _apart(words: Sequence[Sequence[str]]) -> list[str]:
 
 def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
     """One job of Hydra's, whose launcher says where; its failure is kept in its folder, and the others go on."""
-    from runner.commands.train import train
-
     number = HydraConfig.get().job.num
     task = list(HydraConfig.get().overrides.task)
     print(f"[{number + 1}/{len(jobs)}] {' '.join(task)}", flush=True)
     try:
-        train(jobs[number], task, foreign)
+        run_one(jobs[number], task, foreign)
     except UserError as error:
         print(f"run: {error}", file=sys.stderr)
     except Exception as error:

@@ -11,7 +11,7 @@ import yaml
 import runner
 import runner.dropout
 from runner.config.compose import CONF, options
-from runner.helptexts import COMMANDS
+from runner.help import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

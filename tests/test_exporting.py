@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from runner import exporting
-from runner.commands.export import export as command
 from runner.compaction.cutting import compact
 from runner.errors import ConfigError, UserError
 from runner.exporting import Example, check_packages, export
@@ -110,8 +109,3 @@ def test_a_missing_extra_is_named(monkeypatch):
     check_packages("torch_export")
     with pytest.raises(ConfigError, match=r"onnx, onnxscript, onnxruntime: pip install '\.\[export\]'"):
         check_packages("onnx")
-
-
-def test_needs_a_folder():
-    with pytest.raises(ConfigError, match="run export needs a run folder"):
-        command([], [])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.benchmarks.kit import Kit, step_of
+from runner.benchmarks.setup import Setup, step_of
 from runner.benchmarks.timing import Comparison
 from runner.dropout.base import Variant
 from runner.models.gpt import GPT
@@ -58,9 +58,9 @@ class _Block(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
-def language(kit: Kit) -> Iterator[Comparison]:
+def language(setup: Setup) -> Iterator[Comparison]:
     """Tokens a second in training, over the plain model in a plain loop; decoding with the cache over without."""
-    parts = kit.parts()
+    parts = setup.parts()
     device, precision = parts.device, parts.precision
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(VOCABULARY, (WINDOWS, CONTEXT + 1), generator=generator).to(device)

@@ -1,7 +1,7 @@
 """The rows of the table, by the name under which `only=[…]` asks for them.
 
-A new row is one more function here: it takes a kit and yields comparisons, one at a time, so that the parts of one are
-gone when the next one's are made.
+To add a row, add a function here: it takes a setup and yields comparisons one at a time, so that the parts of one are
+freed before those of the next are made.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from runner.benchmarks.kit import Kit, late_training, on_one_batch, one_step
 from runner.benchmarks.language import language
+from runner.benchmarks.setup import Setup, late_training, on_one_batch, one_step
 from runner.benchmarks.sorting import SortingTargeted
 from runner.benchmarks.tail import tail_dropout
 from runner.benchmarks.timing import Comparison
@@ -28,10 +28,10 @@ _MATRIX_SIDE_ELSEWHERE = 8192
 _STEP_TARGETS = {"targeted": 1.05, "ramping": 1.05, "targeted_unit": 1.05, "variational": 3.5, "variational_unit": 3.5}
 
 
-def step(kit: Kit) -> Iterator[Comparison]:
+def step(setup: Setup) -> Iterator[Comparison]:
     """What each dropout costs a training step; what `targeted` spares against sorting every layer."""
-    for name in kit.dropouts:
-        parts, plain = kit.parts(f"dropout={name}"), kit.parts()
+    for name in setup.dropouts:
+        parts, plain = setup.parts(f"dropout={name}"), setup.parts()
         yield Comparison(
             f"step, {name}",
             "step, none",
@@ -39,8 +39,8 @@ def step(kit: Kit) -> Iterator[Comparison]:
             one_step(on_one_batch(late_training(plain))),
             target=_STEP_TARGETS.get(name, 1.15),
         )
-    if "targeted" in kit.dropouts:
-        parts, sorting = kit.parts("dropout=targeted"), kit.parts("dropout=targeted")
+    if "targeted" in setup.dropouts:
+        parts, sorting = setup.parts("dropout=targeted"), setup.parts("dropout=targeted")
         assert isinstance(sorting.variant, Targeted)
         sorting.variant = SortingTargeted(sorting.variant.alpha, sorting.variant.gamma)
         yield Comparison(
@@ -52,9 +52,9 @@ def step(kit: Kit) -> Iterator[Comparison]:
         )
 
 
-def data(kit: Kit) -> Iterator[Comparison]:
+def data(setup: Setup) -> Iterator[Comparison]:
     """What is left of a step's speed when its batches come from the pipeline."""
-    whole, fixed = late_training(kit.parts()), on_one_batch(late_training(kit.parts()))
+    whole, fixed = late_training(setup.parts()), on_one_batch(late_training(setup.parts()))
     images = float(whole.examples_per_step)
     yield Comparison(
         "training with its data",
@@ -68,9 +68,9 @@ def data(kit: Kit) -> Iterator[Comparison]:
     )
 
 
-def sweep(kit: Kit) -> Iterator[Comparison]:
+def sweep(setup: Setup) -> Iterator[Comparison]:
     """What a point of a pruning sweep costs beyond passing its images through the network."""
-    parts = kit.parts()
+    parts = setup.parts()
     model = parts.model.eval()
     batches = list(parts.data.eval_batches("test"))
 
@@ -82,7 +82,7 @@ def sweep(kit: Kit) -> Iterator[Comparison]:
     yield Comparison(
         f"sweep point, {parts.data.sizes()['test']} images",
         "bare forward pass",
-        sweep_points(parts.sweeper({}), kit.calls),
+        sweep_points(parts.sweeper({}), setup.calls),
         forward,
         target=1.10,
     )
@@ -98,9 +98,9 @@ def sweep_points(sweeper: Sweeper, calls: int) -> Callable[[], object]:
     return lambda: next(rows)
 
 
-def matmul(kit: Kit) -> Iterator[Comparison]:
+def matmul(setup: Setup) -> Iterator[Comparison]:
     """How near a training step comes to the speed at which the device multiplies large matrices."""
-    parts = kit.parts()
+    parts = setup.parts()
     training = on_one_batch(late_training(parts))
     side = _MATRIX_SIDE.get(parts.device.type, _MATRIX_SIDE_ELSEWHERE)
     dtype = torch.bfloat16 if parts.precision == "bf16" else torch.float32
@@ -129,12 +129,12 @@ def step_flops(training: Training) -> int:
     return int(counter.get_total_flops())
 
 
-def tail(kit: Kit) -> Iterator[Comparison]:
+def tail(setup: Setup) -> Iterator[Comparison]:
     """TailDropout beside a product with a mask that is ready."""
-    return tail_dropout(kit.parts().device)
+    return tail_dropout(setup.parts().device)
 
 
-ROWS: dict[str, Callable[[Kit], Iterator[Comparison]]] = {
+ROWS: dict[str, Callable[[Setup], Iterator[Comparison]]] = {
     **{"step": step, "data": data, "sweep": sweep, "matmul": matmul},
     **{"tail": tail, "transformer": transformer, "decoding": decoding, "language": language},
 }

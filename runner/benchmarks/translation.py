@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.benchmarks.kit import Kit, step_of
+from runner.benchmarks.setup import Setup, step_of
 from runner.benchmarks.timing import Comparison
 from runner.config.build import build
 from runner.config.compose import Composer
@@ -81,9 +81,9 @@ def random_pairs(seed: int = 0) -> PairBatch:
     return PairBatch(sides[0], torch.cat([begin, sides[1]], 1))
 
 
-def transformer(kit: Kit) -> Iterator[Comparison]:
+def transformer(setup: Setup) -> Iterator[Comparison]:
     """Tokens a second in training, over PyTorch's own; what `targeted` costs a step."""
-    parts = kit.parts()
+    parts = setup.parts()
     batch = random_pairs().to(parts.device)
     tokens = float((batch.target[:, 1:] != PAD).sum())
 
@@ -110,9 +110,9 @@ def transformer(kit: Kit) -> Iterator[Comparison]:
     )
 
 
-def decoding(kit: Kit) -> Iterator[Comparison]:
+def decoding(setup: Setup) -> Iterator[Comparison]:
     """Greedy decoding of 64 new tokens for 32 sentences with the base model."""
-    parts = kit.parts()
+    parts = setup.parts()
     model = model_of("model=transformer_base")[0].to(parts.device).eval()
     with torch.no_grad():
         model.embedding.weight[END] = 0  # its logit is 0, which is never the greatest of so many: no sentence ends

@@ -1,4 +1,15 @@
-"""run coadapt: which weights of finished runs depend on which, and what pruning changes, predicted and measured."""
+"""run coadapt FOLDER… [options]: which weights depend on which, and what pruning changes, predicted and measured
+
+  run train -m experiment=toy data.root=data dropout=none seed=0,1,2
+  run train -m experiment=toy data.root=data dropout=targeted dropout.alpha=0.5 seed=0,1,2
+  run coadapt outputs/train/cifar10-mlp-* layers=[logits]     the paper's table 1 and figure 1
+  run coadapt outputs/train/cifar10-mlp-*                     of both layers
+  run coadapt outputs/train/cifar10-resnet32-* limit=200 probes=8      block sums of a large network
+
+Takes finished runs of image classification; those that differ only in their seed are averaged. The loss is the mean
+cross-entropy over a split, BatchNorm uses its running statistics. M has the entries θ_i H_ij θ_j, H the Hessian.
+Writes CSV, Markdown, a picture and an .npz file for each run below outputs/coadaptation.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +20,6 @@ from runner.analyses.output import show
 from runner.analyses.sources import Sources
 from runner.config.compose import Composer
 from runner.config.rules import check_each
-from runner.errors import ConfigError
 from runner.rules import between, either, list_of, one_of, whole
 
 _RULES = {
@@ -22,10 +32,8 @@ _RULES = {
 }
 
 
-def coadapt(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: a picture and a table of all runs, a matrix file of each."""
-    if not folders:
-        raise ConfigError("run coadapt needs a run folder, or several: run coadapt outputs/train/…")
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """a picture and a table of all runs, a matrix file of each."""
     options = Composer("coadapt", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(Sources.of(runs.find_runs(folders), options, config_dir), options))

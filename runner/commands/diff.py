@@ -1,22 +1,19 @@
-"""run diff A B: in what two runs differ, in configuration and results."""
+"""run diff A B: how two runs differ in options, machine and results
 
-import math
-from collections.abc import Mapping, Sequence
+run diff outputs/train/digits-resnet32-none-1a2b3c4d/seed0 outputs/train/digits-resnet32-targeted-5e6f7a8b/seed0
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from runner import runs
-from runner.config.rules import show
 from runner.errors import ConfigError
+from runner.reporting.difference import difference
 from runner.reporting.finding import Found
-from runner.reporting.formats import NONE, UNPRUNED, number, percent
-from runner.reporting.writing import padded
-
-_MACHINE = ("device", "threads", "precision", "python", "versions", "git", "data", "state", "seconds", "note")
 
 
-def diff(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command."""
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """Print what differs."""
     if len(folders) != 2 or overrides:
         raise ConfigError("run diff needs two run folders and has no options: run diff outputs/train/a outputs/train/b")
     found = [runs.find_runs([folder]) for folder in folders]
@@ -27,49 +24,6 @@ def diff(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
     for run in (a, b):
         if run.state == "damaged":
             raise ConfigError(f"{run.run.folder}: {run.error}")
-    head = ["", "A", "B"]
     print(f"A: {a.run.folder}\nB: {b.run.folder}\n")
-    names = list(dict.fromkeys([*a.config, *b.config]))
-    options = [_row(name, a.config, b.config) for name in names if _differ(name, a.config, b.config)]
-    about = [_row(name, a.status, b.status) for name in _MACHINE if _differ(name, a.status, b.status)]
-    results = _results(a, b)
-    for title, rows in (("Options", options), ("Where and how they ran", about)):
-        print(f"{title}\n", *(padded([head, *rows]) if rows else ["  the same"]), "", sep="\n")
-    print("Results\n", *(padded(results) if len(results) > 1 else ["  nothing that both measured"]), sep="\n")
+    print(*difference(a, b), sep="\n")
     return 0
-
-
-def _differ(name: str, a: Any, b: Any) -> bool:
-    return bool(a.get(name, NONE) != b.get(name, NONE))
-
-
-def _row(name: str, a: Any, b: Any) -> list[str]:
-    return [name, *(show(one[name]) if name in one else NONE for one in (a, b))]
-
-
-def _results(a: Found, b: Found) -> list[list[str]]:
-    """The headline metric where both measured it, and by how much the second is better or worse."""
-    rows = [["granularity", "BatchNorm", "sparsity", "A", "B", "B − A"]]
-    metric = a.metric
-    if metric is None or b.metric is None or b.metric.name != metric.name:
-        return rows
-    ours, others = _by_place(a), _by_place(b)
-    for place in (place for place in ours if place in others):
-        x, y = float(ours[place][metric.name]), float(others[place][metric.name])
-        change = NONE if math.isnan(y - x) else f"{'+' if y >= x else ''}{number(y - x, metric)}"
-        rows.append([*place, number(x, metric), number(y, metric), change])
-    return rows
-
-
-def _by_place(found: Found) -> dict[tuple[str, str, str], Mapping[str, str]]:
-    """(granularity, BatchNorm, sparsity or unpruned) → row; below a floor rows are of the network pruned there."""
-    floored = {row["granularity"] for row in found.rows if float(row["floor"]) > 0}
-    places: dict[tuple[str, str, str], Mapping[str, str]] = {}
-    for row in found.rows:
-        whole = float(row["floor"]) == 0 and float(row["sparsity"]) == 0
-        if float(row["floor"]) > 0 or whole or row["granularity"] not in floored:
-            at = f"{percent(float(row['sparsity']))} %"
-            names = [UNPRUNED] if whole else []
-            names += [at] if not whole or row["granularity"] not in floored else []
-            places |= {(row["granularity"], row["batch_norm"], name): row for name in names}
-    return places

@@ -1,90 +1,40 @@
-"""run evaluate: the metrics of finished runs' networks, whole, pruned or compact."""
+"""run evaluate FOLDER… [options]: metrics of finished runs' networks, whole, pruned or compact, on any split
 
-from collections.abc import Mapping, Sequence
+  run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
+  run evaluate outputs/train sparsity=0.9 granularity=weight split=validation
+  run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0 predictions=predicted.csv
+  run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
+
+Prints one table with a row for each network: all runs at or below the folders, and the compact networks (run compact)
+whose own folders are named; those are evaluated on the data of their run. Only the predictions are written to a file.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from runner.config.build import target
 from runner.config.compose import Composer
 from runner.config.rules import check_each
-from runner.errors import ConfigError
-from runner.files import write_rows
-from runner.networks import Network, check_pruning, configurations, find_sources, opened
-from runner.reporting.formats import NONE, metric_label, number
-from runner.reporting.writing import padded
+from runner.evaluating import check_predictions, measure, table
+from runner.networks import check_pruning, configurations, find_sources, opened
 from runner.rules import one_of
-from runner.tasks.classification import Classification
-from runner.tasks.metrics import Metric, by_name, of_task
+from runner.tasks.metrics import Metric, of_task
 
 
-def evaluate(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: prints a row for each network."""
-    if not folders:
-        raise ConfigError("run evaluate needs a run folder, or several: run evaluate outputs/train/…")
-    asked = Composer("evaluate", config_dir).single(overrides)
-    check_each(asked, {"split": one_of("train", "validation", "test")})
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """Print a row for each network."""
+    options = Composer("evaluate", config_dir).single(overrides)
+    check_each(options, {"split": one_of("train", "validation", "test")})
     sources = find_sources(folders)
-    asked = check_pruning(asked, sources, config_dir)
-    configs = configurations(sources, asked, config_dir)
-    if asked["predictions"] is not None:
-        _check_predictions(asked["predictions"], [config for _, config in configs])
+    options = check_pruning(options, sources, config_dir)
+    configs = configurations(sources, options, config_dir)
+    if options["predictions"] is not None:
+        check_predictions(options["predictions"], [config for _, config in configs])
     rows, declared = [], dict[str, Metric]()
     for source, config in configs:
-        with opened(source, config, asked) as network:
-            rows.append(_measured(network, asked))
+        with opened(source, config, options) as network:
+            rows.append(measure(network, options))
             declared |= of_task(network.experiment.task)
-    print("\n".join(_table(rows, asked["split"], declared)))
-    if asked["predictions"] is not None:
-        print(asked["predictions"])
+    print("\n".join(table(rows, options["split"], declared)))
+    if options["predictions"] is not None:
+        print(options["predictions"])
     return 0
-
-
-def _check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
-    if len(configs) > 1:
-        raise ConfigError(f"predictions={place}: one file holds those of one network, but there are {len(configs)}")
-    if not issubclass(target(configs[0], "task"), Classification):
-        task = configs[0]["task"]["name"]
-        raise ConfigError(f"predictions={place}: there are none for task={task}, only for task=classification")
-
-
-def _measured(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of one network, with its name; writes its predictions, if they are asked for."""
-    split, data, task = asked["split"], network.experiment.data, network.experiment.task
-    if split not in data.splits:
-        raise ConfigError(f"split={split}: {network.source.path} has {', '.join(data.splits)}")
-    limit = asked["limit"] or network.sweeper.limit
-    with network.sweeper.context():
-        metrics = task.evaluate(network.model, data.eval_batches(split, limit))
-        if asked["predictions"] is not None and isinstance(task, Classification):
-            batches = task.predictions(network.model, data.eval_batches(split, limit))
-            pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
-            write_predictions(Path(asked["predictions"]), pairs)
-    metrics.pop("samples", None)
-    nonzero = sum(int(parameter.count_nonzero()) for parameter in network.model.parameters())
-    about = {"network": str(network.source.path), "pruned": network.pruning, "non-zero parameters": nonzero}
-    return {**about, **metrics}
-
-
-def write_predictions(path: Path, pairs: Sequence[tuple[int, int]]) -> None:
-    """A CSV file with a row for each image, in the order of the split: its index, its label, the predicted class."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = ("index", "label", "predicted")
-    write_rows(path, columns, [dict(zip(columns, (i, *pair), strict=True)) for i, pair in enumerate(pairs)])
-
-
-def _table(rows: Sequence[dict[str, Any]], split: str, declared: Mapping[str, Metric]) -> list[str]:
-    """A Markdown table; networks of different tasks have different metrics."""
-    counts = ("non-zero parameters", "examples")
-    about = ("network", "pruned", *counts)
-    names = dict.fromkeys(name for row in rows for name in row if name not in about)
-    metrics = [declared.get(name, by_name(name)) for name in names]
-    head = ["network", "pruned", counts[0], *(metric_label(split, metric) for metric in metrics), counts[1]]
-    cells = [
-        [
-            *(row["network"], row["pruned"], f"{row[counts[0]]:,}"),
-            *(number(row[one.name], one) if one.name in row else NONE for one in metrics),
-            f"{row[counts[1]]:,}",
-        ]
-        for row in rows
-    ]
-    return padded([head, *cells])

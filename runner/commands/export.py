@@ -1,4 +1,13 @@
-"""run export: finished runs' networks, whole, pruned or compact, as .pt2 or ONNX files."""
+"""run export FOLDER… [options]: networks of finished runs as .pt2 (torch.export) or ONNX files, for other programs
+
+  run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
+  run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0 sparsity=0.9 format=onnx out=small.onnx
+  run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
+
+Takes all runs at or below the folders, and the compact networks (run compact) whose own folders are named. The files
+accept any batch size, for the Transformer also sentences of any length. Each file is loaded in a fresh process, which
+imports nothing of this package, and must reproduce PyTorch's outputs within 1e-5 relative; otherwise it is not written.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +22,8 @@ from runner.networks import Network, check_pruning, configurations, find_sources
 from runner.rules import one_of
 
 
-def export(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: a file for each network, whose path it prints once the file was checked."""
-    if not folders:
-        raise ConfigError("run export needs a run folder, or several: run export outputs/train/…")
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """a file for each network, whose path it prints once the file was checked."""
     asked = Composer("export", config_dir).single(overrides)
     check_each(asked, {"format": one_of(*SUFFIXES)})
     sources = find_sources(folders)

@@ -1,88 +1,43 @@
-"""run fit: the smallest pruned network within a budget, chosen on validation rows, confirmed on test rows."""
+"""run fit FOLDER… [options]: the smallest pruned network within a budget of accuracy, bytes, FLOPs, latency, …
 
-from collections.abc import Callable, Mapping, Sequence
+  run fit outputs/train accuracy_drop=0.01          the fewest bytes at most one point below the best unpruned network
+  run fit outputs/train bytes=100kB                 the best network of at most so many bytes
+  run fit outputs/train accuracy_drop=0.02 smallest=flops parameters=1M
+  run fit outputs/train latency=5ms                 the best network that takes at most so long for an image
+
+Reads the rows of finished runs' pruning.csv, which give the costs of each network if it were cut (unit, feature) or
+packed (weight). The network is chosen on validation rows and confirmed once on test rows; if none is within the budget,
+the nearest ones are named. Writes CSV, Markdown and Pareto figures below outputs/fit.
+For latency, networks within the rest of the budget are built and timed in turn on this machine, each in its fastest way
+(PyTorch's eager mode, sparse kernels), except those that a better network undercuts in FLOPs and bytes; the choice is
+timed once more.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from runner import runs
-from runner.compaction.budget import KEY, Choice, amount, choose, pareto, seconds, within_latency
+from runner.analyses.fit import study
+from runner.analyses.output import show
+from runner.compaction.budget import amount, seconds
 from runner.config.compose import Composer
-from runner.config.rules import check_each, show
+from runner.config.rules import check_each
 from runner.errors import ConfigError
-from runner.files import write_frame, write_text
-from runner.reporting.drawing import Curve, Panel, Style, draw
-from runner.reporting.formats import COSTS, NONE, metric_label, number, percent
-from runner.reporting.gather import gather
-from runner.reporting.writing import padded
+from runner.reporting.formats import COSTS
 from runner.rules import Rule, above, either, one_of, whole
-from runner.tasks.metrics import Metric
-
-SHOWN = 6
 
 
-def fit(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: prints the choice and the runners-up; writes table.csv, table.md and Pareto figures."""
-    if not folders:
-        raise ConfigError("run fit needs run folders: run fit outputs/train/… accuracy_drop=0.01")
-    asked = Composer("fit", config_dir).single(overrides)
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """Print the choice and the runners-up; write tables and Pareto figures."""
+    options = Composer("fit", config_dir).single(overrides)
     rules = {"accuracy_drop": either(None, above(0)), "smallest": one_of(*COSTS), "batch": whole(1)}
-    rules |= {**dict.fromkeys(COSTS, _null_or(amount)), "latency": _null_or(seconds)}
-    check_each(asked, rules)
-    limits = {cost: amount(asked[cost]) for cost in COSTS if asked[cost] is not None}
-    if not limits and asked["accuracy_drop"] is None and asked["latency"] is None:
+    check_each(options, {**rules, **dict.fromkeys(COSTS, _null_or(amount)), "latency": _null_or(seconds)})
+    if all(options[name] is None for name in (*COSTS, "accuracy_drop", "latency")):
         raise ConfigError(
             "run fit needs a budget: accuracy_drop=0.01, parameters=100k, bytes=1MB, flops=10M or latency=5ms"
         )
-    measured, notes = gather(runs.find_runs(folders), {})
-    if len({run.headline.name for run in measured}) > 1:
-        raise ConfigError("the runs are judged by different metrics; name folders of one task")
-    headline = measured[0].headline
-    metric, higher = headline.name, headline.higher_is_better
-    points = pd.concat([run.points.assign(run=str(run.run.folder)) for run in measured], ignore_index=True)
-    points = points.reindex(columns=list(dict.fromkeys([*points.columns, *COSTS])))
-    there = list(points["granularity"].unique())
-    check_each(asked, {"granularity": one_of("auto", *there)})
-    if asked["granularity"] != "auto":
-        points = points[(points["granularity"] == asked["granularity"]) | (points["sparsity"] + points["floor"] == 0)]
-    try:
-        valid = points[points["split"] == "validation"]
-        found = choose(valid, metric, higher, limits, asked["accuracy_drop"], asked["smallest"])
-    except ValueError as error:
-        again = "delete a run's pruning.csv and run prune FOLDER prune.splits=[validation,test] measures it again"
-        raise ConfigError(f"the runs' validation sweeps hold {error}; {again}") from None
-    if asked["latency"] is not None:
-        limit = 1e3 * seconds(asked["latency"])
-        found = within_latency(found, limit, lambda rows: _latencies(rows, asked, config_dir))
-        notes = [*notes, _measured_again(found, asked, config_dir)]
-    test = points.loc[points["split"] == "test", [*KEY, metric]].rename(columns={metric: f"test_{metric}"})
-    table = found.candidates.merge(test.drop_duplicates(KEY), on=KEY, how="left")
-    table = table.rename(columns={metric: f"validation_{metric}"})
-    measured_columns = [name for name in ("latency_ms", "executed_by") if name in table]
-    columns = [*KEY, *COSTS, *measured_columns, f"validation_{metric}", f"test_{metric}", "within"]
-    text = _text(table, headline, found.met, notes)
-    out = Path(asked["out"] or Path(asked["outputs"]) / "fit")
-    out.mkdir(parents=True, exist_ok=True)
-    write_frame(out / "table.csv", table[columns])
-    write_text(out / "table.md", text)
-    over = {cost: COSTS[cost] for cost in ("bytes", "flops")}
-    if "latency_ms" in table and table["latency_ms"].notna().any():
-        over["latency_ms"] = f"microseconds, batch {asked['batch']}"
-    files = [out / "table.csv", out / "table.md"]
-    for cost, label in over.items():
-        unit = 1e3 if cost == "latency_ms" else 1
-        front = pareto(found.candidates, cost, metric, higher)
-        every = found.candidates.dropna(subset=[cost]).sort_values(cost)
-        drawn = {"all networks": (every, "s", ""), "Pareto front": (front, "o", "-")}
-        curves = [
-            Curve(name, Style(colour, marker, line), list(unit * part[cost]), list(headline.scale * part[metric]))
-            for colour, (name, (part, marker, line)) in zip(("#56B4E9", "#000000"), drawn.items(), strict=True)
-        ]
-        files.append(out / f"pareto_{cost.removesuffix('_ms')}.png")
-        draw([Panel("", curves)], 1, "", metric_label("validation", headline), files[-1], headline.top, label)
-    print(text)
-    print(*files, sep="\n")
+    show(*study(runs.find_runs(folders), options, config_dir))
     return 0
 
 
@@ -96,47 +51,3 @@ def _null_or(parse: Callable[[Any], float]) -> Rule:
         return None
 
     return rule
-
-
-def _latencies(
-    rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Any], config_dir: Path | None
-) -> list[tuple[float, str]]:
-    from runner.compaction.latency import latencies  # other budgets need no compilers and exporters
-
-    return latencies(rows, asked["batch"], asked["data"], config_dir)
-
-
-def _measured_again(found: Choice, asked: Mapping[str, Any], config_dir: Path | None) -> str:
-    """The shortest of many measured times is too short by chance, so that the first network is measured once more."""
-    first = found.candidates.iloc[0]
-    if pd.isna(first["latency_ms"]):
-        return "no latency was measured, for no network is within the rest of the budget"
-    ((again, way),) = _latencies([dict(first)], asked, config_dir)
-    return (
-        f"batch {asked['batch']} takes the first network {first['latency_ms']:.3g} ms by {first['executed_by']}, in "
-        f"turn with the others, and {again:.3g} ms by {way} when it is measured again"
-    )
-
-
-def _text(table: pd.DataFrame, metric: Metric, met: bool, notes: Sequence[str]) -> str:
-    timed = ["latency_ms"] if "latency_ms" in table else []
-    head = [
-        "network",
-        *COSTS,
-        *(["ms"] if timed else []),
-        f"validation {metric.name}",
-        f"test {metric.name}",
-        "within the budget",
-    ]
-    rows = []
-    for row in table.head(SHOWN).to_dict("records"):
-        what = f"{row['run']} granularity={row['granularity']} sparsity={percent(max(row['sparsity'], row['floor']))} %"
-        rules = "".join(f" {row[name]}" for name in ("scope", "scores", "batch_norm"))
-        values = [number(row[f"{split}_{metric.name}"], metric) for split in ("validation", "test")]
-        took = [NONE if pd.isna(row[name]) else f"{row[name]:.3g}" for name in timed]
-        rows.append([what + rules, *(f"{row[cost]:,.0f}" for cost in COSTS), *took, *values, show(bool(row["within"]))])
-    first = [*rows[0][:4], *rows[0][4 + len(timed) :]]
-    begin = "The choice" if met else "No network is within the budget; the nearest is"
-    test = "not measured" if first[5] == NONE else first[5]
-    told = f"{begin}: {first[0]}: {first[3]} bytes, validation {metric.name} {first[4]}, test {metric.name} {test}."
-    return "\n".join([told, "", *padded([head, *rows]), *(["", *notes] if notes else [])]) + "\n"

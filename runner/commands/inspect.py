@@ -1,28 +1,30 @@
-"""run inspect: a network's layers, what is prunable and why the rest is not, and what pruning would save."""
+"""run inspect MODEL|FOLDER… [options]: a network's layers: what can be pruned, what is cut together, what it saves
 
-from collections.abc import Iterator, Mapping, Sequence
+  run inspect model=torchvision model.architecture=resnet18
+  run inspect model=resnet32 sparsity=0.75
+  run inspect model=module model.architecture=my_file:Net channels=1 image_size=28
+  run inspect outputs/train/digits-resnet32-targeted_unit-* out=layers.csv
+
+Any model of run train, before any training; of a run folder its trained network. One row for each layer in the order of
+computation: shape, parameters, FLOPs; prunable, or why not; the group of layers whose filters can only be cut together;
+what a sparsity would leave, each layer's filters ranked by magnitude (or by the run's own scores); and why filters
+would stay. Then the whole network's parameters and FLOPs, after the cut. data.root=PATH tells where a run's data is.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from runner import runs
-from runner.checks import kinds_of
-from runner.compaction.inspection import Inspection, inspect_network
+from runner.compaction.inspection import inspect_network
 from runner.config import choices
-from runner.config.build import build, is_builder, options_of, target
 from runner.config.compose import ARCHITECTURE, Composer
 from runner.config.paths import CONF
 from runner.config.rules import check_each
 from runner.config.trust import trust
 from runner.errors import ConfigError, located
-from runner.experiment import Experiment
 from runner.files import write_rows
-from runner.reporting.formats import NONE, percent
-from runner.reporting.writing import padded
+from runner.inspecting import COLUMNS, built, rows, stored, table
 from runner.rules import between, either, whole
-from runner.stored import load_scores, stored_config
 
 _RULES = {
     "sparsity": between(0, 1, open_end=True),
@@ -31,13 +33,10 @@ _RULES = {
     "classes": whole(2),
     "vocabulary": whole(3),
 }
-_TOKENS = 16  # of an example
-_COLUMNS = ("layer", "kind", "shape", "parameters", "flops", "prunable", "why_not", "group", "goes_with")
-_LEFT = ("filters", "filters_left", "inputs", "inputs_left", "parameters_left", "flops_left", "stays")
 
 
-def inspect(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: of a choice of model, or of the networks of finished runs."""
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """Inspect a choice of model, or the networks of finished runs."""
     named = any(text.startswith(("model=", "model.architecture=")) for text in overrides)
     if not folders and not named:
         raise ConfigError("run inspect needs a model or a run folder: run inspect model=resnet32")
@@ -46,112 +45,25 @@ def inspect(folders: Sequence[str], overrides: Sequence[str], config_dir: Path |
         for text in classes:
             trust(text.removeprefix(ARCHITECTURE))
         overrides = [text for text in overrides if text not in classes]
-    asked = Composer("inspect", config_dir).single(overrides)
-    check_each(asked, _RULES)
-    (granularity,) = choices.settle("granularity", asked["granularity"], [CONF, *([config_dir] if config_dir else [])])
+    options = Composer("inspect", config_dir).single(overrides)
+    check_each(options, _RULES)
+    (granularity,) = choices.settle(
+        "granularity", options["granularity"], [CONF, *([config_dir] if config_dir else [])]
+    )
     finder = choices.make("granularity", granularity)
-    given = _stored(folders, overrides, asked, config_dir, granularity["name"]) if folders else [_built(asked)]
+    given = stored(folders, overrides, options, config_dir, granularity["name"]) if folders else [built(options)]
     tables: list[dict[str, Any]] = []
-    for title, model, example, scores in given:
+    for one in given:
         try:
-            found = inspect_network(model.eval(), example, float(asked["sparsity"]), finder, scores)
+            found = inspect_network(one.model.eval(), one.example, float(options["sparsity"]), finder, one.scores)
         except ValueError as error:
-            raise ConfigError(f"granularity={granularity['name']}: {error} ({title})") from None
+            raise ConfigError(f"granularity={granularity['name']}: {error} ({one.title})") from None
         except Exception as error:  # whatever somebody's forward raises
-            raise ConfigError(f"{title} can't be traced: {located(error)[:200]}") from error
-        print("\n".join(_table(title, found, float(asked["sparsity"]), granularity["key"])))
-        tables += [{"network": title, **row} for row in _rows(found)]
-    if asked["out"] is not None:
-        Path(asked["out"]).parent.mkdir(parents=True, exist_ok=True)
-        write_rows(Path(asked["out"]), ["network", *_COLUMNS, *_LEFT], tables)
-        print(asked["out"])
+            raise ConfigError(f"{one.title} can't be traced: {located(error)[:200]}") from error
+        print("\n".join(table(one.title, found, float(options["sparsity"]), granularity["key"])))
+        tables += [{"network": one.title, **row} for row in rows(found)]
+    if options["out"] is not None:
+        Path(options["out"]).parent.mkdir(parents=True, exist_ok=True)
+        write_rows(Path(options["out"]), COLUMNS, tables)
+        print(options["out"])
     return 0
-
-
-_Given = tuple[str, nn.Module, tuple[Tensor, ...], Mapping[str, Tensor] | None]
-
-
-def _built(asked: Mapping[str, Any]) -> _Given:
-    """The model that the command line names, with an example of the shape that is asked for."""
-    cls, part = target(asked, "model"), asked["model"]
-    foreign = is_builder(cls)
-    kinds, (kind,) = kinds_of(cls), kinds_of(target(asked, "data"))
-    kind = kind if kind in kinds else kinds[0]
-    if hasattr(cls, "settle"):
-        part = cls.settle(part, kind)
-    size = (
-        asked["image_size"]
-        or part.get("input_size")
-        or (224 if foreign and getattr(cls, "minimum_size", 1) > 1 else 32)
-    )
-    about = {
-        "pairs": {"vocabulary": asked["vocabulary"]},
-        "text": {"vocabulary": asked["vocabulary"], "context": _TOKENS},
-    }.get(kind, {"channels": asked["channels"], "image_size": size, "classes": asked["classes"]})
-    torch.manual_seed(0)
-    made = build({**asked, "model": part}, "model", **about)
-    with options_of("model"):
-        network = made.build() if foreign else made
-    if foreign:
-        return part["name"], network, made.example(network), None
-    tokens = tuple(torch.randint(3, max(asked["vocabulary"], 4), (2, _TOKENS)) for _ in range(2))
-    images = (torch.rand(2, asked["channels"], size, size),)
-    return part["name"], network, {"pairs": tokens, "text": tokens[:1]}.get(kind, images), None
-
-
-def _stored(
-    folders: Sequence[str],
-    overrides: Sequence[str],
-    asked: Mapping[str, Any],
-    config_dir: Path | None,
-    granularity: str,
-) -> Iterator[_Given]:
-    """The networks of finished runs; filters are ranked as their own sweeps do."""
-    roots = [text.partition("=")[2] for text in overrides if text.startswith("data.root=")]
-    where = {**asked, "data": {"root": roots[-1] if roots else None}}
-    for run in runs.find_runs(folders):
-        experiment = Experiment.from_config(stored_config(run, where, config_dir))
-        experiment.load(run)
-        own = load_scores(run, experiment.device).get(granularity)
-        yield str(run.folder), experiment.model.cpu(), experiment.example(), own
-
-
-def _table(title: str, found: Inspection, sparsity: float, granularity: str) -> list[str]:
-    at = f"at {percent(sparsity)} %"
-    rows = [
-        ["layer", "shape", "parameters", "FLOPs", "prunable", "group", f"{at}: left", "parameters", "FLOPs", "stays"]
-    ]
-    for one in found.layers:
-        left = "all" if one.left == one.whole else f"{one.left[0]}/{one.whole[0]} x {one.left[1]}/{one.whole[1]}"
-        rows.append(
-            [
-                *(one.layer, "x".join(map(str, one.shape)), f"{one.parameters:,}", _count(one.flops)),
-                *("yes" if one.prunable else one.why_not, str(one.group or NONE), left),
-                *(f"{one.parameters_left:,}", _count(one.flops_left), one.stays),
-            ]
-        )
-    lines = [f"{title}, in the order of computation; FLOPs of one example", "", *padded(rows), ""]
-    lines += [f"group {number}, cut together: {', '.join(names)}" for number, names in found.groups.items()]
-    prunable = sum(one.parameters for one in found.layers if one.prunable)
-    saved = (
-        f"{granularity} sparsity {percent(sparsity)} %, each layer for itself: "
-        f"{found.parameters_left:,} parameters ({found.parameters_left / found.parameters:.2f}), "
-        f"{found.flops_left:,} FLOPs ({found.flops_left / max(found.flops, 1):.2f}) would be left, cut"
-    )
-    whole = f"{found.parameters:,} parameters, {prunable:,} of them in prunable layers; {found.flops:,} FLOPs"
-    return [*lines, *found.notes, whole, saved]
-
-
-def _rows(found: Inspection) -> Iterator[dict[str, Any]]:
-    for one in found.layers:
-        together = [name for name in found.groups.get(one.group or 0, []) if name != one.layer]
-        yield {
-            **{name: getattr(one, name) for name in (*_COLUMNS[:-1], "parameters_left", "flops_left", "stays")},
-            **{"shape": "x".join(map(str, one.shape)), "goes_with": " ".join(together)},
-            **{"filters": one.whole[0], "filters_left": one.left[0]},
-            **{"inputs": one.whole[1], "inputs_left": one.left[1]},
-        }
-
-
-def _count(value: int | None) -> str:
-    return NONE if value is None else f"{value:,}"

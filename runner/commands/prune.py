@@ -1,4 +1,10 @@
-"""run prune: sweep finished runs, adding the rows that their pruning.csv lacks, without training."""
+"""run prune FOLDER… [options]: sweep finished runs again under other rules, without training
+
+  run prune outputs/train/digits-resnet32-none-1a2b3c4d/seed0 prune.criterion=random
+  run prune outputs/train prune.sparsities=[0.85,0.97] prune.scope=global
+
+Adds rows to each run's pruning.csv; rows that are already there are not measured again.
+"""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +24,7 @@ from runner.training.machine import slow_precision
 from runner.training.progress import Progress
 
 
-def prune(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
     """The command; every run at or below the folders is swept under the same rules.
 
     Of several runs those with classes of somebody's own are left out unless their --config-dir is given.

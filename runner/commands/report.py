@@ -1,4 +1,14 @@
-"""run report [FOLDER…]: one HTML page about runs."""
+"""run report [FOLDER…] [options]: one HTML page about runs: curves, tables, costs, certificates, failures
+
+  run report                                     all runs under outputs/ except smoke runs
+  run report outputs/train/digits-* out=digits.html title='Digits'
+
+Shows what ran (the options in which the runs differ, machine, commit, command), curves over sparsity and epochs, costs,
+sortable tables, certificates of compact networks, samples, confusion matrices and failures. The page needs no network
+and no server. A run has a confusion matrix if its folder has predictions.csv: run evaluate FOLDER
+predictions=FOLDER/predictions.csv. No text of a run folder is executed, so a stranger's runs are safe to show.
+Needs the extra: pip install '.[report]'
+"""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -9,7 +19,7 @@ from runner.config.compose import Composer
 from runner.errors import ConfigError
 
 
-def report(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
     """The command; without folders it tells of all runs under `outputs` but smoke runs."""
     config = Composer("report", config_dir).single(overrides)
     missing = [name for name in ("bokeh", "jinja2") if find_spec(name) is None]

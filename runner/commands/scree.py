@@ -1,4 +1,18 @@
-"""run scree: finished runs at their first k features, beside PCA and networks trained at exactly that width."""
+"""run scree FOLDER… [options]: loss and metric over the number of features that are kept; where to cut
+
+  run train model=autoencoder dropout=tail
+  run train -m model=autoencoder dropout=none,feature_dropout
+  run train -m model=autoencoder dropout=none model.code=2,8
+  run scree outputs/train/digits-autoencoder-tail-* outputs/train/digits-autoencoder-*
+
+Compares the first folder's runs with all others; those that differ only in their seed are averaged. Features are kept
+in the variant's order; if it has none (dropout=none, feature_dropout, …), those of largest filter norm are kept.
+Runs with fewer features at the place, and otherwise alike, were trained at exactly that width: the column "exact".
+For autoencoders also PCA of the training images with k components, the reconstructions by k (a grid and an animated
+GIF), the test set's code by class and what each feature adds to the picture.
+The elbow and the fewest features within the tolerance are chosen on validation.
+Writes CSV, Markdown and pictures below outputs/scree.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +34,8 @@ _RULES = {
 }
 
 
-def scree(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: the first folder's run, compared with all others."""
-    if not folders:
-        raise ConfigError("run scree needs a run folder, others beside it can follow: run scree outputs/train/…")
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """the first folder's run, compared with all others."""
     options = Composer("scree", config_dir).single(overrides)
     check_each(options, _RULES)
     first = runs.find_runs(folders[:1])

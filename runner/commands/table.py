@@ -1,4 +1,16 @@
-"""run table: gather runs into one table and a figure, mean and standard deviation over seeds."""
+"""run table [FOLDER…] [options]: gather runs into one table and a figure, mean ± deviation over seeds
+
+  run table                                      all finished runs under outputs/ except run ticket's and smoke runs
+  run table outputs/train table.granularity=unit table.batch_norm=recalibrated
+  run table outputs/train 'table.runs={data: digits, dropout: [none, targeted]}'
+  run table table=cifar10                        next to the paper's numbers; run list table names the tables
+
+Rows are sparsities, columns whatever distinguishes the runs, values the mean and standard deviation over seeds.
+Rows below a column's floor (its dropout's γ) repeat the network pruned at the floor, as in the paper; the row
+"unpruned" shows the network with nothing pruned.
+
+Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) below outputs/table.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +26,7 @@ from runner.reporting.table import make_table
 from runner.reporting.writing import markdown, write_table
 
 
-def table(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
     """The command; without folders it gathers all runs under `outputs`."""
     config = Composer("table", config_dir).single(overrides)
     choice = Choice.of(config["table"], [CONF, config_dir] if config_dir else [CONF])

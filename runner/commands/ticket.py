@@ -1,4 +1,17 @@
-"""run ticket: is the network that pruning leaves a winning ticket, and how much training does it save?"""
+"""run ticket FOLDER… [options]: retrain what pruning leaves: is it a winning ticket, and what does it save?
+
+  run train -m dropout=none,targeted seed=0,1,2
+  run ticket outputs/train/digits-resnet32-* sparsity=0.9 iterations=5 finetune=10ep
+  run ticket outputs/train/digits-resnet32-* rewind=2ep
+  run table outputs/train table=tickets table.sparsities=[0,0.9]
+
+Takes the mask of each finished run, resets the weights and trains them under the mask, everything else as in that run:
+ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask that removes as much
+everywhere, rewound weights); compared with the run itself, dense and pruned once. The trainings are ordinary runs below
+outputs/train; they are not repeated, and not taken for runs to prune.
+Writes CSV and Markdown below outputs/ticket: what each reaches, and its epochs and seconds, alone and including all
+trainings that it depends on.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +22,6 @@ from runner.analyses.tickets.study import study
 from runner.config.choices import names
 from runner.config.compose import Composer
 from runner.config.rules import RULES, check_each
-from runner.errors import ConfigError
 from runner.rules import above, between, either, list_of, one_of, whole
 
 _LENGTH = RULES["schedule.length"]
@@ -27,10 +39,8 @@ _RULES = {
 }
 
 
-def ticket(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command: the missing trainings of every run, and a table of what all of them reach and cost."""
-    if not folders:
-        raise ConfigError("run ticket needs a run folder, or several: run ticket outputs/train/… sparsity=0.9")
+def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
+    """the missing trainings of every run, and a table of what all of them reach and cost."""
     options = Composer("ticket", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(runs.find_runs(folders), options, overrides, config_dir))

@@ -3,9 +3,9 @@ import csv
 import pytest
 import torch
 
+from runner.benchmarks import run
 from runner.benchmarks.report import COLUMNS
-from runner.commands import bench as command
-from runner.commands.bench import bench
+from runner.commands.bench import main as bench
 from runner.errors import ConfigError
 
 TINY = ["model.width=0.125", "model.blocks=1", "schedule.batch_size=4", "images.train=24", "images.test=6"]
@@ -39,7 +39,7 @@ def test_it_prints_a_table_and_writes_its_csv(tmp_path, capsys):
 
 
 def test_it_warns_below_the_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command.load, "warning", lambda *_: "warning: of the load")
+    monkeypatch.setattr(run.load, "warning", lambda *_: "warning: of the load")
     bench([], [*TINY, "only=[data]", f"out={tmp_path}"])
     assert capsys.readouterr().out.splitlines()[-2] == "warning: of the load"
 

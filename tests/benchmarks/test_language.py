@@ -1,8 +1,8 @@
 import torch
 
-from runner.benchmarks.kit import Kit
+from runner.benchmarks.configurations import Configurations
 from runner.benchmarks.language import CONTEXT, FEATURES, HEADS, LAYERS, VOCABULARY, PlainGPT, language
-from runner.commands.bench import _Configurations
+from runner.benchmarks.setup import Setup
 from runner.models.gpt import GPT
 
 TINY = ["model.width=0.125", "model.blocks=1", "images.train=24", "images.test=6", "images.size=8", "device=cpu"]
@@ -28,9 +28,9 @@ def test_the_plain_model_is_the_same_one():
 def test_both_sides_of_each_comparison_work(monkeypatch):
     monkeypatch.setattr("runner.benchmarks.language.WINDOWS", 2)
     monkeypatch.setattr("runner.benchmarks.language.DECODED", 1)
-    configurations = _Configurations([*TINY, "precision=float32"], None)
+    configurations = Configurations([*TINY, "precision=float32"], None)
     names = []
-    for comparison in language(Kit(configurations.parts, [], 2)):
+    for comparison in language(Setup(configurations.parts, [], 2)):
         comparison.a()
         comparison.b()
         names.append((comparison.name, comparison.work[0]))

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from runner.benchmarks.kit import Kit, late_training, on_one_batch, one_step
+from runner.benchmarks.configurations import Configurations
 from runner.benchmarks.rows import ROWS, step_flops, sweep_points
+from runner.benchmarks.setup import Setup, late_training, on_one_batch, one_step
 from runner.benchmarks.sorting import SortingTargeted
 from runner.benchmarks.translation import TorchTransformer, model_of, random_pairs
-from runner.commands.bench import _Configurations
 from runner.dropout.base import Variant
 from runner.ranking import count
 
@@ -22,19 +22,19 @@ def made():
 
 
 @pytest.fixture
-def kit(made):
-    configurations = _Configurations(TINY, None)
+def setup(made):
+    configurations = Configurations(TINY, None)
 
     def parts(*more):
         made.append(configurations.parts(*more))
         return made[-1]
 
-    return Kit(parts, ["targeted", "ramping", "targeted_unit"], CALLS)
+    return Setup(parts, ["targeted", "ramping", "targeted_unit"], CALLS)
 
 
-def test_steps_are_of_each_dropout_over_none_and_of_targeted_over_sorting(kit, made):
+def test_steps_are_of_each_dropout_over_none_and_of_targeted_over_sorting(setup, made):
     names = []
-    for comparison in ROWS["step"](kit):
+    for comparison in ROWS["step"](setup):
         variant, against = made[-2].variant, made[-1].variant
         names.append((comparison.name, comparison.against, comparison.target))
         assert comparison.a() == comparison.b() == 4  # examples
@@ -53,8 +53,8 @@ def test_steps_are_of_each_dropout_over_none_and_of_targeted_over_sorting(kit, m
     ]
 
 
-def test_steps_hardly_change_the_weights(kit):
-    parts = kit.parts()
+def test_steps_hardly_change_the_weights(setup):
+    parts = setup.parts()
     before = {name: p.detach().clone() for name, p in parts.model.named_parameters()}
     step = one_step(on_one_batch(late_training(parts)))
     for _ in range(CALLS):
@@ -63,8 +63,8 @@ def test_steps_hardly_change_the_weights(kit):
     assert 0 < max(moved) < 1e-3
 
 
-def test_data_comes_from_the_pipeline_on_one_side_only(kit, made):
-    (comparison,) = ROWS["data"](kit)
+def test_data_comes_from_the_pipeline_on_one_side_only(setup, made):
+    (comparison,) = ROWS["data"](setup)
     seen = {}
     for side, parts in zip("ab", made, strict=True):
         parts.model.register_forward_pre_hook(lambda _, inputs, side=side: seen.setdefault(side, []).append(inputs[0]))
@@ -79,8 +79,8 @@ def test_data_comes_from_the_pipeline_on_one_side_only(kit, made):
     assert comparison.target == 0.95
 
 
-def test_sweep_points_prune_more_and_more_by_one_ranking(kit):
-    parts = kit.parts()
+def test_sweep_points_prune_more_and_more_by_one_ranking(setup):
+    parts = setup.parts()
     point = sweep_points(parts.sweeper({}), CALLS)
     filters = [w.flatten(1) for name, w in parts.model.named_parameters() if name.startswith("blocks") and w.dim() == 4]
     total = sum(w.numel() for w in filters)
@@ -92,8 +92,8 @@ def test_sweep_points_prune_more_and_more_by_one_ranking(kit):
         assert row["examples"] == 6
 
 
-def test_the_sweep_row_passes_the_same_images(kit, made):
-    (comparison,) = ROWS["sweep"](kit)
+def test_the_sweep_row_passes_the_same_images(setup, made):
+    (comparison,) = ROWS["sweep"](setup)
     seen = []
     made[0].model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     comparison.a()
@@ -103,15 +103,15 @@ def test_the_sweep_row_passes_the_same_images(kit, made):
     assert comparison.target == 1.10
 
 
-def test_the_bare_forward_pass_is_of_the_model_in_evaluation(kit, made):
-    (comparison,) = ROWS["sweep"](kit)
+def test_the_bare_forward_pass_is_of_the_model_in_evaluation(setup, made):
+    (comparison,) = ROWS["sweep"](setup)
     before = {name: value.clone() for name, value in made[0].model.state_dict().items()}
     comparison.b()
     assert all(torch.equal(before[name], value) for name, value in made[0].model.state_dict().items())
 
 
-def test_flops_of_a_step_are_those_of_its_matrix_products(kit):
-    parts = kit.parts()
+def test_flops_of_a_step_are_those_of_its_matrix_products(setup):
+    parts = setup.parts()
     forward = {}
 
     def count_flops(name, module, output):
@@ -127,8 +127,8 @@ def test_flops_of_a_step_are_those_of_its_matrix_products(kit):
     assert counted == 3 * sum(forward.values()) - forward["stem"]
 
 
-def test_the_share_is_of_a_product_in_the_same_precision(kit):
-    (comparison,) = ROWS["matmul"](kit)
+def test_the_share_is_of_a_product_in_the_same_precision(setup):
+    (comparison,) = ROWS["matmul"](setup)
     assert comparison.against == "float32 matrix product, 2048"
     assert comparison.work[1] == 2 * 2048**3
     assert comparison.a() == 4
@@ -137,7 +137,7 @@ def test_the_share_is_of_a_product_in_the_same_precision(kit):
     assert (product.shape, product.dtype) == ((2048, 2048), torch.float32)
 
 
-def test_our_transformer_and_pytorchs_have_as_many_parameters_and_learn_on_the_same_batch(kit):
+def test_our_transformer_and_pytorchs_have_as_many_parameters_and_learn_on_the_same_batch(setup):
     ours, heads, dropout = model_of("model=transformer")
     theirs = TorchTransformer(ours, heads, dropout)
     # PyTorch's has the same matrices; its packed projections hold the same weights and biases.

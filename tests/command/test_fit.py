@@ -21,7 +21,7 @@ def swept(call, finished: Run) -> Run:
 def test_each_kind_of_budget(call, swept, monkeypatch):
     """Those that every network meets, and none."""
     drawn = []
-    monkeypatch.setattr("runner.commands.fit.draw", lambda panels, *rest: drawn.append(rest[-1]))
+    monkeypatch.setattr("runner.analyses.fit.draw", lambda panels, *rest: drawn.append(rest[-1]))
     monkeypatch.setattr(latency, "ROUNDS", 1)
     monkeypatch.setattr(latency, "TURN", 0.0)
     for words, met, granularity in (

@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runner import __version__
-from runner.helptexts import COMMANDS
+from runner.config.compose import Composer
+from runner.config.paths import CONF
+from runner.config.rules import leaves
+from runner.help import COMMANDS, help_of
 
 IMPORTED = """
 import sys
@@ -46,7 +50,7 @@ def test_each_command_has_help_with_lines_to_copy(name, call):
 
 
 def test_experiments_on_data_that_must_be_there_name_it():
-    lines = [line.strip() for text in COMMANDS.values() for line in text.splitlines()]
+    lines = [line.strip() for name in COMMANDS for line in help_of(name).splitlines()]
     examples = [line for line in lines if line.startswith("run train ") and ("experiment=" in line or "=cifar" in line)]
     assert len(examples) >= 3
     assert all(" data.root=" in line for line in examples), examples
@@ -71,7 +75,7 @@ def test_checking_a_configuration_imports_no_torch(tmp_path):
 def test_head_may_close_the_pipe(tmp_path):
     line = f"{sys.executable} -m runner train --help | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [COMMANDS["train"].splitlines()[0], "0"]
+    assert done.stdout.splitlines() == [help_of("train").splitlines()[0], "0"]
     assert done.stderr == ""
 
 
@@ -97,7 +101,15 @@ def test_letters_that_a_terminal_lacks(command):
         (["--frobnicate"], "there is no command '--frobnicate'"),
         (["train", "--frobnicate"], "there is no flag --frobnicate"),
         (["list", "-m"], "run list has no -m"),
-        (["prune", "--cfg", "job"], "run prune has no -m or Hydra flags"),
+        (["prune", "--cfg", "job"], "run prune has no --cfg; run train has"),
+        (["report", "-c", "job"], "run report has no -c; run train has"),
+        (
+            ["coadapt", "limit=5"],
+            "run coadapt needs a run folder: run coadapt outputs/train/cifar10-mlp-* layers",
+        ),
+        (["show"], "run show needs a run folder"),
+        (["bench", "step"], "'step' is not understood: options are written name=value (step=…)"),
+        (["table", "--estimate"], "run table has no --estimate; run reproduce has"),
         (["prune"], "run prune needs a run folder"),
         (["prune", "prune.scores=random"], "run prune needs a run folder"),
         (["list", "a=b"], "a=b: run list has no options"),
@@ -122,3 +134,26 @@ def test_hydra_shows_a_composed_configuration(command, tmp_path):
 def test_help_of_the_table_names_what_is_shown(call):
     out = call("table", "--help").out
     assert all(f"table.{option}=" in out for option in ("floor", "metric", "split"))
+
+
+def options_of(text: str) -> set[str]:
+    """The names that a help text lists with a default."""
+    return {line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and "=" in line}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if (CONF / f"{name}.yaml").exists()])
+def test_every_option_of_a_command_stands_in_its_help_with_its_default_and_its_comment(name):
+    text = help_of(name)
+    composed = Composer(name).single(["sparsity=0.5"] if name == "compact" else [])
+    own = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    names = {option for option, _ in leaves({key: composed[key] for key in own if key in composed and key != "table"})}
+    assert {option for option in names if not option.endswith((".name", "_target_"))} <= options_of(text)
+    assert all(len(line) <= 120 for line in text.splitlines())
+    for line in text.splitlines():
+        option, separator, rest = line.strip().partition("=")
+        if separator and option in names and rest.split()[0] not in ("null", "auto") and "." not in option:
+            assert yaml.safe_load(rest.split()[0]) == own[option], "as one word"
+    assert (
+        "null: where it was when the run was trained" in " ".join(text.split())
+        or "data:\n  root:" not in (CONF / f"{name}.yaml").read_text()
+    )

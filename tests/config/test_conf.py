@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.commands.list import groups
 from runner.config.build import PACKAGES, arguments, target
 from runner.config.compose import CONF, Composer, options
+from runner.config.paths import groups
 from runner.multirun import PARALLEL
 
 FILES = sorted(path for path in CONF.rglob("*.yaml") if "hydra" not in path.relative_to(CONF).parts)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runner.commands.table import table
+from runner.commands.table import main as table
 from runner.config.compose import CONF, Composer, options
 from runner.errors import ConfigError, UserError
 from runner.reporting.choice import Choice

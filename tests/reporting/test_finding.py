@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from runner.commands.clean import clean
-from runner.commands.diff import diff
-from runner.commands.list import list_
-from runner.commands.show import show
+from runner.commands.clean import main as clean
+from runner.commands.diff import main as diff
+from runner.commands.list import main as list_
+from runner.commands.show import main as show
 from runner.completion import complete, script
 from runner.errors import ConfigError
 from runner.runs import Run

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runner.commands.fit import fit
+from runner.commands.fit import main as fit
 from runner.compaction.budget import Choice, amount, within_latency
 from runner.errors import ConfigError
 
@@ -44,7 +44,7 @@ def test_the_choice_of_each_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     drawn: list[Any] = []
-    monkeypatch.setattr("runner.commands.fit.draw", lambda panels, *rest: drawn.append((panels[0].curves, rest[-1])))
+    monkeypatch.setattr("runner.analyses.fit.draw", lambda panels, *rest: drawn.append((panels[0].curves, rest[-1])))
     assert fit([folder], words) == 0
     assert "The choice: " in capsys.readouterr().out
     first = pd.read_csv("outputs/fit/table.csv").iloc[0]
@@ -57,7 +57,7 @@ def test_the_choice_of_each_budget(
 
 
 def test_a_budget_that_can_not_be_met_names_the_nearest(folder: str, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("runner.commands.fit.draw", lambda *_: None)
+    monkeypatch.setattr("runner.analyses.fit.draw", lambda *_: None)
     assert fit([folder], ["accuracy_drop=0.001", "bytes=1.9kB", "out=here"]) == 0
     assert "No network is within the budget; the nearest is: " in capsys.readouterr().out
     first = pd.read_csv("here/table.csv").iloc[0]
@@ -74,7 +74,7 @@ def test_latency_is_measured_within_the_rest_of_the_budget(folder: str, capsys: 
 
     drawn: list[Any] = []
     monkeypatch.setattr("runner.compaction.latency.latencies", latencies)
-    monkeypatch.setattr("runner.commands.fit.draw", lambda panels, *rest: drawn.append((panels[0].curves, rest[-1])))
+    monkeypatch.setattr("runner.analyses.fit.draw", lambda panels, *rest: drawn.append((panels[0].curves, rest[-1])))
     assert fit([folder], ["bytes=3kB", "latency=16ms", "batch=4"]) == 0
     out = capsys.readouterr().out
     assert "The choice: " in out

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.commands.list import list_
+from runner.commands.list import main as list_
 from runner.files import write_rows
 from runner.tasks.metrics import Metric
 

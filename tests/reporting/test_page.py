@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("bokeh", reason="run report needs the extra [report]")
 
-from runner.commands.report import report
+from runner.commands.report import main as report
 from runner.errors import ConfigError
 from runner.files import write_rows
 from runner.reporting.page import contents

@@ -19,11 +19,11 @@ _LATE = 999 * 10**6
 
 
 @dataclass(frozen=True)
-class Kit:
+class Setup:
     """What every row is made from.
 
     Args:
-        parts: overrides of the configuration → new parts: kit.parts("dropout=targeted").
+        parts: overrides of the configuration → new parts: setup.parts("dropout=targeted").
         dropouts: names of the variants to measure.
         calls: how often a comparison's callables will be called.
     """

@@ -1,0 +1,61 @@
+"""The measurements of run bench: all requested rows, each comparison stored as soon as it is made."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from runner import runs
+from runner.benchmarks import load
+from runner.benchmarks.rows import ROWS
+from runner.benchmarks.setup import Setup
+from runner.benchmarks.timing import WARM_UP, Result, Stopwatch, measure
+from runner.experiment import Experiment
+from runner.training.machine import describe, resolve_device
+from runner.training.progress import Progress
+
+
+def measure_rows(
+    config: Mapping[str, Any], parts: Callable[..., Experiment], keep: Callable[[Result], object]
+) -> list[Result]:
+    """All results; `keep` is called with each as soon as it is there."""
+    device = resolve_device(config["device"])
+    stopwatch = Stopwatch(torch.get_num_threads(), partial(_wait_for, device))
+    setup = Setup(parts, config["dropouts"], config["pairs"] + WARM_UP)
+    progress, results = Progress(unit="pair"), []
+    for name in config["only"]:
+        for comparison in ROWS[name](setup):
+            with progress.counting(config["pairs"], f"{comparison.name} / {comparison.against}") as advance:
+                results.append(measure(comparison, config["pairs"], stopwatch, advance))
+            keep(results[-1])
+    return results
+
+
+def _wait_for(device: torch.device) -> None:
+    """GPUs are told what to do, and go on on their own."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the figures depend on besides the code, for every row of the CSV file."""
+    device = resolve_device(config["device"])
+    return {
+        "date": runs.now(),
+        "machine": describe(device),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "precision": config["precision"],
+        "torch": torch.__version__,
+        "model": config["model"]["name"],
+        "batch_size": config["schedule"]["batch_size"],
+    }
+
+
+def warning(results: Sequence[Result]) -> str | None:
+    """A line if the machine was busy or the repeats spread, by the worst result."""
+    busy, spread = max(result.others for result in results), max(result.spread for result in results)
+    return load.warning(busy, spread, torch.get_num_threads(), load.usage().cores)

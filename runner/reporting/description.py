@@ -1,0 +1,56 @@
+"""What a run is, what it reached, how to go on."""
+
+from runner.config.rules import show
+from runner.errors import UserError
+from runner.files import read_rows
+from runner.reporting.finding import Found
+from runner.reporting.formats import duration, run_title
+
+_ABOUT = {"note": "note", "command": "command", "started": "started", "device": "machine", "git": "commit"}
+
+
+def description(found: Found) -> list[str]:
+    """The lines that run show prints of a run."""
+    run, status = found.run, found.status
+    if found.state == "damaged":
+        return [f"{run.folder}: damaged", found.error]
+    lines = [f"{run_title(run.config())}: {found.state or 'no status'}", str(run.folder), ""]
+    about = {label: status.get(name) for name, label in _ABOUT.items()}
+    if isinstance(status.get("seconds"), int | float):
+        about["training"] = duration(float(status["seconds"]))
+    if isinstance(status.get("versions"), dict):
+        about["versions"] = ", ".join(f"{name} {version}" for name, version in status["versions"].items())
+    about["error"] = found.error or None
+    about["compact"] = ", ".join(path.parent.name for path in run.certificates()) or None
+    lines += [f"{label:9} {' '.join(show(value).split())}" for label, value in about.items() if value is not None]
+    return [*lines, "", *_reached(found), "", *_next(found)]
+
+
+def _reached(found: Found) -> list[str]:
+    if found.rows:
+        from runner.reporting.summary import pruning_summary
+
+        try:
+            return pruning_summary(found.run).splitlines()
+        except UserError as error:
+            return [str(error)]
+    rows = read_rows(found.run.metrics_file)
+    if not rows:
+        return ["nothing is measured yet"]
+    return [f"epoch {rows[-1].get('epoch')}:", *(f"  {name:21} {value}" for name, value in rows[-1].items())]
+
+
+def _next(found: Found) -> list[str]:
+    folder, command = found.run.folder, found.status.get("command")
+    if found.state == "finished":
+        return [
+            "How to go on:",
+            f"  run prune {folder} prune.criterion=random     under other rules, without training",
+            f"  run compact {folder} sparsity=0.9             a network that is really smaller",
+            f"  run evaluate {folder} sparsity=0.9 split=validation",
+            f"  run report {folder}",
+        ]
+    if found.state == "running":
+        return ["It is running."]
+    again = f"The same command goes on from the last checkpoint: {command}" if command else "It has no command."
+    return [again]
