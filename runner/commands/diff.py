@@ -1,6 +1,8 @@
 """run diff A B: how two runs differ in options, machine and results
 
-run diff outputs/train/digits-resnet32-none-1a2b3c4d/seed0 outputs/train/digits-resnet32-targeted-5e6f7a8b/seed0
+  run diff outputs/train/digits-resnet32-none-1a2b3c4d/seed0 outputs/train/digits-resnet32-targeted-5e6f7a8b/seed0
+
+Prints three tables: options, machine, and results at the sparsities that both measured.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """run show FOLDER…: what a run is, what it reached, how to continue
 
-run show outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
+  run show outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
+
+Prints its command, machine and versions, its results or its last epoch, and commands to continue with.
 """
 
 from collections.abc import Sequence
