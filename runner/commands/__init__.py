@@ -1,1 +1,1 @@
-"""One file a command: in which order things happen."""
+"""One file a command: its help, as the module's docstring, and `main`, which takes the words of the command line."""
