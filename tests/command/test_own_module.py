@@ -130,3 +130,14 @@ def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, t
     with pytest.raises(UserError, match=r"users_file:Net: a class of somebody's own"):
         load_compact(compact)
     assert load_compact(compact, trusted=NAMED.partition("=")[2]).inner.out_channels < 16
+
+
+def test_its_features_are_cut_at_any_width_from_one_file(call, own, tiny, tmp_path):
+    """Its places are found by tracing, in the run and in the file."""
+    (own / "users_file.py").rename(tmp_path / "users_file.py")
+    words = ("train", *tiny[:1], *tiny[2:], "model=module", NAMED, "dropout=tail", "folder=run")
+    assert call(*words).code == 0
+    result = call("compact", "run", "widths=[0.5]", NAMED, "rounds=6", "turn=0", "batches=[1]", "onnxruntime=false")
+    assert result.code == 0, result.err
+    small = load_compact("run/compact/elastic", trusted="users_file:Net", width=0.25)
+    assert small.outer.in_channels == 4
