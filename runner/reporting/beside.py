@@ -14,8 +14,8 @@ from runner.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A published column, and the own one that it is shown beside."""
+class PublishedValues:
+    """A published column, and the column of ours that it is compared with."""
 
     label: str  # paper: targeted
     own: str
@@ -25,7 +25,7 @@ class Beside:
 
 def published_beside(
     own: Mapping[str, Measured], choice: Choice, granularity: str, batch_norm: str, metric: Metric
-) -> list[Beside]:
+) -> list[PublishedValues]:
     """The chosen published columns of which there is an own run.
 
     None where the measurements are not made as the published ones: other split or scope, random scores, recalibrated
@@ -43,7 +43,7 @@ def published_beside(
         name = next(fits, None)
         if name is not None:
             values = published_values(published.file, published.head, in_percent=metric.percent)
-            found.append(Beside(label, name, published, values))
+            found.append(PublishedValues(label, name, published, values))
     return found
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from runner.config.choices import in_order
 from runner.errors import ConfigError
-from runner.reporting.beside import Beside, published_beside
+from runner.reporting.beside import PublishedValues, published_beside
 from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
@@ -38,7 +38,7 @@ class Section:
     batch_norm: str
     rows: pd.DataFrame  # CSV_COLUMNS and `beside`, the own column; a row a column and sparsity
     columns: list[str]  # in the order to be shown
-    published: list[Beside]  # which of them are
+    published: list[PublishedValues]  # which of them are
 
     @property
     def title(self) -> str:

@@ -1,4 +1,7 @@
-"""Principal component analysis: the best linear code of k numbers, which an autoencoder has to beat."""
+"""Principal component analysis: the best linear code of k numbers, which an autoencoder has to beat.
+
+scikit-learn's PCA needs all images at once in float64, gigabytes for CIFAR-10; the covariance is summed over batches.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
