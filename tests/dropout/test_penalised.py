@@ -100,7 +100,7 @@ def test_variational_noise_is_that_of_the_local_reparametrisation(cls, monkeypat
     with torch.no_grad():
         noisy.log_sigma2.uniform_(-6, 3)
     eps = torch.randn(2, 4, 3, 3, dtype=torch.float64)
-    monkeypatch.setattr("runner.dropout.variational.normal_like", lambda tensor: eps)
+    monkeypatch.setattr("runner.dropout.variational.normal_like", lambda tensor, processes: eps)
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
     sigma2 = noisy.log_sigma2.detach().numpy()
     alpha = np.exp(log_alpha(raw, sigma2.reshape(4, 1, 1, 1) if cls is VariationalUnit else sigma2))
