@@ -77,7 +77,7 @@ def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
     """Raises: ConfigError where the sweep is asked for on splits that hold nothing."""
     asked = config.get("prune", {}).get("splits", splits)  # run bench prunes in its own way
     if not set(asked) & set(splits):
-        raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; allowed is {', '.join(splits)}")
+        raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; expected {', '.join(splits)}")
 
 
 def check_places(config: Mapping[str, Any], model: nn.Module) -> None:
@@ -86,4 +86,4 @@ def check_places(config: Mapping[str, Any], model: nn.Module) -> None:
     names = [part["name"] for part in asked] if isinstance(asked, list) else [asked]
     if "feature" in names and not feature_places(model):
         name = config["model"]["name"]
-        raise ConfigError(f"prune.granularity=feature: model={name} declares no places; allowed is auto, weight, unit")
+        raise ConfigError(f"prune.granularity=feature: model={name} declares no places; expected auto, weight, unit")

@@ -87,7 +87,8 @@ def _in_parallel(
 ) -> int:
     """All jobs, so many at a time; the exit code."""
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
-        raise ConfigError(f"hydra.launcher.n_jobs={show(n_jobs)}: expected a whole number from 1 on, or -1: one a core")
+        given = f"hydra.launcher.n_jobs={show(n_jobs)}"
+        raise ConfigError(f"{given}: expected a whole number of at least 1, or -1: one per core")
     try:
         train_side_by_side(jobs, words, _apart(words), foreign, worker_count(n_jobs))
     except UserError as error:

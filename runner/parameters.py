@@ -75,7 +75,7 @@ def proper_fraction(name: str, value: float) -> float:
 
 
 def not_negative(name: str, value: float) -> float:
-    """A number from 0 on."""
+    """A number of at least 0."""
     return float(required(name, value, rules.at_least(0)))
 
 

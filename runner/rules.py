@@ -35,7 +35,7 @@ def share() -> Rule:
 def whole(low: int) -> Rule:
     def rule(value: Any) -> str | None:
         fits = isinstance(value, Integral) and is_number(value) and int(value) >= low
-        return None if fits else f"a whole number from {low} on"
+        return None if fits else f"a whole number of at least {low}"
 
     return rule
 
@@ -45,7 +45,7 @@ def above(low: float) -> Rule:
 
 
 def at_least(low: float) -> Rule:
-    return lambda value: None if is_number(value) and value >= low else f"a number from {low:g} on"
+    return lambda value: None if is_number(value) and value >= low else f"a number of at least {low:g}"
 
 
 def one_of(*choices: str) -> Rule:

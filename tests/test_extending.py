@@ -156,7 +156,7 @@ def test_a_model_that_fails_on_the_data_is_such_a_line_too(own, capsys):
 
 def test_a_users_value_that_is_refused_is_named_as_the_option(own, capsys):
     assert run("train", "dropout=mine", "dropout.alpha=2", "--config-dir", "my", *SMALL) == 2
-    assert capsys.readouterr().err == "run: dropout.alpha=2: allowed is a number from 0 to 1\n"
+    assert capsys.readouterr().err == "run: dropout.alpha=2: expected a number from 0 to 1\n"
 
 
 def test_smoke_leaves_the_width_of_a_users_own_model_alone(own, capsys):

@@ -55,7 +55,7 @@ class Configurations:
             images, batch = config["images"]["train"], config["schedule"]["batch_size"]
             if images < batch:
                 raise ConfigError(
-                    f"images.train={images}: allowed is a whole batch, schedule.batch_size={batch}, or more"
+                    f"images.train={images}: expected a whole batch, schedule.batch_size={batch}, or more"
                 )
             self._known[more] = settle(config, self._foreign)
         return self._known[more]

@@ -38,7 +38,7 @@ def main(words: Sequence[str], overrides: Sequence[str], config_dir: Path | None
         found = {name: line for folder in folders for name, line in options(group, folder).items()}
         if not found or group not in known:
             hint = near(group, ["runs", *known])
-            raise ConfigError(f"run list {group}: allowed is runs, {', '.join(known)}{hint}")
+            raise ConfigError(f"run list {group}: expected runs, {', '.join(known)}{hint}")
         print(f"{group}=")
         width = max(map(len, found))
         for name, line in found.items():

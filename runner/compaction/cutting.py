@@ -91,7 +91,7 @@ def compact(
     if removal not in REMOVALS:
         raise ValueError(f"removal={removal}: expected one of {', '.join(REMOVALS)}")
     if round_to < 1:
-        raise ValueError(f"round_to={round_to}: expected a whole number from 1 on")
+        raise ValueError(f"round_to={round_to}: expected a whole number of at least 1")
     reference = copy.deepcopy(model).eval()
     if removal == "clean":
         clean(reference, find_coupling(reference, example))

@@ -50,7 +50,7 @@ def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:
         for name, value in targets(part, group):
             own = name == f"{group}._target_" and str(value).startswith(f"{package}.")
             if not _DOTTED.fullmatch(str(value)) or not (own or foreign):
-                raise ConfigError(f"{name}={value}: allowed is a class of {package}")
+                raise ConfigError(f"{name}={value}: expected a class of {package}")
         if "_target_" not in part:
             raise ConfigError(f"{group}._target_ is missing: it names a class of {package}")
 
@@ -69,7 +69,7 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
             module = str(value).partition(".")[0]
             files = [config_dir / f"{module}.py", config_dir / module / "__init__.py"] if config_dir else []
             if not str(value).startswith(f"{package}.") and not any(file.is_file() for file in files):
-                raise ConfigError(f"{name}={value}: allowed is a class of {package}, or of a file in {config_dir}")
+                raise ConfigError(f"{name}={value}: expected a class of {package}, or of a file in {config_dir}")
 
 
 def targets(part: Any, name: str) -> list[tuple[str, Any]]:
@@ -100,7 +100,7 @@ def check_class(option: str, path: Any, package: str, foreign: bool) -> None:
     """Raises: ConfigError unless a path names a class of the package (any class if `foreign`)."""
     own = str(path).startswith(f"{package}.")
     if not _DOTTED.fullmatch(str(path)) or not (own or foreign):
-        raise ConfigError(f"{option}={path}: allowed is a class of {package}")
+        raise ConfigError(f"{option}={path}: expected a class of {package}")
 
 
 def find_class(option: str, path: str, package: str) -> type:
@@ -123,7 +123,7 @@ def find_class(option: str, path: str, package: str) -> type:
         raise ConfigError(f"{option}={path}: {error}") from None
     # A name that a module merely imported (runner.data.mnist.Path, say) is not the group's own class.
     if not inspect.isclass(found) or (path.startswith("runner.") and not found.__module__.startswith(package)):
-        raise ConfigError(f"{option}={path}: allowed is a class of {package}")
+        raise ConfigError(f"{option}={path}: expected a class of {package}")
     return found
 
 
@@ -219,7 +219,7 @@ def options_of(group: str) -> Iterator[None]:
     try:
         yield
     except ParameterError as error:
-        raise ConfigError(f"{group}.{error.name}={show(error.value)}: allowed is {error.allowed}") from None
+        raise ConfigError(f"{group}.{error.name}={show(error.value)}: expected {error.allowed}") from None
     except DataError as error:
         raise DataError(error.text(group)) from error
     except ValueError as error:

@@ -57,7 +57,7 @@ def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
     known = names(group, folders)
     near = get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"
-    raise ConfigError(f"{OPTIONS[group]}={name}: unknown{hint} allowed is {', '.join(known)}")
+    raise ConfigError(f"{OPTIONS[group]}={name}: unknown{hint} expected {', '.join(known)}")
 
 
 def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Part]:

@@ -209,7 +209,7 @@ class Composer:
                 raise ConfigError(f"{override.input_line}: an option can be changed, not left out")
             if choices and value not in choices:
                 hint = near(value, choices) if isinstance(value, str) else ""
-                raise ConfigError(f"{override.input_line}: unknown{hint}; allowed is {', '.join(choices)}")
+                raise ConfigError(f"{override.input_line}: unknown{hint}; expected {', '.join(choices)}")
 
     def _check_options(self, parsed: Sequence[Override], defaults: Mapping[str, Any]) -> None:
         """Unknown options, with the nearest that there is."""

@@ -18,7 +18,7 @@ class Length:
         """Raises: ValueError if the text is not a whole number, above 0 or of iterations, followed by ep or it."""
         match = _FORM.fullmatch(str(text))
         if match is None:
-            raise ValueError("allowed is a positive whole number of epochs or iterations: 30ep, 500it")
+            raise ValueError("expected a positive whole number of epochs or iterations: 30ep, 500it")
         return cls(int(match[1]), match[2])
 
     def steps(self, steps_per_epoch: int) -> int:

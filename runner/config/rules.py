@@ -14,7 +14,7 @@ def _length(value: Any) -> str | None:
     try:
         Length.parse(value)
     except ValueError as error:
-        return str(error).removeprefix("allowed is ")
+        return str(error).removeprefix("expected ")
     return None
 
 
@@ -86,14 +86,14 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         rule = RULES.get(name)
         allowed = rule(value) if rule else _same_kind(value, kinds.get(name))
         if allowed:
-            raise ConfigError(f"{name}={show(value)}: allowed is {allowed}")
+            raise ConfigError(f"{name}={show(value)}: expected {allowed}")
 
 
 def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
     """A command's own options by its own rules; ConfigError as `check`."""
     for name, rule in rules.items():
         if allowed := rule(values[name]):
-            raise ConfigError(f"{prefix}{name}={show(values[name])}: allowed is {allowed}")
+            raise ConfigError(f"{prefix}{name}={show(values[name])}: expected {allowed}")
 
 
 def leaves(

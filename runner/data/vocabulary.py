@@ -41,7 +41,7 @@ class Vocabulary:
         """The vocabulary of at most `size` ids that these lines give, out of the cache if it is there.
 
         Raises:
-            ParameterError: `size` is no whole number from 259 on.
+            ParameterError: `size` is no whole number of at least 259.
             ConfigError: tokenizers is not installed.
         """
         whole("vocabulary", size, SMALLEST, "subwords")

@@ -90,7 +90,7 @@ class Choice:
             if name not in table:
                 raise ConfigError(f"table.{name} is missing in the table's file")
             if allowed := rule(table[name]):
-                raise ConfigError(f"table.{name}={show(table[name])}: allowed is {allowed}")
+                raise ConfigError(f"table.{name}={show(table[name])}: expected {allowed}")
         given = {name: table[name] for name in rules}
         given["runs"] = dict(leaves(table["runs"] or {}))
         norms = table["batch_norm"] or _NORMS
@@ -112,13 +112,13 @@ def _published(file: str, part: Any) -> list[PublishedColumn]:
     if not isinstance(part, Mapping) or set(part) != {*_PUBLISHED_WORDS, "columns"}:
         raise ConfigError(f"{option}: allowed are the keys {', '.join(_PUBLISHED_WORDS)}, columns")
     if not isinstance(part["columns"], Mapping):
-        raise ConfigError(f"{option}.columns={show(part['columns'])}: allowed is a mapping, {{HEAD: {{…}}}}")
+        raise ConfigError(f"{option}.columns={show(part['columns'])}: expected a mapping, {{HEAD: {{…}}}}")
     words = {name: str(part[name]) for name in _PUBLISHED_WORDS}
     found = []
     for head, runs in part["columns"].items():
         _known(f"{option}.columns", str(head), published_heads(file))
         if not isinstance(runs, Mapping):
-            raise ConfigError(f"{option}.columns.{head}={show(runs)}: allowed is a mapping, {{dropout: none}}")
+            raise ConfigError(f"{option}.columns.{head}={show(runs)}: expected a mapping, {{dropout: none}}")
         found.append(PublishedColumn(file, str(head), **words, runs=dict(leaves(runs))))
     return found
 

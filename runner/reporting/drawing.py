@@ -1,5 +1,6 @@
 """What all figures share: colours, markers, axes, and files without a date in them."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from runner.files import write_bytes
 from runner.reporting.formats import UNPRUNED
 from runner.reporting.sparsity_axis import SparsityAxis
 
@@ -113,12 +115,12 @@ def save(figure: Figure, path: Path) -> Path:
 
     Its ground is white whatever the page's is and Matplotlib's settings say.
     """
-    beside = path.with_name(path.name + ".new")
+    content = io.BytesIO()
     kind = "svg" if path.suffix == ".svg" else "png"
     with rc_context({"svg.hashsalt": "run"}):  # else ids in it are random
         metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(beside, format=kind, metadata=metadata, facecolor="white")
-    beside.replace(path)
+        figure.savefig(content, format=kind, metadata=metadata, facecolor="white")
+    write_bytes(path, content.getvalue())
     return path
 
 

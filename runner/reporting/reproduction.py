@@ -61,19 +61,19 @@ class Plan:
             ConfigError: the table file has no cells, or names a published column that there is not.
         """
         if "cells" not in table:
-            raise ConfigError(f"table={table['name']}: allowed is a published table, one with cells; run list table")
+            raise ConfigError(f"table={table['name']}: expected a published table, one with cells; run list table")
         files = table["published_file"]
         files = dict(files) if isinstance(files, Mapping) else {"accuracy": files}
         for file in files.values():
             if file not in published_files():
-                raise ConfigError(f"table.published_file={file}: allowed is {', '.join(published_files())}")
+                raise ConfigError(f"table.published_file={file}: expected {', '.join(published_files())}")
         fractions = list_of(between(0, 1))
         heads = {head: None for file in files.values() for head in published_heads(file)}
         for cell in table["cells"]:
             if cell["head"] not in heads and not cell.get("ours"):
-                raise ConfigError(f"table.cells: {cell['head']} is no published column; allowed is {', '.join(heads)}")
+                raise ConfigError(f"table.cells: {cell['head']} is no published column; expected {', '.join(heads)}")
             if allowed := fractions(cell["sparsities"]):
-                raise ConfigError(f"table.cells.sparsities={show(cell['sparsities'])}: allowed is {allowed}")
+                raise ConfigError(f"table.cells.sparsities={show(cell['sparsities'])}: expected {allowed}")
         cells = [Cell(c["head"], tuple(c["overrides"]), tuple(map(float, c["sparsities"]))) for c in table["cells"]]
         return cls(
             name=table["name"],

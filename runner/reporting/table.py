@@ -150,7 +150,7 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
     for run in measured:
         if choice.metric not in metrics_of(run.points):
             allowed = ", ".join(metrics_of(run.points))
-            raise ConfigError(f"table.metric={choice.metric}: allowed is auto, {allowed} ({run.run.folder} has these)")
+            raise ConfigError(f"table.metric={choice.metric}: expected auto, {allowed} ({run.run.folder} has these)")
     return measured[0].run.metric(choice.metric)
 
 

@@ -16,7 +16,7 @@ _TAIL = len(_MARK) + hashlib.sha256().digest_size
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside and rename."""
+    """Write a new file and rename it, in two parts: `write_bytes` would hold the state in memory twice."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()

@@ -32,11 +32,11 @@ BAD = {
     "length zero": (["schedule.length=0ep"], ["schedule.length=0ep", "positive"]),
     "length without a unit": (["schedule.length=5"], ["schedule.length=5", "30ep, 500it"]),
     "length unreadable": (["schedule.length=five"], ["schedule.length=five", "30ep, 500it"]),
-    "batch size 0": (["schedule.batch_size=0"], ["schedule.batch_size=0", "from 1 on"]),
+    "batch size 0": (["schedule.batch_size=0"], ["schedule.batch_size=0", "at least 1"]),
     "batch size a fraction": (["schedule.batch_size=1.5"], ["schedule.batch_size=1.5", "a whole number"]),
     "learning rate 0": (["schedule.learning_rate=0"], ["schedule.learning_rate=0", "above 0"]),
     "validation 1": (["data.validation=1"], ["data.validation=1", "below 1"]),
-    "seed negative": (["seed=-1"], ["seed=-1", "from 0 on"]),
+    "seed negative": (["seed=-1"], ["seed=-1", "at least 0"]),
     "seed a word": (["seed=a"], ["seed=a", "a whole number"]),
     "seed a mapping": (["seed={a:1}"], ["seed=", "a whole number"]),
     "several seeds without -m": (["seed=0,1"], ["seed=0,1", "need -m"]),
@@ -85,7 +85,7 @@ BAD = {
         ["-m", "model=mlp,autoencoder", "task=classification"],
         ["task=classification expects a logit for each class", "(10,)", "model=autoencoder returns (1, 8, 8)"],
     ),
-    "one bad job of three": (["-m", "seed=0,1,-1"], ["seed=-1", "from 0 on"]),
+    "one bad job of three": (["-m", "seed=0,1,-1"], ["seed=-1", "at least 0"]),
     "one bad choice of two": (["-m", "dropout=none,targetd"], ["dropout=targetd", "did you mean targeted?"]),
     "one job's class refuses": (
         ["-m", "dropout=ramping", "dropout.ramp=[0.2,0.4,0.4],[0.5]"],
@@ -97,7 +97,7 @@ BAD = {
     ),
     "no workers": (
         ["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=0"],
-        ["hydra.launcher.n_jobs=0", "from 1 on, or -1"],
+        ["hydra.launcher.n_jobs=0", "at least 1, or -1"],
     ),
     "two jobs in one folder": (["-m", "seed=0,1", "folder=x"], ["2 of the 2 jobs would share the folder x"]),
 }
@@ -118,7 +118,7 @@ def test_says_what_is_wrong_and_writes_nothing(words, expected, call, tmp_path):
 def test_as_a_process_too(command, tmp_path):
     result = command("train", "dropout=targeted", "dropout.alpha=2")
     assert (result.code, result.out) == (2, "")
-    assert result.err == "run: dropout.alpha=2: allowed is a number from 0 to 1\n"
+    assert result.err == "run: dropout.alpha=2: expected a number from 0 to 1\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,7 +127,7 @@ def test_a_device_that_is_not_there(call, tmp_path):
     for device in ("cuda", "cuda:1"):
         result = call("train", "debug=smoke", f"device={device}")
         assert result.code == 2
-        assert f"device={device}: not on this machine; allowed is auto" in result.err
+        assert f"device={device}: not on this machine; expected auto" in result.err
     assert list(tmp_path.iterdir()) == []
 
 

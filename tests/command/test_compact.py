@@ -158,12 +158,12 @@ def test_what_the_proof_refuses_is_not_kept(call, finished, monkeypatch, tree):
     ("words", "expected"),
     [
         ([], "sparsity must be given: sparsity=0.9"),
-        (["sparsity=1"], "sparsity=1: allowed is a number from 0 to below 1"),
-        (["sparsity=-0.1"], "sparsity=-0.1: allowed is a number from 0 to below 1"),
+        (["sparsity=1"], "sparsity=1: expected a number from 0 to below 1"),
+        (["sparsity=-0.1"], "sparsity=-0.1: expected a number from 0 to below 1"),
         (["sparsity=0.5", "granularity=filter"], "granularity=filter: unknown"),
         (["sparsity=0.5", "granularity=feature"], "granularity=feature: "),
         (["sparsity=0.5", "criterion=best"], "criterion=best: unknown"),
-        (["sparsity=0.5", "removal=none"], "removal=none: allowed is clean, exact"),
+        (["sparsity=0.5", "removal=none"], "removal=none: expected clean, exact"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(call, finished, tree, monkeypatch, words, expected):
@@ -226,7 +226,7 @@ def test_one_file_for_every_width(call, tail, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["widths=[0,1]"], "widths=[0,1]: allowed is a list of a number above 0, at most 1"),
+        (["widths=[0,1]"], "widths=[0,1]: expected a list of a number above 0, at most 1"),
         (["widths=[0.5]", "sparsity=0.5"], "sparsity=0.5 can't be combined with widths="),
         (["widths=[0.5]", "granularity=unit"], "granularity=unit: widths= are of features; expected feature"),
     ],

@@ -77,7 +77,7 @@ def test_a_stored_run_needs_the_folder_again(call, own, tiny, tmp_path):
     assert call("train", *tiny, "dropout=mine", "folder=run", f"--config-dir={own}").code == 0
     refused = call("prune", "run", "prune.sparsities=[0.25]")
     assert refused.code == 2
-    assert "dropout._target_=mine_module.Mine: allowed is a class of runner.dropout" in refused.err
+    assert "dropout._target_=mine_module.Mine: expected a class of runner.dropout" in refused.err
     assert call("prune", "run", "prune.sparsities=[0.25]", "--config-dir", str(own)).code == 0
 
 
@@ -106,7 +106,7 @@ def test_sweeps(call, own, tiny, tmp_path):
 def test_own_values_are_checked(call, own, tmp_path):
     for words, said in (
         (["dropout=mnie"], "did you mean mine?"),
-        (["dropout=mine", "dropout.strength=much"], "dropout.strength=much: allowed is a number"),
+        (["dropout=mine", "dropout.strength=much"], "dropout.strength=much: expected a number"),
         (["dropout=mine", "+dropout.other=1"], "'other'"),
     ):
         result = call("train", "debug=smoke", *words, "folder=run", "--config-dir", str(own))
@@ -119,7 +119,7 @@ def test_without_the_flag_foreign_classes_are_refused(call, own, monkeypatch, tm
     monkeypatch.syspath_prepend(own)
     result = call("train", "debug=smoke", "dropout._target_=mine_module.Mine", "+dropout.strength=1", "folder=run")
     assert result.code == 2
-    assert "dropout._target_=mine_module.Mine: allowed is a class of runner.dropout" in result.err
+    assert "dropout._target_=mine_module.Mine: expected a class of runner.dropout" in result.err
     unknown = call("train", "debug=smoke", "dropout=mine", "folder=run")
     assert unknown.code == 2
     assert "dropout=mine: unknown" in unknown.err
@@ -216,7 +216,7 @@ def test_a_schedule_of_ones_own_is_a_class_and_a_yaml(call, own, tiny, tmp_path)
     (own / "schedule_module.py").write_text(SCHEDULE)
     words = (*tiny, "schedule=constant", "folder=run", "--config-dir", str(own))
     refused = call("train", *words, "schedule.learning_rate=-1")
-    assert (refused.code, refused.err) == (2, "run: schedule.learning_rate=-1: allowed is a number above 0\n")
+    assert (refused.code, refused.err) == (2, "run: schedule.learning_rate=-1: expected a number above 0\n")
     assert call("train", *words).code == 0
     rates = {row["learning_rate"] for row in read_rows(tmp_path / "run" / "metrics.csv")}
     assert rates == {"0.01"}

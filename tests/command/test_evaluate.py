@@ -119,12 +119,12 @@ def test_compact_networks(call, finished, compact, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["sparsity=1"], "sparsity=1: allowed is a number from 0 to below 1"),
-        (["split=dev"], "split=dev: allowed is train, validation, test"),
+        (["sparsity=1"], "sparsity=1: expected a number from 0 to below 1"),
+        (["split=dev"], "split=dev: expected train, validation, test"),
         (["granularity=filter"], "granularity=filter: unknown"),
         (["criterion=nothing"], "criterion=nothing: unknown"),
-        (["batch_norm=none"], "batch_norm=none: allowed is kept, recalibrated"),
-        (["floor=2"], "floor=2: allowed is auto or a number"),
+        (["batch_norm=none"], "batch_norm=none: expected kept, recalibrated"),
+        (["floor=2"], "floor=2: expected auto or a number"),
         (["prune.floor=0"], "prune.floor=0: there is no option"),
     ],
 )

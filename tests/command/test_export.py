@@ -19,9 +19,9 @@ def test_writes_the_pruned_network(call, finished):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["format=tflite"], "format=tflite: allowed is torch_export, onnx"),
+        (["format=tflite"], "format=tflite: expected torch_export, onnx"),
         (["out=a.onnx"], "out=a.onnx: expected a name that ends in .pt2"),
-        (["sparsity=-1"], "sparsity=-1: allowed is"),
+        (["sparsity=-1"], "sparsity=-1: expected"),
         (["split=test"], "split=test: there is no option"),
     ],
 )

@@ -108,7 +108,7 @@ def test_resolvers_are_not_asked(call, finished, monkeypatch):
     finished.config_file.write_text(yaml.safe_dump(config))
     result = call("prune", str(finished.folder), "prune.sparsities=[0.25]")
     assert result.code == 2
-    assert "=${oc.env:SECRET}: allowed is a number" in result.err
+    assert "=${oc.env:SECRET}: expected a number" in result.err
 
 
 def test_its_checkpoint_is_not_unpickled(call, tmp_path, tiny, trace):

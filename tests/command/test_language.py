@@ -158,7 +158,7 @@ def test_text_with_a_task_of_images_and_sizes_that_do_not_fit_are_one_line(call,
         "task=classification is about images, but data=text about text": ("data=text", text),
         "has a vocab_size of": (*LANGUAGE, text, "data.tokens=subwords", "data.vocabulary=400"),
         "data.context=64: model.architecture=llama has 32 positions": (*LANGUAGE, text, "data.context=64"),
-        "data.tokens=nowhere: allowed is one of": (*LANGUAGE, text, "data.tokens=nowhere"),
+        "data.tokens=nowhere: expected one of": (*LANGUAGE, text, "data.tokens=nowhere"),
     }
     for said, words in cases.items():
         done = call("train", "model=transformers", f"model.architecture={folder}", *words)

@@ -32,7 +32,7 @@ def test_a_group_that_is_none(call):
     for word in ("nonsense", "hydra", "../conf"):
         result = call("list", word)
         assert (result.code, result.out) == (2, "")
-        assert f"run list {word}: allowed is runs, model, dropout" in result.err
+        assert f"run list {word}: expected runs, model, dropout" in result.err
 
 
 def test_a_misspelt_group_has_a_near_one(call):

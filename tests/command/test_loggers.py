@@ -196,7 +196,7 @@ def test_a_missing_library_is_named_with_its_extra(call, tiny, tmp_path, monkeyp
 def test_a_mode_that_does_not_exist(call, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", sys)
     result = call("train", *tiny, "loggers=[{wandb:{mode:of}}]", "folder=run")
-    assert "loggers.mode=of: allowed is one of offline, online" in result.err
+    assert "loggers.mode=of: expected one of offline, online" in result.err
 
 
 STAGES = """

@@ -76,7 +76,7 @@ def test_rules_stand_in_the_signature_and_keep_it():
     assert Thing(-1).count == 2
     assert Thing(-1, 3).count == 3
     for make in (lambda: Thing(1, 0), lambda: Thing(1, count=0), lambda: Thing(1, count=True)):
-        with pytest.raises(ParameterError, match=r"^count=\w+: expected a whole number from 1 on$"):
+        with pytest.raises(ParameterError, match=r"^count=\w+: expected a whole number of at least 1$"):
             make()
 
 
@@ -88,11 +88,11 @@ def test_values_that_fit_pass():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["data=mnist", "data.crop=-1"], "data.crop=-1: allowed is a whole number from 0 on"),
-        (["data=mnist", "model.width=0"], "model.width=0: allowed is a number above 0"),
-        (["data=mnist", "dropout=targeted", "dropout.alpha=2"], "dropout.alpha=2: allowed is a number from 0 to 1"),
-        (["data=mnist", "schedule.momentum=1"], "schedule.momentum=1: allowed is a number from 0 to below 1"),
-        (["data=mnist", "task.label_smoothing=1"], "task.label_smoothing=1: allowed is a number from 0 to below 1"),
+        (["data=mnist", "data.crop=-1"], "data.crop=-1: expected a whole number of at least 0"),
+        (["data=mnist", "model.width=0"], "model.width=0: expected a number above 0"),
+        (["data=mnist", "dropout=targeted", "dropout.alpha=2"], "dropout.alpha=2: expected a number from 0 to 1"),
+        (["data=mnist", "schedule.momentum=1"], "schedule.momentum=1: expected a number from 0 to below 1"),
+        (["data=mnist", "task.label_smoothing=1"], "task.label_smoothing=1: expected a number from 0 to below 1"),
     ],
     ids=lambda one: one[-1] if isinstance(one, list) else "",
 )
@@ -106,14 +106,14 @@ def test_values_are_refused_before_data_is_read(words, said, monkeypatch):
 def test_all_jobs_of_a_sweep_are_checked_before_the_first_ones_data_is_read(call, tmp_path):
     words = ("data=mnist", "data.root=nowhere", "data.download=false", "dropout=targeted", "dropout.alpha=0.5,2")
     result = call("train", "-m", *words)
-    assert (result.code, result.err) == (2, "run: dropout.alpha=2: allowed is a number from 0 to 1\n")
+    assert (result.code, result.err) == (2, "run: dropout.alpha=2: expected a number from 0 to 1\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_users_own_constructor_is_asked_early_too():
     """Dropouts, tasks, regularizers and schedules are made, as their constructors may check in their own way."""
     config = Composer("train").single(["dropout=rigl", "dropout.distribution=none"])
-    with pytest.raises(ConfigError, match=r"dropout\.distribution=none: allowed is one of erk, uniform"):
+    with pytest.raises(ConfigError, match=r"dropout\.distribution=none: expected one of erk, uniform"):
         check_values(config)
 
 

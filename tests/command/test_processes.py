@@ -72,7 +72,7 @@ def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("train", "processes=0"), "processes=0: allowed is a whole number from 1 on"),
+        (("train", "processes=0"), "processes=0: expected a whole number of at least 1"),
         (("train", "-m", "processes=2", "seed=0,1"), "processes=2: is for one run, and -m for several"),
     ],
 )

@@ -55,12 +55,12 @@ def test_takes_all_runs_below_a_folder(call, finished, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["prune.sparsities=[1.5]"], "prune.sparsities=[1.5]: allowed is"),
-        (["prune.floor=-1"], "prune.floor=-1: allowed is auto or a number from 0 to 1"),
-        (["prune.scope=world"], "prune.scope=world: allowed is auto, layer, uniform, erk, global"),
+        (["prune.sparsities=[1.5]"], "prune.sparsities=[1.5]: expected"),
+        (["prune.floor=-1"], "prune.floor=-1: expected auto or a number from 0 to 1"),
+        (["prune.scope=world"], "prune.scope=world: expected auto, layer, uniform, erk, global"),
         (["seed=1"], "seed=1: there is no option seed"),
         (["model=resnet32"], "model"),
-        (["device=tpu"], "device=tpu: allowed is"),
+        (["device=tpu"], "device=tpu: expected"),
     ],
 )
 def test_bad_options(words, expected, call, finished, tree):
@@ -110,7 +110,7 @@ def test_a_configuration_with_a_part_missing_or_bad(call, finished):
     for change, said in (
         ({"seed": None}, "seed"),
         ({"model": None}, "model is missing"),
-        ({"dropout": {**whole["dropout"], "alpha": 7}}, "dropout.alpha=7: allowed is a number from 0 to 1"),
+        ({"dropout": {**whole["dropout"], "alpha": 7}}, "dropout.alpha=7: expected a number from 0 to 1"),
         ({"dropout": {**whole["dropout"], "beta": 7}}, "'beta'"),
     ):
         config = {key: value for key, value in (whole | change).items() if value is not None}
@@ -143,7 +143,7 @@ def foreign(finished, tmp_path):
 def test_a_run_with_classes_of_ones_own_names_folder_and_config_dir(command, call, foreign):
     result = call(command, str(foreign.folder))
     assert result.code == 2
-    assert result.err.startswith(f"run: {foreign.folder}: model._target_=own_models.Mine: allowed is a class of runner")
+    assert result.err.startswith(f"run: {foreign.folder}: model._target_=own_models.Mine: expected a class of runner")
     assert "--config-dir FOLDER" in result.err
     assert len(result.err.splitlines()) == 1
 
@@ -153,7 +153,7 @@ def test_one_run_with_classes_of_ones_own_among_many_is_left_out(call, finished,
     before = tree(foreign.folder)
     result = call("prune", "runs", "prune.sparsities=[0.25]", "prune.splits=[test]", "prune.batch_norm=[kept]")
     assert result.code == 0
-    assert result.err.startswith("run: left out runs/own classes: model._target_=own_models.Mine: allowed is")
+    assert result.err.startswith("run: left out runs/own classes: model._target_=own_models.Mine: expected")
     assert len(result.err.splitlines()) == 1
     assert "0.25" in {row["sparsity"] for row in read_rows(Run(tmp_path / "runs" / "usual").pruning_file)}
     assert tree(foreign.folder) == before
@@ -164,7 +164,7 @@ def test_a_bad_stored_value_names_its_folder(call, finished):
     config["prune"]["floor"] = 2
     finished.config_file.write_text(yaml.safe_dump(config))
     finished.write_status(checksums={})
-    assert call("prune", str(finished.folder)).err.startswith(f"run: {finished.folder}: prune.floor=2: allowed is")
+    assert call("prune", str(finished.folder)).err.startswith(f"run: {finished.folder}: prune.floor=2: expected")
 
 
 def test_a_sweep_measures_the_unpruned_network_which_old_files_lack(call, finished):

@@ -257,14 +257,14 @@ def test_a_run_without_images_for_validation_chooses_nothing(trained):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["ks=[0]"], r"ks=\[0\]: allowed is null or a list"),
-        (["ks=[9]"], r"ks=\[9\]: allowed is 1 to 8, the features of the widest place"),
-        (["ks=3"], "ks=3: allowed is null or a list"),
-        (["tolerance=-0.1"], "tolerance=-0.1: allowed is a number from 0 to 1"),
-        (["batch_norm=none"], "batch_norm=none: allowed is kept, recalibrated"),
-        (["places=[encoder.0]"], "places: 'encoder.0' is none of the model's; allowed is all, decoder.0"),
-        (["places=[]"], r"places=\[\]: allowed is null or a list"),
-        (["limit=0"], "limit=0: allowed is null or a whole number from 1 on"),
+        (["ks=[0]"], r"ks=\[0\]: expected null or a list"),
+        (["ks=[9]"], r"ks=\[9\]: expected 1 to 8, the features of the widest place"),
+        (["ks=3"], "ks=3: expected null or a list"),
+        (["tolerance=-0.1"], "tolerance=-0.1: expected a number from 0 to 1"),
+        (["batch_norm=none"], "batch_norm=none: expected kept, recalibrated"),
+        (["places=[encoder.0]"], "places: 'encoder.0' is none of the model's; expected all, decoder.0"),
+        (["places=[]"], r"places=\[\]: expected null or a list"),
+        (["limit=0"], "limit=0: expected null or a whole number of at least 1"),
         (["tolerence=0.1"], "there is no option tolerence; did you mean tolerance"),
     ],
 )

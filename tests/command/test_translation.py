@@ -98,9 +98,9 @@ def test_where_files_lie_and_what_they_are_called_makes_no_other_run(call, text,
             ["model=transformer", "data=parallel", *(f"data.{name}=a.txt" for name in ("train", "validation", "test"))],
             "data.train=a.txt: these are not two names; expected [SOURCE,TARGET]",
         ),
-        (["model=transformer", "model.features=100"], "model.features=100: allowed is a multiple of"),
-        (["model=transformer", "task.beam=0"], "task.beam=0: allowed is a whole number from 1 on"),
-        (["model=transformer", "data.vocabulary=3"], "data.vocabulary=3: allowed is a whole number from 259 on"),
+        (["model=transformer", "model.features=100"], "model.features=100: expected a multiple of"),
+        (["model=transformer", "task.beam=0"], "task.beam=0: expected a whole number of at least 1"),
+        (["model=transformer", "data.vocabulary=3"], "data.vocabulary=3: expected a whole number of at least 259"),
     ],
 )
 def test_bad_input(call, words, message, tmp_path):

@@ -43,13 +43,13 @@ def test_what_is_for_other_readers_is_no_argument(config):
 @pytest.mark.parametrize("group", PACKAGES)
 @pytest.mark.parametrize("path", ["os.system", "pandas.read_pickle", "builtins.eval", "runner.cli.main", "eval", ""])
 def test_other_places_are_refused(config, group, path):
-    with pytest.raises(ConfigError, match=rf"{group}\._target_={path}: allowed is a class of {PACKAGES[group]}"):
+    with pytest.raises(ConfigError, match=rf"{group}\._target_={path}: expected a class of {PACKAGES[group]}"):
         check_targets(with_target(config, group, path))
 
 
 @pytest.mark.parametrize("path", ["runner.models", "runner.models.", "runner.models.resnet.PreActResNet()", "a b.c"])
 def test_odd_names_are_refused(config, path):
-    with pytest.raises(ConfigError, match=r"allowed is a class of runner\.models"):
+    with pytest.raises(ConfigError, match=r"expected a class of runner\.models"):
         check_targets(with_target(config, "model", path))
         target(with_target(config, "model", path), "model")
 
@@ -91,7 +91,7 @@ def test_own_classes(config, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     changed = with_target(config, "dropout", "own_classes.Mine")
-    with pytest.raises(ConfigError, match=r"allowed is a class of runner\.dropout"):
+    with pytest.raises(ConfigError, match=r"expected a class of runner\.dropout"):
         check_targets(changed)
     check_targets(changed, foreign=True)
     check_stored(changed, tmp_path)
@@ -102,7 +102,7 @@ def test_own_classes(config, tmp_path, monkeypatch):
 def test_a_stored_configuration_names_classes_of_ones_own_folder_and_of_no_other(config, tmp_path):
     """Even when foreign classes are allowed: subprocess.Popen is one."""
     for path in ("subprocess.Popen", "own_classes.Mine", "runner.cli.Arguments"):
-        with pytest.raises(ConfigError, match=f"data._target_={path}: allowed is a class of runner.data"):
+        with pytest.raises(ConfigError, match=f"data._target_={path}: expected a class of runner.data"):
             check_stored(with_target(config, "data", path), tmp_path)
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "__init__.py").touch()
@@ -129,11 +129,11 @@ def test_in_ones_own_loop_an_error_names_the_parameter(make, message):
 
 def test_on_the_command_line_the_same_error_names_the_option(config, tmp_path):
     for group, options, message in (
-        ("dropout", {"ramp": [0.5]}, r"^dropout\.ramp=\[0\.5\]: allowed is three fractions of training"),
+        ("dropout", {"ramp": [0.5]}, r"^dropout\.ramp=\[0\.5\]: expected three fractions of training"),
         (
             "model",
             {"width": 1, "channels": 1, "_target_": "runner.models.vgg.VGG", "stages": [1]},
-            r"^model\.stages=\[1\]: allowed is one number",
+            r"^model\.stages=\[1\]: expected one number",
         ),
         (
             "data",

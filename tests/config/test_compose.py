@@ -181,7 +181,7 @@ def test_a_sweep_over_lists():
 
 
 def test_one_bad_job_spoils_a_sweep():
-    with pytest.raises(ConfigError, match=r"seed=-1: allowed is"):
+    with pytest.raises(ConfigError, match=r"seed=-1: expected"):
         Composer("train").jobs(["dropout=targeted", "seed=0,-1"])
 
 

@@ -15,5 +15,5 @@ def test_epochs_and_iterations():
     "text", ["", "30", "ep", "0ep", "-3ep", "+3ep", "3.5ep", "3 ep", "3EP", "3ep ", "03ep", "3it\n"]
 )
 def test_what_is_no_length(text):
-    with pytest.raises(ValueError, match="allowed is a positive whole number of epochs or iterations: 30ep, 500it"):
+    with pytest.raises(ValueError, match="expected a positive whole number of epochs or iterations: 30ep, 500it"):
         Length.parse(text)

@@ -34,7 +34,7 @@ def test_rules_let_the_good_pass_and_say_what_is_allowed(rule, good, bad):
 def test_what_is_allowed_in_words():
     assert between(0, 1)(2) == "a number from 0 to 1"
     assert between(0, 1, open_end=True)(1) == "a number from 0 to below 1"
-    assert whole(1)(0) == "a whole number from 1 on"
+    assert whole(1)(0) == "a whole number of at least 1"
     assert either("auto", between(0, 1))(2) == "auto or a number from 0 to 1"
     assert either(None, above(0))(0) == "null or a number above 0"
     assert list_of(one_of("a", "b"))("a") == "a list, [a,b,…], of a, b"
@@ -60,7 +60,7 @@ def test_rules_of_options(name, good, bad):
 def test_check_names_the_option_the_value_and_what_is_allowed():
     with pytest.raises(ConfigError) as caught:
         check({"schedule": {"batch_size": 1.5}}, {"schedule": {"batch_size": 64}})
-    assert str(caught.value) == "schedule.batch_size=1.5: allowed is a whole number from 1 on"
+    assert str(caught.value) == "schedule.batch_size=1.5: expected a whole number of at least 1"
     assert caught.value.exit_code == 2
 
 
@@ -76,7 +76,7 @@ def test_check_names_the_option_the_value_and_what_is_allowed():
     ],
 )
 def test_without_a_rule_a_value_is_of_its_defaults_kind(default, value, allowed):
-    with pytest.raises(ConfigError, match=f"x.y=.*: allowed is {allowed}"):
+    with pytest.raises(ConfigError, match=f"x.y=.*: expected {allowed}"):
         check({"x": {"y": value}}, {"x": {"y": default}})
 
 
@@ -93,7 +93,7 @@ def test_a_value_that_must_be_given():
 
 
 def test_a_mapping_in_the_place_of_a_value_is_held_against_the_rule():
-    with pytest.raises(ConfigError, match=r"seed=.*: allowed is a whole number from 0 on"):
+    with pytest.raises(ConfigError, match=r"seed=.*: expected a whole number of at least 0"):
         check({"seed": {"a": 1}}, {"seed": 0})
 
 

@@ -206,7 +206,7 @@ def test_a_split_is_a_file_or_a_fraction_on_the_command_line(file: Path) -> None
     words = ["data=arrays", f"data.train={file}", f"data.validation={file}", f"data.test={file}", "model=mlp"]
     experiment = Experiment.from_config(settle(Composer("train").single(words)))
     assert experiment.data.sizes() == {"train": COUNT, "validation": COUNT, "test": COUNT}
-    with pytest.raises(ConfigError, match=r"data.validation=x.npz: allowed is a number from 0 to below 1"):
+    with pytest.raises(ConfigError, match=r"data.validation=x.npz: expected a number from 0 to below 1"):
         settle(Composer("train").single(["data=digits", "data.validation=x.npz"]))
 
 
@@ -214,9 +214,9 @@ def test_a_split_is_a_file_or_a_fraction_on_the_command_line(file: Path) -> None
     ("words", "expected"),
     [
         (["model=resnet32"], "model=resnet32 reads images (C, S, S), but an example of data=arrays is (3, 2)"),
-        (["model=mlp", "model.input_size=8"], "model.input_size=8: allowed is null: arrays are not resized"),
-        (["model=mlp", "data.normalize=pixel"], "data.normalize=pixel: allowed is one of none, example, feature"),
-        (["model=mlp", "data.test=0"], "data.test=0: allowed is a file or a number between 0 and 1"),
+        (["model=mlp", "model.input_size=8"], "model.input_size=8: expected null: arrays are not resized"),
+        (["model=mlp", "data.normalize=pixel"], "data.normalize=pixel: expected one of none, example, feature"),
+        (["model=mlp", "data.test=0"], "data.test=0: expected a file or a number between 0 and 1"),
         (["model=mlp", "task=reconstruction"], "task=reconstruction expects a reconstruction"),
     ],
 )

@@ -206,7 +206,7 @@ def test_a_bad_longest_is_named(make: Make, longest: object) -> None:
 
 
 def test_a_bad_vocabulary_is_named(make: Make) -> None:
-    with pytest.raises(ValueError, match=r"^vocabulary=258: expected a whole number from 259 on$"):
+    with pytest.raises(ValueError, match=r"^vocabulary=258: expected a whole number of at least 259$"):
         make(vocabulary=258)
 
 

@@ -71,8 +71,8 @@ def test_formats_hold_results_and_notes(three: list[Run], capsys: Any) -> None:
     ("words", "said"),
     [
         ("dropuot=none", "dropuot: no run has such an option; did you mean dropout"),
-        ("state=finshed", r"state=\[finshed\]: allowed is a list of finished"),
-        ("format=xml", "format=xml: allowed is text, json, csv"),
+        ("state=finshed", r"state=\[finshed\]: expected a list of finished"),
+        ("format=xml", "format=xml: expected text, json, csv"),
         ("sort=accuracy", "sort=accuracy: expected folder, .* METRIC@SPARSITY"),
         ("sort=bleu@0.9", "sort=bleu@0.9: no run was measured so"),
     ],

@@ -109,11 +109,11 @@ def test_a_network_that_a_better_one_undercuts_is_not_measured() -> None:
     ("words", "message"),
     [
         ([], "run fit needs a budget"),
-        (["latency=5"], "latency=5: allowed is null or a time above 0 with its unit, as 5ms, 300us or 0.1s"),
-        (["latency=5ms", "batch=0"], "batch=0: allowed is a whole number from 1 on"),
-        (["bytes=many"], "bytes=many: allowed is null or a number above 0"),
-        (["bytes=1MB", "granularity=feature"], "granularity=feature: allowed is auto, weight, unit"),
-        (["accuracy_drop=-1"], "accuracy_drop=-1: allowed is null or a number above 0"),
+        (["latency=5"], "latency=5: expected null or a time above 0 with its unit, as 5ms, 300us or 0.1s"),
+        (["latency=5ms", "batch=0"], "batch=0: expected a whole number of at least 1"),
+        (["bytes=many"], "bytes=many: expected null or a number above 0"),
+        (["bytes=1MB", "granularity=feature"], "granularity=feature: expected auto, weight, unit"),
+        (["accuracy_drop=-1"], "accuracy_drop=-1: expected null or a number above 0"),
     ],
 )
 def test_bad_budgets(words: list[str], message: str, folder: str) -> None:

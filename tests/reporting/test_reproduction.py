@@ -107,16 +107,16 @@ def test_doubtful_columns_are_marked(tmp_path, capsys):
     ("words", "message"),
     [
         ([], "table=… must be given"),
-        (["table=summary"], "table=summary: allowed is a published table"),
-        (["table=paper2_unit", "jobs=0"], "jobs=0: allowed is a whole number from 1 on"),
-        (["table=paper2_unit", "setup=mine"], "setup=mine: allowed is paper, own"),
+        (["table=summary"], "table=summary: expected a published table"),
+        (["table=paper2_unit", "jobs=0"], "jobs=0: expected a whole number of at least 1"),
+        (["table=paper2_unit", "setup=mine"], "setup=mine: expected paper, own"),
         (["table=paper2_unit", "seeds=0"], "there is no option seeds; did you mean seed?"),
         (
             ["table=paper2_unit", "table.sparsities=[0,0.5]"],
             "table.sparsities=[0,0.5]: table.sparsities is run table's",
         ),
         (["table=paper2_unit", "table.runs.data=digits"], "table.runs.data=digits: "),
-        (["table=paper2_unit", "schedule.length=3"], "schedule.length=3: allowed is"),
+        (["table=paper2_unit", "schedule.length=3"], "schedule.length=3: expected"),
         (["somewhere"], "'somewhere' is not understood"),
     ],
 )

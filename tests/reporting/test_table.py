@@ -127,7 +127,7 @@ def test_sparsities_can_be_chosen(make_run: Make, row: Make) -> None:
 def test_any_metric_can_be_chosen(make_run: Make, row: Make) -> None:
     run = make_run([row(0.5, 0.9)])
     assert one(table(run, metric="loss"), "none", 0.5)["mean"] == pytest.approx(0.2)
-    with pytest.raises(ConfigError, match=r"table.metric=bleu: allowed is auto, accuracy, loss"):
+    with pytest.raises(ConfigError, match=r"table.metric=bleu: expected auto, accuracy, loss"):
         table(run, metric="bleu")
 
 

@@ -94,10 +94,10 @@ def places_of(first: Loaded, asked: Options) -> list[str]:
     places = asked["places"] or [*tailed, *([ALL] if len(tailed) > 1 else [])]
     for place in places:
         if place not in (ALL, *first.widths):
-            raise ConfigError(f"places: {place!r} is none of the model's; allowed is {', '.join([ALL, *first.widths])}")
+            raise ConfigError(f"places: {place!r} is none of the model's; expected {', '.join([ALL, *first.widths])}")
     widest = max(first.widths[name] for place in places for name in (tailed if place == ALL else [place]))
     if asked["ks"] and max(asked["ks"]) > widest:
-        raise ConfigError(f"ks={show(asked['ks'])}: allowed is 1 to {widest}, the features of the widest place")
+        raise ConfigError(f"ks={show(asked['ks'])}: expected 1 to {widest}, the features of the widest place")
     return list(dict.fromkeys(places))
 
 

@@ -75,7 +75,7 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
     last = min(steps, Length.parse(asked["length"] or config["schedule"]["length"]).steps(per_epoch))
     if rewind and rewind >= last:
         raise ConfigError(
-            f"rewind={asked['rewind']}: allowed is a point before the end of training, at step {last} ({run.folder})"
+            f"rewind={asked['rewind']}: expected a point before the end of training, at step {last} ({run.folder})"
         )
     if asked["finetune"] and "learning_rate" not in config["schedule"]:
         raise ConfigError(f"finetune={asked['finetune']}: {run.folder} has no schedule.learning_rate")
