@@ -77,12 +77,12 @@ class Ordered(FeatureVariant):
         if allowed or 1 not in widths:
             raise ParameterError("widths", widths, f"{allowed or 'a list of numbers above 0'}, with 1 among them")
         self.widths = [float(width) for width in widths]
-        # A tensor, so that compiled code reads it and isn't made for each width.
-        self._drawn: Tensor | None = None
+        self._drawn: float | None = None
 
     def before_step(self, step: int, total: int) -> None:
         """Draw the step's width."""
-        self._drawn = torch.randint(len(self.widths), ())
+        # On the processor, where reading it waits for nothing.
+        self._drawn = self.widths[int(torch.randint(len(self.widths), ()))]
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
         def change(x: Tensor, training: bool) -> Tensor:
@@ -92,8 +92,7 @@ class Ordered(FeatureVariant):
                 raise RuntimeError("Ordered draws a width for every step: call before_step(step, total) before it")
             features = place.dim % x.dim()
             n = x.shape[features]
-            # As many as the sweep and an elastic file keep.
-            kept = torch.tensor([n - count(1 - width, n) for width in self.widths])[self._drawn].to(x.device)
+            kept = n - count(1 - self._drawn, n)  # as many as the sweep and an elastic file keep
             return x * (_positions(x, features) < kept).to(x.dtype)
 
         return change

@@ -48,10 +48,7 @@ class Waits(TorchDispatchMode):
         return function(*args, **kwargs)
 
 
-COPIES = {"ordered"}  # a number to every place, see docs/gpu.md
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if case not in COPIES])
+@pytest.mark.parametrize("case", CASES)
 def test_no_step_waits_for_the_device(case):
     parts = Experiment.from_config(settle(Composer("train").single([*TINY, *CASES[case]])))
     parts.model.to(GPU)
