@@ -15,7 +15,9 @@ from runner.run_folder import Run as Run
 from runner.tasks.metrics import Metric, names_of
 
 # What does not determine the weights, or is found again in the folder's name.
-NOT_IDENTITY = ("seed", "prune", "force", "device", "folder", "outputs", "checkpoint_minutes", "loggers", "note")
+NOT_IDENTITY = (
+    *("seed", "prune", "force", "device", "processes", "folder", "outputs", "checkpoint_minutes", "loggers", "note"),
+)
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
 FORMAT = 2  # of a run folder; 1 had other hashes, see runner.config.identity
 SMOKE = "smoke"  # below outputs: where debug=smoke puts its runs

@@ -14,6 +14,7 @@ NETWORK = [
 ]
 # A hundredth of 72 entries is no entry, and a tenth of 16 filters is one.
 GENTLER = {"ramping": ["dropout.gamma=0.9"], "ramping_unit": ["dropout.gamma=0.5"]}
+GENTLER["ordered"] = ["dropout.widths=[0.5,1]"]
 # What is exactly zero, as a fraction of weights (or of filters), in the detached network.
 ZEROS = {
     "delayed": (0.48, 0.5),

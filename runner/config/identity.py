@@ -80,7 +80,8 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
             listed = listed if listed.get("_target_") == path else {}
             defaults = {**listed, **_BESIDE_CLASS.get(group, {}), **released_defaults().get(path, {})}
             filled[group] = {**part, **{name: value for name, value in defaults.items() if name not in part}}
-    return {"compile": _OPTIONS["compile"], "limit": _OPTIONS["limit"], **filled}
+    later = ("compile", "limit", "sync_batch_norm")
+    return {**{name: _OPTIONS[name] for name in later}, **filled}
 
 
 @cache

@@ -5,6 +5,7 @@ import torch
 
 from runner.benchmarks import run
 from runner.benchmarks.report import COLUMNS
+from runner.cli import main
 from runner.commands.bench import main as bench
 from runner.errors import ConfigError
 
@@ -73,6 +74,8 @@ def test_bad_options_are_named_and_nothing_is_written(tmp_path, word, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_it_takes_no_folder(tmp_path):
-    with pytest.raises(ConfigError, match="outputs"):
-        bench(["outputs"], [])
+def test_it_takes_no_folder(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "outputs"])
+    assert ended.value.code == 2
+    assert "'outputs' is not understood" in capsys.readouterr().err
