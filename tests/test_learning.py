@@ -13,8 +13,12 @@ NETWORK = [
     *("schedule.length=20ep", "schedule.batch_size=64", "precision=float32"),
 ]
 # A hundredth of 72 entries is no entry, and a tenth of 16 filters is one.
-GENTLER = {"ramping": ["dropout.gamma=0.9"], "ramping_unit": ["dropout.gamma=0.5"]}
-GENTLER["ordered"] = ["dropout.widths=[0.5,1]"]
+GENTLER = {
+    "ramping": ["dropout.gamma=0.9"],
+    "ramping_unit": ["dropout.gamma=0.5"],
+    "ordered": ["dropout.widths=[0.5,1]"],
+    "targeted_unit": ["schedule.length=30ep"],  # after 20 it is at 0.9, above or not as the processor rounds
+}
 # What is exactly zero, as a fraction of weights (or of filters), in the detached network.
 ZEROS = {
     "delayed": (0.48, 0.5),
@@ -41,7 +45,7 @@ def test_learns_digits_and_keeps_its_promise(name, tmp_path):
         with recalibrated(parts.model, parts.data.eval_batches("train")):
             assert training.evaluate("test")["accuracy"] > 0.9
     else:
-        assert attached > 0.87  # chance is 0.1; processors round differently and stay within two points
+        assert attached > 0.9
 
     own, granularity = parts.variant.scores(), parts.variant.granularities[-1]
     floor = parts.variant.floor(granularity)
