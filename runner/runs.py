@@ -16,7 +16,16 @@ from runner.tasks.metrics import Metric, names_of
 
 # What does not determine the weights, or is found again in the folder's name.
 NOT_IDENTITY = (
-    *("seed", "prune", "force", "device", "processes", "folder", "outputs", "checkpoint_minutes", "loggers", "note"),
+    "seed",
+    "prune",
+    "force",
+    "device",
+    "processes",
+    "folder",
+    "outputs",
+    "checkpoint_minutes",
+    "loggers",
+    "note",
 )
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
 FORMAT = 2  # of a run folder; 1 had other hashes, see runner.config.identity

@@ -121,9 +121,9 @@ def interpolated(statistics: Mapping[float, Statistics], width: float) -> dict[s
     widths = sorted(statistics)
     if not widths:
         return {}
-    above = min(bisect_left(widths, width), len(widths) - 1)
+    above = bisect_left(widths, width)  # there is one: 1 is among them
     high = statistics[widths[above]]
-    if above == 0 or widths[above] <= width:
+    if above == 0 or widths[above] == width:
         return dict(high)
     low, between = statistics[widths[above - 1]], widths[above] - widths[above - 1]
     share = (width - widths[above - 1]) / between
@@ -190,6 +190,7 @@ def load_elastic(file: Path) -> Elastic:
     network = assemble(about["architecture"], _part(tensors, "network."), file, file)
     inputs = _inputs(file, about["inputs"])
     try:
+        network(*_example(inputs))
         if not feature_places(network):  # they were found by tracing, as they are now
             network.feature_places = find_places(find_coupling(network, _example(inputs)))  # type: ignore[assignment]
     except Exception as error:  # whatever a network makes of a stranger's inputs
@@ -197,12 +198,7 @@ def load_elastic(file: Path) -> Elastic:
     statistics = _statistics(file, about["widths"], tensors, statistics_of(network))
     order = _part(tensors, "order.")
     _check_order(file, network, order)
-    elastic = Elastic(network, {name: features.long() for name, features in order.items()}, statistics, inputs)
-    try:
-        network(*_example(inputs))
-    except Exception as error:
-        raise DamagedRun(f"{file}: the network can't be computed ({first_line(error)[:100]})") from None
-    return elastic
+    return Elastic(network, {name: features.long() for name, features in order.items()}, statistics, inputs)
 
 
 def load_network(path: str | Path, width: float | None = None) -> nn.Module:

@@ -56,9 +56,8 @@ def _calls(row: Mapping[str, Any], batch: int, data: Mapping[str, Any], config_d
 def _network(row: Mapping[str, Any], data: Mapping[str, Any], config_dir: Path | None) -> tuple[nn.Module, Tensor]:
     """The row's network, cut where whole filters and features are gone, and some images."""
     source = Source(Run(Path(row["run"])))
-    names = ("granularity", "scope", "floor", "sparsity")
-    asked: dict[str, Any] = {**{name: row[name] for name in names}, "width": None}
-    asked |= {"criterion": row["scores"], "batch_norm": "kept", "device": "cpu", "data": data}
+    asked: dict[str, Any] = {name: row[name] for name in ("granularity", "scope", "floor", "sparsity")}
+    asked |= {"criterion": row["scores"], "width": None, "batch_norm": "kept", "device": "cpu", "data": data}
     asked = check_pruning(asked, [source], config_dir)
     ((_, config),) = configurations([source], asked, config_dir)
     with opened(source, config, asked) as opened_network:

@@ -3,7 +3,7 @@
 import copy
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from runner.errors import ConfigError, UserError
 from runner.experiment import Experiment
 from runner.pruning.apply import apply_masks
 from runner.pruning.granularities.base import Members
-from runner.pruning.sweep import has_batch_norm, statistics
+from runner.pruning.sweep import Sweeper, has_batch_norm, statistics
 from runner.runs import Run
 from runner.stored import load_scores
 from runner.tasks.metrics import names_of, of_task
@@ -103,9 +103,7 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
     packed = not members.structured
     example = tuple(part[:8] for part in next(inputs_of_test(experiment)))
     folder = run.compact_folder(request.granularity["key"], request.sparsity)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with replaced(folder, run) as partial:
         made = _make(experiment, pruned, example, request, packed)
         stored_bytes = _store(partial, experiment, made, request, packed)
         network = load_compact(partial).to(experiment.device)
@@ -127,6 +125,20 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
             report=made.report,
         )
         write_certificate(certificate, partial)
+    return certificate
+
+
+@contextmanager
+def replaced(folder: Path, run: Run) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` in the run's if all goes well.
+
+    Raises:
+        UserError: a ValueError came out; nothing is kept.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except ValueError as error:
@@ -135,7 +147,6 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
         shutil.rmtree(partial, ignore_errors=True)
         with suppress(OSError):  # there are others in it
             folder.parent.rmdir()
-    return certificate
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -143,14 +154,19 @@ def plain_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
+def sweeper_of(experiment: Experiment, run: Run, request: Request) -> Sweeper:
+    """The run's sweeper, with the criterion that is asked for."""
+    sweeper = experiment.sweeper(load_scores(run, experiment.device))
+    sweeper.criteria = {request.criterion["key"]: choices.make("criterion", request.criterion)}
+    return sweeper
+
+
 def _prune(experiment: Experiment, run: Run, members: Members, request: Request) -> None:
     """Prune the experiment's model as the sweep does."""
-    key = request.criterion["key"]
-    sweeper = experiment.sweeper(load_scores(run, experiment.device))
-    sweeper.criteria = {key: choices.make("criterion", request.criterion)}
+    sweeper = sweeper_of(experiment, run, request)
     floor = experiment.variant.floor(members.granularity) if request.floor == "auto" else float(request.floor)
     sparsity = max(request.sparsity, floor)
-    masks, values = sweeper.pruning(members, experiment.variant.scope, key)(sparsity)
+    masks, values = sweeper.pruning(members, experiment.variant.scope, request.criterion["key"])(sparsity)
     apply_masks(members.weights, {**members.weights, **values}, masks)
 
 

@@ -1,8 +1,6 @@
 """From a finished run to one elastic file, proved at each width that is asked for, and what each width costs."""
 
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,10 @@ from runner.compaction.run import (
     measure_statistics,
     metrics_on_test,
     plain_copy,
+    replaced,
+    sweeper_of,
     test_images,
 )
-from runner.config import choices
 from runner.errors import ConfigError, UserError
 from runner.experiment import Experiment
 from runner.files import write_rows, write_text
@@ -35,7 +34,6 @@ from runner.pruning.sweep import has_batch_norm
 from runner.reporting.formats import metric_label, number
 from runner.reporting.writing import padded
 from runner.runs import Run
-from runner.stored import load_scores
 from runner.tasks.metrics import of_task
 
 CSV, MARKDOWN, FIGURE = "widths.csv", "widths.md", "widths.png"
@@ -78,19 +76,13 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
     if not isinstance(members, FeatureMembers):
         raise ConfigError(f"granularity={request.granularity['key']}: widths are of features; expected feature")
     experiment.load(run)
-    sweeper = experiment.sweeper(load_scores(run, experiment.device))
-    key = request.criterion["key"]
-    sweeper.criteria = {key: choices.make("criterion", request.criterion)}
-    scores = sweeper.criteria[key].scores(members, sweeper.evidence())
-    order = {name: row[0].argsort(descending=True, stable=True).cpu() for name, row in scores.items()}
+    ranking = sweeper_of(experiment, run, request).ranking(members, "layer", request.criterion["key"])
+    order = {name: ranks[0].argsort(descending=True).cpu() for name, ranks in ranking.ranks.items()}
     whole = plain_copy(experiment.model).cpu()
     example = tuple(part[:2].cpu() for part in next(inputs_of_test(experiment)))
     inputs = [(tuple(part.shape), part.dtype) for part in example]
     recalibrates = request.recalibrates and has_batch_norm(whole)
-    folder = run.elastic_folder
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with replaced(run.elastic_folder, run) as partial:
         references = {width: _reference(experiment, whole, order, width, example, recalibrates) for width in widths}
         statistics = {w: statistics_of(network) for w, network in references.items()} if recalibrates else {}
         stored = save_elastic(partial / ELASTIC, Elastic(whole, order, statistics, inputs), *builder_of(experiment))
@@ -108,16 +100,7 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
             measured = measure(networks, example, None if images is None else images.cpu(), stored, False, timing)
             metrics = metrics_on_test(experiment, result.network.to(experiment.device))
             found.append(Width(width, proof, metrics, measured))
-        text = _write(experiment, run, found, stored, partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except ValueError as error:
-        raise UserError(f"{run.folder}: {error}; nothing was kept") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # there are others in it
-            folder.parent.rmdir()
-    return text
+        return _write(experiment, run, found, stored, partial)
 
 
 def _reference(

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.dropout.base import Variant
+from runner.dropout.base import Scores, Variant
 from runner.errors import ParameterError
-from runner.models.layers import FeaturePlace, feature_places
+from runner.models.layers import FeaturePlace, feature_places, filters_first
 from runner.parameters import fraction
 
 
@@ -48,6 +49,20 @@ class FeatureVariant(Variant):
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
         """What becomes of the consumer's input: a function of it and of whether the consumer is in training."""
         raise NotImplementedError
+
+
+class OrderingVariant(FeatureVariant):
+    """A variant whose features learn an order, so that the last ones are the first to go."""
+
+    def scores(self) -> Scores:
+        """(features,) for every consumer: n - 1 … 0."""
+        found = {}
+        for name, layer in self.layers.items():
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            n = filters_first(layer, weight).shape[1] * getattr(layer, "groups", 1)
+            found[name] = torch.arange(n - 1, -1, -1, dtype=torch.float32)
+        return {"feature": found}
 
 
 class _Hook:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores
-from runner.dropout.features import FeatureVariant
-from runner.dropout.tail import last_go_first
+from runner.dropout.features import OrderingVariant
 from runner.errors import ParameterError
 from runner.models.layers import FeaturePlace
 from runner.parameters import Positive, checked
@@ -20,7 +18,7 @@ from runner.ranking import count
 from runner.rules import list_of, share
 
 
-class Nested(FeatureVariant):
+class Nested(OrderingVariant):
     """Nested dropout (Rippel, Gelbart & Adams, 2014, "Learning ordered representations with nested dropout").
 
     Every example draws its own k at every place from a geometric law, P(k = j) = ρ (1 - ρ)^(j - 1); a k beyond the
@@ -52,12 +50,8 @@ class Nested(FeatureVariant):
 
         return change
 
-    def scores(self) -> Scores:
-        """(features,) for every consumer: the last features go first."""
-        return last_go_first(self.layers)
 
-
-class Ordered(FeatureVariant):
+class Ordered(OrderingVariant):
     """Ordered dropout (Horváth et al., 2021, "FjORD: fair and accurate federated learning … with ordered dropout").
 
     One width is drawn for every training step, uniformly from a few, and the first ⌈width · n⌉ of n features are kept
@@ -96,10 +90,6 @@ class Ordered(FeatureVariant):
             return x * (_positions(x, features) < kept).to(x.dtype)
 
         return change
-
-    def scores(self) -> Scores:
-        """(features,) for every consumer: the last features go first."""
-        return last_go_first(self.layers)
 
 
 def _positions(x: Tensor, dim: int) -> Tensor:

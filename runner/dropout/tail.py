@@ -25,10 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.dropout.base import Scores
-from runner.dropout.features import FeatureVariant
+from runner.dropout.features import OrderingVariant
 from runner.errors import ParameterError
-from runner.models.layers import FeaturePlace, filters_first
+from runner.models.layers import FeaturePlace
 from runner.parameters import fraction, one_of, proper_fraction
 from runner.processes import ALONE, OneProcess
 
@@ -231,7 +230,7 @@ class TailDropout(nn.Module):
         return f"p={self.p}, batch_dim={self.batch_dim}, dropout_dim={self.dropout_dim}"
 
 
-class Tail(FeatureVariant):
+class Tail(OrderingVariant):
     """TailDropout of the model's feature places: their features learn an order, the last ones are the first to go.
 
     Args:
@@ -255,7 +254,9 @@ class Tail(FeatureVariant):
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
         # The module is no part of the model: parameters and state dict stay the plain ones.
-        dropout = TailDropout(self.p, 0, place.dim, self.sampling).to(_weight(consumer).device)
+        weight = consumer.weight
+        assert isinstance(weight, Tensor)
+        dropout = TailDropout(self.p, 0, place.dim, self.sampling).to(weight.device)
         dropout.processes = self.processes
         self.dropouts[place.consumer] = dropout
         return partial(dropout.drop, per_position=self.per_position)
@@ -268,22 +269,3 @@ class Tail(FeatureVariant):
         """Keep the first k features of every place while attached, in training too; None: as if never set."""
         for dropout in self.dropouts.values():
             dropout.set_k(k)
-
-    def scores(self) -> Scores:
-        """(features,) for every consumer: n - 1 … 0, so the last features go first."""
-        return last_go_first(self.layers)
-
-
-def last_go_first(layers: Mapping[str, nn.Module]) -> Scores:
-    """(features,) for every consumer: n - 1 … 0, the scores of features in an order."""
-    widths = {
-        name: filters_first(layer, _weight(layer)).shape[1] * getattr(layer, "groups", 1)
-        for name, layer in layers.items()
-    }
-    return {"feature": {name: torch.arange(n - 1, -1, -1, dtype=torch.float32) for name, n in widths.items()}}
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight

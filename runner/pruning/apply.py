@@ -20,7 +20,7 @@ from runner.parameters import fraction, one_of
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
 from runner.pruning.granularities.base import Granularity, Members
 from runner.pruning.granularities.n_of_m import GroupMembers
-from runner.pruning.ranking import rank
+from runner.pruning.ranking import Ranking, rank
 
 LossOf = Callable[[Any, Any], Tensor]
 
@@ -79,8 +79,7 @@ def prune(
     if scores is not None:
         if named:
             raise ParameterError("criterion", criterion, "left out beside scores")
-        ranking = rank(members, members.rows(scores), scope)
-        found: Pruned = (members.masks(ranking.pruned(sparsity)), {})
+        found: Pruned = (members.masks(rank(members, members.rows(scores), scope).pruned(sparsity)), {})
     else:
         source = None if batches is None else _Batches(batches)
         evidence = Evidence(
@@ -105,8 +104,13 @@ def pruning(members: Members, criterion: Criterion, scope: str, evidence: Eviden
     if update is not None:
         found: Callable[[float], Pruned] = update(members, scope, evidence)
         return found
-    ranking = rank(members, criterion.scores(members, evidence), scope, getattr(criterion, "comparable", False))
-    return lambda sparsity: (members.masks(ranking.pruned(sparsity)), {})
+    order = ranking(members, criterion, scope, evidence)
+    return lambda sparsity: (members.masks(order.pruned(sparsity)), {})
+
+
+def ranking(members: Members, criterion: Criterion, scope: str, evidence: Evidence) -> Ranking:
+    """The order in which members go by a criterion."""
+    return rank(members, criterion.scores(members, evidence), scope, getattr(criterion, "comparable", False))
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from runner.config import choices
 from runner.interfaces import Data, Task
-from runner.pruning.apply import apply_masks, batch_norms, pruning, recalibrated, restore
+from runner.pruning.apply import apply_masks, batch_norms, pruning, ranking, recalibrated, restore
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
 from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
-from runner.pruning.ranking import Ranking, rank
+from runner.pruning.ranking import Ranking
 
 RECALIBRATION_IMAGES = 2000
 
@@ -153,7 +153,7 @@ class Sweeper:
         Args:
             scores: the criterion's key.
         """
-        return pruning(members, self._criterion(scores), scope, self.evidence())
+        return pruning(members, self._criterion(scores), scope, self._evidence())
 
     def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
         """The order in which members of the model go, which has its trained weights.
@@ -161,15 +161,13 @@ class Sweeper:
         Args:
             scores: the criterion's key.
         """
-        criterion = self._criterion(scores)
-        found = criterion.scores(members, self.evidence())
-        return rank(members, found, scope, getattr(criterion, "comparable", False))
+        return ranking(members, self._criterion(scores), scope, self._evidence())
 
     def _criterion(self, key: str) -> Criterion:
         found: Criterion = self.criteria.get(key) or choices.builtin("criterion", key)
         return found
 
-    def evidence(self) -> Evidence:
+    def _evidence(self) -> Evidence:
         """What criteria may look at."""
         return Evidence(
             self.own_scores,

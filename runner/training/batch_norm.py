@@ -12,21 +12,24 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of the processes' tensors, in each of them."""
+    total = tensor.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 class _Sum(torch.autograd.Function):
     """The sum over processes, of which each needs the gradient of all that any of them computes with it."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return sum_over_processes(tensor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return sum_over_processes(gradient)
 
 
 def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], float]) -> Callable[[Tensor], Tensor]:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from runner.errors import ConfigError, UserError
 from runner.processes import ALONE, OneProcess
-from runner.training.batch_norm import synchronised
+from runner.training.batch_norm import sum_over_processes, synchronised
 from runner.training.machine import resolve_device
 
 LAUNCHED = "RUN_LAUNCHED"  # set by `run train processes=N`, which tells itself what has ended
@@ -113,16 +113,10 @@ class Several(OneProcess):
         return x * self.drawn(lambda rows: function(x.new_ones(rows, *x.shape[1:]), p), len(x))
 
     def mean(self, tensor: Tensor) -> Tensor:
-        return self._sum(tensor) / self.count
+        return sum_over_processes(tensor) / self.count
 
     def mean_of_rows(self, tensor: Tensor) -> Tensor:
-        return self._sum(tensor * ((self._high - self._low) / self._rows if self._filled else 0.0))
-
-    @staticmethod
-    def _sum(tensor: Tensor) -> Tensor:
-        total = tensor.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return sum_over_processes(tensor * ((self._high - self._low) / self._rows if self._filled else 0.0))
 
     # --- the training step ---------------------------------------------------------------------------------------
 
@@ -165,7 +159,7 @@ class Several(OneProcess):
         packed = torch.stack([value.to(self.device, torch.float32) for value in values.values()])
         if not self._filled:
             packed = torch.zeros_like(packed)
-        return dict(zip(values, self._sum(packed), strict=True))
+        return dict(zip(values, sum_over_processes(packed), strict=True))
 
     def share_of(self, loss: Tensor, examples: int, total: Tensor) -> Tensor:
         return loss * ((examples if self._filled else 0) * self.count / total)

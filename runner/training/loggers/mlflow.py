@@ -65,10 +65,9 @@ class MLflow(Logger):
         else:
             tags = {"run_id": identity, "folder": str(run.folder.resolve())}
             self._id = client.create_run(number, tags=tags, run_name=run_name(run)).info.run_id
-            self._client = client  # what fails from here on ends the run
-            for option, value in leaves(config):
-                client.log_param(self._id, option, str(value)[:_LONGEST_VALUE])
-        self._client = client
+        self._client = client  # what fails from here on ends the run
+        for option, value in leaves(config) if not begun else ():
+            client.log_param(self._id, option, str(value)[:_LONGEST_VALUE])
 
     def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
         self._log([(f"training/{name}", training.step, float(value)) for name, value in row.items()])
