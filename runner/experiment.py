@@ -6,7 +6,7 @@ Training, sweeps, analyses and benchmarks all start from one.
 import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -16,18 +16,16 @@ from safetensors.torch import save
 from torch import nn
 
 from runner import runs
-from runner.checks import check_kinds, check_output, check_places, check_splits, input_shape
-from runner.compaction.places import find_places
+from runner.checks import check_kinds, check_output, check_places, check_splits
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
-from runner.compaction.tracing import find_coupling
 from runner.config import choices
 from runner.config.build import build, build_model, options_of, target
 from runner.config.length import Length
+from runner.declaring import declare_layers, declare_places
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError
 from runner.files import append_row, write_bytes, write_rows
 from runner.interfaces import Data, Task
-from runner.models.layers import prunable_layers
 from runner.models.memory_format import use_fast_memory_format
 from runner.processes import ALONE, OneProcess
 from runner.pruning.sweep import Point, Sweeper, asked_points, has_batch_norm, with_unpruned
@@ -81,14 +79,14 @@ class Experiment:
         data.to(device)
         torch.manual_seed(derive_seed(config["seed"], "init"))
         model = build_model(config, **data.model_arguments())
-        _declare_places(config, model, data.model_arguments())
+        declare_places(config, model, data.model_arguments())
         check_places(config, model)
         if config.get("init") is not None:
             load_initial(config["init"], model)
         model = use_fast_memory_format(model.to(device))
         task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
         check_output(config, data, task, model, device)
-        _declare_layers(model, data.model_arguments(), device)
+        declare_layers(model, data.model_arguments(), device)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def check_teacher(self) -> None:
@@ -244,32 +242,6 @@ class Experiment:
             rows = run.pruning_rows()
             for logger in self.loggers:
                 logger.on_sweep(rows, run.pruning_figure)
-
-
-def _declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:
-    """Have a model that declares no places for features declare those that a trace finds: one for images where
-    features are to be dropped or cut, a language model always."""
-    asked = config.get("prune", {}).get("granularity")
-    wanted = {part["name"] for part in asked} if isinstance(asked, list) else set()
-    wanted |= set(getattr(target(config, "dropout"), "granularities", ()))
-    shaped = "input_shape" in about or {"channels", "image_size"} <= about.keys()
-    text = {"vocabulary", "context"} <= about.keys()
-    if hasattr(model, "feature_places") or not (text or ("feature" in wanted and shaped)):
-        return
-    tokens = min(16, about.get("context", 1))
-    example = torch.zeros(2, tokens, dtype=torch.int64) if text else torch.rand(2, *input_shape(about))
-    with suppress(Exception):  # whatever somebody's forward raises; check_output says it
-        model.feature_places = find_places(find_coupling(model, (example,)))  # type: ignore[assignment]
-
-
-def _declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
-    """Have a model for images that declares no prunable layers declare those by the order of its computation, so that
-    training, sweep and all that follow agree on them."""
-    if hasattr(model, "prunable") or not ("input_shape" in about or {"channels", "image_size"} <= about.keys()):
-        return
-    example = torch.zeros(1, *input_shape(about), device=device)
-    with suppress(ValueError):  # there are none, which concerns only who asks for them
-        model.prunable = list(prunable_layers(model, example=example))  # type: ignore[assignment]
 
 
 def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:

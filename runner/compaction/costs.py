@@ -18,6 +18,7 @@ from runner.compaction.planning import Plan
 from runner.compaction.saving import stored_tensors
 from runner.compaction.scatter import is_wrapped
 from runner.compaction.structure import Structure, shared_names
+from runner.models.modes import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,8 @@ def flops_by_module(network: nn.Module, example: Sequence[Tensor]) -> dict[str, 
 @torch.no_grad()
 def _counted(network: nn.Module, example: Sequence[Tensor]) -> FlopCounterMode:
     mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-            network(*example)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluation_mode(network), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        network(*example)
     return counter
 
 

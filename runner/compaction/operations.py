@@ -1,5 +1,9 @@
 """What operations do with channels: a kind for each name of an ATen operation. Others mix channels."""
 
+from typing import Any
+
+from torch import Tensor
+
 _NAMES = {
     "filters": "conv1d conv2d conv3d linear",
     "transposed filters": "conv_transpose1d conv_transpose2d conv_transpose3d",
@@ -22,3 +26,25 @@ _NAMES = {
 KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 COPIES = frozenset({"alias", "clone", "contiguous", "detach", "dropout", "feature_dropout", "to", "_to_copy"})
 RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "unflatten"})
+
+
+def argument(func: Any, args: Any, kwargs: Any, name: str, default: Any) -> Any:
+    """An operation's argument by its name in the schema."""
+    names = [argument.name for argument in func._schema.arguments]
+    if name in kwargs:
+        return kwargs[name]
+    index = names.index(name) if name in names else len(args)
+    return args[index] if index < len(args) else default
+
+
+def spread(channels: Tensor, out: Tensor, dim: int) -> Tensor:
+    """(C,) channels along a dimension of an output."""
+    shape = [1] * out.dim()
+    shape[dim] = len(channels)
+    return channels.view(shape).expand(out.shape)
+
+
+def value_range(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The smallest and largest value, each (C,), at each index of a dimension."""
+    rows = x.detach().movedim(dim, 0).flatten(1)
+    return rows.amin(1).cpu(), rows.amax(1).cpu()

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from runner.models.layers import filters_first, parameter_of, prunable_layers
+from runner.models.modes import evaluation_mode
 from runner.processes import ALONE, OneProcess
 
 Scores = dict[str, dict[str, Tensor]]
@@ -171,10 +172,8 @@ class WeightVariant(Variant):
     def _evaluated(self, layer: nn.Module) -> Tensor:
         """The weight that evaluation computes with, in the shape that the layer has it in."""
         module, parameter = parameter_of(layer)
-        training = module.training
-        weight = getattr(module.eval(), parameter)
-        module.train(training)
-        return weight.clone()
+        with evaluation_mode(module):
+            return getattr(module, parameter).clone()
 
 
 class UntilChanged:

@@ -10,25 +10,16 @@ is that of every filter, as our sweep prunes (Zhu & Gupta: of every layer). What
 variant detaches.
 """
 
-import torch
 from torch import Tensor, nn
 
 from runner.dropout.base import WeightVariant
+from runner.dropout.mask import Mask
 from runner.errors import ParameterError
 from runner.parameters import fraction, whole
 from runner.ranking import count, like_weight, lowest, rows
 
 
-class _Mask(nn.Module):
-    kept: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kept", torch.ones_like(weight, dtype=torch.bool))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.kept
-
+class _Shrinking(Mask):
     def update(self, weight: Tensor, sparsity: float) -> None:
         scores = rows(weight.detach()).abs()
         self.kept.copy_(like_weight(~lowest(scores, count(sparsity, scores.shape[1])), weight))
@@ -54,7 +45,7 @@ class GradualMagnitude(WeightVariant):
         self.updates = whole("updates", updates)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        return _Mask(weight)
+        return _Shrinking(weight)
 
     def jump(self, step: int, total: int) -> int:
         """How many jumps are due at a step."""

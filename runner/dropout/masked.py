@@ -1,7 +1,6 @@
 """Networks that train with part of their weights, filters or features gone for good.
 
-What the mask removes is zero when training begins and gets no gradient, so momentum, weight decay and penalties leave
-it at zero; the product with the mask makes that hold for any optimiser.
+What the mask removes is zero when training begins and stays so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,20 +13,10 @@ from runner.config.choices import names
 from runner.densities import SCOPES
 from runner.dropout.base import Scores, WeightVariant
 from runner.dropout.groups import find_granularity
+from runner.dropout.mask import Mask
 from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of
 from runner.pruning.ranking import rank
-
-
-class _Kept(nn.Module):
-    kept: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kept", torch.ones_like(weight, dtype=torch.bool))  # in the weight's memory format
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.kept
 
 
 class FixedMask(WeightVariant):
@@ -62,7 +51,7 @@ class FixedMask(WeightVariant):
         super().attach(model, self.removed if layers is None else layers)
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        return _Kept(weight)
+        return Mask(weight)
 
     @torch.no_grad()
     def attach_layer(self, name: str, layer: nn.Module) -> None:

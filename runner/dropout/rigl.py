@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from runner.densities import erk_densities
 from runner.dropout.base import WeightVariant
+from runner.dropout.mask import Mask
 from runner.models.layers import filters_first
 from runner.parameters import fraction, one_of, whole
 from runner.ranking import count, lowest
@@ -30,18 +31,15 @@ from runner.ranking import count, lowest
 DISTRIBUTIONS = ("erk", "uniform")
 
 
-class _Connections(nn.Module):
-    active: Tensor
-
+class _Connections(Mask):
     def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("active", torch.ones_like(weight, dtype=torch.bool))
+        super().__init__(weight)
         self.watches = False
         self.active_weights = weight.numel()  # never changes; counting them would wait for a GPU
         self.effective: Tensor | None = None  # of this forward pass, when its dense gradient is wanted
 
     def forward(self, weight: Tensor) -> Tensor:
-        effective = weight * self.active
+        effective = super().forward(weight)
         if self.watches and self.training and effective.requires_grad:
             effective.retain_grad()
             self.effective = effective
@@ -89,10 +87,10 @@ class RigL(WeightVariant):
             weight = self.raw_weight(self.layers[name])
             removed = count(1 - densities[name], weight.numel())
             drawn = lowest(torch.rand(1, weight.numel(), device=weight.device), removed)
-            connections.active.copy_(~drawn.view(weight.shape))
+            connections.kept.copy_(~drawn.view(weight.shape))
             connections.active_weights = weight.numel() - removed
             with torch.no_grad():
-                weight.masked_fill_(~connections.active, 0)
+                weight.masked_fill_(~connections.kept, 0)
 
     def before_step(self, step: int, total: int) -> None:
         last = self.end * total
@@ -112,7 +110,7 @@ class RigL(WeightVariant):
 
     def _move(self, layer: nn.Module, connections: _Connections, optimizer: Optimizer) -> None:
         assert connections.effective is not None
-        active, weight, parameter = connections.active, self.raw_weight(layer), self.raw_parameter(layer)
+        active, weight, parameter = connections.kept, self.raw_weight(layer), self.raw_parameter(layer)
         k = min(count(self.moved, connections.active_weights), weight.numel() - connections.active_weights)
         if k == 0:
             return

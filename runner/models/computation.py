@@ -1,7 +1,6 @@
 """The order in which a model computes with its layers."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from runner.models.modes import evaluation_mode
 
 
 def computation_order(
@@ -33,7 +34,7 @@ def computation_order(
         storage = _storage(_parameter(module, tensor))
         names[storage] = (*names.get(storage, ()), name)
     uses = _Uses(set(names))
-    with _evaluation(model), torch.no_grad(), torch.random.fork_rng(_devices(model)), uses:
+    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(_devices(model)), uses:
         if isinstance(example, Mapping):
             model(**example)
         else:
@@ -72,14 +73,3 @@ def _parameter(module: nn.Module, name: str) -> Tensor:
 def _devices(model: nn.Module) -> list[int]:
     """Indices of the GPUs that the model is on."""
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

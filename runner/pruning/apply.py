@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 from runner.config import choices
 from runner.errors import ParameterError
 from runner.interfaces import Task
+from runner.models.modes import evaluation_mode, restored_modes
 from runner.parameters import fraction, one_of
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
 from runner.pruning.granularities.base import Granularity, Members
@@ -87,12 +88,8 @@ def prune(
             task=cast(Task[Any], _OwnLoss(loss)),
             batches=None if source is None else source.first,
         )
-        modes = [(module, module.training) for module in model.modules()]
-        try:
+        with restored_modes(model):
             found = pruning(members, criterion, scope, evidence)(sparsity)
-        finally:
-            for module, mode in modes:
-                module.training = mode
     masks, values = found
     apply_masks(members.weights, {**members.weights, **values}, masks)
     return dict(masks)
@@ -187,23 +184,17 @@ def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterat
     norms = batch_norms(model)
     states = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's sign for a cumulative average
-        norm.train()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # PyTorch's sign for a cumulative average
+                norm.train()
             for inputs, *_ in batches:
                 if len(inputs) > 1:  # one example has no variance
                     model(inputs)
-        for module, mode in modes:
-            module.training = mode
         yield
     finally:
         for norm, state, momentum in zip(norms, states, momenta, strict=True):
             norm.load_state_dict(state)
             norm.momentum = momentum
-        for module, mode in modes:
-            module.training = mode

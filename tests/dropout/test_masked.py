@@ -156,21 +156,21 @@ def test_rigl_keeps_its_number_of_weights_exactly_through_momentum_and_decay(dis
     variant.attach(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     modules = variant.parametrizations()
-    active = {name: int(module.active.sum()) for name, module in modules.items()}
+    active = {name: int(module.kept.sum()) for name, module in modules.items()}
     if distribution == "uniform":
         assert active == {"1": 144, "3": 160}
     assert sum(active.values()) == pytest.approx(0.2 * (720 + 800), abs=2)
     moved = 0
     for at in range(20):
-        before = {name: module.active.clone() for name, module in modules.items()}
+        before = {name: module.kept.clone() for name, module in modules.items()}
         variant.before_step(at, 20)
         step(model, optimizer, variant)
         for name, module in modules.items():
             raw = model.get_submodule(name).parametrizations.weight.original
-            assert int(module.active.sum()) == active[name]
-            assert not raw[~module.active].any()
-            moved += int((module.active != before[name]).sum())
-        assert (at <= 15) or not any((module.active != before[n]).any() for n, module in modules.items())
+            assert int(module.kept.sum()) == active[name]
+            assert not raw[~module.kept].any()
+            moved += int((module.kept != before[name]).sum())
+        assert (at <= 15) or not any((module.kept != before[n]).any() for n, module in modules.items())
     assert moved > 0
 
 
@@ -184,11 +184,11 @@ def test_rigl_drops_the_smallest_and_grows_where_the_dense_gradient_is_largest()
     inputs = torch.randn(4, 3, 6, 6)
     variant.before_step(0, 2)
     step(model, optimizer, variant, inputs)
-    active, weight = module.active.clone(), raw.detach().clone()
+    active, weight = module.kept.clone(), raw.detach().clone()
 
     dense = network()
     plain = {n.replace("parametrizations.weight.original", "weight"): t for n, t in model.state_dict().items()}
-    dense.load_state_dict({n: t for n, t in plain.items() if "active" not in n})
+    dense.load_state_dict({n: t for n, t in plain.items() if "kept" not in n})
     dense(inputs).square().sum().backward()
     gradient = dense[1].weight.grad.abs()
 
@@ -202,7 +202,7 @@ def test_rigl_drops_the_smallest_and_grows_where_the_dense_gradient_is_largest()
     candidates = sorted((i for i in range(720) if not stays[i]), key=lambda i: -gradient.flatten()[i])[:k]
     expected = stays.clone()
     expected[candidates] = True
-    assert torch.equal(module.active.flatten(), expected)
+    assert torch.equal(module.kept.flatten(), expected)
     momentum = optimizer.state[raw]["momentum_buffer"]
     changed = expected != active.flatten()
     assert not momentum.flatten()[changed].any()

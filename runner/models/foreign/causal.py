@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from runner.errors import ConfigError
 from runner.models.heads import AttentionHeads
+from runner.models.modes import evaluation_mode
 
 _SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id")
 _SEPARATE = ("q_proj", "k_proj", "v_proj")
@@ -126,9 +127,8 @@ def check_causal(architecture: str, model: CausalLM, context: int) -> None:
     """Raises: ConfigError where what the network says of a token depends on later ones."""
     tokens = torch.zeros(2, min(4, context), dtype=torch.int64)
     tokens[1, -1] = 1
-    training = model.training
-    first, second = model.eval()(tokens)[:, :-1]
-    model.train(training)
+    with evaluation_mode(model):
+        first, second = model(tokens)[:, :-1]
     if not (first - second).abs().max() <= 1e-5 * first.abs().max():
         raise ConfigError(
             f"model.architecture={architecture} sees the tokens that it is to predict; "

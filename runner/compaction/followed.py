@@ -1,0 +1,53 @@
+"""The channels of a model's activations, as far as a trace has followed them."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.compaction.coupling import Channels, Coupling, Layer
+
+
+class Followed:
+    """What is known of the channels of each activation, and of what belongs together."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = dict(model.named_modules())
+        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        owners = Counter(id(tensor) for _, tensor in named)
+        # Parameter → (module, name); one that several modules share is no module's own.
+        self.names = {id(t): name.rpartition(".")[::2] for name, t in named if owners[id(t)] == 1}
+        self.tracked: dict[int, Tensor] = {}  # activation → the channel of each element
+        self.heads: dict[str, Tensor] = {}  # layer → a channel for each of its heads, whose features stay together
+        self.channels = Channels()
+        self.found = Coupling()
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The channel of every element; FIXED where nobody has followed it."""
+        known = self.tracked.get(id(tensor))
+        return torch.zeros(tensor.shape, dtype=torch.int64) if known is None else known
+
+    def mixes(self, name: str, tensors: Any) -> Tensor | None:
+        """Fix what an operation without a rule reads; what it makes isn't followed."""
+        for tensor in tensors:
+            if isinstance(tensor, Tensor) and id(tensor) in self.tracked:
+                self.channels.fix(self.of(tensor), f"goes through {name}")
+        return None
+
+    def read(self, ids: Tensor, dim: int) -> Tensor:
+        """The channel at each index of dim; those that share an index become one group."""
+        rows = ids.movedim(dim, 0).flatten(1)
+        mixed = (rows != rows[:, :1]).any(1)
+        for row in rows[mixed]:
+            first, *others = row.unique().tolist()
+            for other in others:
+                self.channels.join(first, other)
+        return rows[:, 0]
+
+    def producers(self, ids: Tensor) -> list[Layer]:
+        """The layers that make these channels."""
+        wanted = ids.unique()
+        made = {name: layer.outputs for name, layer in self.found.layers.items()}
+        made |= {name: torch.cat([made[name], heads]) for name, heads in self.heads.items()}
+        return [self.found.layers[name] for name, channels in made.items() if torch.isin(channels, wanted).any()]
