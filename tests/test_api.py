@@ -97,6 +97,7 @@ def test_errors_say_what_is_expected(results, tmp_path):
         none.run.write_status(state="finished")
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path):
     example = Path(__file__).parents[1] / "examples" / "python_api.py"
     done = subprocess.run([sys.executable, example, "out"], cwd=tmp_path, capture_output=True, text=True)

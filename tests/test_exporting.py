@@ -38,6 +38,7 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
 
 
 # Every kind of arguments in each format; the cut networks below are the other two pairs.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task, format",
     [
@@ -59,6 +60,7 @@ def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task, format", [("classification", "onnx"), ("translation", "torch_export")])
 def test_networks_that_were_cut(task, format, tmp_path):
     """Sums that are written by index, fewer heads, attention and feed-forward layers of their own widths."""

@@ -83,6 +83,7 @@ def test_the_examples_work_from_a_folder_of_ones_own(words, own, capsys):
             )
 
 
+@pytest.mark.slow
 def test_the_examples_work_as_a_part_of_the_project(tmp_path):
     """The same files in a copy of the project, with the `_target_` that the pages name."""
     project = tmp_path / "project"

@@ -34,6 +34,7 @@ SHIFTED = {"random_targeted", "random_targeted_unit", "targeted_ard"}
 FREE = {"hard_concrete", "hard_concrete_unit", "variational", "variational_unit", "smallify", "smallify_unit"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", options("dropout"))
 def test_learns_digits_and_keeps_its_promise(name, tmp_path):
     config = settle(Composer("train").single([f"dropout={name}", *NETWORK, *GENTLER.get(name, [])]))

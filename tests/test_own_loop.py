@@ -27,6 +27,7 @@ def mlp():
     return model, torch.randn(4, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [resnet18, mlp])
 @pytest.mark.parametrize(
     "variant",

@@ -200,6 +200,7 @@ def test_a_truncated_packed_file_is_one_line(call, finished):
         runner.load_compact(file.parent)
 
 
+@pytest.mark.slow
 def test_one_file_for_every_width(call, tail, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(tail, folder)

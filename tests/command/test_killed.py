@@ -62,6 +62,7 @@ MOMENTS: list[Callable[[Run], object]] = [
 ]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(start, longer, uninterrupted, same, tmp_path):
     run, chance = Run(tmp_path / "run"), random.Random()
     words = ("train", *longer, f"folder={run.folder}", OFTEN)
@@ -85,6 +86,7 @@ def test_killed_again_and_again(start, longer, uninterrupted, same, tmp_path):
     assert not run.checkpoint_file.exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_of_the_command_itself(begin, start, longer, uninterrupted, same, tmp_path):
     run = Run(tmp_path / "run")
     words = ("train", *longer, f"folder={run.folder}", OFTEN)

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from runner.runs import Run, find_runs
 
 ONE_FAILS = ("schedule.learning_rate=0.01,1e30,0.02",)
@@ -129,6 +131,7 @@ def test_a_finished_job_that_is_damaged_is_no_success(call, tiny, tmp_path):
 PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
 
 
+@pytest.mark.slow
 def test_in_parallel(command, tiny, tmp_path):
     """Each worker has its share of the cores from the moment when it imports torch; failures are kept and listed."""
     result = command("train", "-m", *tiny, *ONE_FAILS, *PARALLEL, OMP_NUM_THREADS="", MKL_NUM_THREADS="")
@@ -156,6 +159,7 @@ def test_in_parallel(command, tiny, tmp_path):
         assert line.startswith("finished ") and "accuracy at sparsity" in line
 
 
+@pytest.mark.slow
 def test_interrupted_again_and_again_in_parallel(begin, tiny, tmp_path):
     """One line, whatever the number of Ctrl-C; the workers end with their parent and leave nothing behind."""
     small = [word for word in tiny if not word.startswith("model.")]

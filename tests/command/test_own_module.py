@@ -95,6 +95,7 @@ def test_weights_count_by_their_content(call, own, tiny, tmp_path):
     assert names[0] == names[1] != first.out.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["module", "users"])
 def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, tmp_path, monkeypatch):
     """By its name alone, and by a YAML in the --config-dir."""

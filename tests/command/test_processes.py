@@ -30,6 +30,7 @@ def children(process):
     return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes as Linux tells them")
 def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
     run, often = Run(tmp_path / "run"), "checkpoint_minutes=1e-9"

@@ -433,6 +433,7 @@ def test_nothing_that_a_strangers_run_names_is_called_or_written_to(group, part,
     assert tree(Path()) == before
 
 
+@pytest.mark.slow
 def test_side_by_side_gives_the_same_as_one_after_another(trained, monkeypatch, capsys):
     """Random masks on initial weights are one training for both runs of a seed: it is made once."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from runner.files import read_rows
 from runner.runs import Run, metrics_columns, pruning_columns
 
 
+@pytest.mark.slow
 def test_prints_the_table_and_the_folder_and_names_it_readably(command, tmp_path, tiny):
     result = command("train", *tiny, "dropout=targeted", "outputs=out")
     assert result.code == 0

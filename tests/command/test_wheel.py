@@ -62,6 +62,7 @@ def test_brings_all_that_the_package_reads(installed):
     assert {path for path in here if not (installed / path).exists()} == set()
 
 
+@pytest.mark.slow
 def test_lists_trains_and_leaves_its_own_folder_alone(installed, python, tmp_path):
     before = {path for path in installed.rglob("*") if "__pycache__" not in path.parts}
     assert "  targeted " in python("-m", "runner", "list", "dropout", cwd=tmp_path)

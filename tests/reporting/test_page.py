@@ -240,6 +240,7 @@ def test_the_command_writes_one_file(learned: Make, tmp_path: Path, capsys, monk
     assert not [a for tag, a in read.elements if tag in ("img", "link", "iframe", "object") or "src" in a]
 
 
+@pytest.mark.slow
 def test_fifty_unlike_runs_would_take_less_than_5_megabytes(learned: Make) -> None:
     """Each with options, a sweep, learning curves and a certificate of its own. Drawing fifty would take long."""
     runs = [learned("targeted", seed=3, **{"dropout.alpha": 0.01 * i}) for i in range(8)]

@@ -55,6 +55,7 @@ def test_the_papers_setup_is_the_official_codes():
     assert (job["data"]["normalize"], job["model"]["batch_norm_momentum"]) == ("image", 0.003)
 
 
+@pytest.mark.slow
 def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
     words = ["table=paper7_resnet32_weight", *TINY, f"outputs={tmp_path}", "seed=0,1"]
     assert run(*words, "--estimate") == 0

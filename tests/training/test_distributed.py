@@ -99,6 +99,7 @@ def two(folder, configs):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_as_one(case, two, configs, folder, monkeypatch):
     monkeypatch.chdir(folder)
