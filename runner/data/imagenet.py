@@ -19,6 +19,7 @@ from runner.data import normalization
 from runner.data.errors import DataError, one_line
 from runner.data.file_list import FileList, list_files
 from runner.data.image_folder import class_folders
+from runner.data.splits import Splits, epoch_order
 from runner.data.splitting import check_fraction, stratified_fraction
 from runner.data.streaming import BatchReader, Request, stream
 from runner.parameters import BelowOne, Count, checked, whole
@@ -31,7 +32,7 @@ STD = (0.229, 0.224, 0.225)
 MOST_WORKERS = 16
 
 
-class ImageNet:
+class ImageNet(Splits):
     """Images from `root/train/<class>/` and `root/val/<class>/`, in RGB, cut out at `size` pixels.
 
     `val` is the test split. Validation images are a stratified part of the training set, the same for every seed;
@@ -43,6 +44,7 @@ class ImageNet:
     """
 
     kind = "images"
+    examples = "images"
     train: FileList
     validation: FileList
     test: FileList
@@ -76,15 +78,6 @@ class ImageNet:
                 digest.update(b"%s\0%d\n" % (name, files.path(index).stat().st_size))
         return digest.hexdigest()
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that hold images."""
-        return tuple(name for name in ("train", "validation", "test") if len(getattr(self, name)))
-
-    def sizes(self) -> dict[str, int]:
-        """Number of images by split."""
-        return {name: len(getattr(self, name)) for name in self.splits}
-
     def fit(self, minimum: int, input_size: int | None = None) -> None:
         """Sets the size of the images in all batches from now on: `size`, at least `minimum`; or just `input_size`."""
         if input_size is not None:
@@ -112,9 +105,7 @@ class ImageNet:
 
         Yields x (n, 3, S, S) float32, channels_last, and y (n,) int64. ValueError for a split that holds no images.
         """
-        if split not in self.splits:
-            raise ValueError(f"split {split!r} holds no images; those that do: {', '.join(self.splits)}")
-        files: FileList = getattr(self, split)
+        files: FileList = self.examples_of(split)
         return self.batches(files, map(Request, _in_order(len(files), limit, batch_size)))
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
@@ -182,7 +173,7 @@ def training_requests(seed: int, images: int, batch_size: int, step: int) -> Ite
     """What to read for this step and for all that follow."""
     steps = max(1, images // batch_size)  # an epoch
     for epoch in itertools.count(step // steps):
-        order = torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
+        order = epoch_order(images, seed, epoch)
         for later in range(max(step, epoch * steps), (epoch + 1) * steps):
             start = (later - epoch * steps) * batch_size
             indices = order[start : start + batch_size].tolist()

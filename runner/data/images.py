@@ -13,6 +13,7 @@ from runner.data import normalization
 from runner.data.augmentation import crop_and_flip
 from runner.data.in_memory import InMemory, Labelled
 from runner.data.resizing import fitted_size, resize
+from runner.data.splits import epoch_order
 from runner.data.splitting import stratified_fraction
 from runner.data.transfer import to_device
 from runner.errors import ParameterError
@@ -177,8 +178,7 @@ class TrainBatches:
 
     def _order(self, epoch: int) -> Tensor:
         if self._order_of is None or self._order_of[0] != epoch:
-            order = torch.randperm(len(self._data.train), generator=_generator(self._seed, "order", epoch))
-            self._order_of = (epoch, order)
+            self._order_of = (epoch, epoch_order(len(self._data.train), self._seed, epoch))
         return self._order_of[1]
 
 

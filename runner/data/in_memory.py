@@ -9,7 +9,7 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-SPLITS = ("train", "validation", "test")
+from runner.data.splits import SPLITS, Splits
 
 
 class Labelled:
@@ -38,7 +38,7 @@ class Labelled:
 S = TypeVar("S", bound=Labelled)
 
 
-class InMemory(Generic[S]):
+class InMemory(Splits, Generic[S]):
     """Three splits on one device, and the mean and deviation that inputs are normalised by."""
 
     train: S
@@ -46,20 +46,10 @@ class InMemory(Generic[S]):
     test: S
     mean: Tensor
     std: Tensor
-    examples = "examples"  # what they are, for an error
 
     @property
     def device(self) -> torch.device:
         return self.train.labels.device
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that hold examples."""
-        return tuple(name for name in SPLITS if len(getattr(self, name)))
-
-    def sizes(self) -> dict[str, int]:
-        """Number of examples by split."""
-        return {name: len(getattr(self, name)) for name in self.splits}
 
     def to(self, device: torch.device | str) -> Self:
         """Moves all splits, in place."""
@@ -70,7 +60,5 @@ class InMemory(Generic[S]):
 
     def first(self, split: str, limit: int | None) -> S:
         """The first `limit` examples of a split, all if None. ValueError for a split that holds none."""
-        if split not in self.splits:
-            raise ValueError(f"split {split!r} holds no {self.examples}; those that do: {', '.join(self.splits)}")
-        part: S = getattr(self, split)
+        part: S = self.examples_of(split)
         return part if limit is None else part[:limit]

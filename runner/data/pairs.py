@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import torch
 
 from runner.data.errors import DataError
+from runner.data.splits import Splits
 from runner.data.token_batches import PairBatch, Sentences, TokenBatches, TokenPairs, slices
 from runner.data.vocabulary import Vocabulary
 from runner.parameters import whole
@@ -27,7 +28,7 @@ class Texts:
     targets: list[str]
 
 
-class PairData:
+class PairData(Splits):
     """Parallel text in memory, on one device, in the subwords of one vocabulary for both languages.
 
     The vocabulary, of at most `vocabulary` ids, is learned from both sides of the training text. Training pairs with
@@ -36,6 +37,7 @@ class PairData:
     """
 
     kind: ClassVar[str] = "pairs"
+    examples = "pairs"
 
     train: TokenPairs
     validation: TokenPairs
@@ -50,15 +52,6 @@ class PairData:
         self.validation = self._with_cut_sources("validation", self._encoded(validation))
         self.test = self._with_cut_sources("test", self._encoded(test))
         self.device = torch.device("cpu")
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits; none is empty."""
-        return ("train", "validation", "test")
-
-    def sizes(self) -> dict[str, int]:
-        """Number of pairs by split."""
-        return {name: len(getattr(self, name)) for name in self.splits}
 
     def model_arguments(self) -> dict[str, int]:
         """What a model must know of the data: `vocabulary`, its number of ids."""
@@ -83,9 +76,7 @@ class PairData:
         A batch is of `batch_size` tokens on each side at most, padding included, or a single longer pair. ValueError
         for an unknown split.
         """
-        if split not in self.splits:
-            raise ValueError(f"split {split!r} holds no pairs; those that do: {', '.join(self.splits)}")
-        return self._by_length(getattr(self, split), limit, batch_size)
+        return self._by_length(self.examples_of(split), limit, batch_size)
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[PairBatch]:
         """The pairs of `eval_batches("train", limit)`: sentences are not augmented."""

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from runner.data import cache as disk
 from runner.data.errors import DataError
-from runner.data.in_memory import SPLITS
 from runner.data.parallel import hash_of, read_lines
+from runner.data.splits import SPLITS, epoch_order
 from runner.data.transfer import to_device
 from runner.errors import ConfigError
 from runner.parameters import Count, checked, whole
-from runner.seeding import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +56,7 @@ class SentenceBatches:
 
     def batch(self, step: int) -> Batch:
         epoch, place = divmod(step, self.steps_per_epoch)
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, "order", epoch))
-        order = torch.randperm(len(self._split), generator=generator)
+        order = epoch_order(len(self._split), self._seed, epoch)
         return self._split.batch(order[place * self.examples_per_step :][: self.examples_per_step])
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from runner import rules
 from runner.data.errors import DataError
-from runner.data.in_memory import SPLITS
 from runner.data.parallel import hash_of, shown, unpacked
+from runner.data.splits import SPLITS
 from runner.data.tokens import KINDS, Tokens, is_kind, tokenizer_file, tokens_of
 from runner.data.transfer import to_device
 from runner.data.vocabulary import Size

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runner.data.splits import epoch_order
 from runner.data.transfer import to_device
 from runner.data.vocabulary import BEGIN, END, PAD, Vocabulary
 from runner.parameters import whole
@@ -154,7 +155,7 @@ class TokenBatches:
     def _shuffled(self, epoch: int) -> tuple[Tensor, list[int]]:
         """The epoch's pairs, shuffled and then sorted by length, and the order of their batches."""
         if self._epoch is None or self._epoch[0] != epoch:
-            pairs = torch.randperm(len(self._pairs), generator=self._generator("order", epoch))
+            pairs = epoch_order(len(self._pairs), self._seed, epoch)
             order = pairs[self._lengths[pairs].argsort(stable=True)]
             batches = torch.randperm(self.steps_per_epoch, generator=self._generator("batches", epoch))
             self._epoch = (epoch, order, batches.tolist())

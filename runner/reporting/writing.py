@@ -59,6 +59,7 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     r"""A table environment a section; needs \usepackage{booktabs} and nothing else."""
+    # DataFrame.to_latex would bring in jinja2, and neither rule lines before the seeds nor escapes Greek letters.
     parts = ["% needs \\usepackage{booktabs}"]
     for section in table.sections:
         head, *body, seeds = [" & ".join(map(_escaped, row)) + r" \\" for row in cells(section, table.metric)]
@@ -143,6 +144,7 @@ def _seeds(section: Section, column: str) -> str:
 
 def padded(rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table, head first, with cells padded so that it is a table in a terminal, too."""
+    # DataFrame.to_markdown would bring in tabulate for these lines.
     rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"| {' | '.join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))} |" for row in rows]

@@ -1,0 +1,45 @@
+"""The splits of a data set, and the order of its training examples: the same for sets in memory and streamed ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.seeding import derive_seed
+
+SPLITS = ("train", "validation", "test")
+
+
+class Splits:
+    """Attributes `train`, `validation` and `test`, of which the last two may be empty."""
+
+    train: Any
+    validation: Any
+    test: Any
+    examples = "examples"  # what they are called in an error message
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that hold examples."""
+        return tuple(name for name in SPLITS if len(getattr(self, name)))
+
+    def sizes(self) -> dict[str, int]:
+        """The number of examples in each split."""
+        return {name: len(getattr(self, name)) for name in self.splits}
+
+    def examples_of(self, split: str) -> Any:
+        """The examples of a split.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} holds no {self.examples}; those that do: {', '.join(self.splits)}")
+        return getattr(self, split)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of `count` training examples, (count,) int64, a pure function of the seed and the epoch."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
