@@ -13,8 +13,7 @@ from runner.reporting.formats import (
     percent,
     run_title,
 )
-from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
-from runner.reporting.summary import the_split
+from runner.reporting.points import shown_points
 from runner.runs import Run
 from runner.tasks.metrics import Metric
 
@@ -27,12 +26,7 @@ def pruning_figure(run: Run) -> None:
     The vertical dotted line is the floor: points to its left are of the network pruned there, and a diamond shows the
     unpruned one. Sweeps under several rules (scope, scores, floor) have a colour each.
     """
-    points = read_points(run)
-    metric = headline_of(run, points)
-    split = the_split(points)
-    points = points[points["split"] == split]
-    whole = unpruned_points(points)
-    points = of_sweeps(points)
+    points, whole, metric, split = shown_points(run)
     styles: dict[str, Style] = {}
     panels = [
         Panel(

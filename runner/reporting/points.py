@@ -100,5 +100,23 @@ def headline_of(run: Run, points: pd.DataFrame) -> Metric:
     return run.metric(str(metric))
 
 
+def the_split(points: pd.DataFrame) -> str:
+    """`test`, or what was measured instead."""
+    splits = list(points["split"].unique())
+    return "test" if "test" in splits else str(splits[0])
+
+
+def shown_points(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, Metric, str]:
+    """What a run's own figure and summary show: its sweeps' points, the unpruned network's, the metric and the split.
+
+    Raises:
+        DamagedRun: see `read_points` and `headline_of`.
+    """
+    points = read_points(run)
+    metric, split = headline_of(run, points), the_split(points)
+    points = points[points["split"] == split]
+    return of_sweeps(points), unpruned_points(points), metric, split
+
+
 def _complete(row: dict[str, str]) -> bool:
     return all(column in row for column in (*POINT_COLUMNS, *COUNT_COLUMNS))

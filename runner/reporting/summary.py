@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from runner.reporting.formats import NONE, UNPRUNED, granularity_label, metric_label, number, percent, run_title
-from runner.reporting.points import headline_of, of_sweeps, read_points, unpruned_points
+from runner.reporting.points import shown_points
 from runner.runs import Run
 from runner.tasks.metrics import Metric
 
@@ -41,12 +41,7 @@ class _Block:
 
 def pruning_summary(run: Run) -> str:
     """The headline metric on the test split: a row a sparsity, columns granularity and BatchNorm, at most 100 wide."""
-    points = read_points(run)
-    metric = headline_of(run, points)
-    split = the_split(points)
-    points = points[points["split"] == split]
-    whole = unpruned_points(points)
-    points = of_sweeps(points)
+    points, whole, metric, split = shown_points(run)
     sweeps = [sweep for _, sweep in points.groupby(["granularity", "scope", "scores", "floor"], sort=False)]
     if not (points["floor"] > 0).any():
         whole = whole[:0]
@@ -55,12 +50,6 @@ def pruning_summary(run: Run) -> str:
     for side_by_side in _fitting(blocks):
         lines += ["", *_table(side_by_side)]
     return "\n".join([*lines, *_floor_note(points)])
-
-
-def the_split(points: pd.DataFrame) -> str:
-    """`test`, or what was measured instead."""
-    splits = list(points["split"].unique())
-    return "test" if "test" in splits else str(splits[0])
 
 
 def sweep_label(sweep: pd.DataFrame) -> str:

@@ -16,8 +16,7 @@ from runner.reporting.learning import learning_curves
 from runner.reporting.page.collect import UNREADABLE, Collected, Told
 from runner.reporting.page.plots import Plots, tabs
 from runner.reporting.page.tables import table
-from runner.reporting.points import unpruned_points
-from runner.reporting.summary import the_split
+from runner.reporting.points import the_split, unpruned_points
 from runner.reporting.table import Table, make_table
 from runner.tasks.metrics import LOSS, Metric
 
