@@ -10,6 +10,7 @@ from torch import nn
 from runner.config.build import target
 from runner.errors import ConfigError, located
 from runner.models.layers import feature_places
+from runner.pruning.sweep import scope_for
 
 # What the examples are, for people.
 _KINDS = {"images": "images", "pairs": "pairs of sentences", "sentences": "sentences", "text": "text"}
@@ -78,6 +79,13 @@ def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
     asked = config.get("prune", {}).get("splits", splits)  # run bench prunes in its own way
     if not set(asked) & set(splits):
         raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; expected {', '.join(splits)}")
+
+
+def check_scope(config: Mapping[str, Any]) -> None:
+    """Raises: ConfigError where a sweep's scope is none of a granularity that it is to prune."""
+    prune = config.get("prune", {})
+    for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
+        scope_for(part, prune["scope"], "layer")
 
 
 def check_places(config: Mapping[str, Any], model: nn.Module) -> None:

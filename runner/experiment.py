@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from runner import runs
-from runner.checks import check_kinds, check_output, check_places, check_splits
+from runner.checks import check_kinds, check_output, check_places, check_scope, check_splits
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
 from runner.config import choices
 from runner.config.build import build, build_model, options_of, target
@@ -73,6 +73,7 @@ class Experiment:
         check_kinds(config)
         data = build(config, "data")
         check_splits(config, data.splits)
+        check_scope(config)
         if hasattr(data, "fit"):  # images come in the size that the model asks for
             with options_of("model"):
                 data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))

@@ -18,7 +18,7 @@ from runner.config.rules import check_each
 from runner.densities import SCOPES
 from runner.errors import ConfigError
 from runner.experiment import Experiment
-from runner.pruning.sweep import Point, Sweeper, has_batch_norm
+from runner.pruning.sweep import Point, Sweeper, has_batch_norm, scope_for
 from runner.reporting.formats import granularity_label, percent
 from runner.rules import Rule, between, either, one_of, share
 from runner.runs import Run
@@ -167,9 +167,13 @@ def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) 
 def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: bool) -> Point:
     granularity, criterion, sparsity = asked["granularity"], asked["criterion"], float(asked["sparsity"])
     floor = experiment.variant.floor(granularity["name"]) if asked["floor"] == "auto" else asked["floor"]
+    try:
+        scope = scope_for(granularity, asked["scope"], experiment.variant.scope)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("prune.", "")) from None
     return Point(
         granularity=granularity["key"],
-        scope=experiment.variant.scope if asked["scope"] == "auto" else asked["scope"],
+        scope=scope,
         scores=criterion["key"],
         floor=float(floor) if sparsity else 0.0,  # the whole network was not asked to be pruned
         batch_norm=asked["batch_norm"] if has_statistics else "none",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import json
 import random
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from typing import Any
 
 from runner.data import cache
 from runner.data.pairs import PairData, Texts
-from runner.data.vocabulary import Size, not_installed
+from runner.data.vocabulary import Size
+from runner.extras import need
 from runner.parameters import checked
 
 SIZES = {"train": 20_000, "validation": 500, "test": 1_000}
@@ -45,10 +45,8 @@ class Numbers(PairData):
 
 def number_pairs() -> list[tuple[str, str]]:
     """All (German, English) pairs, no text of either language twice, out of the cache if they are there."""
-    try:
-        key = hashlib.sha256(repr((FORMAT, metadata.version("num2words"))).encode()).hexdigest()
-    except metadata.PackageNotFoundError as error:
-        raise not_installed("num2words") from error
+    need("data=numbers", "num2words", "text")
+    key = hashlib.sha256(repr((FORMAT, metadata.version("num2words"))).encode()).hexdigest()
     kept = cache.load("numbers", key)
     if kept is not None:
         return [(german, english) for german, english in json.loads(kept)]
@@ -70,11 +68,7 @@ def drawn_pairs(count: int) -> list[tuple[str, str]]:
 
 def converter(language: str) -> Any:
     """num2words' own for a language, fit for numbers below a million."""
-    try:
-        library = importlib.import_module("num2words")
-    except ImportError as error:
-        raise not_installed("num2words") from error
-    fast = copy.copy(library.CONVERTER_CLASSES[language])
+    fast = copy.copy(need("data=numbers", "num2words", "text").CONVERTER_CLASSES[language])
     # It tries every number that has a name, from 10**600 downwards: without those, it is 14 times as fast.
     fast.cards = {number: name for number, name in fast.cards.items() if number <= 1_000_000}
     return fast

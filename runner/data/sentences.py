@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from runner.data.errors import DataError
 from runner.data.parallel import hash_of, read_lines
 from runner.data.splits import SPLITS, epoch_order
 from runner.data.transfer import to_device
-from runner.errors import ConfigError
+from runner.extras import need
 from runner.parameters import Count, checked, whole
 
 log = logging.getLogger(__name__)
@@ -195,10 +194,7 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def _tokenizer(folder: Path, longest: int) -> Any:
-    try:
-        library = importlib.import_module("tokenizers")
-    except ImportError:
-        raise ConfigError("data=sentences needs tokenizers: pip install '.[text]' in a checkout") from None
+    library = need("data=sentences", "tokenizers", "text")
     try:
         tokenizer = library.Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises nothing more special

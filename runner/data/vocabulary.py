@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
 from collections.abc import Sequence
-from functools import cache
-from importlib import metadata
 from typing import Annotated, Any
 
 from runner import rules
 from runner.data import cache as disk
-from runner.data.errors import DataError
+from runner.extras import need
 from runner.parameters import whole
 
 log = logging.getLogger(__name__)
@@ -99,24 +96,12 @@ class Vocabulary:
 
 def content_key(lines: Sequence[str], size: int) -> str:
     """A hash of all that a vocabulary follows from."""
-    try:
-        version = metadata.version("tokenizers")
-    except metadata.PackageNotFoundError as error:
-        raise not_installed("tokenizers") from error
-    digest = hashlib.sha256(json.dumps([FORMAT, version, size]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, tokenizers().__version__, size]).encode())
     for line in lines:
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 
 
-@cache
 def tokenizers() -> Any:
     """The library, imported when it is needed: an optional dependency."""
-    try:
-        return importlib.import_module("tokenizers")
-    except ImportError as error:
-        raise not_installed("tokenizers") from error
-
-
-def not_installed(library: str) -> DataError:
-    return DataError(f"this data needs {library}, which is not installed: pip install '.[text]' in a checkout")
+    return need("this data", "tokenizers", "text")

@@ -19,8 +19,7 @@ from runner.interfaces import Task
 from runner.models.modes import evaluation_mode, restored_modes
 from runner.parameters import fraction, one_of
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
-from runner.pruning.granularities.base import Granularity, Members
-from runner.pruning.granularities.n_of_m import GroupMembers
+from runner.pruning.granularities.base import Granularity, Members, scopes_of
 from runner.pruning.ranking import Ranking, rank
 
 LossOf = Callable[[Any, Any], Tensor]
@@ -75,8 +74,7 @@ def prune(
         # "own" are the scores of a variant, which are given as `scores` here.
         one_of("criterion", criterion, [name for name in choices.names("criterion") if name != "own"])
         criterion = cast(Criterion, choices.builtin("criterion", criterion))
-    if scope != "layer" and isinstance(members, GroupMembers):
-        raise ParameterError("scope", scope, "layer, as every group of n_of_m keeps as many")
+    one_of("scope", scope, scopes_of(granularity))
     if scores is not None:
         if named:
             raise ParameterError("criterion", criterion, "left out beside scores")

@@ -8,10 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from runner.config import choices
+from runner.densities import SCOPES
+from runner.errors import ConfigError
 from runner.interfaces import Data, Task
 from runner.pruning.apply import apply_masks, batch_norms, pruning, ranking, recalibrated, restore
 from runner.pruning.criteria.base import Criterion, Evidence, Pruned
-from runner.pruning.granularities.base import Granularity, Members, nonzero_weights
+from runner.pruning.granularities.base import Granularity, Members, nonzero_weights, scopes_of
 from runner.pruning.ranking import Ranking
 
 RECALIBRATION_IMAGES = 2000
@@ -223,7 +225,7 @@ def asked_points(
     return [
         Point(
             granularity=granularity["key"],
-            scope=scope if prune["scope"] == "auto" else prune["scope"],
+            scope=scope_for(granularity, prune["scope"], scope),
             scores=criterion["key"],
             floor=float(floor(granularity["name"]) if prune["floor"] == "auto" else prune["floor"]),
             batch_norm=norm,
@@ -237,6 +239,24 @@ def asked_points(
         for split in prune["splits"]
         if split in splits
     ]
+
+
+def scope_for(granularity: Mapping[str, Any], asked: str, own: str) -> str:
+    """What is compared with what in a granularity, a whole part or only its name.
+
+    Args:
+        asked: a scope, or `auto`, the variant's own where the granularity has it.
+
+    Raises:
+        ConfigError: the granularity does not have the scope that is asked for.
+    """
+    scopes = scopes_of(choices.make("granularity", granularity)) if "_target_" in granularity else SCOPES
+    if asked == "auto":
+        return own if own in scopes else scopes[0]
+    if asked not in scopes:
+        name = granularity["name"]
+        raise ConfigError(f"prune.scope={asked}: not for prune.granularity={name}; expected auto, {', '.join(scopes)}")
+    return asked
 
 
 def with_unpruned(points: Sequence[Point]) -> list[Point]:

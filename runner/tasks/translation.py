@@ -1,6 +1,5 @@
 """Translation: label-smoothed cross-entropy to learn by; BLEU, exact match and token accuracy to judge by."""
 
-import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runner.data.token_batches import PairBatch
-from runner.errors import ConfigError
+from runner.extras import need
 from runner.models.transformer import PAD
 from runner.parameters import BelowOne, Count, CountFrom0, NotNegative, checked
 from runner.tasks.decoding import beam_search, greedy
@@ -50,10 +49,7 @@ class Translation:
         self.length_penalty = length_penalty
         self.longer = longer
         self.samples = samples
-        try:
-            bleu = importlib.import_module("sacrebleu.metrics").BLEU
-        except ImportError:
-            raise ConfigError("task=translation needs sacrebleu: pip install '.[text]' in a checkout") from None
+        bleu = need("task=translation", "sacrebleu", "text").BLEU
         self._bleu = {"bleu": bleu(), "bleu_uncased": bleu(lowercase=True)}
 
     @property

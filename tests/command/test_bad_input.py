@@ -58,6 +58,10 @@ BAD = {
     "argument that the class lacks": (["+dropout.foo=1"], ["dropout=none", "'foo'"]),
     "name changed": (["+model.name=../x"], ["there is no option model.name"]),
     "option left out": (["~seed"], ["~seed", "not left out"]),
+    "scope of another granularity": (
+        ["prune.granularity=[weight,n_of_m]", "prune.scope=global"],
+        ["prune.scope=global", "not for prune.granularity=n_of_m", "auto, layer"],
+    ),
     "data root not given": (["data=image_folder"], ["data.root must be given"]),
     "data root missing": (["data=image_folder", "data.root=nowhere"], ["data.root=nowhere", "no such folder"]),
     "data set missing": (

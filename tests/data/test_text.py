@@ -1,5 +1,6 @@
 import gzip
 import shutil
+import sys
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch
 from runner.data import tokens
 from runner.data.errors import DataError
 from runner.data.text import Text
-from runner.errors import ParameterError
+from runner.errors import ConfigError, ParameterError
 
 POEM = "".join(f"Zeile {i}: ein Maß für {i * i} — größer.\n" for i in range(60))
 
@@ -113,13 +114,9 @@ def test_bad_values_name_the_parameter(given):
 
 
 def test_subwords_without_the_library_are_one_clear_line(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    from runner.data import vocabulary
-
-    vocabulary.tokenizers.cache_clear()
-    with pytest.raises(DataError, match=r"needs tokenizers, which is not installed: pip install"):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ConfigError, match=r"needs tokenizers, which is not installed: pip install"):
         Text("poem.txt", tokens="subwords")
-    vocabulary.tokenizers.cache_clear()
 
 
 def tokenizer(folder, kind):

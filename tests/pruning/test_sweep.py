@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from runner.config.choices import settle
+from runner.errors import ConfigError
 from runner.pruning.apply import prune, recalibrated
 from runner.pruning.sweep import Point, Sweeper, asked_points, with_unpruned
 from runner.tasks.classification import Classification
@@ -64,6 +65,14 @@ def test_the_scope_is_the_variants_unless_it_is_asked_for():
 
     assert scopes("auto") == {"global"}
     assert scopes("erk") == {"erk"}
+
+
+def test_groups_are_compared_within_themselves_whatever_the_variant_compares():
+    prune = {**GRID, "granularity": settle("granularity", "n_of_m"), "scope": "auto"}
+    found = asked_points(prune, ["weight"], lambda granularity: 0.0, True, ["test"], "global")
+    assert {point.scope for point in found} == {"layer"}
+    with pytest.raises(ConfigError, match=r"prune\.scope=erk: not for prune\.granularity=n_of_m; expected auto, layer"):
+        asked_points({**prune, "scope": "erk"}, ["weight"], lambda granularity: 0.0, True, ["test"])
 
 
 def test_what_is_asked_for():

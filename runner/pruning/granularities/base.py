@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from runner.densities import SCOPES
 from runner.models.layers import filters_first, parameter_of
 
 Rows = dict[str, Tensor]
@@ -94,6 +95,11 @@ class Granularity(Protocol):
         Raises:
             ValueError: the model has none.
         """
+
+
+def scopes_of(granularity: Granularity) -> tuple[str, ...]:
+    """The scopes in which members of a granularity can be compared: its `scopes`, or all."""
+    return getattr(granularity, "scopes", SCOPES)
 
 
 def filter_matrix(weight: Tensor) -> Tensor:

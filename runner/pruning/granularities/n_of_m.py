@@ -41,6 +41,8 @@ class NofM:
             are not counted.
     """
 
+    scopes = ("layer",)  # every group keeps as many weights, so that nothing else can be compared
+
     def __init__(self, m: int = 4) -> None:
         self.m = whole("m", m, low=2)
 
