@@ -6,7 +6,7 @@ Models are any `nn.Module`, see `runner.models.layers` for what they may declare
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,14 @@ class Task(Protocol[In]):
 
     def evaluate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
         """`loss`, `sweep_metrics` and `examples` of a split; `samples`, blocks of lines for people, if it has any."""
+
+
+@runtime_checkable
+class Imitating(Protocol[In]):
+    """A task that can also be learned from the outputs of another network."""
+
+    def imitation_loss(self, model: nn.Module, batch: In, taught: Tensor) -> Tensor:
+        """The mean loss of a batch, of which another network's outputs are the targets."""
 
 
 class Schedule(Protocol):

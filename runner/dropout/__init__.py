@@ -4,6 +4,7 @@ from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout
 from runner.dropout.groups import TargetedGroups
 from runner.dropout.masked import FixedMask
+from runner.dropout.matryoshka import Matryoshka, Slimmable
 from runner.dropout.nested import Nested, Ordered
 from runner.dropout.standard import UnitDropout, WeightDropout
 from runner.dropout.tail import Tail, TailDropout, get_scale_param
@@ -12,8 +13,10 @@ from runner.dropout.targeted import Targeted, TargetedUnit
 __all__ = [
     "FeatureDropout",
     "FixedMask",
+    "Matryoshka",
     "Nested",
     "Ordered",
+    "Slimmable",
     "Tail",
     "TailDropout",
     "Targeted",

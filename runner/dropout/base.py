@@ -1,6 +1,6 @@
 """What a dropout variant is to the model and the loop that it works in."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from runner.interfaces import Task
 from runner.models.layers import filters_first, parameter_of, prunable_layers
 from runner.models.modes import evaluation_mode
 from runner.processes import ALONE, OneProcess
@@ -82,6 +83,10 @@ class Variant:
 
     def before_step(self, step: int, total: int) -> None:
         """Called before every training step (0 <= step < total): annealing, once-a-step state."""
+
+    def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
+        """The loss of a training step, `task.training_loss`; overridden for several forward passes of one batch."""
+        return task.training_loss(model, batch)
 
     def after_backward(self, optimizer: Optimizer) -> None:
         """Called between the backward pass and the optimiser's step."""

@@ -51,12 +51,38 @@ class Nested(OrderingVariant):
         return change
 
 
-class Ordered(OrderingVariant):
+class OneWidth(OrderingVariant):
+    """One width at a time, at every place and for every example: the first ⌈width · n⌉ of n features are kept.
+
+    Args:
+        places: see `FeatureVariant`.
+    """
+
+    missing = ""  # what must be done before a forward pass in training
+
+    def __init__(self, places: Sequence[str] | None = None) -> None:
+        super().__init__(places)
+        self.now: float | None = None  # the width of the next forward pass in training
+
+    def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
+        def change(x: Tensor, training: bool) -> Tensor:
+            if not training:
+                return x
+            if self.now is None:
+                raise RuntimeError(f"{type(self).__name__} {self.missing}")
+            features = place.dim % x.dim()
+            n = x.shape[features]
+            kept = n - count(1 - self.now, n)  # as many as the sweep and an elastic file keep
+            return x * (_positions(x, features) < kept).to(x.dtype)
+
+        return change
+
+
+class Ordered(OneWidth):
     """Ordered dropout (Horváth et al., 2021, "FjORD: fair and accurate federated learning … with ordered dropout").
 
-    One width is drawn for every training step, uniformly from a few, and the first ⌈width · n⌉ of n features are kept
-    at every place and for every example. Halvings, (1/8, 1/4, 1/2, 1), are the nested widths of Matryoshka
-    representations and MatFormer, of which one is trained in each step instead of the sum of all.
+    One width is drawn for every training step, uniformly from a few. Halvings, (1/8, 1/4, 1/2, 1), are the nested
+    widths of `Matryoshka`, which trains all of them in every step.
 
     `before_step` must be called before every training step.
 
@@ -65,31 +91,24 @@ class Ordered(OrderingVariant):
         places: see `FeatureVariant`.
     """
 
+    missing = "draws a width for every step: call before_step(step, total) before it"
+
     def __init__(self, widths: Sequence[float] = (0.125, 0.25, 0.5, 1.0), places: Sequence[str] | None = None) -> None:
         super().__init__(places)
-        allowed = list_of(share())(widths)
-        if allowed or 1 not in widths:
-            raise ParameterError("widths", widths, f"{allowed or 'a list of numbers above 0'}, with 1 among them")
-        self.widths = [float(width) for width in widths]
-        self._drawn: float | None = None
+        self.widths = widths_with_1(widths)
 
     def before_step(self, step: int, total: int) -> None:
         """Draw the step's width."""
         # On the processor, where reading it waits for nothing.
-        self._drawn = self.widths[int(torch.randint(len(self.widths), ()))]
+        self.now = self.widths[int(torch.randint(len(self.widths), ()))]
 
-    def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
-        def change(x: Tensor, training: bool) -> Tensor:
-            if not training:
-                return x
-            if self._drawn is None:
-                raise RuntimeError("Ordered draws a width for every step: call before_step(step, total) before it")
-            features = place.dim % x.dim()
-            n = x.shape[features]
-            kept = n - count(1 - self._drawn, n)  # as many as the sweep and an elastic file keep
-            return x * (_positions(x, features) < kept).to(x.dtype)
 
-        return change
+def widths_with_1(widths: Sequence[float]) -> list[float]:
+    """Raises: ParameterError unless they are numbers above 0, at most 1, one of them 1."""
+    allowed = list_of(share())(widths)
+    if allowed or 1 not in widths:
+        raise ParameterError("widths", widths, f"{allowed or 'a list of numbers above 0'}, with 1 among them")
+    return [float(width) for width in widths]
 
 
 def _positions(x: Tensor, dim: int) -> Tensor:

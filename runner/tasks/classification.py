@@ -65,6 +65,10 @@ class Classification:
             loss = torch.lerp(loss, self._divergence(logits.float(), self._taught(inputs)), self.distill)
         return loss, self._correct(logits.detach(), labels), len(labels)
 
+    def imitation_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], taught: Tensor) -> Tensor:
+        """The cross-entropy between another network's probabilities, of which `taught` are the logits, and the own."""
+        return F.cross_entropy(model(batch[0]).float(), taught.float().softmax(1))
+
     def _correct(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """How many examples count as right, by metric."""
         distance = (logits.argmax(1) - labels).abs()

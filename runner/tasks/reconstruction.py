@@ -34,6 +34,10 @@ class Reconstruction:
         loss = F.mse_loss(model(images).float(), images)
         return loss, {"mse": loss.detach() * len(images)}, len(images)
 
+    def imitation_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], taught: Tensor) -> Tensor:
+        """The mean squared error from another network's reconstructions."""
+        return F.mse_loss(model(batch[0]).float(), taught.float())
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """The mean squared error, as `mse` and as `loss`, and the number of examples, over all batches."""

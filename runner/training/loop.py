@@ -131,7 +131,7 @@ class Training:
             group["lr"] = rate
         batch = self.processes.own_rows(self.batches.batch(self.step))
         with autocast(self.precision, self.device):
-            loss, metrics, examples = self.task.training_loss(self.forward, batch)
+            loss, metrics, examples = self.variant.training_loss(self.task, self.forward, batch)
         penalty = self.variant.penalty() + self.regularizer.penalty()
         sums = self._sums(loss, penalty, metrics, examples)
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,132 @@
+"""Several widths in every training step: Matryoshka representations and slimmable networks, where `Tail` works.
+
+As with TailDropout the first features of a place are kept, nothing is rescaled, and in evaluation all pass. A step
+computes the whole network once for every width, so that it costs as many steps of another variant. The loss is a mean
+over the widths where the papers sum: gradients are as large as those of one width, and so can the learning rate be.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from runner.dropout.nested import OneWidth, widths_with_1
+from runner.errors import ParameterError
+from runner.interfaces import Imitating, Task
+from runner.parameters import CountFrom0, checked
+from runner.rules import above, either, list_of, share
+
+_MISSING = "computes several widths in a step: call training_loss(task, model, batch) for the loss"
+
+
+class Matryoshka(OneWidth):
+    """Matryoshka representations (Kusupati et al., 2022): in every step the losses of a few widths together.
+
+    The paper has one place, the representation, and computes what lies before it once; here all of the network is
+    computed for each width, as places inside a network need (MatFormer, Devvrit et al., 2023). BatchNorm's running
+    statistics are averages over the widths.
+
+    Args:
+        widths: fractions of the features, each above 0, at most 1; one of them is 1. The paper halves.
+        weights: of the widths' losses, c_m in the paper's equation 1, each above 0; only their ratios count. None: all
+            alike.
+        places: see `FeatureVariant`.
+    """
+
+    missing = _MISSING
+
+    @checked
+    def __init__(
+        self,
+        widths: Sequence[float] = (0.125, 0.25, 0.5, 1.0),
+        weights: Annotated[Sequence[float] | None, either(None, list_of(above(0)))] = None,
+        places: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(places)
+        self.widths = widths_with_1(widths)
+        if weights is not None and len(weights) != len(self.widths):
+            raise ParameterError("weights", weights, f"{len(self.widths)} numbers, one for each of the widths")
+        given = [1.0] * len(self.widths) if weights is None else weights
+        self.weights = [weight / sum(given) for weight in given]
+
+    def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
+        """The weighted mean of the widths' losses; the metrics are those of the whole network."""
+        total: Tensor | float = 0.0
+        for width, weight in zip(self.widths, self.weights, strict=True):
+            self.now = width
+            loss, found, examples = task.training_loss(model, batch)
+            total = total + weight * loss
+            if width == 1:
+                metrics = found
+        assert isinstance(total, Tensor)
+        return total, metrics, examples
+
+
+class Slimmable(OneWidth):
+    """Universally slimmable networks (Yu & Huang, 2019): the sandwich rule, with in-place distillation.
+
+    In every step the whole network, the narrowest and a few random widths between learn together; all but the whole
+    one learn from its outputs, as they are in this step, where the task can be learned so (classification,
+    reconstruction), from the targets elsewhere. Only the whole network's pass changes BatchNorm's running statistics:
+    the paper's for other widths are measured after training, as the sweep's `batch_norm=recalibrated` and elastic
+    files do. A BatchNorm for each width (Yu et al., 2019, "Slimmable neural networks") is not implemented.
+
+    Args:
+        narrowest: fraction of the features, above 0, at most 1.
+        random: number of random widths in a step, uniform between the narrowest and 1. The paper has two.
+        distill: learn narrower widths from the whole network's outputs.
+        places: see `FeatureVariant`.
+    """
+
+    missing = _MISSING
+
+    @checked
+    def __init__(
+        self,
+        narrowest: Annotated[float, share()] = 0.25,
+        random: CountFrom0 = 2,
+        distill: bool = True,
+        places: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(places)
+        self.narrowest, self.random, self.distill = float(narrowest), random, distill
+
+    def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
+        """The mean of the widths' losses; the metrics are those of the whole network."""
+        drawn = self.narrowest + (1 - self.narrowest) * torch.rand(self.random)
+        outputs: list[Tensor] = []
+        hook = model.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        try:
+            self.now = 1.0
+            total, metrics, examples = task.training_loss(model, batch)
+        finally:
+            hook.remove()
+        with _statistics_kept(model):
+            for width in (*drawn.tolist(), self.narrowest):
+                self.now = width
+                if self.distill and isinstance(task, Imitating):
+                    total = total + task.imitation_loss(model, batch, outputs[0].detach())
+                else:
+                    total = total + task.training_loss(model, batch)[0]
+        return total / (2 + self.random), metrics, examples
+
+
+@contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm normalise by its batch, as in training, without changing its running statistics."""
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta, counts = [], []
+    for layer in layers:
+        momenta.append(layer.momentum)
+        counts.append(None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone())
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum, seen in zip(layers, momenta, counts, strict=True):
+            layer.momentum = momentum
+            if seen is not None and layer.num_batches_tracked is not None:
+                layer.num_batches_tracked.copy_(seen)
