@@ -1,1 +1,1 @@
-"""What people look at: tables and figures."""
+"""Tables, figures and listings of runs."""

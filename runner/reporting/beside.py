@@ -1,4 +1,4 @@
-"""Published columns beside our own ones."""
+"""Published columns that are shown beside our own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from runner.tasks.metrics import Metric
 
 @dataclass(frozen=True)
 class PublishedValues:
-    """A published column, and the column of ours that it is compared with."""
+    """A published column and the column of our own that it is compared with."""
 
-    label: str  # paper: targeted
+    label: str  # e.g. `paper: targeted`
     own: str
     published: PublishedColumn
     values: pd.DataFrame  # mean and std by sparsity
@@ -26,10 +26,10 @@ class PublishedValues:
 def published_beside(
     own: Mapping[str, Measured], choice: Choice, granularity: str, batch_norm: str, metric: Metric
 ) -> list[PublishedValues]:
-    """The chosen published columns of which there is an own run.
+    """Return the chosen published columns for which there is a run of our own.
 
-    None where the measurements are not made as the published ones: other split or scope, random scores, recalibrated
-    BatchNorm, another metric.
+    The list is empty if the measurements are not made like the published ones: if the split or scope differs, the
+    scores are random, BatchNorm is recalibrated, or the metric is another one.
 
     Args:
         own: column name → one of its runs.
@@ -48,7 +48,7 @@ def published_beside(
 
 
 def _labels(published: Sequence[PublishedColumn]) -> list[str]:
-    """`paper: targeted`, or the published head in full where two would be called the same."""
+    """Return labels such as `paper: targeted`, or with the full published heading where two would be the same."""
     names = [str(column.runs.get("dropout", column.head)) for column in published]
     return [
         f"paper: {name if names.count(name) == 1 else column.head}"

@@ -1,4 +1,4 @@
-"""What a table file asks for (conf/table/*.yaml), checked."""
+"""The validated contents of a table file (conf/table/*.yaml)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _PUBLISHED_WORDS = ("granularity", "metric", "about")
 
 
 def _choice(known: Sequence[str]) -> Rule:
-    """A choice's key, with or without parameters: `n_of_m(n=1)`."""
+    """Accept one of the known keys, with or without parameters: `n_of_m(n=1)`."""
 
     def rule(value: Any) -> str | None:
         return None if isinstance(value, str) and value.partition("(")[0] in known else ", ".join(known)
@@ -48,19 +48,19 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One column of a published table, to stand beside the runs that it is about."""
+    """One column of a published table, shown beside the runs that it is compared with."""
 
     file: str
-    head: str  # the published column's own
+    head: str  # the column's heading in the published table
     granularity: str
     metric: str
     about: str  # what was measured, for a note under the table
-    runs: Mapping[str, Any]  # dotted configuration names → the values that a run of the same kind has
+    runs: Mapping[str, Any]  # dotted configuration names → the values that matching runs have
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which runs, which of their measurements, and beside what."""
+    """The runs of a table, the measurements that it shows, and the published columns beside them."""
 
     name: str
     runs: Mapping[str, Any] = field(default_factory=dict)  # dotted configuration name → value or list of values
@@ -72,18 +72,18 @@ class Choice:
     scores: str = "own"
     floor: float | str = "auto"
     sparsities: Sequence[float] | None = None
-    x: str = "sparsity"  # of the figure
+    x: str = "sparsity"  # horizontal axis of the figure
     published: Sequence[PublishedColumn] = ()
 
     @classmethod
     def of(cls, table: Mapping[str, Any], folders: Sequence[Path] = (CONF,)) -> "Choice":
-        """From the configuration's `table` part.
+        """Create a choice from the configuration's `table` part.
 
         Args:
-            folders: of configurations, the user's own among them, where granularities and criteria are found.
+            folders: configuration folders, including the user's own, that define granularities and criteria.
 
         Raises:
-            ConfigError: names the option, the value and what is allowed.
+            ConfigError: an option is missing or invalid; the message names the option, the value and what is allowed.
         """
         rules, table = _rules(folders), {"x": "sparsity", **table}
         for name, rule in rules.items():
@@ -102,7 +102,7 @@ class Choice:
 
     @property
     def as_published(self) -> bool:
-        """Whether the measurements are made as the paper's: published numbers stand beside no others."""
+        """Whether the measurements are made as in the paper; only then are published numbers shown beside them."""
         return self.split == "test" and self.scope in ("auto", "layer") and self.scores != "random"
 
 

@@ -1,4 +1,4 @@
-"""What tells runs apart: which of them share a column, and what the column is called."""
+"""Group runs into columns and name each column by the options that distinguish it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from runner.config.rules import leaves, show
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
 from runner.tasks.metrics import Metric
 
-if TYPE_CHECKING:  # run list is quick without pandas
+if TYPE_CHECKING:  # run list does not load pandas, which is slow to import
     from runner.reporting.gather import Measured
 
-# What a run's machine may have decided; named only where nothing else tells two columns apart.
+# Options whose values may depend on the machine; named only if nothing else distinguishes two columns.
 MACHINE = ("precision", "compile")
-GROUPS = ("data", "model", "dropout")  # their choices are named in this order, before all others
+GROUPS = ("data", "model", "dropout")  # choices of these groups are named first, in this order
 
 Config = Mapping[str, Any]
 
 
 def same_but_seed(measured: Sequence[Measured]) -> list[list[Measured]]:
-    """Runs that differ in nothing but seed, device and places, together."""
+    """Group runs that differ only in their seed, device, paths and other options that do not affect the weights."""
     columns: dict[tuple[str, str], list[Measured]] = {}
     for run in measured:
         columns.setdefault((repr(sorted(plain(_identity(run.config)).items())), run.hash), []).append(run)
@@ -29,7 +29,7 @@ def same_but_seed(measured: Sequence[Measured]) -> list[list[Measured]]:
 
 
 def without_repeats(column: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
-    """One run a seed, and the folders of those that repeat one: a copy is no further sample."""
+    """Return one run per seed, and the folders of runs that repeat a seed. A copy is not another sample."""
     first: dict[int, Measured] = {}
     repeats = []
     for run in column:
@@ -39,10 +39,13 @@ def without_repeats(column: Sequence[Measured]) -> tuple[list[Measured], list[st
 
 
 def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], list[str]]:
-    """Runs that differ in their seed only together, one a seed, without points; and notes on what was left out.
+    """Group runs that differ only in their seed.
 
     Args:
-        configs: each run's stored configuration, nested.
+        configs: the stored, nested configuration of each run.
+
+    Returns:
+        The groups, with one run per seed and without points, and notes on the runs that were left out.
     """
     import pandas as pd
 
@@ -58,7 +61,7 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
 
 
 def in_columns(groups: Sequence[Sequence[Measured]]) -> list[tuple[str, Measured]]:
-    """Every run with its column's name: those without dropout first, then by name, each column by seed."""
+    """Return every run with its column's name: columns without dropout first, then by name, and by seed within one."""
     names = column_names([group[0] for group in groups])
     columns = sorted(zip(names, groups, strict=True), key=lambda column: (_has_dropout(column[1][0]), column[0]))
     return [(name, run) for name, group in columns for run in sorted(group, key=lambda run: run.seed)]
@@ -69,9 +72,10 @@ def _has_dropout(run: Measured) -> bool:
 
 
 def column_names(columns: Sequence[Measured]) -> list[str]:
-    """A name a column, from one run of each: what distinguishes it from the others, its dropout in any case.
+    """Return a name for each column, given one run of each.
 
-    `targeted`; `cifar10 targeted` beside another data set; `targeted alpha=0.5` beside `targeted alpha=0.66`.
+    A name has the dropout and whatever distinguishes the column from the others: `targeted`; `cifar10 targeted` if
+    there is another data set; `targeted alpha=0.5` if there is `targeted alpha=0.66`.
     """
     configs = [_identity(run.config) for run in columns]
     shown = [name for name in _ordered(configs) if name not in MACHINE and _distinguishes(name, configs)]
@@ -81,17 +85,17 @@ def column_names(columns: Sequence[Measured]) -> list[str]:
             f"{name} {more}={show(config.get(more))}" if _clash(name, names) and _varies(more, configs) else name
             for name, config in zip(names, configs, strict=True)
         ]
-    # Equal options, other content of the user's own data; or runs of other versions of this package.
+    # The options may be equal while the content of the user's data or the version of this package differs.
     for words in ([run.hash[:8] for run in columns], [str(run.run.folder) for run in columns]):
         names = [f"{n} {word}".strip() if _clash(n, names) else n for n, word in zip(names, words, strict=True)]
     return names
 
 
 def differing_options(configs: Sequence[Config]) -> list[str]:
-    """Of runs of the same data, model, dropout and regularizer, the options in which they differ: `alpha=0.5`.
+    """Return the options in which runs differ, e.g. `alpha=0.5`.
 
     Args:
-        configs: dotted configurations, all of them with the same four choices.
+        configs: dotted configurations with the same data, model, dropout and regularizer.
     """
     configs = [_identity(config) for config in configs]
     shown = [name for name in _ordered(configs) if _varies(name, configs)]
@@ -99,26 +103,26 @@ def differing_options(configs: Sequence[Config]) -> list[str]:
 
 
 def varying_options(configs: Sequence[Config]) -> list[str]:
-    """The options in which runs differ, in the order in which columns name them; the seed is none."""
+    """Return the options in which runs differ, except the seed, in the order in which columns name them."""
     identities = [_identity(config) for config in configs]
     return [name for name in _ordered(identities) if _varies(name, identities)]
 
 
 def common_title(columns: Sequence[Measured]) -> str:
-    """What all columns have in common: `digits · resnet32 · 50ep`."""
+    """Return the data, model and length that all columns have in common: `digits · resnet32 · 50ep`."""
     configs = [run.config for run in columns]
     names = ("data.name", "model.name", "schedule.length")
     return " · ".join(show(configs[0][name]) for name in names if name in configs[0] and not _varies(name, configs))
 
 
 def _identity(config: Config) -> dict[str, Any]:
-    """The options that make two runs different ones."""
+    """Return the options that determine a run's identity."""
     places = {f"data.{name}" for name in NOT_IDENTITY_OF_DATA}
     return {n: v for n, v in config.items() if n.partition(".")[0] not in NOT_IDENTITY and n not in places}
 
 
 def _ordered(configs: Sequence[Config]) -> list[str]:
-    """All options: the groups' choices in their order, then what the groups contain, the dropout's first."""
+    """Return all options: the choices of the groups in their order, then the groups' options, dropout's first."""
     names = list(dict.fromkeys(name for config in configs for name in config))
     groups = list(dict.fromkeys([*GROUPS, *(name.partition(".")[0] for name in names)]))
     choices = [f"{group}.name" for group in groups if f"{group}.name" in names]
@@ -127,7 +131,7 @@ def _ordered(configs: Sequence[Config]) -> list[str]:
 
 
 def _distinguishes(name: str, configs: Sequence[Config]) -> bool:
-    """Whether the option varies beyond what follows from its group's choice."""
+    """Return whether an option differs between runs with the same choice in its group."""
     if name.endswith(".name"):
         return name == "dropout.name" or _varies(name, configs)
     return any(_varies(name, _same_choice(name, config, configs)) for config in configs)

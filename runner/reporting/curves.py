@@ -1,4 +1,4 @@
-"""pruning.png: one run's headline metric over sparsity."""
+"""The figure pruning.png: a run's headline metric over sparsity."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -21,10 +21,11 @@ _RULES = ["scope", "scores", "floor"]
 
 
 def pruning_figure(run: Run) -> None:
-    """Draw the run's pruning.png: a panel a granularity, solid lines for BatchNorm kept, dashed for recalibrated.
+    """Draw the run's pruning.png, with one panel per granularity.
 
-    The vertical dotted line is the floor: points to its left are of the network pruned there, and a diamond shows the
-    unpruned one. Sweeps under several rules (scope, scores, floor) have a colour each.
+    Lines are solid for BatchNorm kept and dashed for BatchNorm recalibrated. A vertical dotted line marks the floor:
+    points to its left are of the network pruned at the floor, and a diamond shows the unpruned network. Sweeps with
+    different scope, scores or floor have different colours.
     """
     points, whole, metric, split = shown_points(run)
     styles: dict[str, Style] = {}
@@ -45,12 +46,12 @@ def pruning_figure(run: Run) -> None:
 
 
 def floors_of(points: pd.DataFrame) -> list[float]:
-    """The floors that some of the points lie below, in percent."""
+    """Return the floors, in percent, that have points below them."""
     return [100 * float(floor) for floor in sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())]
 
 
 def _label(rules: Sequence[Hashable], points: pd.DataFrame) -> str:
-    """The rules that are not the same in all sweeps of a panel."""
+    """Return those of scope, scores and floor that differ between the sweeps of a panel."""
     scope, scores, floor = rules
     words = {"scope": str(scope), "scores": f"{scores} scores", "floor": f"floor {percent(float(str(floor)))} %"}
     return ", ".join(word for column, word in words.items() if points[column].nunique() > 1)

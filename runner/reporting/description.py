@@ -1,4 +1,4 @@
-"""What a run is, what it reached, how to go on."""
+"""The output of `run show`: what a run is, its results, and how to continue."""
 
 from runner.config.rules import show
 from runner.errors import UserError
@@ -10,7 +10,7 @@ _ABOUT = {"note": "note", "command": "command", "started": "started", "device": 
 
 
 def description(found: Found) -> list[str]:
-    """The lines that run show prints of a run."""
+    """Return the lines that `run show` prints for a run."""
     run, status = found.run, found.status
     if found.state == "damaged":
         return [f"{run.folder}: damaged", found.error]

@@ -1,4 +1,4 @@
-"""What all figures share: colours, markers, axes, and files without a date in them."""
+"""Colours, markers, axes and file output of all figures."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,11 @@ from runner.files import write_bytes
 from runner.reporting.formats import UNPRUNED
 from runner.reporting.sparsity_axis import SparsityAxis
 
-# Okabe and Ito's palette, which the colour-blind tell apart, without its yellow, which is too light for a line, and
-# with Tol's wine.
+# The colour-blind-safe palette of Okabe and Ito. Its yellow is too light for a line and is replaced by Tol's wine.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
-# One marker more than there are colours: the pairs repeat only after 72 columns.
+# There is one more marker than there are colours, so that pairs of both repeat only after 72 columns.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
-# One for each round through the colours; "--" is left to what stands beside a column.
+# One line style per cycle through the colours; "--" is reserved for dashed styles, see `Style.dashed`.
 LINES = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 GRID = "#d9d9d9"
 FLOOR = "#8c8c8c"
@@ -36,30 +35,30 @@ Line = str | tuple[int, tuple[float, ...]]  # as Matplotlib's linestyle
 
 @dataclass(frozen=True)
 class Style:
-    """Of one column, the same in all panels."""
+    """The style of one column, which is the same in all panels."""
 
     colour: str
     marker: str
     line: Line = "-"
-    dashed: bool = False  # with hollow markers: what stands beside the column
+    dashed: bool = False  # dashed with hollow markers, for a curve that is compared with the column
 
     @classmethod
     def number(cls, index: int) -> "Style":
-        """The style of a column: colour, marker and line are together another one for each of the first 32 columns."""
+        """Return the style of a column by its index; the first 32 differ in the pair of colour and line."""
         line = LINES[index // len(COLOURS) % len(LINES)]
         return cls(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], line)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: means over sparsity, in percent, or over a cost, and their standard deviations (NaN: none)."""
+    """One line: means over sparsity in percent or over a cost, and their standard deviations (NaN if undefined)."""
 
     label: str
     style: Style
     x: Sequence[float]
     y: Sequence[float]
     deviation: Sequence[float] = ()
-    unpruned: float | None = None  # what the network has with nothing pruned, where the curve begins at a floor
+    unpruned: float | None = None  # value of the unpruned network, if the curve begins at a floor
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,14 @@ def draw(
     top: float | None = None,
     cost: str | None = None,
 ) -> None:
-    """Draw panels, `columns` in a row, with one legend for all, into a PNG; the same input gives the same bytes.
+    """Draw panels with a common legend and save the figure. The same input gives the same bytes.
 
     Args:
-        label: of the vertical axis.
-        path: of the file, or of several, whose endings say whether they are PNG or SVG.
-        top: the greatest value that the metric can have; None if it has none.
-        cost: label of a logarithmic horizontal axis, if that is not the sparsity.
+        columns: number of panels per row.
+        label: label of the vertical axis.
+        path: one or several files, PNG or SVG according to their extensions.
+        top: the maximum of the metric; None if it is unbounded.
+        cost: label of the logarithmic horizontal axis, if the figure is over a cost instead of the sparsity.
     """
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(1.2 + 4.9 * columns, 1.3 + 3.3 * rows), dpi=150, layout="constrained")
@@ -111,13 +111,13 @@ def draw(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """A PNG or, if the path ends so, an SVG, never half written; the same figure gives the same bytes.
+    """Save a figure atomically as SVG if the path ends in .svg, else as PNG. The same figure gives the same bytes.
 
-    Its ground is white whatever the page's is and Matplotlib's settings say.
+    The background is white regardless of Matplotlib's settings.
     """
     content = io.BytesIO()
     kind = "svg" if path.suffix == ".svg" else "png"
-    with rc_context({"svg.hashsalt": "run"}):  # else ids in it are random
+    with rc_context({"svg.hashsalt": "run"}):  # otherwise the ids in an SVG are random
         metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(content, format=kind, metadata=metadata, facecolor="white")
     write_bytes(path, content.getvalue())
@@ -150,7 +150,7 @@ def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
 
 
 def _sparsity_axis(axes: Axes, scale: SparsityAxis) -> None:
-    """Scale the horizontal axis, which all panels share."""
+    """Scale the horizontal axis, which is common to all panels."""
     if scale.shift is not None:
         axes.set_xscale("function", functions=(scale.forward, scale.inverse))
     axes.set_xlim(*scale.inverse(scale.limits))
@@ -160,7 +160,7 @@ def _sparsity_axis(axes: Axes, scale: SparsityAxis) -> None:
 
 
 def _cost_axis(axes: Axes, costs: NDArray[np.float64]) -> None:
-    """Scale the horizontal axis logarithmically, with ticks like 200k, 1M."""
+    """Scale the horizontal axis logarithmically, with ticks such as 200k and 1M."""
     low, high = costs.min(), costs.max()
     margin = max((high / low) ** 0.04, (10 * low / high) ** 0.5 if high < 10 * low else 1.0)
     axes.set_xscale("log")
@@ -173,7 +173,7 @@ def _cost_axis(axes: Axes, costs: NDArray[np.float64]) -> None:
 
 
 def plot(axes: Axes, curve: Curve, marks: int | None = None) -> None:
-    """One curve with its deviation; with so many markers at most."""
+    """Plot one curve with its deviation, with about `marks` markers if given."""
     style = curve.style
     axes.plot(
         curve.x,
@@ -188,7 +188,7 @@ def plot(axes: Axes, curve: Curve, marks: int | None = None) -> None:
         label=curve.label,
     )
     if curve.unpruned is not None:
-        on_the_left = axes.get_yaxis_transform()  # which may stand at another sparsity than 0
+        on_the_left = axes.get_yaxis_transform()  # the axis may begin at another sparsity than 0
         axes.plot([0], [curve.unpruned], color=style.colour, transform=on_the_left, clip_on=False, **_UNPRUNED_MARK)
     deviation = np.nan_to_num(np.asarray(curve.deviation, dtype=float))
     if deviation.any():
@@ -197,14 +197,14 @@ def plot(axes: Axes, curve: Curve, marks: int | None = None) -> None:
 
 
 def legend(figure: Figure, more: Mapping[str, Artist] = MappingProxyType({})) -> None:
-    """One entry a label, in the order of first appearance, then others."""
+    """Add a legend with one entry per label in the order of first appearance, followed by the entries in `more`."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     entries |= more
     longest = max(map(len, entries), default=1)
-    width = figure.get_figwidth() * 14  # characters that fit beside each other, about
+    width = figure.get_figwidth() * 14  # approximate number of characters per line
     columns = max(1, min(len(entries), int(width // (longest + 7))))
     figure.legend(
         list(entries.values()),

@@ -1,4 +1,7 @@
-"""Runs by what they were asked for and reached, for run list, show and diff. Imports no pandas and no torch."""
+"""Find runs by their options and results, for `run list`, `run show` and `run diff`.
+
+This module imports neither pandas nor torch.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +16,14 @@ from runner.tasks.metrics import Metric
 
 UNREADABLE = (UserError, KeyError, TypeError, ValueError, AttributeError)
 STATES = ("finished", "running", "interrupted", "failed", "damaged")
-SPARSITIES = (0.0, 0.5, 0.75, 0.9)  # that are listed
+SPARSITIES = (0.0, 0.5, 0.75, 0.9)  # at which results are listed
 
 
 def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a run's dotted configuration has the wanted values; a group alone means its choice (`dropout: none`)."""
+    """Return whether a run's dotted configuration has the wanted values.
+
+    A group's name stands for its choice: `dropout: none`.
+    """
 
     def fits(name: str, value: Any) -> bool:
         has = config.get(name, config.get(f"{name}.name"))
@@ -30,10 +36,11 @@ def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 class Found:
     """One run, as far as it can be read.
 
-    Args:
-        config: dotted; {} of a damaged one.
-        results: granularity → sparsity → the headline metric on the test split, as stored.
-        error: why it failed or can't be read.
+    Attributes:
+        config: dotted names → values; {} for a damaged run.
+        metric: the headline metric; None if the run was not swept.
+        rows: the rows of pruning.csv on the test split, for the run's own scores and scope.
+        error: why the run failed or can't be read; "" otherwise.
     """
 
     run: Run
@@ -41,7 +48,7 @@ class Found:
     config: Mapping[str, Any]
     status: Mapping[str, Any]
     metric: Metric | None
-    rows: Sequence[Mapping[str, str]]  # of pruning.csv, on the test split, by the run's own scores and scope
+    rows: Sequence[Mapping[str, str]]
     error: str
 
     @classmethod
@@ -56,7 +63,10 @@ class Found:
         return cls(run, state, config, status, metric, rows, str(status.get("error") or ""))
 
     def at(self, metric: str, sparsity: float) -> float:
-        """The best of all granularities and ways with BatchNorm at a sparsity; NaN where it was not measured."""
+        """Return the best value of a metric at a sparsity over all granularities and BatchNorm modes.
+
+        It is NaN if the metric was not measured there.
+        """
         values = [to_float(row.get(metric)) for row in self.rows if math.isclose(to_float(row["sparsity"]), sparsity)]
         values = [value for value in values if not math.isnan(value)]
         if not values:
@@ -64,7 +74,7 @@ class Found:
         return max(values) if self.run.metric(metric).higher_is_better else min(values)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: plain values, results of the headline by granularity, BatchNorm and sparsity."""
+        """Return the run as plain values, with the headline metric by granularity, BatchNorm mode and sparsity."""
         about = {name: self.status.get(name) for name in ("note", "started", "seconds", "device", "git", "command")}
         results = [
             {
@@ -84,13 +94,13 @@ class Found:
 
 
 def of_own_sweep(row: Mapping[str, str], scope: str) -> bool:
-    """Whether a row of pruning.csv is of the test split, ranked by the run's own scores within its own scope."""
+    """Return whether a row of pruning.csv is of the test split, the run's own scores and its own scope."""
     ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
     return row["split"] == "test" and ranked
 
 
 def to_float(value: Any) -> float:
-    """A stored value as a number; NaN where it is none."""
+    """Convert a stored value to a number, NaN if that is impossible."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -98,7 +108,7 @@ def to_float(value: Any) -> float:
 
 
 def chosen(found: Iterable[Found], wanted: Mapping[str, Any], state: Sequence[str] = ()) -> list[Found]:
-    """Those whose options have the wanted values and whose state is one of some.
+    """Return the runs that have the wanted option values and, if states are given, one of these states.
 
     Raises:
         ConfigError: no run has such an option.
@@ -114,10 +124,12 @@ def chosen(found: Iterable[Found], wanted: Mapping[str, Any], state: Sequence[st
 
 
 def in_order(found: Sequence[Found], by: str) -> list[Found]:
-    """Sorted: by `folder`, `state`, `started`, `seconds`, or `METRIC@SPARSITY`, the best first and those without last.
+    """Sort runs by `folder`, `state`, `started`, `seconds` or `METRIC@SPARSITY`.
+
+    For a metric, the best run comes first and runs without a value come last.
 
     Raises:
-        ConfigError: it is none of these, or no run was measured so.
+        ConfigError: `by` is none of these, or no run has such a measurement.
     """
     if by == "folder":
         return sorted(found, key=lambda one: str(one.run.folder))
@@ -134,7 +146,7 @@ def in_order(found: Sequence[Found], by: str) -> list[Found]:
     values = {id(one): one.at(metric, at) for one in found}
     if found and all(math.isnan(value) for value in values.values()):
         raise ConfigError(f"sort={by}: no run was measured so")
-    # Of each run by its own word on what is better.
+    # Each run states itself whether higher is better.
     sign = {
         id(one): -1.0 if one.run.metric(metric).higher_is_better else 1.0 for one in found if one.state != "damaged"
     }

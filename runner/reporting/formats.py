@@ -1,4 +1,4 @@
-"""How numbers and names are written for people: percent, option values, a run's title."""
+"""Format numbers and names for display: percentages, metrics, durations and titles."""
 
 import math
 from collections.abc import Mapping
@@ -8,20 +8,23 @@ from runner.config.choices import label
 from runner.tasks.metrics import Metric
 
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
-# Columns of pruning.csv that a network is weighed by, and what figures call them.
+# Columns of pruning.csv that are costs of a network → their labels in figures.
 COSTS = {"flops": "FLOPs of one example", "parameters": "parameters", "bytes": "bytes"}
-COUNTS = {"nonzero_weights": "prunable weights left"}  # other horizontal axes
+COUNTS = {"nonzero_weights": "prunable weights left"}  # further horizontal axes
 NONE = "–"  # a cell without a value
-UNPRUNED = "unpruned"  # the row of networks with nothing pruned, where others begin at a floor
+UNPRUNED = "unpruned"  # name of the row of unpruned networks, where the others begin at a floor
 
 
 def granularity_label(key: str) -> str:
-    """`filters`, for figures and headings."""
+    """Return the label of a granularity for figures and headings, e.g. `filters`."""
     return label("granularity", key)
 
 
 def number(value: float, metric: Metric) -> str:
-    """A metric as printed: percent with two decimals, anything else with four digits unless it says otherwise."""
+    """Format a metric's value: percentages with two decimals, others with four significant digits.
+
+    A metric's own number of decimals takes precedence.
+    """
     if math.isnan(value):
         return NONE
     decimals = 2 if metric.percent and metric.decimals is None else metric.decimals
@@ -29,19 +32,19 @@ def number(value: float, metric: Metric) -> str:
 
 
 def mean_and_deviation(mean: float, std: float, metric: Metric) -> str:
-    """`97.61 ± 0.35`, or the mean alone where there is no deviation."""
+    """Format as `97.61 ± 0.35`, or the mean alone if there is no deviation."""
     if math.isnan(mean) or math.isnan(std):
         return number(mean, metric)
     return f"{number(mean, metric)} ± {number(std, metric)}"
 
 
 def percent(fraction: float) -> str:
-    """`75`, `98.5`: a sparsity as it was asked for."""
+    """Format a fraction as a percentage without the sign: `75`, `98.5`."""
     return f"{100 * fraction:.6g}"
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `1 min 35 s`, `2 h 05 min`"""
+    """Format a duration: `48 s`, `1 min 35 s`, `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -51,12 +54,12 @@ def duration(seconds: float) -> str:
 
 
 def metric_label(split: str, metric: Metric) -> str:
-    """`test accuracy (%)`"""
+    """Return the label of a metric on a split, e.g. `test accuracy (%)`."""
     return f"{split} {metric.label}{' (%)' if metric.percent else ''}"
 
 
 def run_title(config: Mapping[str, Any]) -> str:
-    """`digits · resnet32 · targeted · 50ep · seed 0`, from a run's stored configuration."""
+    """Return a run's title from its stored configuration: `digits · resnet32 · targeted · 50ep · seed 0`."""
     groups = (config.get(group) for group in ("data", "model", "dropout"))
     words = [str(group["name"]) for group in groups if isinstance(group, Mapping) and group.get("name")]
     regularizer = config.get("regularizer")

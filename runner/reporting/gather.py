@@ -1,4 +1,4 @@
-"""Finished runs, with what they measured."""
+"""Read finished runs and their measurements."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Chosen = Sequence[tuple[Run, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Measured:
-    """One finished run."""
+    """One finished run with the points of its sweeps."""
 
     run: Run
     config: Mapping[str, Any]  # dotted names → values
@@ -34,14 +34,14 @@ class Measured:
 
 
 def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measured], list[str]]:
-    """The finished runs whose configuration has the wanted values, and why which others of them were left out.
+    """Return the finished runs whose configuration has the wanted values, and notes on matching runs left out.
 
     Args:
-        wanted: dotted configuration name → a value, or a list of allowed ones.
+        wanted: dotted configuration name → a value or a list of allowed values.
 
     Raises:
         DamagedRun: a folder can't be read.
-        ConfigError: no run has such an option, or none is left.
+        ConfigError: no run has such an option, or no run is left.
     """
     configs = [(run, dotted_config(run)) for run in runs]
     _check_known([config for _, config in configs], wanted)
@@ -61,10 +61,10 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
 
 
 def dotted_config(run: Run) -> dict[str, Any]:
-    """A run's stored configuration, dotted names → values.
+    """Return a run's stored configuration as dotted names → values.
 
     Raises:
-        DamagedRun: it can't be read, or lacks what all have.
+        DamagedRun: it can't be read, or has no seed or dropout.
     """
     config = dict(leaves(with_defaults(run.config())))
     for name, kind in (("seed", int), ("dropout.name", str)):
@@ -74,7 +74,10 @@ def dotted_config(run: Run) -> dict[str, Any]:
 
 
 def _without_tickets(chosen: Chosen, wanted: Mapping[str, Any]) -> tuple[Chosen, list[str]]:
-    """Without what run ticket trained, unless there is nothing else or `wanted` says which dropouts; and a note."""
+    """Return the runs without those of run ticket, and a note on them.
+
+    They are kept if there are no other runs or if `wanted` selects the dropout.
+    """
     others = [(run, config) for run, config in chosen if config.get("dropout._target_") != TICKET_DROPOUT]
     tickets = len(chosen) - len(others)
     if not others or not tickets or any(name.partition(".")[0] == "dropout" for name in wanted):
@@ -83,20 +86,20 @@ def _without_tickets(chosen: Chosen, wanted: Mapping[str, Any]) -> tuple[Chosen,
 
 
 def measure(run: Run, config: Mapping[str, Any]) -> Measured:
-    """A run with its sweep.
+    """Return a run with the points of its sweeps.
 
     Raises:
         DamagedRun: there is no sweep, or it can't be read.
     """
     points = read_points(run)
     status = run.status()
-    # Seeds of one experiment may lie in folders of both formats.
+    # Seeds of one experiment may be stored in folders of both formats.
     hash_ = str(status.get("hash_of_format_1") or status.get("hash") or "")
     return Measured(run, config, hash_, headline_of(run, points), points)
 
 
 def _check_known(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
-    """A misspelt name would match no run, or with `null` every one."""
+    """Check the names: a misspelt one would match no run or, with the value `null`, every run."""
     known = {name.removesuffix(".name") for config in configs for name in config} | {n for c in configs for n in c}
     for name in wanted:
         if name not in known:

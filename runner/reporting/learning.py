@@ -1,4 +1,4 @@
-"""Learning curves: what runs reached while they trained, a curve a column, a panel a metric."""
+"""Learning curves: metrics during training, with one curve per column and one panel per metric and split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +15,14 @@ from runner.runs import Run
 from runner.tasks.metrics import LOSS, Metric
 
 SPLITS = ("train", "validation")
-_MARKS = 8  # on a curve
+_MARKS = 8  # markers per curve
 
 
 def read_metrics(run: Run) -> pd.DataFrame:
-    """The rows of metrics.csv, one an epoch; without any where there are none.
+    """Read metrics.csv, with one row per epoch; the frame is empty if there are none.
 
     Raises:
-        DamagedRun: a value is no number.
+        DamagedRun: a value is not a number.
     """
     try:
         return pd.DataFrame(read_rows(run.metrics_file)).astype(float)
@@ -31,7 +31,7 @@ def read_metrics(run: Run) -> pd.DataFrame:
 
 
 def learning_curves(runs: Sequence[Run], column: str) -> pd.DataFrame:
-    """The mean and the standard deviation over seeds of a column of metrics.csv, by epoch."""
+    """Return the mean and standard deviation over seeds of a column of metrics.csv, by epoch."""
     frames = [read_metrics(run) for run in runs]
     rows = [frame[["epoch", column]] for frame in frames if {"epoch", column} <= set(frame)]
     if not rows:
@@ -40,17 +40,17 @@ def learning_curves(runs: Sequence[Run], column: str) -> pd.DataFrame:
 
 
 def learning_figure(columns: Mapping[str, Sequence[Run]], metric: Metric, title: str, paths: Sequence[Path]) -> bool:
-    """Draw loss and headline metric on training and validation examples over epochs.
+    """Draw the loss and the headline metric on training and validation examples over epochs.
 
-    Training is measured as it goes, with dropout and augmentation, validation at each epoch's end without. Losses are
-    on a logarithmic axis.
+    Training metrics are measured during the epoch, with dropout and augmentation, and validation metrics at its end,
+    without them. Losses have a logarithmic axis.
 
     Args:
-        columns: name → runs that differ in their seed only, in the order of the table's columns.
+        columns: name → runs that differ only in their seed, in the order of the table's columns.
         paths: PNG and SVG files.
 
     Returns:
-        Whether there was anything to draw: runs from elsewhere may have no metrics.csv.
+        Whether there was anything to draw; a run folder may lack metrics.csv.
     """
     panels = []
     for split, one in ((split, one) for one in dict.fromkeys((LOSS, metric)) for split in SPLITS):
@@ -78,7 +78,7 @@ def learning_figure(columns: Mapping[str, Sequence[Run]], metric: Metric, title:
         logarithmic = one == LOSS and all(y > 0 for curve in curves for y in curve.y)
         if logarithmic:
             axes.set_yscale("log")
-        for curve in curves:  # a deviation larger than the mean has no place on a logarithmic axis
+        for curve in curves:  # a band that reaches below 0 can't be drawn on a logarithmic axis
             plot(axes, replace(curve, deviation=()) if logarithmic else curve, _MARKS)
     legend(figure)
     for path in paths:

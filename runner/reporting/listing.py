@@ -1,4 +1,7 @@
-"""One line a run for run list runs: its state, what tells it from the others, its results. Imports no pandas."""
+"""Formats for `run list runs`: the state of each run, its distinguishing options and its results.
+
+This module does not import pandas.
+"""
 
 import csv
 import io
@@ -20,7 +23,11 @@ _CHOICES = ("data.name", "model.name", "dropout.name", "regularizer.name")  # in
 
 
 def run_lines(runs: Sequence[Run]) -> list[str]:
-    """`finished     outputs/…/seed0  alpha=0.5  accuracy at sparsity …  (2026-01-31 12:00, 1 min 35 s of training)`"""
+    """Return one line of text per run.
+
+    Example: `finished     outputs/…/seed0  alpha=0.5  accuracy at sparsity …  (2026-01-31 12:00, 1 min 35 s of
+    training)`.
+    """
     apart = _apart(runs)
     lines = []
     for run in runs:
@@ -33,7 +40,7 @@ def run_lines(runs: Sequence[Run]) -> list[str]:
 
 
 def _apart(runs: Sequence[Run]) -> dict[Run, str]:
-    """What tells each run from the others and its folder's name doesn't; nothing of those that can't be read."""
+    """Return what distinguishes each run from the others and is not in its folder's name; omits unreadable runs."""
     configs = {}
     for run in runs:
         try:
@@ -51,7 +58,7 @@ def _apart(runs: Sequence[Run]) -> dict[Run, str]:
 
 
 def _choices(run: Run, configs: Mapping[Run, Mapping[str, Any]]) -> str:
-    """Names of data, model, dropout, and the seed, where runs differ in them and the folder was named by the user."""
+    """Return the choices and the seed where runs differ in them; "" if the folder has its default name."""
     config = configs[run]
     names = [str(config.get(name)) for name in _CHOICES]
     own = f"{'-'.join(names[:3])}-"
@@ -64,7 +71,7 @@ def _choices(run: Run, configs: Mapping[Run, Mapping[str, Any]]) -> str:
 
 
 def _results(run: Run) -> str:
-    """The test headline at a few sparsities, or what went wrong, or how far it is."""
+    """Return the headline metric on the test split at a few sparsities, the error, or the last epoch."""
     status = run.status()
     if status.get("error"):
         return str(status["error"])
@@ -76,7 +83,7 @@ def _results(run: Run) -> str:
     parts = []
     for granularity in dict.fromkeys(row["granularity"] for row in rows):
         values = [row for row in rows if row["granularity"] == granularity]
-        # Below a floor rows repeat the network pruned there; the unpruned one stands apart.
+        # Rows below the floor are of the network pruned at the floor; the unpruned network has a row of its own.
         floor = max(float(row["floor"]) for row in values)
         swept = [row for row in values if not floor or float(row["floor"])]
         shown = ", ".join(f"{float(r['sparsity']):.0%} {number(float(r[metric.name]), metric)}" for r in swept)
@@ -97,7 +104,7 @@ def _note(run: Run) -> str:
 
 
 def _times(run: Run) -> str:
-    """When it began, and how long it trained, so far if it is not finished."""
+    """Return when the run started and how long it has trained."""
     status = run.status()
     words = [str(status["started"])[:16].replace("T", " ")] if status.get("started") else []
     seconds = status.get("seconds")
@@ -109,13 +116,17 @@ def _times(run: Run) -> str:
 
 
 def json_lines(found: Sequence[Found]) -> list[str]:
-    """One JSON list; NaN becomes null."""
+    """Return the lines of one JSON list; NaN becomes null."""
     text = json.dumps([one.as_json() for one in found], indent=2, ensure_ascii=False, default=str)
     return [re.sub(r"\bNaN\b(?=,?$)", "null", line) for line in text.splitlines()]
 
 
 def csv_lines(found: Sequence[Found]) -> list[str]:
-    """A row a run: what it is, the options in which they differ, and the headline's best value at a few sparsities."""
+    """Return the lines of a CSV file with one row per run.
+
+    Its columns describe the run, the options in which the runs differ, and the best value of the headline metric at a
+    few sparsities.
+    """
     readable = [one for one in found if one.config]
     differing = [name for name in varying_options([one.config for one in readable]) if not name.endswith("_target_")]
     metrics = dict.fromkeys(one.metric.name for one in found if one.metric)

@@ -1,4 +1,4 @@
-"""A run's pruning.csv as a data frame."""
+"""Read a run's pruning.csv as a data frame."""
 
 import pandas as pd
 
@@ -12,10 +12,10 @@ _NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, *COST_COLUMNS, "examples")
 
 
 def read_points(run: Run) -> pd.DataFrame:
-    """All evaluations of a run's sweeps, in the order in which they were made; of a repeated one the last.
+    """Return all evaluations of a run's sweeps in the order in which they were made, the last of repeated ones.
 
     Raises:
-        DamagedRun: there are none, the file was changed, columns are missing, or a value can't be one.
+        DamagedRun: there are none, the file was changed, columns are missing, or a value is invalid.
     """
     rows = run.pruning_rows()
     if not rows:
@@ -32,48 +32,51 @@ def read_points(run: Run) -> pd.DataFrame:
             points[column] = values.astype(float)
     except ValueError as error:
         raise run.damaged_rows(error) from None
-    # One spelling of each fraction, so that rows of several runs meet: 0.30000000000000004 is 0.3.
+    # Round fractions so that rows of several runs match: 0.30000000000000004 is 0.3.
     for column in ("floor", "sparsity"):
         points[column] = points[column].round(9)
     return points.reset_index(drop=True)
 
 
 def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows are of the network with nothing pruned: not even its floor."""
+    """Return a mask of the rows of the unpruned network, for which not even a floor was pruned."""
     return (points["floor"] == 0) & (points["sparsity"] == 0)
 
 
 def of_sweeps(points: pd.DataFrame) -> pd.DataFrame:
-    """A run's points without those that a sweep from a floor on adds for the unpruned network."""
+    """Return a run's points without those of the unpruned network that a sweep with a floor adds."""
     rules = ["granularity", "scope", "scores"]
     alone = is_unpruned(points) & ~_any(points, points["floor"].eq(0) & points["sparsity"].gt(0), rules)
     return points[~alone | ~_any(points, ~alone, ["granularity"])]
 
 
 def unpruned_points(points: pd.DataFrame) -> pd.DataFrame:
-    """A run's points of the unpruned network: one a granularity, way with BatchNorm and split."""
+    """Return a run's points of the unpruned network, one for each granularity, BatchNorm mode and split."""
     return points[is_unpruned(points)].drop_duplicates(["granularity", "batch_norm", "split"])
 
 
 def _any(points: pd.DataFrame, condition: "pd.Series[bool]", by: list[str]) -> "pd.Series[bool]":
-    """Whether the condition holds for some row that is like this one."""
+    """Return for each row whether the condition holds for any row with the same values in `by`."""
     return condition.groupby([points[name] for name in by]).transform("any")
 
 
 def metrics_of(points: pd.DataFrame) -> list[str]:
-    """The columns that judge a network, the task's own first, `loss` last."""
+    """Return the columns that are metrics, the task's own first and `loss` last."""
     return [column for column in points.columns if column not in _NOT_METRICS]
 
 
 def statistics(metric: Metric) -> dict[str, pd.NamedAgg]:
-    """What `groupby().agg` makes of seeds: their mean, their deviation with n - 1 in the denominator, their number."""
+    """Return the aggregations over seeds for `groupby().agg`.
+
+    They are the mean, the standard deviation with n - 1 in the denominator, and the number of seeds.
+    """
     return {name: pd.NamedAgg(metric.name, how) for name, how in (("mean", "mean"), ("std", "std"), ("n", "count"))}
 
 
 def own_floors(run: Run) -> dict[str, float]:
-    """Granularity → the floor of the run's variant, as its sweep stored it; "": of granularities that are not named.
+    """Return the floor of the run's variant for each granularity, as its sweep stored it.
 
-    Runs of format 1 have none stored: there it is γ.
+    The key "" is for granularities that are not listed. Runs of format 1 have not stored a floor; for them it is γ.
     """
     status = run.status()
     if isinstance(floors := status.get("floors"), dict):
@@ -83,12 +86,12 @@ def own_floors(run: Run) -> dict[str, float]:
 
 
 def own_scope(run: Run) -> str:
-    """See `runner.runs.scope_of`."""
+    """Return the scope of the run's variant, see `runner.runs.scope_of`."""
     return scope_of(run.status())
 
 
 def headline_of(run: Run, points: pd.DataFrame) -> Metric:
-    """The task's headline metric.
+    """Return the task's headline metric.
 
     Raises:
         DamagedRun: the status names none, or one that was not measured.
@@ -101,13 +104,16 @@ def headline_of(run: Run, points: pd.DataFrame) -> Metric:
 
 
 def the_split(points: pd.DataFrame) -> str:
-    """`test`, or what was measured instead."""
+    """Return `test`, or the first split that was measured if there are no test points."""
     splits = list(points["split"].unique())
     return "test" if "test" in splits else str(splits[0])
 
 
 def shown_points(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, Metric, str]:
-    """What a run's own figure and summary show: its sweeps' points, the unpruned network's, the metric and the split.
+    """Return what a run's own figure and summary show.
+
+    Returns:
+        The points of its sweeps, the points of the unpruned network, the metric and the split.
 
     Raises:
         DamagedRun: see `read_points` and `headline_of`.

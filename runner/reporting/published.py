@@ -1,4 +1,4 @@
-"""The numbers of published tables, which ship with the package as CSV files."""
+"""The numbers of published tables, which are included in the package as CSV files."""
 
 import csv
 from functools import cache
@@ -11,21 +11,21 @@ FOLDER = Path(__file__).resolve().parent.parent / "published"
 
 @cache
 def published_files() -> list[str]:
-    """The names of all published tables that have sparsities for rows."""
+    """Return the names of all published tables with one row per sparsity."""
     return [path.stem for path in sorted(FOLDER.glob("*.csv")) if _heads(path)[0] == "prune"]
 
 
 @cache
 def published_heads(file: str) -> list[str]:
-    """The heads of a published table's columns."""
+    """Return the headings of a published table's columns, without those of standard deviations."""
     return [head for head in _heads(FOLDER / f"{file}.csv")[1:] if not head.endswith(" std")]
 
 
 def published_values(file: str, head: str, in_percent: bool) -> pd.DataFrame:
-    """One column of a published table: `mean` and `std` (NaN where none was published), by sparsity in [0, 1].
+    """Return `mean` and `std` (NaN if not published) of one column, indexed by sparsity in [0, 1].
 
     Args:
-        in_percent: whether its values are percent, to be turned into fractions.
+        in_percent: whether the published values are in percent; they are converted to fractions.
     """
     table = pd.read_csv(FOLDER / f"{file}.csv", index_col="prune")
     table.index = pd.Index([round(float(str(row).rstrip("%")) / 100, 9) for row in table.index], name="sparsity")

@@ -1,7 +1,7 @@
-"""Draw the figures beside a table again, from its own files alone: python -m runner.reporting.redraw FOLDER…
+"""Redraw the figures of tables from their own files: python -m runner.reporting.redraw FOLDER…
 
-For tables whose runs are somewhere else, after figures have changed. A folder has what run table, run reproduce or run
-scree wrote: table.csv, table.md, choices.csv.
+This updates figures after the drawing code has changed, even if the runs are elsewhere. A folder contains the files
+that run table, run reproduce or run scree wrote: table.csv, table.md, choices.csv.
 """
 
 import sys
@@ -23,7 +23,7 @@ from runner.tasks.metrics import by_name
 
 
 def redraw(folder: Path) -> list[Path]:
-    """Draw the figures of one folder; returns their paths.
+    """Redraw the figures of one folder and return their paths.
 
     Raises:
         ConfigError: the folder has no table with figures.
@@ -47,7 +47,7 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
     published = {str(name): bool(part["source"].iloc[0]) for name, part in rows.groupby("column")}
     own = ""
     beside: dict[str, str] = {}
-    for name in map(str, rows["column"].unique()):  # published columns follow the one that they stand beside
+    for name in map(str, rows["column"].unique()):  # published columns follow the one that they are compared with
         own = own if published[name] else name
         beside[name] = own
     rows["beside"] = rows["column"].map(beside)
@@ -64,7 +64,7 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
 def _reproduction(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]:
     name, about = lines[0].removeprefix("# "), lines[2].partition("; ")[0]
     plan = Plan.of(Composer("reproduce").single([f"table={name}"])["table"])
-    if "floor" not in rows:  # tables from before there were unpruned rows
+    if "floor" not in rows:  # tables written before unpruned rows existed
         rows["floor"] = 0.0
     return reproduction_figure(plan, rows, about, folder / "table.png")
 

@@ -1,4 +1,4 @@
-"""A published table's cells, ours beside them, and the difference."""
+"""Compare the cells of a published table with our own measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,36 +29,37 @@ from runner.tasks.metrics import Metric, by_name
 
 @dataclass(frozen=True)
 class Cell:
-    """A column of a published table, or the part of it that one training serves."""
+    """A column of a published table, or the part of it that comes from one training."""
 
     head: str
     overrides: tuple[str, ...]
     sparsities: tuple[float, ...]
 
 
-# What is read of a table file; its other options are run table's.
+# The options that are read from a table file; its other options are for run table.
 PLAN_OPTIONS = ("granularity", "base", "sweep", "published_file", "cells", "doubtful", "notes")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a table file says of a published table."""
+    """The part of a table file that describes how to reproduce a published table."""
 
     name: str
     granularity: str
     base: tuple[str, ...]
-    sweep: tuple[str, ...]  # how the table is swept, whatever the set-up
+    sweep: tuple[str, ...]  # overrides of the sweep, regardless of the set-up
     files: Mapping[Metric, str]  # metric → published file
     cells: tuple[Cell, ...]
-    doubtful: Mapping[str, str]  # head → why
-    notes: tuple[str, ...]  # where the set-up is not the paper's
+    doubtful: Mapping[str, str]  # head → reason
+    notes: tuple[str, ...]  # differences between the set-up and the paper's
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> "Plan":
-        """From the configuration's `table` part.
+        """Create a plan from the configuration's `table` part.
 
         Raises:
-            ConfigError: the table file has no cells, or names a published column that there is not.
+            ConfigError: the table file has no cells, a published file or column does not exist, or a sparsity is not
+                in [0, 1].
         """
         if "cells" not in table:
             raise ConfigError(f"table={table['name']}: expected a published table, one with cells; run list table")
@@ -88,12 +89,14 @@ class Plan:
 
 
 def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFrame:
-    """All cells in long form: head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, floor, paper,
-    paper_std, difference, doubtful. Where one training serves a column and its floor is above 0, a row of floor 0 and
-    sparsity 0 is of the unpruned networks.
+    """Return all cells in long form.
 
-    Fractions, not percent; deviations over seeds with n − 1; `difference` is ours less the paper's, for BatchNorm kept
-    (or a model without it), which is how the paper measured.
+    The columns are head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, floor, paper, paper_std,
+    difference and doubtful. If a column comes from one training and its floor is above 0, a row with floor 0 and
+    sparsity 0 is for the unpruned networks.
+
+    Values are fractions, not percent. Standard deviations over seeds have n − 1 in the denominator. `difference` is
+    our mean minus the paper's, for BatchNorm kept or a model without it, which is how the paper measured.
     """
     frames = [_cell(plan, cell, done, metric) for metric in plan.files for cell, done in runs]
     rows = pd.concat(frames, ignore_index=True)
@@ -115,7 +118,7 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: Metric) -> pd.Dat
     for column, value in wanted.items():
         points = points[points[column] == value]
     asked = points["sparsity"].isin([round(s, 9) for s in cell.sparsities])
-    alone = sum(other.head == cell.head for other in plan.cells) == 1  # else a column is of several networks
+    alone = sum(other.head == cell.head for other in plan.cells) == 1  # else the column has several networks
     whole = is_unpruned(points) & bool((points["floor"] > 0).any())
     points = points[(asked & ~whole) | (whole & alone)]
     if metric.name not in points:
@@ -124,20 +127,22 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: Metric) -> pd.Dat
     rows = points.groupby(["batch_norm", "sparsity", "floor"], as_index=False).agg(
         actual_sparsity=("actual_sparsity", "mean"), **statistics(metric)
     )
-    rows["floor"] = rows.pop("floor")  # behind the others
+    rows["floor"] = rows.pop("floor")  # move behind the others
     rows.insert(0, "head", cell.head)
     rows.insert(4, "metric", metric.name)
     return rows
 
 
 def _added(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows are of unpruned networks, beside a column that begins at its floor."""
+    """Return a mask of the unpruned rows that were added to a column that begins at its floor."""
     return is_unpruned(rows) & rows["head"].isin(rows.loc[rows["floor"] > 0, "head"])
 
 
 def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """The rows of the sweep that the run's own configuration asks for, later ones may have had other floors; and of the
-    unpruned network."""
+    """Return the rows of the unpruned network and of the sweep that the run's own configuration asks for.
+
+    Later sweeps of the run may have used other floors.
+    """
     asked = run.status().get("swept", {}).get("floor", "auto")
     known = own_floors(run)
     if asked != "auto":
@@ -148,7 +153,10 @@ def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 
 def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
-    """A table for each metric and way with BatchNorm; ours with its deviation and the difference, then the paper's."""
+    """Return one Markdown table for each metric and BatchNorm mode.
+
+    Our values, with their deviation and the difference from the paper, are followed by the paper's.
+    """
     parts = [f"# {plan.name}", title]
     for metric, norm, part in _sections(plan, rows):
         as_paper = norm != "recalibrated"
@@ -199,7 +207,7 @@ def _shown(row: Any, published: bool, metric: Metric) -> str:
 
 
 def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -> list[Path]:
-    """table.csv, table.md and table.png."""
+    """Write table.csv, table.md and the figures, and return the paths of table.csv, table.md and table.png."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "png")]
     write_frame(paths[0], rows)
@@ -209,7 +217,10 @@ def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -
 
 
 def figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> list[Path]:
-    """Ours, the published curves in the same colours beside them, and ours recalibrated; a figure for each metric."""
+    """Draw one figure for each metric and return the paths.
+
+    The panels show our curves, the published ones in the same colours, and ours with BatchNorm recalibrated.
+    """
     first, *others = plan.files
     paths = [path, *(path.with_stem(f"{path.stem}_{metric.name}") for metric in others)]
     styles = {head: Style.number(index) for index, head in enumerate(dict.fromkeys(rows["head"]))}

@@ -1,4 +1,4 @@
-"""The lines of run list runs: which runs are listed, in which order and format."""
+"""The output of `run list runs`: which runs are listed, in which order and format."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from runner.rules import list_of, one_of
 
 
 def run_list(folders: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
-    """A line for each run below the folders, by default for all under outputs except smoke runs.
+    """Yield the lines that list the runs below the folders, by default all runs under outputs except smoke runs.
 
     Args:
-        overrides: `format`, `sort`, `state`, and options that runs must have.
+        overrides: `format`, `sort`, `state`, and the option values that runs must have.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -42,7 +42,7 @@ def run_list(folders: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """`dropout=none,targeted` → dropout, [none, targeted]"""
+    """Parse an override: `dropout=none,targeted` → dropout, [none, targeted]."""
     name, _, value = text.partition("=")
     try:
         return name, yaml.safe_load(f"[{value}]" if "," in value and not value.startswith("[") else value)

@@ -1,6 +1,6 @@
-"""The axis of sparsities: linear, or logarithmic in what remains where they go beyond 90 %.
+"""The sparsity axis: linear, or logarithmic in the remaining fraction if sparsities exceed 90 %.
 
-So that 98 and 99 % don't lie on each other.
+The logarithmic axis keeps points such as 98 % and 99 % apart.
 """
 
 from collections.abc import Iterable
@@ -11,26 +11,26 @@ from numpy.typing import ArrayLike, NDArray
 
 LINEAR_TO = 90  # percent
 TICKS = (0, 30, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 100)
-_LETTER = 0.019  # width of a tick label's letter, as a fraction of the axis
+_LETTER = 0.019  # width of one character of a tick label, as a fraction of the axis
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SparsityAxis:
-    """Where sparsities (%) stand: at −log10 of the remaining fraction, or where they are if the axis is linear."""
+    """The mapping from sparsities in percent to positions: −log10 of the remaining fraction, or linear."""
 
     sparsities: Array
-    shift: float | None  # of what remains; None: linear
+    shift: float | None  # added to the remaining fraction; None for a linear axis
 
     @classmethod
     def of(cls, sparsities: Iterable[float]) -> "SparsityAxis":
-        """The axis for some sparsities, in percent."""
+        """Create the axis for the given sparsities, in percent."""
         values = np.array(sorted(set(sparsities)), dtype=float)
         largest = values.max(initial=0.0)
         if largest <= LINEAR_TO:
             return cls(values, None)
-        # 100 % has no logarithm: where it is shown, everything moves by half of what remains at the point before.
+        # 100 % has no logarithm. If it is shown, half of what remains at the next lower point is added to all points.
         return cls(values, (100 - values[values < 100]).min(initial=100 - LINEAR_TO) / 200 if largest == 100 else 0.0)
 
     @property
@@ -38,20 +38,20 @@ class SparsityAxis:
         return "sparsity (%)" + ("" if self.shift is None else ", logarithmic in what remains")
 
     def forward(self, x: ArrayLike) -> Array:
-        """Sparsities → their places."""
+        """Map sparsities in percent to positions."""
         if self.shift is None:
             return np.asarray(x, dtype=float)
         return -np.log10(np.maximum(1 + self.shift - np.asarray(x, dtype=float) / 100, 1e-9))
 
     def inverse(self, y: ArrayLike) -> Array:
-        """Places → sparsities."""
+        """Map positions to sparsities in percent."""
         if self.shift is None:
             return np.asarray(y, dtype=float)
         return 100 * (1 + self.shift - 10 ** -np.asarray(y, dtype=float))
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The places where the axis begins and ends."""
+        """The positions where the axis begins and ends."""
         if self.shift is None:
             return -2.0, 102.0
         start, end = self.forward([self.sparsities.min(), self.sparsities.max()])
@@ -60,7 +60,7 @@ class SparsityAxis:
 
     @property
     def ticks(self) -> list[float]:
-        """Sparsities to label, rising, whose labels don't touch."""
+        """The sparsities to label, in ascending order, chosen so that the labels do not overlap."""
         if self.shift is None:
             return [float(tick) for tick in range(0, 101, 10)]
         low, high = self.limits

@@ -1,4 +1,4 @@
-"""The text table at the end of `run train`: one run's accuracy over sparsity."""
+"""The text table at the end of `run train`: a run's headline metric over sparsity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class _Block:
-    """One sweep: a heading over columns that belong together."""
+    """The columns of one sweep under a common heading."""
 
     heading: str
     names: list[str]
-    cells: dict[str, list[str]]  # asked sparsity in percent, or unpruned → cells
+    cells: dict[str, list[str]]  # requested sparsity in percent or "unpruned" → cells
 
     @property
     def widths(self) -> list[int]:
@@ -40,7 +40,10 @@ class _Block:
 
 
 def pruning_summary(run: Run) -> str:
-    """The headline metric on the test split: a row a sparsity, columns granularity and BatchNorm, at most 100 wide."""
+    """Return a text table of the headline metric on the test split, at most 100 characters wide.
+
+    It has one row per sparsity, and columns for each granularity and BatchNorm mode.
+    """
     points, whole, metric, split = shown_points(run)
     sweeps = [sweep for _, sweep in points.groupby(["granularity", "scope", "scores", "floor"], sort=False)]
     if not (points["floor"] > 0).any():
@@ -53,7 +56,10 @@ def pruning_summary(run: Run) -> str:
 
 
 def sweep_label(sweep: pd.DataFrame) -> str:
-    """What a sweep prunes, and its rules where they are not the usual ones: `weights, global, random scores`."""
+    """Return what a sweep prunes, with its scope and scores if they are not the usual ones.
+
+    Example: `weights, global, random scores`.
+    """
     first = sweep.iloc[0]
     words = [granularity_label(first["granularity"])]
     if first["scope"] != "layer":
@@ -80,7 +86,7 @@ def _block(sweep: pd.DataFrame, whole: pd.DataFrame, metric: Metric) -> _Block:
 
 
 def _fitting(blocks: Sequence[_Block]) -> list[list[_Block]]:
-    """Blocks beside each other, as many as the width holds."""
+    """Group blocks into rows, each with as many blocks as fit into the width."""
     groups: list[list[_Block]] = [[]]
     for block in blocks:
         used = len("sparsity %") + sum(3 + b.width for b in [*groups[-1], block])
@@ -104,7 +110,7 @@ def _table(blocks: Sequence[_Block]) -> list[str]:
 
 
 def _floor_note(points: pd.DataFrame) -> list[str]:
-    """One line, if a row asks for less than its floor."""
+    """Return a note if some rows lie below their floor."""
     floors = sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())
     if not floors:
         return []

@@ -1,4 +1,4 @@
-"""Many runs as one table: mean and standard deviation over seeds, by sparsity and column."""
+"""Combine many runs into one table: mean and standard deviation over seeds, by sparsity and column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,19 +26,19 @@ from runner.tasks.metrics import Metric
 
 CSV_COLUMNS = (
     *("granularity", "batch_norm", "scope", "scores", "split", "metric"),
-    *("column", "source", "floor", "sparsity", "actual_sparsity", "mean", "std", "n"),  # source: of published ones
+    *("column", "source", "floor", "sparsity", "actual_sparsity", "mean", "std", "n"),  # source: of published columns
 )
 
 
 @dataclass(frozen=True)
 class Section:
-    """One printed table: one granularity, one way with BatchNorm."""
+    """One printed table, for one granularity and one BatchNorm mode."""
 
     granularity: str
     batch_norm: str
-    rows: pd.DataFrame  # CSV_COLUMNS and `beside`, the own column; a row a column and sparsity
-    columns: list[str]  # in the order to be shown
-    published: list[PublishedValues]  # which of them are
+    rows: pd.DataFrame  # CSV_COLUMNS and `beside`, our own column to compare with; one row per column and sparsity
+    columns: list[str]  # in display order
+    published: list[PublishedValues]  # the published ones among them
 
     @property
     def title(self) -> str:
@@ -47,13 +47,13 @@ class Section:
 
     @property
     def unpruned(self) -> pd.DataFrame:
-        """The rows of networks with nothing pruned, if there is one in a column that else begins at its floor."""
+        """The rows of unpruned networks; empty unless they were added to a column that begins at a floor."""
         rows = self.rows[is_unpruned(self.rows)]
         return rows if self._added.any() else rows[:0]
 
     @property
     def swept(self) -> pd.DataFrame:
-        """The rows of all columns by sparsity, as the paper has them: nothing below a column's floor."""
+        """The rows of all columns by sparsity, as in the paper: without the unpruned rows added to floored columns."""
         return self.rows[~self._added]
 
     @property
@@ -63,7 +63,7 @@ class Section:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know: which rows are of a network pruned at its floor, and what was published."""
+        """Notes for the reader: which rows are of a network pruned at its floor, and what the published columns are."""
         notes = ["unpruned: the whole network, nothing set to zero."] if len(self.unpruned) else []
         low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
         for floor, part in low.groupby("floor"):
@@ -81,16 +81,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """What `run table` writes."""
+    """The table that `run table` writes."""
 
     metric: Metric
     split: str
-    common: str  # what all runs share
+    common: str  # title of what all runs have in common
     sections: list[Section]
     own_columns: list[str]
     notes: list[str]
-    x: str = "sparsity"  # of the figure; or a cost
-    runs: Mapping[str, Sequence[Run]] = field(default_factory=dict)  # of each own column, one a seed
+    x: str = "sparsity"  # horizontal axis of the figure: the sparsity or a cost
+    runs: Mapping[str, Sequence[Run]] = field(default_factory=dict)  # own column → its runs, one per seed
 
     @property
     def title(self) -> str:
@@ -98,16 +98,16 @@ class Table:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """All sections in long form, as the CSV file has them."""
+        """All sections in long form, as in the CSV file."""
         columns = [*CSV_COLUMNS, *([] if self.x == "sparsity" else [self.x])]
         return pd.concat([section.rows for section in self.sections], ignore_index=True)[columns]
 
 
 def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run, str] | None = None) -> Table:
-    """Gathered runs as the table that was chosen.
+    """Make the chosen table of gathered runs.
 
     Args:
-        named: the name of each run's column; by default what tells it from the others.
+        named: the column name of each run; by default the options that distinguish it from the others.
 
     Raises:
         ConfigError: the runs have no such metric or no such measurements.
@@ -155,7 +155,7 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
 
 
 def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
-    """Columns stand as the table's file lists their values, then the one without dropout, then by name."""
+    """Return the sort key of a column: the order of values in the table file, then no dropout first, then by name."""
     listed = []
     for option, values in choice.runs.items():
         has = run.config.get(option, run.config.get(f"{option}.name"))
@@ -164,9 +164,9 @@ def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
 
 
 def _statistics(runs: Sequence[Measured], name: str, metric: Metric, choice: Choice) -> pd.DataFrame:
-    """A column in long form; deviations have n - 1 in the denominator.
+    """Return a column in long form; standard deviations have n - 1 in the denominator.
 
-    A column that begins at a floor also has rows of floor 0 and sparsity 0, of the unpruned networks.
+    A column that begins at a floor also has rows with floor 0 and sparsity 0 for the unpruned networks.
     """
     points = pd.concat([of_sweeps(run.points) for run in runs], ignore_index=True)
     scope = own_scope(runs[0].run) if choice.scope == "auto" else choice.scope
@@ -188,9 +188,9 @@ def _statistics(runs: Sequence[Measured], name: str, metric: Metric, choice: Cho
 
 
 def _floors(points: pd.DataFrame, run: Measured, choice: Choice) -> dict[str, float]:
-    """Granularity → the one floor that the column is shown for.
+    """Return the floor for which the column is shown, for each granularity.
 
-    With `auto` what `prune.floor=auto` gives, the variant's γ; where no sweep had that, the first sweep's.
+    With `auto` this is the floor of `prune.floor=auto`, the variant's γ, or the first sweep's if no sweep used that.
     """
     if choice.floor != "auto":
         return dict.fromkeys(points["granularity"], float(choice.floor))
@@ -204,7 +204,7 @@ def _floors(points: pd.DataFrame, run: Measured, choice: Choice) -> dict[str, fl
 
 
 def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
-    """The rows of each section: those of models without BatchNorm belong to either way with it."""
+    """Yield the rows of each section; models without BatchNorm belong to the sections of both BatchNorm modes."""
     if choice.sparsities is not None:
         rows = rows[rows["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
     present = in_order(rows["granularity"])
@@ -218,7 +218,7 @@ def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
 
 
 def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric, choice: Choice) -> Section:
-    """One section's rows, with the published ones that stand beside them."""
+    """Return a section with the published columns that belong beside its rows."""
     granularity = str(part["granularity"].iloc[0])
     norm = next((name for name in part["batch_norm"] if name != "none"), "none")
     shown = {name: runs[0] for name, runs in own.items() if name in set(part["column"])}
@@ -240,7 +240,7 @@ def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric,
 
 
 def _nothing(measured: Sequence[Measured], choice: Choice) -> str:
-    """What was asked for, and what there is."""
+    """Return an error message that names what was requested and what is available."""
     options = ("granularity", "split", "scope", "scores", "floor", "sparsities")
     asked = {name: getattr(choice, name) for name in options}
     shown = " ".join(f"table.{name}={value}" for name, value in asked.items() if value not in ("auto", None))

@@ -1,4 +1,4 @@
-"""A table as CSV, Markdown and LaTeX, and its figure."""
+"""Write a table as CSV, Markdown and LaTeX, and draw its figure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,8 +35,10 @@ _LATEX |= {
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write table.csv, table.md, table.tex, table.png, table.svg and, of runs that tell how they learned, learning.png
-    and learning.svg; returns their paths."""
+    """Write table.csv, table.md, table.tex, table.png and table.svg, and return the paths.
+
+    learning.png and learning.svg are written as well if the runs have learning curves.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex")]
     write_frame(paths[0], table.rows)
@@ -48,7 +50,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
 
 
 def markdown(table: Table) -> str:
-    """All sections."""
+    """Return all sections and notes as Markdown."""
     lines = [f"## {table.title}"]
     for section in table.sections:
         lines += ["", f"### {section.title}", "", *padded(cells(section, table.metric))]
@@ -58,8 +60,8 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A table environment a section; needs \usepackage{booktabs} and nothing else."""
-    # DataFrame.to_latex would bring in jinja2, and neither rule lines before the seeds nor escapes Greek letters.
+    r"""Return one table environment per section; the document only needs \usepackage{booktabs}."""
+    # DataFrame.to_latex would require jinja2, and it neither draws a rule above the seeds nor escapes Greek letters.
     parts = ["% needs \\usepackage{booktabs}"]
     for section in table.sections:
         head, *body, seeds = [" & ".join(map(_escaped, row)) + r" \\" for row in cells(section, table.metric)]
@@ -74,7 +76,11 @@ def latex(table: Table) -> str:
 
 
 def cells(section: Section, metric: Metric) -> list[list[str]]:
-    """Head, the unpruned networks where they need a row of their own, a row a sparsity, and the numbers of seeds."""
+    """Return the rows of a section as text.
+
+    These are the header, the unpruned networks if they need a row of their own, one row per sparsity, and the number
+    of seeds.
+    """
     parts = [(UNPRUNED, section.unpruned)] if len(section.unpruned) else []
     parts += [(f"{percent(float(str(s)))} %", rows) for s, rows in section.swept.groupby("sparsity")]
     body = [[name, *(_cell(rows, column, metric) for column in section.columns)] for name, rows in parts]
@@ -88,8 +94,10 @@ def _cell(rows: pd.DataFrame, column: str, metric: Metric) -> str:
 
 
 def table_figure(table: Table, folder: Path) -> list[Path]:
-    """The table's curves in table.png and table.svg, a panel a section; published ones dashed, in the colour of the
-    column they stand beside."""
+    """Draw the table's curves in table.png and table.svg, with one panel per section.
+
+    Published curves are dashed and have the colour of the column that they are compared with.
+    """
     styles = {name: Style.number(index) for index, name in enumerate(table.own_columns)}
     panels = [
         Panel(
@@ -109,7 +117,7 @@ def table_figure(table: Table, folder: Path) -> list[Path]:
 
 
 def figure_title(table: Table) -> str:
-    """`digits · resnet32 · 50ep · mean ± standard deviation of 3 seeds`"""
+    """Return the title, e.g. `digits · resnet32 · 50ep · mean ± standard deviation of 3 seeds`."""
     numbers = sorted({int(n) for n in table.rows["n"].dropna()})
     seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     more = "" if numbers == [1] else f"mean ± standard deviation of {seeds} seeds"
@@ -126,7 +134,7 @@ def _curve(section: Section, column: str, styles: dict[str, Style], metric: Metr
 
 
 def _cost_curves(section: Section, styles: dict[str, Style], table: Table) -> list[Curve]:
-    """Curves over what the networks cost; unpruned ones are points like all others, published ones are left out."""
+    """Return the curves over a cost. Unpruned networks are ordinary points; published curves are left out."""
     curves = []
     for column in section.columns:
         rows = section.rows[(section.rows["column"] == column) & section.rows[table.x].notna()]
@@ -143,8 +151,8 @@ def _seeds(section: Section, column: str) -> str:
 
 
 def padded(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table, head first, with cells padded so that it is a table in a terminal, too."""
-    # DataFrame.to_markdown would bring in tabulate for these lines.
+    """Return the lines of a Markdown table, header first. The cells are padded so that it is readable in a terminal."""
+    # DataFrame.to_markdown would require tabulate.
     rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"| {' | '.join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))} |" for row in rows]

@@ -1,1 +1,1 @@
-"""One HTML page that tells what runs are, what they reached and what failed; needs no network and no server."""
+"""A self-contained HTML page about runs, their results and their failures; it needs no network and no server."""

@@ -1,4 +1,4 @@
-"""What the report page tells of runs, read from their folders as far as they can be read."""
+"""Read from run folders what the report page shows, as far as it can be read."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +18,15 @@ from runner.runs import Run
 from runner.tasks.metrics import Metric
 
 UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError, AttributeError)
-_TEXT = 20_000  # characters of a file that are shown
+_TEXT = 20_000  # maximum number of characters shown of a file
 _LOG_LINES = 20
-_CLASSES = 50  # of a confusion matrix that can still be read
+_CLASSES = 50  # maximum size of a legible confusion matrix
 _DIFFERENCES = 12
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """One compact/<name> folder."""
+    """The certificate in one compact/<name> folder."""
 
     name: str
     rows: list[dict[str, str]]
@@ -35,19 +35,19 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Told:
-    """One run."""
+    """Everything that the page shows about one run."""
 
     run: Run
     state: str
-    config: Mapping[str, Any]  # dotted; {} where it can't be read
+    config: Mapping[str, Any]  # dotted names → values; {} if it can't be read
     status: Mapping[str, Any]
     error: str = ""
-    measured: Measured | None = None  # where it was swept
+    measured: Measured | None = None  # None if the run was not swept
     config_text: str = ""
-    log: str = ""  # the end of it, where the run isn't finished
+    log: str = ""  # the end of the log if the run isn't finished
     samples: str = ""
     certificates: Sequence[Certificate] = ()
-    predictions: Sequence[tuple[str, pd.DataFrame]] = ()  # a file's name, counts (label, predicted)
+    predictions: Sequence[tuple[str, pd.DataFrame]] = ()  # file name, counts of (label, predicted)
 
     @property
     def name(self) -> str:
@@ -61,12 +61,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Collected:
-    """All runs."""
+    """All runs of the page."""
 
     runs: list[Told]
-    columns: dict[str, list[Told]] = field(default_factory=dict)  # those that differ in their seed only together
-    differing: list[str] = field(default_factory=list)  # options, not all are the same
-    common: dict[str, Any] = field(default_factory=dict)  # options that are
+    columns: dict[str, list[Told]] = field(default_factory=dict)  # column → runs that differ only in their seed
+    differing: list[str] = field(default_factory=list)  # names of options in which runs differ
+    common: dict[str, Any] = field(default_factory=dict)  # options that are the same in all runs
 
     @property
     def names(self) -> dict[Run, str]:
@@ -74,13 +74,13 @@ class Collected:
         return {told.run: name for name, runs in self.columns.items() for told in runs}
 
     def measured(self, metric: Metric) -> list[Measured]:
-        """The swept runs that were measured by it."""
+        """Return the swept runs that measured the metric."""
         found = [told.measured for runs in self.columns.values() for told in runs if told.measured]
         return [one for one in found if metric.name in metrics_of(one.points)]
 
     @property
     def metrics(self) -> list[tuple[Metric, Metric]]:
-        """All that networks were judged by, headlines first, each with the headline of a run that has it."""
+        """All measured metrics, headlines first, each with the headline metric of a run that has it."""
         swept = [told.measured for told in self.runs if told.measured]
         found = {one.headline.name: (one.headline, one.headline) for one in swept}
         for one in swept:
@@ -90,7 +90,7 @@ class Collected:
 
 
 def collect(runs: Iterable[Run]) -> Collected:
-    """Read all that is shown; what can't be read is told as damage and never stops the page."""
+    """Read everything that is shown. Unreadable runs are reported as damaged and never stop the page."""
     told = [_told(run) for run in runs]
     by_run = {one.run: one for one in told}
     known = [_comparable(one) for one in told if one.config]
@@ -142,7 +142,7 @@ def _told(run: Run) -> Told:
 
 
 def _text(path: Path) -> str:
-    """The beginning of a text file; "" where there is none."""
+    """Return the beginning of a text file, or "" if there is none."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             text = file.read(_TEXT + 1)
@@ -170,7 +170,7 @@ def _certificate(path: Path) -> Certificate:
 
 
 def _confusion(path: Path) -> tuple[str, pd.DataFrame] | None:
-    """What run evaluate predictions= wrote, counted; None of anything else and of very many classes."""
+    """Count the predictions that run evaluate wrote; None for other files and for more than `_CLASSES` classes."""
     try:
         rows = pd.read_csv(path, usecols=["label", "predicted"]).astype(int)
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""What each part of the page shows: rows of its tables and data of its plots."""
+"""The contents of each part of the page: the rows of its tables and the data of its plots."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ _TIMES = {"ms": "milliseconds", "per second": "per_second", "faster by": "speedu
 
 
 def runs_table(collected: Collected) -> DataTable:
-    """A row a run: what tells it from the others, what it reached, where and how it ran."""
+    """Return a table with one row per run: its distinguishing options, its results, and where and how it ran."""
     names, runs = collected.names, collected.runs
     columns: dict[str, list[Any]] = {
         "column": [names.get(told.run, "") for told in runs],
@@ -48,7 +48,7 @@ def runs_table(collected: Collected) -> DataTable:
 
 
 def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
-    """`test accuracy (%), unpruned` → of each run."""
+    """Map headings such as `test accuracy (%), unpruned` to the values of all runs, NaN where there is none."""
     found: dict[str, dict[int, float]] = {}
     for index, told in enumerate(runs):
         if told.measured is None:
@@ -63,7 +63,7 @@ def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
 
 
 def tables_of(collected: Collected) -> list[Table]:
-    """A table a metric, of those runs that have it."""
+    """Return one table per metric, of the runs that measured it."""
     made = []
     for metric, _ in collected.metrics:
         if (one := _table(collected, metric)) is not None:
@@ -78,12 +78,12 @@ def _table(collected: Collected, metric: Metric, x: str = "sparsity") -> Table |
     try:
         choice = Choice(name="report", metric=metric.name, split=split, x=x)
         return make_table([one for one in measured if split in set(one.points["split"])], choice, collected.names)
-    except ConfigError:  # nothing was measured so
+    except ConfigError:  # there are no such measurements
         return None
 
 
 def sparsity_plots(made: Sequence[Table], plots: Plots) -> Tabs | None:
-    """Tabs of metrics, in each tabs of what was pruned."""
+    """Return one tab per metric, each with one tab per section of its table."""
     panels = {
         metric_label(one.split, one.metric): tabs(
             {section.title: plots.over_sparsity(section, one.metric, one.split) for section in one.sections}
@@ -94,7 +94,7 @@ def sparsity_plots(made: Sequence[Table], plots: Plots) -> Tabs | None:
 
 
 def results_table(made: Sequence[Table]) -> DataTable | None:
-    """A row a column, a metric, a way of pruning and a sparsity."""
+    """Return a table with one row per column, metric, granularity, BatchNorm mode and sparsity."""
     rows = []
     for one in made:
         for section in one.sections:
@@ -109,7 +109,7 @@ def results_table(made: Sequence[Table]) -> DataTable | None:
 
 
 def pareto_plots(collected: Collected, plots: Plots) -> Tabs | None:
-    """Tabs of costs, of each headline metric: bytes, FLOPs, parameters, and times of certified networks."""
+    """Return one tab per cost and headline metric: bytes, FLOPs, parameters, and latency of certified networks."""
     headlines = dict.fromkeys(headline for _, headline in collected.metrics)
     panels: dict[str, object] = {}
     for metric in headlines:
@@ -140,7 +140,10 @@ def _networks(made: Table, cost: str) -> pd.DataFrame:
 
 
 def _latencies(collected: Collected, metric: Metric) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Batch → unit, and a row a certified network and a whole one: the fastest way of each."""
+    """Return the unit and the points of each batch size.
+
+    There is one point for each certified network and its unpruned original, timed with its fastest execution method.
+    """
     found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     for name, runs in collected.columns.items():
         for told in runs:
@@ -158,7 +161,7 @@ def _latencies(collected: Collected, metric: Metric) -> dict[str, tuple[str, pd.
 
 
 def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], dict[str, Mapping[str, str]]]:
-    """(batch, unit) → "dense" or another network → its fastest row."""
+    """Return the fastest row of each network, "dense" among them, by (batch, unit)."""
     found: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
         ms = to_float(row.get("milliseconds"))
@@ -171,7 +174,10 @@ def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], 
 
 
 def _reached(told: Told, compact: str, metric: Metric) -> float | None:
-    """The headline metric of the run's sweep that a compact folder's name means: `unit-0.9`; "": unpruned."""
+    """Return the metric at the point of the run's sweep that a compact folder such as `unit-0.9` was made from.
+
+    With the name "" it is the unpruned network's.
+    """
     assert told.measured is not None
     points = told.measured.points
     points = points[(points["split"] == the_split(points)) & (points["scores"] == "own")]
@@ -180,13 +186,13 @@ def _reached(told: Told, compact: str, metric: Metric) -> float | None:
         return float(whole[metric.name].iloc[0]) if len(whole) else None
     granularity, _, sparsity = compact.rpartition("-")
     at = points[(points["granularity"] == granularity) & np.isclose(points["sparsity"], to_float(sparsity))]
-    # A compact network has BatchNorm recalibrated, where there is one.
+    # A compact network has its BatchNorm, if any, recalibrated.
     at = at.sort_values("batch_norm", key=lambda norms: norms != "recalibrated", kind="stable")
     return float(at[metric.name].iloc[0]) if len(at) else None
 
 
 def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
-    """Tabs of the columns of metrics.csv, the headline on validation first."""
+    """Return one tab per split and metric of metrics.csv, validation and headline metrics first."""
     metrics = [metric for metric, _ in collected.metrics] or [LOSS]
     panels: dict[str, object] = {}
     for split in ("validation", "train"):
@@ -206,7 +212,7 @@ def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
 
 
 def certificates_table(collected: Collected) -> DataTable | None:
-    """A row a network, way of executing it, and batch."""
+    """Return a table with one row per network, execution method and batch size."""
     rows = []
     for told in collected.runs:
         for certificate in told.certificates:

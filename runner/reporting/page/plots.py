@@ -1,7 +1,8 @@
-"""The page's plots, drawn by Bokeh: hover tells of a point, a click on a name in a legend hides its column everywhere.
+"""The page's plots, drawn by Bokeh.
 
-Nothing in them is evaluated by the browser, so that a page may forbid it. Texts from run folders get in as data, labels
-and plain text only: Bokeh would read `$$…$$` in other texts as mathematics.
+Hovering over a point shows its values, and a click on a name in a legend hides its column in all plots. Plots contain
+no code that the browser evaluates, so that a page may forbid evaluation. Texts from run folders are only used as data,
+labels and plain text: Bokeh would interpret `$$…$$` in other texts as mathematics.
 """
 
 import math
@@ -36,24 +37,24 @@ from runner.reporting.sparsity_axis import SparsityAxis
 from runner.reporting.table import Section
 from runner.tasks.metrics import Metric
 
-Drawn = dict[str, list[GlyphRenderer]]  # column → what is drawn of it in a plot
+Drawn = dict[str, list[GlyphRenderer]]  # column → its glyphs in a plot
 
 _MARKERS = {
     **{"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "P": "plus"},
     **{"X": "x", "*": "star", "<": "hex"},
 }
 _DASHES = {"-": "solid", "-.": "dashdot", ":": "dotted"}
-_HEIGHT, _ENTRY = 380, 22  # pixels, of a plot and of a line in its legend
-_POINTS = 100  # of a learning curve
-_TOGETHER = 400  # curves on a page, up to which legends hide columns in all plots
+_HEIGHT, _ENTRY = 380, 22  # height of a plot and of a line of its legend, in pixels
+_POINTS = 100  # maximum number of points of a learning curve
+_TOGETHER = 400  # maximum number of curves on a page for which legends hide columns in all plots
 _TOOLS = "box_zoom,pan,wheel_zoom,reset,save"
 
 
 class Plots:
-    """Makes plots that share the styles of columns and what their legends hide.
+    """A factory of plots that have the same column styles and linked legends.
 
     Args:
-        columns: all names, in their order.
+        columns: the names of all columns, in order.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -61,7 +62,7 @@ class Plots:
         self._drawn: list[tuple[figure, Drawn]] = []
 
     def over_sparsity(self, section: Section, metric: Metric, split: str) -> figure:
-        """Means and deviations of each column over sparsity."""
+        """Plot the mean and standard deviation of each column over sparsity."""
         axis = SparsityAxis.of(100 * section.rows["sparsity"])
         plot, own = self._figure(axis.label, metric_label(split, metric))
         low, high = axis.limits
@@ -83,10 +84,10 @@ class Plots:
         return plot
 
     def over_epochs(self, curves: Mapping[str, pd.DataFrame], metric: Metric, label: str) -> figure:
-        """Means of each column over epochs.
+        """Plot the mean of each column over epochs, with its standard deviation unless the axis is logarithmic.
 
         Args:
-            curves: column → its `epoch`, `mean` and `std`.
+            curves: column → frame with `epoch`, `mean` and `std`.
         """
         values = np.concatenate([rows["mean"].to_numpy(dtype=float) for rows in curves.values()])
         logarithmic = metric.top is None and bool((values > 0).all())
@@ -99,10 +100,10 @@ class Plots:
         return plot
 
     def over_cost(self, points: pd.DataFrame, cost: str, label: str, metric: Metric, split: str) -> figure:
-        """Every network as a point, and the line of those that no other beats in both.
+        """Plot every network as a point, and the Pareto front as a dashed line.
 
         Args:
-            points: `column`, `what` (for people), the cost and `mean`; a row a network.
+            points: one row per network, with `column`, `what` (a description to display), the cost and `mean`.
         """
         plot, own = self._figure(label, metric_label(split, metric), x_axis_type="log")
         self._label(plot, _ticks(points[cost].min(), points[cost].max()))
@@ -117,8 +118,11 @@ class Plots:
         return plot
 
     def legends(self) -> None:
-        """Give every plot its legend, once all are made: an entry hides a column in all of them, in its own alone where
-        there are so many that naming the others would fill the page."""
+        """Add a legend to every plot. Call this after all plots have been made.
+
+        An entry hides its column in all plots, or only in its own plot if there are too many curves: each entry lists
+        the glyphs that it hides, which would make the page very large.
+        """
         together = sum(len(own) for _, own in self._drawn) <= _TOGETHER
         for plot, own in self._drawn:
             items = []
@@ -155,7 +159,7 @@ class Plots:
         plot.xaxis.major_label_overrides = dict(ticks)
 
     def _data(self, name: str, x: Any, at: Sequence[object], rows: pd.DataFrame, metric: Metric) -> dict[str, Any]:
-        """What glyphs draw and hover tells; `at`: the place in words."""
+        """Return the data of glyphs and hover texts; `at` describes the horizontal position of each point."""
         return {"x": np.asarray(x, dtype=float), "at": at, **_values(rows, metric)}
 
     def _line(self, plot: figure, own: Drawn, name: str, data: dict[str, Any], band: bool = True) -> None:
@@ -169,7 +173,7 @@ class Plots:
         own.setdefault(name, []).append(drawn)
 
     def _marks(self, plot: figure, own: Drawn, name: str, data: dict[str, Any], unpruned: int = 0) -> None:
-        """Markers, of which so many at the end are hollow diamonds."""
+        """Draw markers; the last `unpruned` of them are hollow diamonds."""
         style, usual = self._style(name), len(data["x"]) - unpruned
         data = {key: values for key, values in data.items() if key not in ("low", "high")}
         data["marker"] = [_MARKERS[style.marker]] * usual + ["diamond"] * unpruned
@@ -182,12 +186,12 @@ class Plots:
         return self._styles.get(name) or Style.number(len(self._styles))
 
     def _hover(self, plot: figure, own: Drawn, rows: Sequence[tuple[str, str]]) -> None:
-        marks = [drawn[-1] for drawn in own.values()]  # the markers, or the line where there are none
+        marks = [drawn[-1] for drawn in own.values()]  # the markers, or the line if there are none
         plot.add_tools(HoverTool(tooltips=[("column", "$name"), *rows], renderers=marks))
 
 
 def confusion(counts: pd.DataFrame) -> figure:
-    """How often a class was taken for which."""
+    """Plot a confusion matrix from counts of (label, predicted)."""
     classes = [str(one) for one in sorted({*counts["label"], *counts["predicted"]})]
     side = min(640, 140 + 34 * len(classes))
     plot = figure(
@@ -206,13 +210,13 @@ def confusion(counts: pd.DataFrame) -> figure:
 
 
 def tabs(panels: Mapping[str, object]) -> Tabs:
-    """A tab a plot; or tabs in tabs."""
+    """Return one tab per plot; the panels may be tabs themselves."""
     children = [TabPanel(child=child, title=title) for title, child in panels.items()]
     return Tabs(tabs=children, sizing_mode="stretch_width")
 
 
 def _ticks(low: float, high: float) -> dict[float, str]:
-    """Where a logarithmic axis is labelled: `200k`, `1M`."""
+    """Return the ticks of a logarithmic axis and their labels, such as `200k` and `1M`."""
     steps = (1, 2, 5) if high < 1000 * low else (1,)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**power for power in powers for step in steps]
@@ -220,10 +224,10 @@ def _ticks(low: float, high: float) -> dict[float, str]:
 
 
 def _values(rows: pd.DataFrame, metric: Metric) -> dict[str, Any]:
-    """Means as printed, one deviation below and above, and both in words."""
+    """Return the scaled means, the values one deviation below and above, and the texts to display."""
     mean = rows["mean"].to_numpy(dtype=float)
     deviation = (rows["std"] if "std" in rows else rows["mean"] * np.nan).to_numpy(dtype=float)
-    # One seed has no deviation; the band has no width there.
+    # A single seed has no deviation; there the band has zero width.
     known = np.where(np.isnan(deviation), 0.0, deviation) if np.isfinite(deviation).any() else deviation
     shown = [
         number(m, metric) if np.isnan(d) else mean_and_deviation(m, d, metric)

@@ -1,4 +1,4 @@
-"""The page's tables, drawn by Bokeh: a click on a heading sorts by it."""
+"""The page's tables, drawn by Bokeh. A click on a heading sorts by its column."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,15 +8,15 @@ import numpy as np
 from bokeh.models import ColumnDataSource, DataTable, NumberFormatter, StringFormatter, TableColumn
 
 _ROW, _LETTER = 25, 7.5  # pixels
-_ROWS = 16  # that are seen at once
+_ROWS = 16  # maximum number of visible rows
 
 
 def table(columns: Mapping[str, Sequence[Any]], decimals: Mapping[str, int] | None = None) -> DataTable:
-    """A sortable table.
+    """Return a sortable table.
 
     Args:
-        columns: heading → values, numbers (NaN: none) or texts.
-        decimals: of columns of numbers; others have up to six digits.
+        columns: heading → values, which are numbers (NaN for missing ones) or texts.
+        decimals: heading → number of decimals; other columns of numbers have up to four decimals.
     """
     fields, data = [], {}
     for index, (heading, values) in enumerate(columns.items()):
@@ -31,7 +31,7 @@ def table(columns: Mapping[str, Sequence[Any]], decimals: Mapping[str, int] | No
             NumberFormatter(format=formatted, nan_format="–", text_align="right") if numbers else StringFormatter()
         )
         longest = max([len(heading) + 2, *(len(f"{v:,.{places}f}") if numbers else len(str(v)) for v in values)])
-        # Headings are read as HTML.
+        # Headings are interpreted as HTML.
         fields.append(
             TableColumn(
                 field=f"c{index}",

@@ -1,4 +1,4 @@
-"""The page itself: a template that escapes all texts, scripts known by their hashes, nothing from outside."""
+"""Write the page. Its template escapes all texts, its scripts are allowed by their hashes, and it loads nothing."""
 
 import base64
 import hashlib
@@ -22,15 +22,15 @@ _PARTS = ["bokeh", "bokeh-widgets", "bokeh-tables"]
 
 
 def write_page(collected: Collected, path: Path, title: str = "Runs") -> None:
-    """Write one HTML file that needs no other."""
+    """Write the page as one self-contained HTML file."""
     write_text(path, page(collected, title))
 
 
 def page(collected: Collected, title: str) -> str:
-    """The page.
+    """Return the HTML of the page.
 
-    A content security policy names the hashes of its own scripts, so that a browser executes no others, evaluates no
-    text and loads nothing, even if a text of a run folder were to get where it is not expected.
+    A content security policy lists the hashes of the page's own scripts, so that a browser executes no others,
+    evaluates no text and loads nothing, even if text from a run folder ends up where it is not expected.
     """
     plots = Plots(list(collected.columns))
     made = contents.tables_of(collected)
@@ -47,7 +47,7 @@ def page(collected: Collected, title: str) -> str:
     models = {name: model for name, model in parts.items() if model is not None}
     models |= {f"confusion{index}": plot for index, (_, _, plot) in enumerate(matrices)}
     document = Document()
-    with document.models.freeze():  # else all plots are walked through again for each that is added
+    with document.models.freeze():  # otherwise Bokeh traverses all plots again for each one added
         for model in models.values():
             document.add_root(model)
     script, divs = components(models, wrap_script=False)
