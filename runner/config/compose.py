@@ -2,9 +2,10 @@
 
 import re
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from runner.config.across import set_in_own_model, without_models_own
 from runner.config.build import NAMED_CLASS, PACKAGES, PLUGINS, check_class, check_targets
 from runner.config.choices import OPTIONS, settle
 from runner.config.near import near, near_option
-from runner.config.paths import CONF, content_of, options_in
+from runner.config.paths import CONF
 from runner.config.rules import check, leaves
 from runner.config.trust import trust, trust_folder
 from runner.errors import ConfigError, first_line
@@ -31,10 +33,21 @@ _RENAMED = {"prune.scores": "prune.criterion"}
 _WITH_MODEL = ("train", "bench", "inspect")  # commands that have the option themselves
 ARCHITECTURE = "model.architecture="
 _PATHS = ("folder", "init", "outputs", "out", "predictions")
-# What each command's choices of groups compose to, by command and choices. Composing takes far longer than setting
-# options in its result, and most configurations of one process share their choices.
-_COMPOSED: dict[tuple[str, ...], DictConfig] = {}
-_CHOICES: dict[str, list[str]] = {}  # of each group
+
+
+@dataclass
+class _Known:
+    """What has been composed so far. Composing takes far longer than setting options in its result, and most
+    configurations of one process share their choices of groups."""
+
+    parsed: dict[str, list[Override]] = field(default_factory=dict)
+    groups: dict[str, list[str]] = field(default_factory=dict)  # the choices of each
+    composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # by command and choices
+    own: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # the same without Hydra's own part
+    defaults: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # in plain values
+
+
+_KNOWN = _Known()
 
 
 class Composer:
@@ -49,8 +62,7 @@ class Composer:
         self.command = command
         self.config_dir = config_dir
         # The user's own files may change while the process lives.
-        self._composed, self._groups = (_COMPOSED, _CHOICES) if config_dir is None else ({}, {})
-        self._defaults: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._known = _KNOWN if config_dir is None else _Known()
         if config_dir is not None:
             if not config_dir.is_dir():
                 raise ConfigError(f"--config-dir {config_dir}: no such folder")
@@ -83,7 +95,7 @@ class Composer:
 
             batches = BasicSweeper.split_arguments(self._parse(overrides), max_batch_size=None)
             jobs = [self._checked(job) for job in batches[0]]
-            launcher = OmegaConf.to_container(self._compose(self._parse(batches[0][0])).hydra.launcher)
+            launcher = OmegaConf.to_container(self._compose(self._parse(batches[0][0]), whole=True).hydra.launcher)
             assert isinstance(launcher, dict)
             return jobs, {str(key): value for key, value in launcher.items()}
 
@@ -113,38 +125,54 @@ class Composer:
 
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        parsed = []
         for text in overrides:
+            if text in self._known.parsed:
+                continue
             try:
                 new = parser.parse_overrides([text])
             except HydraException:
                 new = []
             if not new or not new[0].key_or_group:
                 raise ConfigError(f"{text!r} is not understood: options are written name=value{_hint(text)}")
-            parsed += new
-        return parsed
+            self._known.parsed[text] = new
+        return [override for text in overrides for override in self._known.parsed[text]]
 
-    def _compose(self, overrides: Sequence[Override]) -> DictConfig:
-        """Hydra's configuration: the choices of groups composed, then, as Hydra does it, options set in the result."""
-        choices = [override.input_line or "" for override in overrides if self._choices(override.key_or_group)]
-        key = (self.command, *choices)
-        if key not in self._composed:
-            self._composed[key] = compose(self.command, choices, return_hydra_config=True)
-        config = deepcopy(self._composed[key])
+    def _compose(self, overrides: Sequence[Override], whole: bool = False) -> DictConfig:
+        """The configuration: the choices of groups composed, then, as Hydra does it, options set in the result.
+
+        Args:
+            whole: with Hydra's own part, which is several times as large as ours.
+        """
+        key = (self.command, *self._chosen(overrides))
+        if key not in self._known.composed:
+            composed = compose(self.command, list(key[1:]), return_hydra_config=True)
+            self._known.composed[key] = composed
+            self._known.own[key] = OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
+        config = deepcopy((self._known.composed if whole else self._known.own)[key])
         options = [override for override in overrides if not self._choices(override.key_or_group)]
+        hydras = [override for override in options if override.key_or_group.startswith("hydra.")]
+        if hydras and not whole:
+            self._compose(overrides, whole=True)  # refuses what Hydra does not have
+            options = [override for override in options if override not in hydras]
         ConfigLoaderImpl._apply_overrides_to_config(options, config)
         return config
+
+    def _chosen(self, overrides: Sequence[Override]) -> tuple[str, ...]:
+        """The overrides that choose a group's file, as they were typed."""
+        return tuple(override.input_line or "" for override in overrides if self._choices(override.key_or_group))
 
     def _checked(self, overrides: Sequence[str]) -> dict[str, Any]:
         parsed = self._parse(overrides)
         self._check_choices(parsed)
         # The same choices without the user's values; the jobs of a sweep share most of them.
-        choices = tuple(override.input_line or "" for override in parsed if self._choices(override.key_or_group))
-        if choices not in self._defaults:
-            self._defaults[choices] = self._plain(choices)
-        self._check_options(parsed, self._defaults[choices])
+        choices = self._chosen(parsed)
+        key = (self.command, *choices)
+        if key not in self._known.defaults:
+            self._known.defaults[key] = self._plain(choices)
+        defaults = self._known.defaults[key]
+        self._check_options(parsed, defaults)
         config = self._plain(overrides)
-        check(config, self._defaults[choices])
+        check(config, defaults)
         if "prune" in config:
             config["prune"]["criterion"] = self._settled("criterion", config["prune"]["criterion"])
             if config["prune"]["granularity"] != "auto":
@@ -172,9 +200,8 @@ class Composer:
         # Hydra would take them for choices of the groups of these names.
         apart = {override.key_or_group: override.value() for override in parsed if override.key_or_group in PLUGINS}
         try:
-            composed = self._compose([override for override in parsed if override.key_or_group not in apart])
-            choices = composed.hydra.runtime.choices
-            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+            own = self._compose([override for override in parsed if override.key_or_group not in apart])
+            choices = self._known.composed[self.command, *self._chosen(parsed)].hydra.runtime.choices
             plain = OmegaConf.to_container(own, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(first_line(error)) from None
@@ -189,16 +216,16 @@ class Composer:
         if "architecture" in config.get("model", {}):  # folders and tables name the network, not who made it
             config["model"]["name"] = architecture_name(str(config["model"]["architecture"]))
         named = {override.key_or_group for override in parsed}
-        _without_models_own(config, named, self._folders)
-        _set_in_own_model(config, named)
+        without_models_own(config, named, self._folders)
+        set_in_own_model(config, named)
         return config
 
     def _choices(self, group: str) -> list[str]:
         if group in PLUGINS:  # their files are no part of a defaults list, and run ticket has options of these names
             return []
-        if group not in self._groups:
-            self._groups[group] = GlobalHydra.instance().config_loader().get_group_options(group)
-        return self._groups[group]
+        if group not in self._known.groups:
+            self._known.groups[group] = GlobalHydra.instance().config_loader().get_group_options(group)
+        return self._known.groups[group]
 
     def _check_choices(self, parsed: Sequence[Override]) -> None:
         """Unknown choices of groups, with the nearest that there is."""
@@ -244,33 +271,6 @@ def _names_as_typed(overrides: Sequence[str]) -> Iterator[None]:
             if any(text.startswith(f"{old}=") for text in overrides):
                 message = message.replace(f"{new}=", f"{old}=")
         raise type(error)(message) from None
-
-
-def _set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
-    """Take `own_models` of debug=smoke out, and over into a model of this package.
-
-    A user's model may have an option of the same name that means something else, or no such option.
-
-    Args:
-        named: options that the user has given; they stay.
-    """
-    options = config.pop("own_models", {})
-    if options and str(config["model"].get("_target_")).startswith(f"{PACKAGES['model']}."):
-        model = config["model"]
-        model |= {key: value for key, value in options.items() if key in model and f"model.{key}" not in named}
-
-
-def _without_models_own(config: dict[str, Any], named: Container[str], folders: Sequence[Path]) -> None:
-    """Leave out what a model's file sets for data that has no such option, as images that are streamed have no `crop`.
-
-    Args:
-        named: options that the user has given; they stay, and the data's class refuses them.
-    """
-    if "model" in config and "data" in config:
-        has = options_in("data", str(config["data"].get("name")), folders)
-        for key in content_of("model", str(config["model"].get("name")), folders).get("data", {}):
-            if has and key not in has and f"data.{key}" not in named:
-                config["data"].pop(key, None)
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:
