@@ -152,8 +152,8 @@ class _Sublayers(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class EncoderLayer(_Sublayers):
-    """Self-attention and feed-forward."""
+class _SelfAttending(_Sublayers):
+    """The sublayers of a layer that attends to its own sequence only."""
 
     def __init__(
         self,
@@ -170,15 +170,19 @@ class EncoderLayer(_Sublayers):
         self.feed_forward_norm = nn.LayerNorm(features)
         self.dropout = nn.Dropout(dropout)
 
+
+class EncoderLayer(_SelfAttending):
+    """Self-attention and feed-forward."""
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (N, S, features), mask (N, 1, 1, S) → (N, S, features)."""
         return self._feed(self._attend(x, mask))
 
 
-class CausalLayer(EncoderLayer):
+class CausalLayer(_SelfAttending):
     """Causal self-attention and feed-forward: a layer of a decoder-only Transformer."""
 
-    def forward(self, x: Tensor, turn: Rotation | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, turn: Rotation | None = None) -> Tensor:
         """All positions at once, (N, T, features) → (N, T, features); `turn` rotates queries and keys."""
         return self._feed(self._attend(x, causal=True, turn=turn))
 
