@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """One run folder: what was asked, what came out, and the trained network.
+    """One run folder: its configuration, its results and the trained network.
 
-    Nothing is read before it is asked for; only `model` and `data` import torch.
+    Files are read on first access. Only `model` and `data` import torch.
 
     Args:
-        folder: a run folder.
-        config_dir: the folder of your own configurations and classes, if the run names any.
-        device: where the network is put: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        data_root: where the data lies now, if it has moved.
+        folder: the run folder.
+        config_dir: the folder of your own configurations and classes, if the run uses any.
+        device: the device of the network: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        data_root: the current location of the data, if it has moved.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class Result:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The run's configuration, plain values."""
+        """The run's configuration, as plain Python values."""
         return self.run.config()
 
     @property
     def status(self) -> dict[str, Any]:
-        """What status.json says: state, times, versions, device, error."""
+        """The content of status.json: state, times, versions, device, error."""
         return self.run.status()
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """A row an epoch, as in metrics.csv."""
+        """The metrics of training, one row per epoch, as in metrics.csv."""
         import pandas as pd
 
         rows = pd.DataFrame(read_rows(self.run.metrics_file))
@@ -74,10 +74,10 @@ class Result:
 
     @property
     def pruning(self) -> "pd.DataFrame":
-        """A row an evaluation of the sweeps, as in pruning.csv.
+        """The results of the pruning sweeps, one row per evaluation, as in pruning.csv.
 
         Raises:
-            UserError: there are none, or the file is damaged.
+            UserError: there are no results, or the file is damaged.
         """
         from runner.reporting.points import read_points
 
@@ -92,17 +92,17 @@ class Result:
         return Experiment.from_config(stored_config(self.run, asked, self._config_dir))
 
     def model(self, sparsity: float = 0.0, granularity: str = "weight", scores: str = "own") -> "nn.Module":
-        """A new copy of the trained network, plain, in evaluation mode, on the device.
+        """Return a new copy of the trained network, without its dropout variant, in evaluation mode, on the device.
 
         Args:
-            sparsity: the fraction of each filter's weights (or of each layer's filters, each place's features) that is
-                set to zero; in [0, 1].
+            sparsity: the fraction of each filter's weights (or of each layer's filters, or of the features at each
+                place) that is set to zero, in [0, 1].
             granularity: "weight", "unit" (filters) or "feature".
-            scores: what goes first: by the variant's "own" scores, or by "magnitude".
+            scores: the scores by which to prune: the variant's "own", or "magnitude".
 
         Raises:
             UserError: the run is not finished, or its files are damaged.
-            ValueError: a parameter is out of range.
+            ValueError: an argument is out of range.
         """
         import copy
 
@@ -127,14 +127,14 @@ class Result:
 
 
 def train(*overrides: str, config_dir: str | Path | None = None) -> Result:
-    """Train and sweep one run, as `run train OVERRIDES…` does; a finished one is not trained again.
+    """Train and sweep one run, as `run train OVERRIDES…` does. A finished run is not trained again.
 
     Args:
-        overrides: options as on the command line: "model=resnet32", "dropout.alpha=0.5".
+        overrides: options as on the command line, such as "model=resnet32" or "dropout.alpha=0.5".
         config_dir: the folder of your own configurations and classes.
 
     Raises:
-        UserError: an option is bad, or training failed; the message says what is expected.
+        UserError: an option is invalid, or training failed. The message says what is expected.
     """
     from runner.config.compose import Composer
     from runner.running import execute
@@ -148,14 +148,14 @@ def train(*overrides: str, config_dir: str | Path | None = None) -> Result:
 
 
 def load(folder: str | Path, **options: Any) -> Result:
-    """One finished run.
+    """Load one run.
 
     Args:
-        folder: a run folder, or a folder that holds just one.
-        options: as `Result` takes them.
+        folder: a run folder, or a folder that contains exactly one.
+        options: keyword arguments of `Result`.
 
     Raises:
-        ConfigError: there is no run, or there are several.
+        ConfigError: the folder contains no run, or more than one.
     """
     found = runs.find_runs([folder])
     if len(found) > 1:
@@ -164,14 +164,15 @@ def load(folder: str | Path, **options: Any) -> Result:
 
 
 def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
-    """The finished runs below a folder whose configuration has certain values, sorted by path.
+    """Find the finished runs below a folder whose configuration has the given values, sorted by path.
 
     Args:
-        wanted: option → value or list of values. A group alone means its choice, `dropout="targeted"`; an option inside
-            a group is written with two underscores, `dropout__alpha=0.66`.
+        folder: where to search.
+        wanted: option → value or list of values. The name of a group selects by its choice, as in
+            `dropout="targeted"`; an option inside a group is written with two underscores, as in `dropout__alpha=0.66`.
 
     Raises:
-        ConfigError: the folder is missing or holds no run.
+        ConfigError: the folder does not exist or contains no run.
     """
     from runner.config.rules import leaves
     from runner.reporting.finding import matches
@@ -186,15 +187,18 @@ def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
 
 
 def load_compact(path: str | Path, trusted: str | None = None, width: float | None = None) -> "nn.Module":
-    """The network that `run compact` wrote, in evaluation mode, on the CPU; without the run that it comes from.
+    """Load a network that `run compact` wrote, in evaluation mode, on the CPU. The original run is not needed.
 
     Args:
-        path: its folder, or a packed file itself. Nothing in the files is executed, so that they may be a stranger's.
-        trusted: your own class that it is made of, "my_file:Net"; without it such a network is refused.
-        width: of an elastic network (`run compact FOLDER widths=[…]`), the share of its features, in (0, 1]; None: 1.
+        path: the network's folder, or a packed file. No code in the files is executed, so they need not be trusted.
+        trusted: the class of your own that the network is built from, as in "my_file:Net". A network that needs such a
+            class is refused without this argument.
+        width: the share of the features to use, in (0, 1], for an elastic network (`run compact FOLDER widths=[…]`).
+            None means 1.
 
     Raises:
-        UserError: a file is missing, damaged, or names something else; or a width of a network that has only one.
+        UserError: a file is missing or damaged or names an unknown class, or a width was given for a network that has
+            only one.
     """
     from runner.compaction.elastic import load_network
     from runner.config.trust import trust

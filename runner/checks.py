@@ -1,4 +1,4 @@
-"""Whether a configuration's parts fit one another; found before anything is written."""
+"""Checks that the parts of a configuration fit together, made before anything is written."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ from runner.errors import ConfigError, located
 from runner.models.layers import feature_places
 from runner.pruning.sweep import scope_for
 
-# What the examples are, for people.
+# The kinds of examples, as they are named in error messages.
 _KINDS = {"images": "images", "pairs": "pairs of sentences", "sentences": "sentences", "text": "text"}
 
 
 def check_kinds(config: Mapping[str, Any]) -> None:
-    """Raises: ConfigError where data, task and model are not about the same kind of example."""
+    """Raises: ConfigError if data, task and model do not work on the same kind of example."""
     kinds = {group: kinds_of(target(config, group)) for group in ("model", "data", "task")}
     for group, other in (("data", "model"), ("task", "model"), ("task", "data")):
         if not set(kinds[group]) & set(kinds[other]):
@@ -28,12 +28,12 @@ def check_kinds(config: Mapping[str, Any]) -> None:
 
 
 def kinds_of(cls: type) -> tuple[str, ...]:
-    """The kinds of examples that a class of data, tasks or models is about: `kinds`, or its one `kind`."""
+    """Return the kinds of examples that a data, task or model class works on: its `kinds`, or its single `kind`."""
     return tuple(getattr(cls, "kinds", None) or (getattr(cls, "kind", "images"),))
 
 
 def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Module, device: torch.device) -> None:
-    """Raises: ConfigError where the model returns something else for an image than the task expects, or fails on it."""
+    """Raises: ConfigError if the model fails on an example, or returns an output that the task does not expect."""
     if not hasattr(task, "output_shape"):
         return
     about = data.model_arguments()
@@ -56,7 +56,7 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
 
 
 def input_shape(about: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of one example's inputs, of what data says to models."""
+    """Return the shape of one example's inputs, given what the data set tells models about itself."""
     if "input_shape" in about:
         return tuple(about["input_shape"])
     return about["channels"], about["image_size"], about["image_size"]
@@ -68,28 +68,28 @@ def _shown(about: Mapping[str, Any]) -> str:
 
 
 def _known_to(function: Callable[..., Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a function takes of what data says to models."""
+    """Select those entries of `about` that the function accepts as arguments."""
     parameters = inspect.signature(function).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: value for name, value in about.items() if takes_all or name in parameters}
 
 
 def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
-    """Raises: ConfigError where the sweep is asked for on splits that hold nothing."""
+    """Raises: ConfigError if none of the splits that the sweep is to use holds any examples."""
     asked = config.get("prune", {}).get("splits", splits)  # run bench prunes in its own way
     if not set(asked) & set(splits):
         raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; expected {', '.join(splits)}")
 
 
 def check_scope(config: Mapping[str, Any]) -> None:
-    """Raises: ConfigError where a sweep's scope is none of a granularity that it is to prune."""
+    """Raises: ConfigError if a granularity that the sweep is to prune does not support the sweep's scope."""
     prune = config.get("prune", {})
     for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
         scope_for(part, prune["scope"], "layer")
 
 
 def check_places(config: Mapping[str, Any], model: nn.Module) -> None:
-    """Raises: ConfigError where features are to be cut in a model that declares none."""
+    """Raises: ConfigError if features are to be cut in a model that declares no places for them."""
     asked = config.get("prune", {}).get("granularity")
     names = [part["name"] for part in asked] if isinstance(asked, list) else [asked]
     if "feature" in names and not feature_places(model):

@@ -1,4 +1,4 @@
-"""What can be deleted of run folders: failed runs, and checkpoints of finished ones."""
+"""Deletion of failed runs, and of the checkpoints of finished ones."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,10 +10,10 @@ KINDS = {"checkpoints": "its checkpoint", "failed": "the failed run"}
 
 
 def deletable(run: Run, asked: Sequence[str]) -> tuple[Run, str] | None:
-    """The run and which of the `KINDS` asked for can be deleted of it; None: nothing."""
+    """Return the run and the one of the requested `KINDS` that can be deleted from it, or None if there is none."""
     try:
         state = run.state()
-    except UserError:  # damaged: for people to look at
+    except UserError:  # damaged: left for the user to inspect
         return None
     if state == "failed" and "failed" in asked:
         return run, "failed"
@@ -23,7 +23,7 @@ def deletable(run: Run, asked: Sequence[str]) -> tuple[Run, str] | None:
 
 
 def description(run: Run, what: str) -> str:
-    """What would be deleted, its size and, of a failed run, its error."""
+    """Describe what would be deleted: its kind, its size and, for a failed run, its error."""
     paths = [run.checkpoint_file] if what == "checkpoints" else list(run.folder.rglob("*"))
     size = sum(path.lstat().st_size for path in paths if path.is_file())
     reason = f" ({' '.join(str(run.status().get('error') or '').split())})" if what == "failed" else ""
@@ -31,19 +31,19 @@ def description(run: Run, what: str) -> str:
 
 
 def delete(run: Run, what: str) -> None:
-    """Delete it, and nothing that the run did not write.
+    """Delete a failed run or a checkpoint. Files that the run did not write are kept.
 
     Raises:
-        FolderInUse: another process uses the folder.
+        FolderInUse: another process is using the folder.
     """
     with run.locked():
         if deletable(run, [what]) is None:
-            return  # somebody went on with it meanwhile
+            return  # the run was continued in the meantime
         if what == "checkpoints":
             run.checkpoint_file.unlink(missing_ok=True)
             return
         run.clear()
         run.lock_file.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds something else, or its parent has other seeds
+    with suppress(OSError):  # the folder holds other files, or its parent holds other seeds
         run.folder.rmdir()
         run.folder.parent.rmdir()

@@ -1,6 +1,6 @@
-"""run COMMAND [FOLDER…] [overrides]: what the terminal sees.
+"""The command line: run COMMAND [FOLDER…] [overrides].
 
-Only the command that is asked for is imported, and torch only once there is something to compute.
+Only the requested command is imported, and torch only once there is something to compute.
 """
 
 import importlib
@@ -19,19 +19,19 @@ from runner.cores import is_one_of_several
 from runner.errors import ConfigError, UserError, located, place_of
 from runner.help import COMMANDS, example_of, help_of, overview, usage_of
 
-# Flags and the argument of a command's main() that each sets; those of Hydra's own give it all words.
+# Each flag and the argument of a command's main() that it sets. Hydra's own flags pass on all words.
 _FLAGS = {"-m": "multirun", "--multirun": "multirun", "--estimate": "estimate"}
 _HYDRA = ("--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--shell-completion", "-sc")
 _FLAGS |= dict.fromkeys(_HYDRA, "hydra")
 
 
-# How OpenMP's threads wait for work; each overrules or refines the first.
+# How OpenMP's threads wait for work. The second and third override or refine the first.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The words behind the command."""
+    """The words that follow the command, sorted by kind."""
 
     folders: list[str]
     overrides: list[str]
@@ -40,13 +40,16 @@ class Arguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The console command: exits with 0, 1 (something failed), 2 (bad input, nothing written), 130 (interrupted)."""
+    """Run the console command.
+
+    The exit code is 0 for success, 1 if something failed, 2 for bad input (nothing was written), 130 if interrupted.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # γ and ± where a terminal's letters are others
+        sys.stdout.reconfigure(errors="replace")  # for terminals whose encoding lacks γ and ±
     if not any(name in os.environ for name in _WAITING):
-        # Threads that wait by spinning take the cores from those that have work, as soon as anything else runs.
-        # OpenMP reads this when torch is imported.
+        # As soon as anything else runs, threads that spin while waiting take cores from threads that have work.
+        # OpenMP reads this variable when torch is imported.
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     try:
         code = _dispatch(words)
@@ -55,12 +58,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except UserError as error:
-        if str(error):  # none, where another process of the same training tells
+        if str(error):  # empty if another process of the same training reports the error
             print(f"run: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt as error:
         print("; ".join(filter(None, ["\nrun: interrupted", str(error)])), file=sys.stderr)
-        if argv is None:  # what is left to do at exit is short, and half of it would leave semaphores behind
+        if argv is None:  # the cleanup at exit is short, and interrupting it would leave semaphores behind
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = 130
     except OSError as error:
@@ -88,7 +91,7 @@ def _dispatch(words: list[str]) -> int:
     if any(word in ("-h", "--help") for word in rest):
         print(help_of(command))
         return 0
-    # Messages of ours go to run.log; what libraries warn about is for it too, not for the terminal.
+    # The package's own messages go to run.log, and so do the warnings of libraries, but not to the terminal.
     logging.getLogger("runner").propagate = False
     arguments = _arguments(rest)
     try:
@@ -100,7 +103,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _completion(words: Sequence[str]) -> int:
-    """`--completion bash` prints a script, which asks with `--complete LINE` how a line may go on."""
+    """Handle `--completion bash`, which prints a script, and `--complete LINE`, which that script calls."""
     from runner.completion import complete, script
 
     asked = words[1] if len(words) == 2 else ""
@@ -133,7 +136,7 @@ def _run(command: str, arguments: Arguments, words: Sequence[str]) -> int:
 
 
 def _arguments(words: Sequence[str]) -> Arguments:
-    """Sort the words. argparse would not help: most words are Hydra's overrides, which may stand anywhere."""
+    """Sort the words by kind. argparse would not help: most words are Hydra overrides, which may appear anywhere."""
     arguments = Arguments([], [], None, {})
     rest = iter(words)
     for word in rest:
@@ -147,7 +150,7 @@ def _arguments(words: Sequence[str]) -> Arguments:
             arguments.flags[_FLAGS[flag]] = flag
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word}; run --help explains")
-        elif has_value and value.startswith("~/"):  # bash writes the home folder there itself, other shells don't
+        elif has_value and value.startswith("~/"):  # bash expands ~ after =, other shells do not
             arguments.overrides.append(f"{flag}={Path(value).expanduser()}")
         elif has_value or word.startswith("~"):
             arguments.overrides.append(word)

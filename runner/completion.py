@@ -1,4 +1,7 @@
-"""What a shell completes: commands, groups, choices, options. Imports no Hydra and no torch: a TAB is quick."""
+"""Shell completion of commands, groups, choices and options.
+
+Neither Hydra nor torch is imported, so that completion is quick.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import yaml
 from runner.config.paths import CONF, groups, options_in
 from runner.help import COMMANDS
 
-# In zsh after `autoload -U bashcompinit && bashcompinit`. What follows `=` is a word of its own for bash.
+# zsh needs `autoload -U bashcompinit && bashcompinit` first. To bash, the text after `=` is a word of its own.
 SCRIPT = """\
 _run_complete() {
     local IFS=$'\\n'
@@ -19,13 +22,16 @@ _ANSWERS = {"state": ("finished", "running", "interrupted", "failed", "damaged")
 
 
 def script(shell: str, program: str = "run") -> str:
-    """The script for a shell, bash or zsh."""
+    """Return the completion script for a shell, bash or zsh."""
     begin = "autoload -U bashcompinit && bashcompinit\n" if shell == "zsh" else ""
     return begin + SCRIPT % program
 
 
 def complete(line: str) -> list[str]:
-    """How the last word of a command line may go on; of `name=value` the value alone, as bash splits words at `=`."""
+    """Return the possible completions of the last word of a command line.
+
+    For `name=value` only values are returned, because bash splits words at `=`.
+    """
     words = line.split()
     last = "" if not words or line[-1].isspace() else words.pop()
     if len(words) < 2:
@@ -54,7 +60,7 @@ def _values(name: str) -> list[str]:
 
 
 def _options(command: str, given: Sequence[str], last: str) -> list[str]:
-    """The command's groups and options; after a group and a dot, what its choice has."""
+    """Return the command's groups and options or, after `group.`, the options of the group's choice."""
     file = CONF / f"{command}.yaml"
     content = yaml.safe_load(file.read_text()) if command in COMMANDS and file.is_file() else {}
     names = [name for name in content if name not in ("defaults", "hydra")]

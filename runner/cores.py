@@ -1,13 +1,13 @@
-"""How many processors there are for this process."""
+"""The number of processors available to this process."""
 
 import os
 
 
 def cores() -> int:
-    """How many processors this process may use; macOS tells only how many there are."""
+    """Return the number of processors that this process may use; on macOS, the number of processors of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_one_of_several() -> bool:
-    """Whether this process is one of those that torchrun, or `run train processes=N`, has started for one training."""
+    """Whether this process is one of several that torchrun or `run train processes=N` started for one training."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

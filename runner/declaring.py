@@ -1,4 +1,4 @@
-"""What a model does not declare about itself, found by a trace: its prunable layers and the places of its features."""
+"""Prunable layers and feature places of models that do not declare them, found by tracing."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,8 +15,10 @@ from runner.models.layers import prunable_layers
 
 
 def declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:
-    """Have a model that declares no places for features declare those that a trace finds: one for images where
-    features are to be dropped or cut, a language model always."""
+    """Set `model.feature_places` to the places that a trace finds, if the model declares none.
+
+    A model for images is traced only if features are to be dropped or cut, a language model always.
+    """
     asked = config.get("prune", {}).get("granularity")
     wanted = {part["name"] for part in asked} if isinstance(asked, list) else set()
     wanted |= set(getattr(target(config, "dropout"), "granularities", ()))
@@ -26,15 +28,17 @@ def declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[s
         return
     tokens = min(16, about.get("context", 1))
     example = torch.zeros(2, tokens, dtype=torch.int64) if text else torch.rand(2, *input_shape(about))
-    with suppress(Exception):  # whatever somebody's forward raises; check_output says it
+    with suppress(Exception):  # whatever the user's forward raises; check_output reports it
         model.feature_places = find_places(find_coupling(model, (example,)))  # type: ignore[assignment]
 
 
 def declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
-    """Have a model for images that declares no prunable layers declare those by the order of its computation, so that
-    training, sweep and all that follow agree on them."""
+    """Set `model.prunable` for a model for images that does not declare it, in the order of computation.
+
+    Training, the sweep and all later steps then agree on the prunable layers.
+    """
     if hasattr(model, "prunable") or not ("input_shape" in about or {"channels", "image_size"} <= about.keys()):
         return
     example = torch.zeros(1, *input_shape(about), device=device)
-    with suppress(ValueError):  # there are none, which concerns only who asks for them
+    with suppress(ValueError):  # the model has none, which is an error only where they are needed
         model.prunable = list(prunable_layers(model, example=example))  # type: ignore[assignment]

@@ -1,25 +1,25 @@
-"""How a network's sparsity is shared out among its layers, in training and in the sweep alike."""
+"""Distribution of a network's sparsity among its layers, the same in training and in the sweep."""
 
 from collections.abc import Mapping
 
 import torch
 
-# uniform and erk: a layer's members are compared with one another; global: those of all layers together.
+# uniform and erk compare the members of each layer with one another; global compares those of all layers.
 SCOPES = ("layer", "uniform", "erk", "global")
 
 
 def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str, float]:
-    """Each layer's density by the Erdős–Rényi kernel (Evci et al., 2020, section 3).
+    """Return each layer's density by the Erdős–Rényi kernel (Evci et al., 2020, section 3).
 
-    It goes with (inputs + outputs + kernel height + width) / (inputs · outputs · height · width), so narrow layers
-    stay denser; layers that would pass 1 are dense.
+    It is proportional to (inputs + outputs + kernel height + width) / (inputs · outputs · height · width), so that
+    narrow layers stay denser. Layers whose density would exceed 1 are dense.
 
     Args:
         shapes: layer name → shape of its weight.
-        density: of the whole, in [0, 1].
+        density: the density of the whole network, in [0, 1].
 
     Returns:
-        layer name → density in [0, 1]; none falls as `density` rises.
+        layer name → density in [0, 1], which does not decrease as `density` increases.
     """
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     dense: set[str] = set()
@@ -36,7 +36,8 @@ def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str,
 
 
 def layer_fractions(scope: str, shapes: Mapping[str, torch.Size], fraction: float) -> dict[str, float]:
-    """Each layer's sparsity where the whole has `fraction`: the same ("uniform"), or by `erk_densities` ("erk")."""
+    """Return each layer's sparsity if that of the network is `fraction`: the same ("uniform"), or by `erk_densities`
+    ("erk")."""
     if scope == "erk":
         return {name: 1 - density for name, density in erk_densities(shapes, 1 - fraction).items()}
     return dict.fromkeys(shapes, fraction)

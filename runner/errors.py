@@ -1,37 +1,37 @@
-"""The errors whose message is for the user: printed as they are, without a traceback."""
+"""Errors whose message is meant for the user and is printed as it is, without a traceback."""
 
 import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any
 
-# Where code is that is no user's own.
+# The locations of code that is not the user's own.
 _NOT_USERS = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 _NOT_USERS.append(Path(__file__).resolve().parent)
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message names the option, the value and what is allowed."""
+    """An error that the user can fix. The message names the option, the value and what is allowed."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """A bad option, value or choice, found before anything was written."""
+    """An invalid option, value or choice, found before anything was written."""
 
     exit_code = 2
 
 
 class ParameterError(ValueError):
-    """A value that a parameter can't have.
+    """An invalid value of a parameter.
 
-    Constructors raise it with their own parameter's name, as somebody who calls them in Python knows it; the command
-    line puts the name of the configuration group before it, see `runner.config.build.options_of`.
+    Constructors raise it with the name that the parameter has in Python. The command line prepends the name of the
+    configuration group, see `runner.config.build.options_of`.
 
     Args:
-        name: the parameter.
-        value: what it was given.
-        allowed: what is expected, to follow the word "expected": "a number from 0 to 1", "one of erk, uniform".
+        name: the name of the parameter.
+        value: the invalid value.
+        allowed: the allowed values, worded to follow "expected": "a number from 0 to 1", "one of erk, uniform".
     """
 
     def __init__(self, name: str, value: Any, allowed: str) -> None:
@@ -47,7 +47,7 @@ class ForeignRun(ConfigError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a training; the message says what the same command does when it is typed again."""
+    """Training was interrupted by Ctrl-C. The message says what the same command does when it is run again."""
 
 
 class FolderInUse(UserError):
@@ -61,18 +61,19 @@ class DamagedRun(UserError):
 
 
 def damaged(path: Path, error: Exception, remedy: str = "run train … force=true starts over") -> DamagedRun:
-    """The error that says which file can't be used, and what helps."""
+    """Return an error that names the damaged file and the remedy."""
     return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); {remedy}")
 
 
 def place_of(error: BaseException, folder: Path | None = None) -> str:
-    """The place in a user's own file that an error comes from, "mine.py, line 7": the innermost one.
+    """Return the innermost place in a user's own file where an error occurred, as "mine.py, line 7".
 
     Args:
-        folder: where the file has to be; None: outside the standard library, installed packages and this package.
+        folder: the folder that must contain the file. None means any file outside the standard library, installed
+            packages and this package.
 
     Returns:
-        "" where no such file takes part.
+        the place, or "" if the traceback contains no such file.
     """
     whole = [error] if error.__cause__ is None else [error, error.__cause__]
     found = [frame for part in whole for frame in traceback.walk_tb(part.__traceback__)]
@@ -88,13 +89,13 @@ def place_of(error: BaseException, folder: Path | None = None) -> str:
 
 
 def located(error: BaseException, folder: Path | None = None) -> str:
-    """One line: the place in a user's file as `place_of` gives it, the error's class and the first line of its text."""
+    """Describe an error in one line: its place as given by `place_of`, its class and the first line of its message."""
     text = str(error).strip()
     said = type(error).__name__ + (f": {first_line(error)}" if text else "")
     return ": ".join(filter(None, [place_of(error, folder), said]))
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line, or its class."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

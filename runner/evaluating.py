@@ -1,4 +1,4 @@
-"""The metrics of networks of finished runs, and their predictions as a file."""
+"""Evaluation of the networks of finished runs: their metrics, and a file of predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from runner.tasks.metrics import Metric, by_name
 
 
 def check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
-    """Raises: ConfigError unless there is one network, and it classifies."""
+    """Raises: ConfigError unless there is exactly one network and its task is classification."""
     if len(configs) > 1:
         raise ConfigError(f"predictions={place}: one file holds those of one network, but there are {len(configs)}")
     if not issubclass(target(configs[0], "task"), Classification):
@@ -24,7 +24,7 @@ def check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
 
 
 def measure(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of one network, with its name; writes its predictions, if they are asked for."""
+    """Return the metrics of one network together with its name, and write its predictions if requested."""
     split, data, task = asked["split"], network.experiment.data, network.experiment.task
     if split not in data.splits:
         raise ConfigError(f"split={split}: {network.source.path} has {', '.join(data.splits)}")
@@ -42,14 +42,14 @@ def measure(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_predictions(path: Path, pairs: Sequence[tuple[int, int]]) -> None:
-    """A CSV file with a row for each image, in the order of the split: its index, its label, the predicted class."""
+    """Write a CSV file with the index, label and predicted class of each image, in the order of the split."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = ("index", "label", "predicted")
     write_rows(path, columns, [dict(zip(columns, (i, *pair), strict=True)) for i, pair in enumerate(pairs)])
 
 
 def table(rows: Sequence[dict[str, Any]], split: str, declared: Mapping[str, Metric]) -> list[str]:
-    """A Markdown table; networks of different tasks have different metrics."""
+    """Format the results as a Markdown table. Networks of different tasks may have different metrics."""
     counts = ("non-zero parameters", "examples")
     about = ("network", "pruned", *counts)
     names = dict.fromkeys(name for row in rows for name in row if name not in about)

@@ -1,6 +1,6 @@
-"""An experiment: what one configuration names, put together: data, task, model, dropout variant, schedule.
+"""An experiment: the data, task, model, dropout variant and schedule of one configuration.
 
-Training, sweeps, analyses and benchmarks all start from one.
+Training, sweeps, analyses and benchmarks all start from an experiment.
 """
 
 import copy
@@ -39,7 +39,7 @@ from runner.training.machine import autocast, resolve_device
 from runner.training.progress import Progress
 from runner.training.schedules import decay_groups
 
-RECALIBRATED_ON = "augmented images"  # what BatchNorm's statistics in a sweep are of
+RECALIBRATED_ON = "augmented images"  # the inputs of the sweep's BatchNorm statistics
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Experiment:
     """The objects that a configuration names, on their device.
 
     Args:
-        model: plain, unless a training has attached the variant.
-        config: settled, see `runner.running.settle`.
+        model: the network, to which the variant is attached only during training.
+        config: the settled configuration, see `runner.running.settle`.
     """
 
     data: Data[Any]
@@ -64,17 +64,17 @@ class Experiment:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Experiment":
-        """Build everything; the model's initial weights follow from the seed.
+        """Build all parts. The seed determines the model's initial weights.
 
         Raises:
-            ConfigError: a value is bad, data is missing, or parts don't fit one another.
+            ConfigError: a value is invalid, data is missing, or the parts do not fit together.
         """
         device = resolve_device(config["device"])
         check_kinds(config)
         data = build(config, "data")
         check_splits(config, data.splits)
         check_scope(config)
-        if hasattr(data, "fit"):  # images come in the size that the model asks for
+        if hasattr(data, "fit"):  # resize images to what the model expects
             with options_of("model"):
                 data.fit(getattr(target(config, "model"), "minimum_size", 1), config["model"].get("input_size"))
         data.to(device)
@@ -98,10 +98,10 @@ class Experiment:
             raise ConfigError(f"task={name} as asked for needs a trained network to learn from: init=FOLDER or FILE")
 
     def training(self, start_step: int = 0) -> Training:
-        """The training of the model, with the variant attached.
+        """Set up the training of the model, and attach the variant.
 
         Args:
-            start_step: the step to begin at, for a model that has been trained so far.
+            start_step: the step to begin at, for a model that has already been trained up to it.
         """
         if getattr(self.task, "needs_teacher", False):
             cast(Any, self.task).teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -132,11 +132,11 @@ class Experiment:
             return training.attach()
         except ParameterError as error:
             raise ConfigError(f"dropout.{error}") from None
-        except ValueError as error:  # the variant finds nothing in the model to work on
+        except ValueError as error:  # the model has no layers that the variant applies to
             raise ConfigError(f"dropout={self.config['dropout']['name']}: {error}") from None
 
     def train(self, run: Run, training: Training) -> None:
-        """Train to the end and store the weights and the variant's scores; the model is plain afterwards."""
+        """Train to the end, store the weights and the variant's scores, and detach the variant."""
         training.fit(self._callbacks(run))
         self.processes.leave()
         own = {f"{granularity}/{name}": t for granularity, d in self.variant.scores().items() for name, t in d.items()}
@@ -148,23 +148,24 @@ class Experiment:
         run.checkpoint_file.unlink(missing_ok=True)  # the weights are final
 
     def _callbacks(self, run: Run) -> list[Callback]:
-        """In the order that resuming exactly needs: what can stop the training first, loggers last."""
+        """Return the callbacks. Exact resumption needs their order: first those that can stop training, last the
+        loggers."""
         bar = ProgressBar(Progress(unit=getattr(self.task, "example_unit", "img")))
         own = [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
         return [*own, *self.loggers]
 
     def add_loggers(self) -> None:
-        """Make the loggers that the configuration names.
+        """Create the loggers that the configuration names.
 
         Raises:
-            ConfigError: one refuses a parameter, or its library is not installed.
+            ConfigError: a logger's parameter is invalid, or its library is not installed.
         """
         made = choices.make_all("logger", self.config.get("loggers"))
         self.loggers = [Guarded(logger, name) for name, logger in made.items()]
 
     @contextmanager
     def logged(self, run: Run) -> Iterator[None]:
-        """A context in which the loggers are told of a training and a sweep."""
+        """Start the loggers, and close them at the end of the context."""
         finished = False
         try:
             for logger in self.loggers:
@@ -176,16 +177,16 @@ class Experiment:
                 logger.close(finished)
 
     def load(self, run: Run, model: nn.Module | None = None) -> None:
-        """Put the run's trained weights into the plain model, or into another one like it.
+        """Load the run's trained weights into `model`, by default the experiment's own, without a variant attached.
 
         Raises:
-            DamagedRun: they are missing, can't be read or are another model's.
-            ConfigError: the data has other classes.
+            DamagedRun: the weights are missing, unreadable, or those of a different model.
+            ConfigError: the data has different classes.
         """
         load_weights(run, self.model if model is None else model, self.config, self.data.sizes())
 
     def sweeper(self, own_scores: Mapping[str, Mapping[str, torch.Tensor]]) -> Sweeper:
-        """The pruning of the plain, trained model."""
+        """Return a sweeper that prunes the trained model, from which the variant is detached."""
         context = partial(autocast, self.precision, self.device)
         seed, limit = self.config["seed"], self.config.get("limit")
         prune = self.config.get("prune", {})  # run bench has none
@@ -196,13 +197,15 @@ class Experiment:
         )
 
     def example(self, examples: int = 2) -> tuple[torch.Tensor, ...]:
-        """The arguments of the model's forward for the first examples of the data, on the CPU."""
+        """Return the arguments of the model's forward for the first examples of the data, on the CPU."""
         batches = self.data.eval_batches(self.data.splits[-1], examples)
         return forward_arguments(next(iter(batches)), examples)
 
     def sweep(self, run: Run, progress: Progress) -> None:
-        """Measure what the configuration asks for, and the unpruned network, where pruning.csv lacks it; draw
-        pruning.png."""
+        """Measure the configured sweep and the unpruned network, and draw pruning.png.
+
+        Points that are already in pruning.csv are not measured again.
+        """
         asked = asked_points(
             self.config["prune"],
             self.variant.granularities,
@@ -225,7 +228,7 @@ class Experiment:
             sweeper.costs = SweepCosts(self.model, self.example)
             columns = runs.pruning_columns(self.task.sweep_metrics)
             run.unseal(run.pruning_file)
-            write_rows(run.pruning_file, columns, done)  # without a line that a crash cut short
+            write_rows(run.pruning_file, columns, done)  # drops a line that a crash cut short
             run.write_status(recalibrated_on=None if older else RECALIBRATED_ON)
             with progress.counting(len(missing), "pruning") as advance:
                 for point, row in sweeper.rows(missing):
@@ -236,7 +239,7 @@ class Experiment:
             floors = {**run.status().get("floors", {}), **floors}
             run.seal(run.pruning_file, floors=floors, scope=self.variant.scope)
         if missing or not run.pruning_figure.exists():
-            from runner.reporting.curves import pruning_figure  # brings Matplotlib and pandas
+            from runner.reporting.curves import pruning_figure  # imports Matplotlib and pandas
 
             pruning_figure(run)
         if self.loggers:
@@ -246,7 +249,11 @@ class Experiment:
 
 
 def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:
-    """Say that a sweep of format 1 may have other statistics than the rows that are added to it, if it may."""
+    """Warn if the existing rows, from a sweep of format 1, may use other BatchNorm statistics than the new ones.
+
+    Returns:
+        whether the warning was printed.
+    """
     status = run.status()
     known = status.get("format", 1) > 1 or status.get("recalibrated_on") == RECALIBRATED_ON
     older = not known and any(row.get("batch_norm") == "recalibrated" for row in done)
@@ -260,12 +267,12 @@ def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """On the CPU, each with memory of its own, as safetensors wants them: weights may be shared."""
+    """Copy tensors to the CPU. Weights may be shared, but safetensors requires separate memory for each tensor."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def _keep_samples(run: Run, point: Point, split: str, row: Mapping[str, Any], samples: Sequence[Sequence[str]]) -> None:
-    """Outputs on the test split, for people: a heading a point, then blocks of lines, one an example."""
+    """Append readable outputs on the test split: a heading for the point, then one block of lines per example."""
     if split != "test":
         return
     heading = f"{point.granularity} sparsity {point.pruned:.4g} (really {row['actual_sparsity']:.4f})"

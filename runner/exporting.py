@@ -1,7 +1,7 @@
-"""Networks as files that other programs run: torch.export's .pt2, and ONNX.
+"""Export of networks to files that other programs can run: torch.export's .pt2, and ONNX.
 
-A file is written under its name once it was loaded in a fresh process, which imports nothing of this package, and gave
-the outputs that PyTorch gives.
+A file gets its final name only after it has been loaded in a fresh process, which imports nothing from this package,
+and its outputs there have matched PyTorch's.
 """
 
 import copy
@@ -27,7 +27,7 @@ from runner.errors import ConfigError, UserError, first_line
 SUFFIXES = {"torch_export": ".pt2", "onnx": ".onnx"}
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
-# What the fresh process runs: file, inputs, outputs.
+# The code of the fresh process. Its arguments are the exported file, the inputs and the outputs.
 _RUN = {
     "torch_export": """
 import sys, torch
@@ -58,12 +58,12 @@ save_file({
 
 @dataclass(frozen=True)
 class Example:
-    """Arguments of a network's forward, and which of their dimensions may have any size.
+    """Example arguments of a network's forward, and their dynamic dimensions.
 
     Args:
-        arguments: tensors, of a batch of at least 2.
-        names: of the arguments, in the exported file.
-        dynamic: for each argument, dimension → name; the same name is the same size.
+        arguments: the tensors, with a batch size of at least 2.
+        names: the names of the arguments in the exported file.
+        dynamic: dimension → name for each argument. Dimensions with the same name have the same size.
     """
 
     arguments: tuple[Tensor, ...]
@@ -71,7 +71,8 @@ class Example:
     dynamic: tuple[dict[int, str], ...]
 
     def others(self) -> list[tuple[Tensor, ...]]:
-        """Arguments of other sizes: a batch of one, and of three, with lengths shortened by one where those may."""
+        """Return arguments of other sizes: a batch of one, and a batch with one more example and every other dynamic
+        dimension shorter by one."""
         shorter = []
         for argument, dims in zip(self.arguments, self.dynamic, strict=True):
             for dim in dims:
@@ -81,10 +82,10 @@ class Example:
 
 
 def example_of(data: Any, split: str) -> Example:
-    """Two examples of a split: images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T)."""
+    """Return two examples of a split: images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T)."""
     batch = next(iter(data.eval_batches(split, 2)))
     if getattr(data, "kind", "images") == "pairs":
-        # Sentences come by length, so that the first batch may hold one only.
+        # Sentences are batched by length, so the first batch may hold only one.
         pair = (_two(batch.source), _two(batch.target[:, :-1]))
         return Example(pair, ("source", "target"), ({0: "batch", 1: "source_length"}, {0: "batch", 1: "target_length"}))
     if getattr(data, "kind", "images") == "text":
@@ -97,23 +98,23 @@ def _two(examples: Tensor) -> Tensor:
 
 
 def check_packages(format: str) -> None:
-    """Raises: ConfigError where a package is missing that the format needs."""
+    """Raises: ConfigError if a package that the format needs is not installed."""
     missing = [name for name in _ONNX if importlib.util.find_spec(name) is None] if format == "onnx" else []
     if missing:
         raise ConfigError(f"format={format} needs {', '.join(missing)}: pip install '.[export]' in a checkout")
 
 
 def export(network: nn.Module, example: Example, path: Path, format: str) -> float:
-    """Write a network, as it is in evaluation mode, on the processor, in float32 and contiguous format.
+    """Export a network in evaluation mode, on the CPU, in float32 and contiguous memory format.
 
     Args:
         format: "torch_export" or "onnx".
 
     Returns:
-        the largest difference of any output from PyTorch's, relative to the largest output of its batch.
+        the largest difference between any output and PyTorch's, relative to the largest output of its batch.
 
     Raises:
-        UserError: the network can't be exported, or the file gives other outputs; there is no file then.
+        UserError: the network cannot be exported, or the outputs of the file differ. No file is left in that case.
     """
     network = copy.deepcopy(network).cpu().float().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in its stubs
@@ -123,7 +124,7 @@ def export(network: nn.Module, example: Example, path: Path, format: str) -> flo
         with torch.no_grad(), _quiet():
             try:
                 _write(network, example, beside, format)
-            except Exception as error:  # of many kinds, whatever the exporter can't do
+            except Exception as error:  # exporters raise many kinds
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 raise UserError(f"{path}: format={format} can't express this network ({reason[:200]})") from error
             difference = _check(network, [example.arguments, *example.others()], beside, format)
@@ -152,7 +153,7 @@ def _write(network: nn.Module, example: Example, path: Path, format: str) -> Non
 
 
 def _check(network: nn.Module, batches: Sequence[tuple[Tensor, ...]], path: Path, format: str) -> float:
-    """The largest relative difference of the file's outputs, in a fresh process, from the network's."""
+    """Return the largest relative difference between the file's outputs in a fresh process and the network's."""
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "inputs.safetensors"), Path(folder, "outputs.safetensors")
         save_file(
@@ -170,14 +171,14 @@ def _check(network: nn.Module, batches: Sequence[tuple[Tensor, ...]], path: Path
         if got.shape != expected.shape:
             return float("inf")
         difference, largest = float((got - expected).abs().max()), float(expected.abs().max())
-        if difference != 0:  # also where it is not a number
+        if difference != 0:  # also true for NaN
             worst = max(difference / largest if largest else float("inf"), worst)
     return worst
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' own warnings and messages, which are about their insides."""
+    """Suppress the exporters' warnings and messages, which concern their internals."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Libraries that only one choice needs and that `pip install .` leaves out."""
+"""Import of optional libraries, which only one choice needs and `pip install .` does not install."""
 
 import importlib
 from types import ModuleType
@@ -7,14 +7,15 @@ from runner.errors import ConfigError, first_line
 
 
 def need(choice: str, package: str, extra: str | None = None) -> ModuleType:
-    """Import a library that is an extra of this package.
+    """Import an optional library.
 
     Args:
-        choice: the option that asks for it, `model=timm`.
-        extra: its name in pyproject.toml; None: the package's.
+        choice: the option that needs it, such as `model=timm`.
+        package: the name by which it is imported.
+        extra: the name of the extra in pyproject.toml; None means the same as `package`.
 
     Raises:
-        ConfigError: it is not installed, or can't be imported.
+        ConfigError: the library is not installed, or cannot be imported.
     """
     try:
         return importlib.import_module(package)

@@ -1,4 +1,4 @@
-"""Files that are never half written, and CSV files that grow row by row."""
+"""Files that are written atomically, and CSV files that grow row by row."""
 
 import csv
 import hashlib
@@ -10,38 +10,38 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import damaged
 
-if TYPE_CHECKING:  # listing runs is quick without it
+if TYPE_CHECKING:  # importing pandas would slow down the listing of runs
     import pandas as pd
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside and rename: a reader or a crash never sees half a file."""
+    """Write a text file under a temporary name and rename it, so that no reader or crash ever sees a partial file."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`."""
+    """Write a binary file, as `write_text` does."""
     beside = path.with_name(path.name + ".new")
     beside.write_bytes(content)
     beside.replace(path)
 
 
 def write_frame(path: Path, frame: "pd.DataFrame") -> None:
-    """A data frame as CSV, in nine digits, which every float32 survives; never half written."""
+    """Write a data frame as CSV, atomically, with nine significant digits, which represent every float32 exactly."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's content, 64 hex digits."""
+    """Return the SHA-256 hash of a file's content as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; a last line that a crash cut short is left out. [] where there is no file.
+    """Return the rows of a CSV file, without a last line that a crash cut short; [] if there is no file.
 
     Raises:
-        DamagedRun: it is no text.
+        DamagedRun: the file is not text.
     """
     try:
         lines = path.read_text().splitlines(keepends=True)
@@ -65,7 +65,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
-    """One more row, on disk when this returns."""
+    """Append a row, which is on disk when the function returns."""
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         if file.tell() == 0:

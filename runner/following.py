@@ -1,4 +1,4 @@
-"""What a process does in a training that another one leads: the steps, and no file."""
+"""The part of a process that does not lead its training: it takes the training steps and writes no files."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,10 +20,10 @@ def follow(
     foreign: bool = False,
     training_of: Callable[[Experiment], Training] = Experiment.training,
 ) -> None:
-    """Take part in what the first process does in `runner.running.execute`, until its training ends.
+    """Take part in the training that the first process runs in `runner.running.execute`.
 
     Raises:
-        UserError: this process or another has failed; without a message where the first one tells it.
+        UserError: this process or another has failed. The message is empty if the first process reports the error.
     """
     precision = processes.heard()
     if precision is None:
@@ -43,6 +43,6 @@ def follow(
         training.fit([FiniteLoss()])
     except Lost:
         raise
-    except UserError as error:  # the first process finds the same
+    except UserError as error:  # the first process raises the same error
         raise Elsewhere from error
     processes.leave()

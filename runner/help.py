@@ -1,7 +1,7 @@
-"""What run --help and run COMMAND --help say. Imports no Hydra and no torch.
+"""The output of run --help and run COMMAND --help. Neither Hydra nor torch is imported.
 
-The text of a command is the docstring of its module, read without importing it; its options and what they mean are the
-lines and comments of its configuration, conf/<command>.yaml, and of the groups that it shows.
+The text of a command is the docstring of its module, which is read without importing the module. The options and their
+descriptions come from its configuration, conf/<command>.yaml, and from the groups that its help shows.
 """
 
 import ast
@@ -12,19 +12,19 @@ from textwrap import wrap
 
 from runner.config.paths import CONF
 
-# In the order in which people meet them.
+# In the order in which users need them.
 COMMANDS = (
     *("train", "prune", "evaluate", "inspect", "compact", "export", "table", "report", "reproduce"),
     *("coadapt", "ticket", "fit", "scree", "bench", "list", "show", "diff", "clean"),
 )
-# Groups whose options a command's help lists, by their default choice; other groups are only named.
+# Groups whose options a command's help lists, for their default choice. Other groups are only named.
 _SHOWN = {"train": ("data", "schedule", "prune"), "prune": ("prune",), "table": ("table",)}
 _OPTION = re.compile(r'^(?P<indent> *)"?(?P<name>\w+)"?:(?: (?P<value>[^#]\S*?.*?))??(?:\s+# (?P<comment>.*))?$')
 _WIDTH, _COLUMN = 118, 34
 
 
 def overview() -> str:
-    """What run --help prints."""
+    """Return the text that run --help prints."""
     lines = [f"  {f'run {name}':15} {_text(name).splitlines()[0].partition(': ')[2]}" for name in COMMANDS]
     return "\n".join(
         [
@@ -37,18 +37,18 @@ def overview() -> str:
 
 
 def help_of(command: str) -> str:
-    """What run COMMAND --help prints."""
+    """Return the text that run COMMAND --help prints."""
     file = CONF / f"{command}.yaml"
     return "\n".join([_text(command), *(_options(command, file) if file.is_file() else [])])
 
 
 def usage_of(command: str) -> str:
-    """`run prune FOLDER… [options]`"""
+    """Return the usage of a command, such as `run prune FOLDER… [options]`."""
     return _text(command).partition(": ")[0]
 
 
 def example_of(command: str) -> str:
-    """The first line of the help text that can be copied."""
+    """Return the first example command in the help text."""
     return next(line.split("  ")[0] for line in map(str.strip, _text(command).splitlines()[1:])
                 if line.startswith(f"run {command} "))  # fmt: skip
 
@@ -59,7 +59,7 @@ def _text(command: str) -> str:
 
 
 def _options(command: str, file: Path) -> Iterator[str]:
-    """The lines about options, each with its default and its comment."""
+    """Yield the lines about the options, with their defaults and comments."""
     lines = file.read_text(encoding="utf-8").splitlines()
     groups = dict(re.findall(r"^  - (\w+): (\w+)$", "\n".join(lines), re.M))
     shown = [group for group in _SHOWN.get(command, ()) if group in groups]
@@ -76,7 +76,7 @@ def _options(command: str, file: Path) -> Iterator[str]:
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Prefix, name, value and comment of every option in the lines of a YAML file."""
+    """Yield the prefix, name, value and comment of every option in the lines of a YAML file."""
     parents: list[tuple[int, str]] = []
     for match in filter(None, map(_OPTION.match, lines)):
         indent, name = len(match["indent"]), match["name"]
@@ -91,7 +91,7 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _entry(option: str, comment: str) -> Iterator[str]:
-    """`  option          comment`, with further lines below the comment."""
+    """Yield `  option          comment`, with the comment wrapped in its column."""
     option = f"  {option}"
     words = wrap(comment, _WIDTH - _COLUMN, break_long_words=False, break_on_hyphens=False) or [""]
     if words[0] and len(option) >= _COLUMN:

@@ -1,4 +1,4 @@
-"""The networks that run inspect is given, and what it says of each."""
+"""The networks that `run inspect` examines, and its output for each of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from runner.reporting.formats import NONE, percent
 from runner.reporting.writing import padded
 from runner.stored import load_scores, stored_config
 
-_TOKENS = 16  # of an example
+_TOKENS = 16  # per example
 _COLUMNS = ("layer", "kind", "shape", "parameters", "flops", "prunable", "why_not", "group", "goes_with")
 _LEFT = ("filters", "filters_left", "inputs", "inputs_left", "parameters_left", "flops_left", "stays")
 COLUMNS = ("network", *_COLUMNS, *_LEFT)  # of the CSV file
@@ -25,7 +25,7 @@ COLUMNS = ("network", *_COLUMNS, *_LEFT)  # of the CSV file
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with an example of its inputs, and scores of its own filters, if it has any."""
+    """A network with an example of its inputs and, if it has any, its variant's own scores."""
 
     title: str
     model: nn.Module
@@ -34,7 +34,7 @@ class Subject:
 
 
 def built(asked: Mapping[str, Any]) -> Subject:
-    """The model that the command line names, with an example of the shape that is asked for."""
+    """Build the model that the command line names, with an example input of the requested shape."""
     cls, part = target(asked, "model"), asked["model"]
     foreign = is_builder(cls)
     kinds, (kind,) = kinds_of(cls), kinds_of(target(asked, "data"))
@@ -68,7 +68,7 @@ def stored(
     config_dir: Path | None,
     granularity: str,
 ) -> Iterator[Subject]:
-    """The networks of finished runs; filters are ranked as their own sweeps do."""
+    """Yield the networks of finished runs, with the scores that their own sweeps rank by."""
     roots = [text.partition("=")[2] for text in overrides if text.startswith("data.root=")]
     where = {**asked, "data": {"root": roots[-1] if roots else None}}
     for run in runs.find_runs(folders):
@@ -79,7 +79,7 @@ def stored(
 
 
 def table(title: str, found: Inspection, sparsity: float, granularity: str) -> list[str]:
-    """A row a layer, then the groups, the notes and the whole network's costs."""
+    """Format an inspection: one row per layer, then the groups, the notes and the costs of the whole network."""
     at = f"at {percent(sparsity)} %"
     rows = [
         ["layer", "shape", "parameters", "FLOPs", "prunable", "group", f"{at}: left", "parameters", "FLOPs", "stays"]
@@ -106,7 +106,7 @@ def table(title: str, found: Inspection, sparsity: float, granularity: str) -> l
 
 
 def rows(found: Inspection) -> Iterator[dict[str, Any]]:
-    """The same for a CSV file."""
+    """Yield the rows of an inspection for a CSV file, one per layer."""
     for one in found.layers:
         together = [name for name in found.groups.get(one.group or 0, []) if name != one.layer]
         yield {

@@ -1,7 +1,7 @@
-"""What data, tasks and schedules offer to experiments, training and pruning. Any class that has these methods will do.
+"""The interfaces of data, tasks and schedules. Any class with these methods can be used.
 
-Models are any `nn.Module`, see `runner.models.layers` for what they may declare; dropout variants derive from
-`runner.dropout.base.Variant`; criteria and granularities are described in `runner.pruning`, callbacks in
+A model is any `nn.Module`; see `runner.models.layers` for what it may declare. Dropout variants derive from
+`runner.dropout.base.Variant`. Criteria and granularities are described in `runner.pruning`, callbacks in
 `runner.training.callbacks`.
 """
 
@@ -14,24 +14,24 @@ from torch.optim import Optimizer
 
 from runner.tasks.metrics import Metric
 
-# What a task understands: (inputs, labels) for images, a PairBatch for sentences.
+# The type of a batch: (inputs, labels) for images, a PairBatch for sentences.
 Out = TypeVar("Out", covariant=True)
 In = TypeVar("In", contravariant=True)
 
 
 class TrainBatches(Protocol[Out]):
-    """The batches of a training, a function of the seed and the step."""
+    """The batches of a training, each determined by the seed and the step."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that see every example once."""
+        """The number of steps in which every example is seen once."""
 
     @property
     def examples_per_step(self) -> int:
-        """Examples of a step, on average."""
+        """The average number of examples per step."""
 
     def batch(self, step: int) -> Out:
-        """The batch of a step, on the data's device."""
+        """Return the batch of a step, on the data's device."""
 
 
 class Data(Protocol[Out]):
@@ -42,45 +42,48 @@ class Data(Protocol[Out]):
         """The splits that hold examples."""
 
     def to(self, device: torch.device) -> object:
-        """Put the examples, or the batches that are made of them, on a device."""
+        """Move the examples, or the batches made from them, to a device."""
 
     def sizes(self) -> dict[str, int]:
-        """Split → number of examples."""
+        """Return split → number of examples."""
 
     def model_arguments(self) -> dict[str, int]:
-        """What a model's constructor must know: `channels`, `image_size`, `classes`; or `vocabulary`."""
+        """Return arguments for a model's constructor: `channels`, `image_size`, `classes`; or `vocabulary`."""
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches[Out]:
-        """The batches of a training."""
+        """Return the batches of a training."""
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Out]:
-        """A split's examples in order, not augmented; the first `limit` of them."""
+        """Yield batches of a split's examples in order, without augmentation, up to `limit` examples."""
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Out]:
-        """About `limit` training examples as training sees them, the same for the same seed."""
+        """Yield batches of about `limit` augmented training examples, which are determined by the seed."""
 
 
 class Task(Protocol[In]):
-    """What the network is to do, and what counts as good."""
+    """The loss that a network is trained with, and the metrics that it is evaluated by."""
 
-    headline: str  # name of the metric that figures and tables show
+    headline: str  # the name of the metric that figures and tables show
 
     @property
     def metrics(self) -> Sequence[Metric | str]:
-        """The metrics of an epoch, besides the loss; a name alone is a metric that is printed as it is."""
+        """The metrics of an epoch, besides the loss. A plain name is a metric that is printed as it is."""
 
     @property
     def sweep_metrics(self) -> Sequence[Metric | str]:
         """The metrics of a pruned network."""
 
     def training_loss(self, model: nn.Module, batch: In) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """The mean loss of a batch, sums of metrics over its examples, and their number."""
+        """Return the mean loss of a batch, the sums of metrics over its examples, and the number of examples."""
 
     def validate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
-        """`loss`, `metrics` and `examples` of a split, after an epoch."""
+        """Return the `loss`, the `metrics` and the number of `examples` of a split, after an epoch."""
 
     def evaluate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
-        """`loss`, `sweep_metrics` and `examples` of a split; `samples`, blocks of lines for people, if it has any."""
+        """Return the `loss`, the `sweep_metrics` and the number of `examples` of a split.
+
+        A task may add `samples`: readable outputs, as blocks of lines.
+        """
 
 
 @runtime_checkable
@@ -92,13 +95,13 @@ class Imitating(Protocol[In]):
 
 
 class Schedule(Protocol):
-    """An optimiser, and its learning rate over training."""
+    """An optimizer and its learning rate schedule."""
 
     weight_decay: float
-    clip_norm: float | None  # of the gradient, over all parameters
+    clip_norm: float | None  # the maximum norm of the gradient over all parameters
 
     def optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
-        """The optimiser of some parameter groups."""
+        """Return the optimizer for the given parameter groups."""
 
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step, 0 <= step < total."""
+        """Return the learning rate of a step, 0 <= step < total."""

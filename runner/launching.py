@@ -1,4 +1,4 @@
-"""run train processes=N: one training in several processes of this machine."""
+"""run train processes=N: one training in several processes on this machine."""
 
 import os
 import signal
@@ -15,14 +15,17 @@ GOES_ON = "the same command goes on from the last checkpoint"
 
 
 def start(words: Sequence[str], count: int) -> int:
-    """Start the same command in so many processes, which share one training; the exit code.
+    """Start the same command in `count` processes, which share one training.
+
+    Returns:
+        the exit code.
 
     Raises:
         UserError: a process was killed.
-        Interrupted: by Ctrl-C.
+        Interrupted: the user pressed Ctrl-C.
     """
     share_cores(count)
-    # Made here, so that no other program can take the port before the processes meet at it.
+    # The store is created here, so that no other program can take the port before the processes connect to it.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = start_processes(_work, (list(words), count, store.port), nprocs=count, join=False, start_method="spawn")
     try:
@@ -42,14 +45,14 @@ def start(words: Sequence[str], count: int) -> int:
 
 
 def _work(rank: int, words: Sequence[str], count: int, port: int) -> None:
-    """One process: the command itself, as torchrun would start it."""
+    """Run the command in one of the processes, with the environment that torchrun would set."""
     from runner.cli import main
 
     begin_worker()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process that has started this one tells
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent process reports the interruption
     os.environ |= {
         **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), LAUNCHED: "1"},
-        **{"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"},  # they meet at the store above
+        **{"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"},  # use the store above
     }
     main(words)

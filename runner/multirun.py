@@ -1,4 +1,4 @@
-"""run train: one run, or many with -m, all of which are checked before the first starts."""
+"""run train: one run, or with -m several, which are all checked before the first one starts."""
 
 import sys
 import tempfile
@@ -21,11 +21,11 @@ from runner.runs import Run
 from runner.workers import train_side_by_side, worker_count
 
 Jobs = list[dict[str, Any]]
-PARALLEL = "runner.workers.train_side_by_side"  # the launcher that is ours, not a plugin of Hydra's
+PARALLEL = "runner.workers.train_side_by_side"  # this package's own launcher, not a Hydra plugin
 
 
 def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False) -> int:
-    """Train, prune and print one run; a finished one is only printed, an interrupted one goes on."""
+    """Train, prune and print one run. A finished run is only printed, an interrupted one is resumed."""
     from runner.following import follow
     from runner.reporting.summary import pruning_summary
     from runner.running import execute
@@ -44,10 +44,13 @@ def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: b
 
 
 def run_all(composer: Composer, overrides: Sequence[str]) -> int:
-    """Run all jobs, side by side or through Hydra's sweeper and launcher; returns the exit code.
+    """Run all jobs, in parallel or through Hydra's sweeper and launcher.
+
+    Returns:
+        the exit code.
 
     Raises:
-        ConfigError: one job's configuration is bad, or two would share a folder.
+        ConfigError: the configuration of a job is invalid, or two jobs would share a folder.
     """
     jobs, launcher = composer.jobs(overrides)
     if asked := [job["processes"] for job in jobs if job["processes"] > 1]:
@@ -60,13 +63,17 @@ def run_all(composer: Composer, overrides: Sequence[str]) -> int:
         words = [*renamed(overrides), f"hydra.sweep.dir={scratch}", "-m"]
         if composer.config_dir is not None:
             words += ["--config-dir", str(composer.config_dir.resolve())]
-        with suppress(SystemExit):  # a worker was killed, and Hydra has shown it; the folders tell the rest
+        with suppress(SystemExit):  # Hydra has reported that a worker was killed; the folders have the details
             hydra_main(words, partial(_job, jobs=jobs, foreign=foreign))
     return _report(folders)
 
 
 def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
-    """The jobs' folders, once each unfinished job is known to have all that it needs."""
+    """Return the jobs' folders, after checking that every unfinished job can be trained.
+
+    Raises:
+        ConfigError: the configuration of a job is invalid, or two jobs would share a folder.
+    """
     from runner.experiment import Experiment
     from runner.running import run_of
 
@@ -77,7 +84,7 @@ def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
             raise ConfigError(f"{folders.count(folder)} of the {len(jobs)} jobs would share the folder {folder}")
     unfinished = {hash_: config for run, config, hash_ in known if config["force"] or _state(run) != "finished"}
     for config in unfinished.values():
-        # Data that is missing or damaged, parameters that exclude each other.
+        # Finds missing or damaged data, and parameters that exclude each other.
         Experiment.from_config(config).training()
     return folders
 
@@ -85,7 +92,7 @@ def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
 def _in_parallel(
     jobs: Jobs, words: Sequence[Sequence[str]], foreign: bool, n_jobs: Any, folders: Sequence[Path]
 ) -> int:
-    """All jobs, so many at a time; the exit code."""
+    """Run all jobs, `n_jobs` at a time, and return the exit code."""
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
         given = f"hydra.launcher.n_jobs={show(n_jobs)}"
         raise ConfigError(f"{given}: expected a whole number of at least 1, or -1: one per core")
@@ -99,13 +106,13 @@ def _in_parallel(
 
 
 def _apart(words: Sequence[Sequence[str]]) -> list[str]:
-    """The options that tell each job from the others; of a single one all."""
+    """Return the options that distinguish each job from the others; for a single job, all of its options."""
     common = set.intersection(*map(set, words)) if len(words) > 1 else set()
     return [" ".join(word for word in job if word not in common) for job in words]
 
 
 def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
-    """One job of Hydra's, whose launcher says where; its failure is kept in its folder, and the others go on."""
+    """Run one job for Hydra's launcher. If it fails, the error is stored in its folder and the other jobs continue."""
     number = HydraConfig.get().job.num
     task = list(HydraConfig.get().overrides.task)
     print(f"[{number + 1}/{len(jobs)}] {' '.join(task)}", flush=True)
@@ -118,7 +125,7 @@ def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
 
 
 def _report(folders: Sequence[Path]) -> int:
-    """The jobs that are not finished, as their folders tell; the sweep's exit code."""
+    """Print the jobs that are not finished, according to their folders, and return the sweep's exit code."""
     failed: list[tuple[Path, str, str]] = []
     for folder in folders:
         run = Run(folder)
@@ -146,7 +153,7 @@ def _state(run: Run) -> str:
 
 
 def hydra_main(words: Sequence[str], job: Any = None) -> int:
-    """Hand over to Hydra: its flags, its sweepers, its launchers."""
+    """Hand over to Hydra, for its flags, sweepers and launchers."""
     saved = sys.argv
     sys.argv = ["run train", *words]
     try:

@@ -1,4 +1,4 @@
-"""The networks of finished runs: whole, pruned as a sweep prunes, or the compact ones that were made of them."""
+"""The networks of finished runs: whole, pruned as in a sweep, or the compact networks made from them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from runner.rules import Rule, between, either, one_of, share
 from runner.runs import Run
 from runner.stored import load_scores, stored_config
 
-COMPACT = "compact"  # in a run folder: where its compact networks are
+COMPACT = "compact"  # the subfolder of a run folder for its compact networks
 
 _RULES: dict[str, Rule] = {
     "sparsity": between(0, 1, open_end=True),
@@ -52,9 +52,9 @@ class Network:
     """A network to evaluate or to export.
 
     Attributes:
-        sweeper: its `model` is the network, in evaluation mode.
-        pruning: what was done to it, for people: "whole", "weights 50 %, recalibrated", "compact unit-0.5".
-        name: the same for files: "whole", "weight-0.5-recalibrated", "compact-unit-0.5".
+        sweeper: the sweeper whose `model` is the network, in evaluation mode.
+        pruning: a readable description of the pruning: "whole", "weights 50 %, recalibrated", "compact unit-0.5".
+        name: the same for file names: "whole", "weight-0.5-recalibrated", "compact-unit-0.5".
     """
 
     source: Source
@@ -69,10 +69,10 @@ class Network:
 
 
 def find_sources(folders: Sequence[str]) -> list[Source]:
-    """The runs at or below the folders, and the compact networks that are named themselves, each once.
+    """Find the runs at or below the folders, and the compact networks whose own folders are given, without duplicates.
 
     Raises:
-        ConfigError: a folder is missing, holds no run, or is a compact network outside a run folder.
+        ConfigError: a folder does not exist, contains no run, or is a compact network outside a run folder.
     """
     found: list[Source] = []
     for folder in map(Path, folders):
@@ -88,10 +88,11 @@ def find_sources(folders: Sequence[str]) -> list[Source]:
 
 
 def check_pruning(asked: Mapping[str, Any], sources: Sequence[Source], config_dir: Path | None) -> dict[str, Any]:
-    """The options of a command that prunes, with whole parts for `granularity` and `criterion`.
+    """Check the options of a command that prunes, and complete the configurations of `granularity` and `criterion`.
 
     Raises:
-        ConfigError: a value is not allowed, or a compact network is to be pruned.
+        ConfigError: a value is not allowed, a compact network is to be pruned, or a width is asked of a network that
+            has only one.
     """
     check_each(asked, _RULES)
     folders = [CONF] if config_dir is None else [CONF, config_dir]
@@ -121,29 +122,30 @@ def check_pruning(asked: Mapping[str, Any], sources: Sequence[Source], config_di
 def configurations(
     sources: Sequence[Source], asked: Mapping[str, Any], config_dir: Path | None
 ) -> list[tuple[Source, dict[str, Any]]]:
-    """Each network with its run's configuration, all checked before the first is built.
+    """Return each network with its run's configuration. All are checked before the first network is built.
 
     Raises:
-        ConfigError: a run is not finished, or its configuration or data is not what it should be.
+        ConfigError: a run is not finished, its configuration is invalid, or its data has changed.
     """
     return [(source, stored_config(source.run, asked, config_dir)) for source in sources]
 
 
 @contextmanager
 def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Network]:
-    """Build a network as asked; it stays so while the context lasts.
+    """Build a network and prune it for the duration of the context.
 
     Args:
-        config: of the source's run, from `configurations`.
-        asked: from `check_pruning`.
+        source: the run or compact network.
+        config: the configuration of the source's run, from `configurations`.
+        asked: the options, from `check_pruning`.
 
     Raises:
-        ConfigError: the model has nothing of this granularity.
-        DamagedRun: weights are missing or damaged.
+        ConfigError: the model has nothing to prune at this granularity.
+        DamagedRun: the weights are missing or damaged.
     """
     if threads := source.run.threads():
         torch.set_num_threads(threads)
-    # Nothing is swept: what the run's own sweep was does not matter.
+    # Nothing is swept here, so the configuration of the run's own sweep does not matter.
     experiment = Experiment.from_config({key: value for key, value in config.items() if key != "prune"})
     own = {} if source.compact else load_scores(source.run, experiment.device)
     sweeper = replace(
@@ -175,7 +177,7 @@ def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: boo
         granularity=granularity["key"],
         scope=scope,
         scores=criterion["key"],
-        floor=float(floor) if sparsity else 0.0,  # the whole network was not asked to be pruned
+        floor=float(floor) if sparsity else 0.0,  # sparsity=0 asks for the whole network
         batch_norm=asked["batch_norm"] if has_statistics else "none",
         sparsity=sparsity,
         split="",
@@ -183,7 +185,7 @@ def _point(experiment: Experiment, asked: Mapping[str, Any], has_statistics: boo
 
 
 def _names(source: Source, point: Point, width: float | None) -> tuple[str, str]:
-    """`Network.pruning` and `Network.name`."""
+    """Return `Network.pruning` and `Network.name`."""
     words = [word for word, usual in ((point.scope, "layer"), (point.scores, "own")) if point.pruned and word != usual]
     words += ["recalibrated"] if point.batch_norm == "recalibrated" else []
     if source.compact:

@@ -1,8 +1,8 @@
-"""Checks of constructors' parameters: a bad value raises a ParameterError that names it.
+"""Checks of constructors' parameters, which raise a ParameterError for an invalid value.
 
-A rule stands in the signature, as in `width: Annotated[float, above(0)]`, where `@checked` holds the arguments against
-it. The command line reads the same signatures, and so refuses a value before it reads data or builds a network. The
-functions here check a single value and give it back.
+A rule is part of the signature, as in `width: Annotated[float, above(0)]`, and `@checked` checks the arguments against
+it. The command line reads the same signatures, so it rejects an invalid value before it reads data or builds a network.
+The other functions check a single value and return it.
 """
 
 import functools
@@ -28,7 +28,7 @@ CountsOrNone = Annotated[Sequence[int], rules.list_of(rules.whole(1), low=0)]
 
 
 def checked(init: Callable[P, None]) -> Callable[P, None]:
-    """A constructor whose arguments are held against the rules in its signature before it runs."""
+    """Decorate a constructor so that its arguments are checked against the rules in its signature before it runs."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -40,7 +40,7 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
 
 
 def check_arguments(init: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raises: ParameterError for the first argument that its rule in the signature doesn't let pass."""
+    """Raises: ParameterError for the first argument that violates its rule in the signature."""
     for name, rule in rules_of(init).items():
         if name in given:
             required(name, given[name], rule)
@@ -48,44 +48,44 @@ def check_arguments(init: Callable[..., Any], given: Mapping[str, Any]) -> None:
 
 @functools.cache
 def rules_of(init: Callable[..., Any]) -> dict[str, Rule]:
-    """Parameter → rule, of those parameters that have one."""
+    """Return parameter → rule for the parameters that have one."""
     try:
         hints = get_type_hints(init, include_extras=True)
-    except Exception:  # a user's own, with names that only a type checker resolves
+    except Exception:  # a user's constructor may have hints with names that only a type checker resolves
         return {}
     found = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     return {name: rule for name, extras in found.items() for rule in extras if callable(rule)}
 
 
 def required(name: str, value: Any, rule: Rule) -> Any:
-    """The value. Raises: ParameterError if the rule doesn't let it pass."""
+    """Return the value. Raises: ParameterError if it violates the rule."""
     if allowed := rule(value):
         raise ParameterError(name, value, allowed)
     return value
 
 
 def fraction(name: str, value: float) -> float:
-    """A number in [0, 1]."""
+    """Check that the value is a number in [0, 1]."""
     return float(required(name, value, rules.between(0, 1)))
 
 
 def proper_fraction(name: str, value: float) -> float:
-    """A number in (0, 1)."""
+    """Check that the value is a number in (0, 1)."""
     return float(required(name, value, rules.inside_unit))
 
 
 def not_negative(name: str, value: float) -> float:
-    """A number of at least 0."""
+    """Check that the value is a number of at least 0."""
     return float(required(name, value, rules.at_least(0)))
 
 
 def whole(name: str, value: int, low: int = 1, of: str = "") -> int:
-    """A whole number from `low` on, numpy's too; `of` says what is counted."""
+    """Check that the value is an integer of at least `low`, possibly NumPy's; `of` names what is counted."""
     if rules.whole(low)(value):
         raise ParameterError(name, value, f"a whole number{of and f' of {of}'}, {low} or above")
     return int(value)
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
-    """One of the choices."""
+    """Check that the value is one of the choices."""
     return str(required(name, value, rules.choice(*choices)))

@@ -1,7 +1,7 @@
-"""The processes that share one training, as a training and its dropout variant see them.
+"""The processes that share one training: the interface for training and dropout variants.
 
-Nearly always there is one, for which everything here does nothing. `runner.training.distributed` has the case of
-several: each computes with some rows of every batch, and together they take the step that one would.
+Usually there is one process, for which the methods here do nothing. `runner.training.distributed` handles several:
+each one computes some rows of every batch, and together they take the step that a single process would take.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,11 @@ Value = TypeVar("Value")
 class OneProcess:
     """A training in one process.
 
-    `rank` is the process's number, `count` how many there are. The first one alone reads and writes the run folder.
+    Only the first process reads and writes the run folder.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        count: the number of processes.
     """
 
     rank = 0
@@ -26,52 +30,53 @@ class OneProcess:
     def first(self) -> bool:
         return self.rank == 0
 
-    # --- what is drawn and summed in a step ----------------------------------------------------------------------
+    # --- random numbers and sums in a step -----------------------------------------------------------------------
 
     def drawn(self, draw: Callable[[int], Tensor], rows: int) -> Tensor:
-        """Random numbers for rows of a batch: `draw(n)` makes them for n rows, in dim 0.
+        """Return random numbers for rows of a batch, where `draw(n)` draws them for n rows, in dim 0.
 
-        Several processes each draw them for the whole batch and take those of their own rows.
+        Each of several processes draws them for the whole batch and keeps those of its own rows.
         """
         return draw(rows)
 
     def dropped(self, function: Callable[[Tensor, float], Tensor], x: Tensor, p: float) -> Tensor:
-        """Rows of a batch after F.dropout or one of its kin."""
+        """Return the rows of a batch after `function`, which is F.dropout or one of its variants."""
         return function(x, p)
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over processes, as of gradients of the loss."""
+        """Return the mean over processes, as for gradients of the loss."""
         return tensor
 
     def mean_of_rows(self, tensor: Tensor) -> Tensor:
-        """The mean over all rows of the batch, of means over the rows of each process."""
+        """Return the mean over all rows of the batch, given the mean over the rows of this process."""
         return tensor
 
     # --- the training step ---------------------------------------------------------------------------------------
 
     def join(self, network: nn.Module) -> nn.Module:
-        """The network as it is called in training steps."""
+        """Return the network to call in training steps."""
         return network
 
     def own_rows(self, batch: Value) -> Value:
-        """The rows of a batch that this process computes with."""
+        """Return the rows of a batch that this process computes."""
         return batch
 
     def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sums over examples, of all processes."""
+        """Sum each value, itself a sum over examples, over all processes."""
         return values
 
     def share_of(self, loss: Tensor, examples: int, total: Tensor) -> Tensor:
-        """What to minimise, so that the mean gradient of all processes is that of the mean over all examples.
+        """Scale a loss so that the mean of all processes' gradients is the gradient of the mean over all examples.
 
         Args:
-            loss: mean over this process's examples.
-            total: number of examples of all processes.
+            loss: the mean over this process's examples.
+            examples: the number of this process's examples.
+            total: the number of examples of all processes.
         """
         return loss
 
     def rows_of_all(self, examples: int) -> int:
-        """About how many examples all processes have, without waiting for them."""
+        """Estimate the number of examples of all processes, without waiting for them."""
         return examples
 
     def check_alike(self) -> None:
@@ -81,23 +86,23 @@ class OneProcess:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """A context of the first process: an error in it ends those that wait to hear from it."""
+        """A context for the first process. An error in it ends the processes that are waiting for a message from it."""
         yield
 
     def tell(self, value: Any) -> None:
-        """Tell the other processes something."""
+        """Send a value to the other processes."""
 
     def together(self, work: Callable[[], Value]) -> Value:
-        """Do what every process does; goes on only if none has failed."""
+        """Do work that every process does, and return only if none has failed."""
         return work()
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """A context in which another process may end: raises UserError then."""
+        """A context that raises UserError if another process ends."""
         yield
 
     def leave(self) -> None:
-        """End what is done together; the network is as it was before `join`."""
+        """End the joint work and restore the network to its state before `join`."""
 
 
 ALONE = OneProcess()

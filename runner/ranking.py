@@ -1,6 +1,6 @@
-"""Which members of a weight go first: the one rule shared by training, ramping and the sweep.
+"""The order in which the members of a weight are pruned: one rule for training, ramping and the sweep.
 
-A weight is seen as a matrix of *rows*: one row a filter (PyTorch's dim 0), one column an entry of it.
+A weight is viewed as a matrix with one row per filter (PyTorch's dim 0) and one column per entry of a filter.
 """
 
 import math
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 def count(fraction: float, n: int) -> int:
-    """How many of n members a fraction in [0, 1] means: floor(fraction * n + 1e-9).
+    """Return the number of members, out of n, that a fraction in [0, 1] amounts to: floor(fraction * n + 1e-9).
 
-    The small constant undoes binary rounding: 0.29 * 100 is 28.999…, and means 29.
+    The small constant undoes binary rounding: 0.29 * 100 evaluates to 28.999… but stands for 29.
     """
     return math.floor(fraction * n + 1e-9)
 
 
 def rows(weight: Tensor) -> Tensor:
-    """The weight as (filters, entries), without a copy where its memory allows.
+    """View the weight as (filters, entries), without a copy where its memory layout allows it.
 
-    A channels_last weight is read in its own order: flatten(1) would copy it. The order of entries in a row is then
-    another than in a contiguous weight, so only use it together with `like_weight`.
+    A channels_last weight is read in its own memory order, because flatten(1) would copy it. The entries of a row then
+    have a different order than in a contiguous weight, so use this function only together with `like_weight`.
     """
     if weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last):
         return weight.permute(0, 2, 3, 1).flatten(1)
@@ -29,7 +29,7 @@ def rows(weight: Tensor) -> Tensor:
 
 
 def like_weight(matrix: Tensor, weight: Tensor) -> Tensor:
-    """Undo `rows`: a (filters, entries) or (filters, 1) matrix in the weight's own shape and memory order."""
+    """Undo `rows`: view a (filters, entries) or (filters, 1) matrix in the weight's own shape and memory order."""
     if matrix.shape[1] == 1:
         return matrix.view(-1, *[1] * (weight.dim() - 1))
     if weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last):
@@ -39,15 +39,15 @@ def like_weight(matrix: Tensor, weight: Tensor) -> Tensor:
 
 
 def sortable(scores: Tensor) -> Tensor:
-    """Scores that are not negative, in the type that is selected from fastest.
+    """View non-negative scores in the type from which selection is fastest.
 
-    Such floats are ordered as their bits are, and a selection of whole numbers is a quarter faster.
+    Non-negative floats have the same order as their bits, and selection from integers is a quarter faster.
     """
     return scores.view(torch.int32) if scores.dtype == torch.float32 else scores
 
 
 def lowest(scores: Tensor, k: int) -> Tensor:
-    """Boolean mask of the k lowest scores of every row, exactly k a row; among equal scores the first go first.
+    """Return a boolean mask of the k lowest scores of every row, exactly k per row; ties are broken by index.
 
     Args:
         scores: (rows, n), finite.
@@ -57,10 +57,10 @@ def lowest(scores: Tensor, k: int) -> Tensor:
         return torch.zeros_like(scores, dtype=torch.bool)
     if k >= scores.shape[1]:
         return torch.ones_like(scores, dtype=torch.bool)
-    # kthvalue is half the price of a sort, and this runs in every layer at every step.
+    # kthvalue takes half the time of a sort, and this runs in every layer at every step.
     threshold = scores.kthvalue(k, dim=1, keepdim=True).values
-    # Asking whether there are ties is cheaper than breaking them, but a GPU would be waited for, and a compiled graph
-    # ends at a branch on values.
+    # Checking for ties is cheaper than breaking them, but on a GPU it would synchronize, and a compiled graph breaks at
+    # a branch on values.
     if scores.device.type == "cpu" and not torch.compiler.is_compiling():
         mask = scores <= threshold
         if int(torch.count_nonzero(mask)) == k * scores.shape[0]:
@@ -69,7 +69,7 @@ def lowest(scores: Tensor, k: int) -> Tensor:
 
 
 def _ties_by_index(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
-    """What is below the threshold (rows, 1), and as many of what equals it as makes k a row, the first ones."""
+    """Return a mask of the scores below the threshold (rows, 1) and of the first ones equal to it, k per row."""
     below = scores < threshold
     tied = scores == threshold
     missing = k - below.sum(1, keepdim=True, dtype=torch.int32)
@@ -77,7 +77,7 @@ def _ties_by_index(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
 
 
 def ranks(scores: Tensor) -> Tensor:
-    """Each member's place in its row, (rows, n) int64: 0 is the lowest score; ties by index, as in `lowest`.
+    """Return each member's rank in its row, (rows, n) int64; 0 is the lowest score, and ties are broken by index.
 
     `ranks(scores) < k` is `lowest(scores, k)` for every k, so one sort serves a whole sweep.
     """

@@ -1,4 +1,4 @@
-"""Terms of the loss that go with any dropout variant."""
+"""Terms of the loss that can be combined with any dropout variant."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,22 +12,22 @@ from runner.parameters import NotNegative, checked
 class NoRegularizer:
     """regularizer=none."""
 
-    example: Callable[[], tuple[Tensor, ...]] | None = None  # arguments of the model's forward; the experiment gives it
+    example: Callable[[], tuple[Tensor, ...]] | None = None  # arguments of the model's forward; set by the experiment
 
     def attach(self, model: nn.Module) -> None:
-        """Look at the plain model's weights, before a variant attaches."""
+        """Record the model's weights, before a variant attaches."""
 
     def penalty(self) -> Tensor | float:
-        """A term of the loss."""
+        """Return the term that is added to the loss."""
         return 0.0
 
 
 class L1(NoRegularizer):
-    """cost · Σ over weight matrices of mean |W|: a mean a matrix, as the official code has it, not a sum.
+    """cost · Σ over weight matrices of mean |W|.
 
-    Over all convolutions and linear layers, the stem included, but the last in the order of computation (of
-    registration, where no example is given), the logits. The raw weights count, so a dropped one is still pulled to
-    zero.
+    Each matrix contributes its mean, not its sum, as in the official code. All convolutions and linear layers are
+    included, also the stem, except the logits: the last layer in the order of computation (or of registration, if no
+    example is given). The penalty uses the raw weights, so dropped weights are pulled to zero too.
 
     Args:
         cost: the paper's β, at least 0; 0.1 in its weight column, 0.01 in its unit column.

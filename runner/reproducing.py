@@ -1,4 +1,4 @@
-"""The runs behind a published table: which there are, training what is missing, and what that would take."""
+"""The runs behind a published table: listing them, training the missing ones, and estimating the cost."""
 
 import statistics
 import time
@@ -15,12 +15,12 @@ from runner.workers import train_one, train_side_by_side
 
 
 def key_of(text: str) -> str:
-    """The option that an override sets."""
+    """Return the name of the option that an override sets."""
     return text.partition("=")[0].lstrip("+~")
 
 
 def jobs_of(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tuple[Cell, list[dict[str, Any]]]]:
-    """Every cell's checked configurations, one a seed (or other value that the user gave several of)."""
+    """Return every cell's checked configurations, one per seed (or per value of another option given several times)."""
     composer = Composer("train", config_dir)
     given = {key_of(text) for text in rest}
     base = [text for text in plan.base if key_of(text) not in given]
@@ -34,15 +34,15 @@ def jobs_of(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tu
 
 
 def run_of_job(job: dict[str, Any], foreign: bool) -> Run:
-    """The run folder of a configuration."""
+    """Return the run folder of a configuration."""
     from runner.running import run_of
 
     return run_of(job, foreign)[0]
 
 
 def train_all(jobs: Sequence[dict[str, Any]], rest: Sequence[str], foreign: bool, workers: int) -> list[str]:
-    """Train what is missing; a line for each failure."""
-    overrides = [[f"dropout={job['dropout']['name']}", *rest] for job in jobs]  # as status.json tells it
+    """Train the missing runs, and return one line for each failure."""
+    overrides = [[f"dropout={job['dropout']['name']}", *rest] for job in jobs]  # for the command in status.json
     if workers > 1:
         folders = [str(run_of_job(job, foreign).folder) for job in jobs]
         found = train_side_by_side(jobs, overrides, folders, foreign, workers)
@@ -59,21 +59,21 @@ def _train_one(job: dict[str, Any], words: Sequence[str], foreign: bool) -> str 
 
 
 def about(jobs: Sequence[dict[str, Any]]) -> str:
-    """The model, data, schedule and seeds, for a caption."""
+    """Describe the model, data, schedule and seeds, for a caption."""
     job, seeds = jobs[0], sorted({job["seed"] for job in jobs})
     what = f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule"
     return f"{what}, {job['schedule']['length']}, seed {', '.join(map(str, seeds))}"
 
 
 def machine_of(run: Run) -> str:
-    """Where a run was trained, for a caption."""
+    """Describe the machine that a run was trained on, for a caption."""
     status = run.status()
     threads = f"threads: {status['threads']}, {status['precision']}"
     return f"{status['device']}, {threads}, torch {status['versions']['torch']}"
 
 
 def estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
-    """Print how many trainings are missing, about how long they take here, and the disk that they need."""
+    """Print how many runs are missing, about how long they take on this machine, and how much disk space they need."""
     missing = [job for job in jobs if run_of_job(job, foreign).state() != "finished"]
     print(f"{plan.name}: {len(jobs)} runs, {len(missing)} of them missing")
     seconds, size = 0.0, 0
@@ -91,14 +91,14 @@ def estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
 
 
 def _timed(job: dict[str, Any]) -> tuple[float, int]:
-    """Seconds that one run takes, pruning included, and bytes that it leaves."""
+    """Estimate the seconds that one run takes, including pruning, and the bytes that it leaves on disk."""
     from runner.experiment import Experiment
     from runner.running import settle
     from runner.training.machine import autocast
 
     parts = Experiment.from_config(settle(job, foreign=True))
     training = parts.training()
-    # The last steps: ramps have risen by then, and masks are drawn in every layer.
+    # The last steps are timed, when ramps are complete and masks are drawn in every layer.
     training.skip_to(max(0, training.steps - 5))
     steps = [_seconds(training.one_step) for _ in range(5)][2:]
     examples = parts.data.sizes().get("test", 0)

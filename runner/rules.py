@@ -1,11 +1,14 @@
-"""Rules for values: functions that say what is allowed, if a value is not. Imports nothing of this package."""
+"""Rules for values: functions that describe the allowed values if a value is not allowed.
+
+This module imports nothing else from this package.
+"""
 
 import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-Rule = Callable[[Any], str | None]  # a value → what is allowed, if the value is not
+Rule = Callable[[Any], str | None]  # a value → None, or a description of the allowed values
 
 
 def is_number(value: Any) -> bool:
@@ -13,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 
 def between(low: float, high: float, open_end: bool = False) -> Rule:
-    """A number from low to high; with `open_end` below high."""
+    """A number from `low` to `high`; with `open_end`, less than `high`."""
 
     def rule(value: Any) -> str | None:
         if is_number(value) and low <= value <= high and not (open_end and value == high):
@@ -53,7 +56,7 @@ def one_of(*choices: str) -> Rule:
 
 
 def choice(*choices: str) -> Rule:
-    """As `one_of`, in the words of errors that are not about the command line."""
+    """Like `one_of`, but worded for errors outside the command line."""
     return lambda value: None if value in choices else f"one of {', '.join(choices)}"
 
 
@@ -86,7 +89,7 @@ def is_word(value: Any) -> str | None:
 
 
 def file_or(rule: Rule) -> Rule:
-    """The name of a file, or what the rule lets pass."""
+    """The name of a file, or a value that the rule allows."""
     return lambda value: (allowed := rule(value)) and is_word(value) and f"a file or {allowed}"
 
 
@@ -95,6 +98,6 @@ def is_mapping(value: Any) -> str | None:
 
 
 def is_path(value: Any) -> str | None:
-    # A number is a fine name: outputs=2024.
+    # A number is a valid name, as in outputs=2024.
     fits = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
     return None if fits else "a path"

@@ -1,4 +1,4 @@
-"""One run folder: its files, lock, configuration and status. Imported from `runner.runs`."""
+"""A run folder: its files, lock, configuration and status. Import `Run` from `runner.runs`."""
 
 import fcntl
 import json
@@ -21,7 +21,7 @@ LOGGER_FOLDERS = ("tensorboard", "wandb")
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. Paths are properties; reading and writing are methods; nothing is cached."""
+    """A run folder. Paths are properties, reading and writing are methods, and nothing is cached."""
 
     folder: Path
 
@@ -79,15 +79,15 @@ class Run:
 
     @property
     def elastic_folder(self) -> Path:
-        """compact/elastic: one file for every width."""
+        """compact/elastic: the network that holds all widths in one file."""
         return self._compact_folders / "elastic"
 
     def compact_folder(self, granularity: str, sparsity: float) -> Path:
-        """compact/<granularity>-<sparsity>, of the sparsity that was asked for."""
+        """Return compact/<granularity>-<sparsity>, where the sparsity is the requested one."""
         return self._compact_folders / f"{granularity}-{sparsity:g}"
 
     def certificates(self) -> list[Path]:
-        """The certificate.md of each compact network, beside which there is a certificate.csv."""
+        """Return the certificate.md of each compact network. There is a certificate.csv next to each."""
         return sorted(self._compact_folders.glob("*/certificate.md"))
 
     @property
@@ -96,21 +96,24 @@ class Run:
 
     @property
     def _results(self) -> tuple[Path, ...]:
-        """What a run writes after its status."""
+        """The files that a run writes after its status."""
         return (
             *(self.metrics_file, self.pruning_file, self.pruning_figure, self.weights_file),
             *(self.scores_file, self.samples_file, self.checkpoint_file, self.events_file, self.log_file),
         )
 
     def clear(self) -> None:
-        """Delete what a run writes, and nothing else; the lock stays."""
+        """Delete the files that a run writes, except the lock, and nothing else."""
         for path in (self.status_file, *self._results):
             path.unlink(missing_ok=True)
         for folder in (self._compact_folders, self.folder / ".hydra", *(self.folder / name for name in LOGGER_FOLDERS)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def not_ours(self) -> list[str]:
-        """Names of files that some other program wrote, and `clear` would delete: there before any status."""
+        """Return the names of files that `clear` would delete although another program wrote them.
+
+        These are the files in a folder that has no status yet.
+        """
         if self.status_file.exists():
             return []
         found = [path.name for path in self._results if path.exists() and path.stat().st_size]
@@ -124,7 +127,7 @@ class Run:
         write_text(self.overrides_file, yaml.safe_dump(list(overrides), allow_unicode=True))
 
     def config(self) -> dict[str, Any]:
-        """The stored configuration: plain YAML, no resolvers, no tags that make objects."""
+        """Read the stored configuration as plain YAML, without resolvers and without tags that create objects."""
         self.verify(self.config_file)
         try:
             config = yaml.safe_load(self.config_file.read_text())
@@ -134,7 +137,7 @@ class Run:
             raise damaged(self.config_file, error) from None
         if not isinstance(config, dict):
             raise damaged(self.config_file, ValueError("no configuration in it"))
-        if "dropout" in config:  # runs from before there were regularizers and initial weights have none
+        if "dropout" in config:  # older runs have no regularizer and no initial weights
             config.setdefault("init", None)
             config.setdefault("regularizer", {"name": "none", "_target_": "runner.regularizers.NoRegularizer"})
         return config
@@ -142,7 +145,7 @@ class Run:
     # --- status --------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; {} where there is none. A state "running" without a lock is "interrupted"."""
+        """Return the content of status.json, or {} if there is none. See `state` for the meaning of "running"."""
         try:
             status = json.loads(self.status_file.read_text())
         except FileNotFoundError:
@@ -154,16 +157,19 @@ class Run:
         return status
 
     def metric(self, name: str) -> Metric:
-        """How the run's task describes one of its metrics."""
+        """Return a metric as the run's task describes it."""
         return of_status(self.status(), name)
 
     def state(self) -> str:
-        """running, interrupted, finished, failed, or "" where there is no run."""
+        """Return "running", "interrupted", "finished", "failed", or "" if there is no run.
+
+        A run whose status says "running" but whose lock is free is interrupted.
+        """
         state = str(self.status().get("state", ""))
         return "interrupted" if state == "running" and not self.in_use() else state
 
     def threads(self) -> int | None:
-        """How many threads the run computes with: sums over another number of them round differently."""
+        """Return the number of threads that the run uses. With a different number, sums are rounded differently."""
         threads = self.status().get("threads")
         return threads if type(threads) is int and 0 < threads <= 1024 else None
 
@@ -174,12 +180,13 @@ class Run:
     # --- checksums -----------------------------------------------------------------------------------------------
 
     def seal(self, *files: Path, **changes: Any) -> None:
-        """Store checksums of files that are final in status.json, with other changes to it in the same write."""
+        """Store the checksums of final files in status.json, together with other changes, in a single write."""
         sums = {str(file.relative_to(self.folder)): sha256_of(file) for file in files}
         self.write_status(**changes, checksums={**self._checksums(), **sums})
 
     def unseal(self, file: Path) -> None:
-        """Forget a file's checksum, before the file changes: a kill between two writes never reads as damage."""
+        """Remove a file's checksum before the file changes, so that a kill between two writes does not look like
+        damage."""
         sums = self._checksums()
         if sums.pop(str(file.relative_to(self.folder)), None) is not None:
             self.write_status(checksums=sums)
@@ -188,10 +195,10 @@ class Run:
         return str(file.relative_to(self.folder)) in self._checksums()
 
     def verify(self, file: Path) -> None:
-        """Hold a file against its checksum. One that is missing, or has no checksum, passes.
+        """Compare a file with its checksum. A file that is missing or has no checksum passes.
 
         Raises:
-            DamagedRun: the content is another.
+            DamagedRun: the content has changed.
         """
         expected = self._checksums().get(str(file.relative_to(self.folder)))
         if expected is not None and file.exists() and sha256_of(file) != expected:
@@ -199,7 +206,11 @@ class Run:
             raise self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
 
     def verify_all(self) -> None:
-        """Hold the files of a finished run against their checksums; errors as `verify`."""
+        """Compare the files of a finished run with their checksums.
+
+        Raises:
+            DamagedRun: the content of a file has changed.
+        """
         for file in (self.config_file, self.weights_file, self.scores_file, self.pruning_file):
             self.verify(file)
 
@@ -210,16 +221,16 @@ class Run:
     # --- results -------------------------------------------------------------------------------------------------
 
     def pruning_rows(self) -> list[dict[str, str]]:
-        """The rows of pruning.csv, [] where there is none yet.
+        """Return the rows of pruning.csv, or [] if it does not exist yet.
 
         Raises:
-            DamagedRun: it is not what the last sweep wrote, or no text.
+            DamagedRun: the file has changed since the last sweep, or is not text.
         """
         self.verify(self.pruning_file)
         return read_rows(self.pruning_file)
 
     def damaged_rows(self, error: Exception) -> DamagedRun:
-        """The error that says what is wrong with pruning.csv, and how to get another."""
+        """Return an error that says what is wrong with pruning.csv and how to measure it again."""
         again = f"delete it and run prune {self.folder} measures again, or run train … force=true starts over"
         return damaged(self.pruning_file, error, again)
 
@@ -227,10 +238,11 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, which is made if it is missing.
+        """Lock the folder for the duration of the context. The folder is created if it does not exist.
 
         Raises:
-            FolderInUse: another process holds it.
+            FolderInUse: another process holds the lock.
+            UserError: the folder cannot be written to.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -238,7 +250,7 @@ class Run:
         except OSError as error:
             raise UserError(f"can't write into {self.folder}: {error.strerror}") from None
         with handle:
-            # Again, once: somebody may just be looking whether the folder is in use.
+            # Try twice, because another process may hold the lock briefly in `in_use`.
             for wait in (0.2, 0.0):
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -250,7 +262,7 @@ class Run:
             yield
 
     def in_use(self) -> bool:
-        """Whether some process holds the folder."""
+        """Whether a process holds the lock of the folder."""
         try:
             with self.lock_file.open() as handle:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

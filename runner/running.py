@@ -1,4 +1,4 @@
-"""From a configuration to a finished run folder: identity, status, lock, log, and what is left to do."""
+"""From a configuration to a finished run folder: identity, status, lock, log, and the remaining work."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ log = logging.getLogger("runner")
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a run from others: the format of its folder, its hash, and the hash that format 1 would have had."""
+    """The identity of a run: the format of its folder, its hash, and the hash that it would have in format 1."""
 
     format: int
     hash: str
@@ -43,15 +43,16 @@ class Identity:
 
 
 def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
-    """The configuration with what the machine decides written into it: the precision.
+    """Check the configuration and fill in what depends on the machine: the precision.
 
     Args:
-        foreign: whether classes outside this package may be named (by the user's own --config-dir).
+        config: the configuration.
+        foreign: whether it may name classes outside this package (from the user's own --config-dir).
     """
     check_targets(config, foreign)
     check_values(config)
     cls, model = target(config, "model"), config["model"]
-    if model["_target_"] == NAMED_CLASS:  # in a configuration of the user's own
+    if model["_target_"] == NAMED_CLASS:  # the user's own configuration names the class
         trust(str(model["architecture"]))
     if hasattr(cls, "settle"):
         config = {**config, "model": cls.settle(model, kinds_of(target(config, "data"))[0])}
@@ -60,7 +61,7 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
 
 
 def content_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of the user's own files that determine the weights: corpus, initial weights, source of own classes."""
+    """Return hashes of the user's files that determine the weights: corpus, initial weights, source of own classes."""
     content = own_sources(config)
     fingerprint = getattr(target(config, "data"), "fingerprint", None)
     if fingerprint:
@@ -75,9 +76,9 @@ def content_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run_of(config: Mapping[str, Any], foreign: bool = False) -> tuple[Run, dict[str, Any], Identity]:
-    """The run folder that a configuration means, the settled configuration and its identity.
+    """Return the run folder of a configuration, the settled configuration and its identity.
 
-    A folder of format 1 that holds this run is the one that is meant, unless it is to be trained again.
+    If a folder of format 1 holds this run, that folder is returned, unless the run is to be trained again.
     """
     settled = settle(config, foreign)
     content = content_of(settled)
@@ -99,26 +100,29 @@ def execute(
     training_of: Callable[[Experiment], Training] = Experiment.training,
     processes: OneProcess = ALONE,
 ) -> tuple[Run, bool]:
-    """Train and sweep what is missing of one run; an interrupted one goes on.
+    """Train and sweep one run, as far as this has not been done. An interrupted run is resumed.
 
     Args:
+        config: the configuration.
+        overrides: the options on the command line.
+        foreign: whether the configuration may name classes outside this package.
         command: the words of the command line before the overrides.
-        training_of: makes the training of an experiment; called only if there is something to train.
-        processes: that share the training, of which this is the first; the others `follow`.
+        training_of: creates the training of an experiment; called only if there is something to train.
+        processes: the processes that share the training. This is the first; the others `follow`.
 
     Returns:
         The run, and whether there was anything to do.
 
     Raises:
-        UserError: with a message for the user; the folder's status and log say it too, unless another process holds
-            the folder or it belongs to another configuration.
+        UserError: the run failed. The error is also stored in the folder's status and log, unless another process
+            holds the folder or it belongs to another configuration.
     """
     with processes.leading():
         return _execute(config, overrides, foreign, command, training_of, processes)
 
 
 def prepared(config: Mapping[str, Any], processes: OneProcess) -> Experiment:
-    """The experiment, with all that can be wrong with configuration and data found before anything is written."""
+    """Build the experiment, which finds errors in the configuration and the data before anything is written."""
     experiment = Experiment.from_config(config)
     experiment.check_teacher()
     experiment.processes = processes
@@ -136,7 +140,7 @@ def _execute(
     processes: OneProcess,
 ) -> tuple[Run, bool]:
     run, config, identity = run_of(config, foreign)
-    _status_for(run, identity, config["force"])  # an early no, before data is read
+    _status_for(run, identity, config["force"])  # fail early, before data is read
     if run.in_use():
         raise FolderInUse(f"{run.folder} is in use by another process; left as it is")
     if _complete(run, config):
@@ -154,7 +158,11 @@ def _execute(
 
 
 def _status_for(run: Run, identity: Identity, force: bool) -> dict[str, Any]:
-    """What the folder's status means for this run: {} where it starts from nothing."""
+    """Return the folder's status for this run, or {} if it starts from scratch.
+
+    Raises:
+        ConfigError: the folder does not belong to this run, or the run cannot be resumed.
+    """
     if force:
         return {}
     status = run.status()
@@ -181,13 +189,13 @@ def _new_note(run: Run, config: Mapping[str, Any]) -> bool:
 
 
 def _keep_note(run: Run, config: Mapping[str, Any]) -> None:
-    """A note is no part of what a run is: it may come later, and a run without one keeps what it has."""
+    """Store a new note. Notes are not part of a run's identity; without a new one, the run keeps the note it has."""
     if _new_note(run, config):
         run.write_status(note=config["note"])
 
 
 def _complete(run: Run, config: Mapping[str, Any]) -> bool:
-    """Whether nothing is left to do: trained, and swept as asked."""
+    """Whether the run is trained and swept as configured, so that nothing is left to do."""
     status = {} if config["force"] else run.status()
     swept = same_sweep(status.get("swept"), config["prune"], runs.scope_of(status))
     return status.get("state") == "finished" and swept
@@ -202,7 +210,7 @@ def _go(
     command: Sequence[str],
     training_of: Callable[[Experiment], Training],
 ) -> None:
-    """Train and sweep what is missing, in a folder that is ours."""
+    """Do the training and sweeping that remain, in a folder that this process has locked."""
     config = experiment.config
     threads = run.threads() if status else None
     if threads:
@@ -238,7 +246,7 @@ def _go(
 
 @contextmanager
 def _log_into(run: Run) -> Iterator[None]:
-    """Send the package's log to run.log while the context lasts."""
+    """Send the package's log to run.log for the duration of the context."""
     try:
         handler = logging.FileHandler(run.log_file)
     except OSError as error:
@@ -258,10 +266,10 @@ def _log_into(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _outcome_of(run: Run) -> Iterator[None]:
-    """Keep what goes wrong in status.json and run.log; a full or read-only disk becomes one clear line."""
+    """Record errors in status.json and run.log, and report a full or read-only disk in one clear line."""
     try:
         yield
-    except KeyboardInterrupt:  # the status stays: "running" without a lock means that it can go on
+    except KeyboardInterrupt:  # the status remains "running", which without a lock means that it can be resumed
         begun = run.checkpoint_file.exists() or run.status().get("trained")
         going_on = "goes on from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
         raise Interrupted(f"the same command {going_on}") from None
@@ -275,5 +283,5 @@ def _outcome_of(run: Run) -> Iterator[None]:
         with suppress(OSError, UserError):
             run.write_status(state="failed", error=f"{type(failure).__name__}: {first_line(failure)}")
         if failure is error:
-            raise  # with its own cause
+            raise  # keeps its own cause
         raise failure from error

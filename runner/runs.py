@@ -1,7 +1,7 @@
-"""Run folders: what identifies one, every CSV column in it, and how folders are found.
+"""Run folders: their identity, their CSV columns, and how to find them.
 
-With `runner.run_folder`, which has the file names, the only module that knows them. Imports no torch, so that listing
-runs is quick.
+File names are defined in `runner.run_folder`, CSV columns here, and neither anywhere else. This module does not import
+torch, so that listing runs is quick.
 """
 
 import time
@@ -14,7 +14,7 @@ from runner.files import read_rows, write_rows
 from runner.run_folder import Run as Run
 from runner.tasks.metrics import Metric, names_of
 
-# What does not determine the weights, or is found again in the folder's name.
+# Options that do not determine the weights, or that are part of the folder's name.
 NOT_IDENTITY = (
     "seed",
     "prune",
@@ -28,24 +28,24 @@ NOT_IDENTITY = (
     "note",
 )
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
-FORMAT = 2  # of a run folder; 1 had other hashes, see runner.config.identity
-SMOKE = "smoke"  # below outputs: where debug=smoke puts its runs
-TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class by which run ticket's trainings are known
+FORMAT = 2  # the format of a run folder; format 1 had other hashes, see runner.config.identity
+SMOKE = "smoke"  # the subfolder of outputs for the runs of debug=smoke
+TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class that identifies trainings of run ticket
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
-# Of the network as it would be cut or packed; empty where they are not known, missing in older files.
+# The costs of the network when cut or packed. They are empty if unknown, and missing in older files.
 COST_COLUMNS = ("flops", "parameters", "bytes", "effective_sparsity")
 TIMING_COLUMNS = ("examples_per_second", "seconds")
 
 
 def scope_of(status: Mapping[str, Any]) -> str:
-    """What a run's variant compares with what, as its sweep stored it in status.json: what `prune.scope=auto` means."""
+    """Return the scope of a run's variant, as stored in status.json. `prune.scope=auto` stands for this scope."""
     return str(status.get("scope", "layer"))
 
 
 def metrics_columns(metrics: Iterable[Metric | str]) -> list[str]:
-    """Columns of metrics.csv for a task's metrics."""
+    """Return the columns of metrics.csv for a task's metrics."""
     names = names_of(metrics)
     validation = [f"validation_{name}" for name in ("loss", *names)]
     training = ["train_loss", "train_penalty", *(f"train_{name}" for name in names)]
@@ -53,7 +53,7 @@ def metrics_columns(metrics: Iterable[Metric | str]) -> list[str]:
 
 
 def pruning_columns(metrics: Iterable[Metric | str]) -> list[str]:
-    """Columns of pruning.csv for a task's metrics."""
+    """Return the columns of pruning.csv for a task's metrics."""
     return [
         *POINT_COLUMNS,
         *COUNT_COLUMNS,
@@ -65,7 +65,7 @@ def pruning_columns(metrics: Iterable[Metric | str]) -> list[str]:
 
 
 def default_folder(config: Mapping[str, Any], hash_: str) -> Path:
-    """outputs/train/<data>-<model>-<dropout>-<8 hex>/seed<seed>; a regularizer stands behind the dropout."""
+    """Return outputs/train/<data>-<model>-<dropout>-<8 hex>/seed<seed>; a regularizer's name follows the dropout's."""
     names = [config[group]["name"] for group in ("data", "model", "dropout")]
     if config["regularizer"]["name"] != "none":
         names.append(config["regularizer"]["name"])
@@ -73,7 +73,7 @@ def default_folder(config: Mapping[str, Any], hash_: str) -> Path:
 
 
 def cut_metrics(run: Run, columns: Sequence[str], step: int) -> None:
-    """Cut metrics.csv back to the rows up to a training step."""
+    """Remove the rows after a training step from metrics.csv."""
     try:
         rows = [row for row in read_rows(run.metrics_file) if int(row["step"]) <= step]
     except (KeyError, ValueError) as error:
@@ -82,10 +82,10 @@ def cut_metrics(run: Run, columns: Sequence[str], step: int) -> None:
 
 
 def find_runs(folders: Iterable[Path | str]) -> list[Run]:
-    """All runs at or below the folders, sorted by path.
+    """Find all runs at or below the folders, sorted by path.
 
     Raises:
-        ConfigError: a folder is missing or holds no run.
+        ConfigError: a folder does not exist or contains no run.
     """
     found = []
     for folder in map(Path, folders):
@@ -101,17 +101,17 @@ def find_runs(folders: Iterable[Path | str]) -> list[Run]:
 
 
 def without_smoke(found: Iterable[Run], outputs: Path) -> tuple[list[Run], int]:
-    """The runs found below `outputs` that are results, and the number of those of debug=smoke."""
+    """Return the runs without those of debug=smoke below `outputs`, and the number of runs left out."""
     found = list(found)
     results = [run for run in found if not run.folder.is_relative_to(outputs / SMOKE)]
     return results, len(found) - len(results)
 
 
 def point_key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What tells one row of pruning.csv from another."""
+    """Return the key that identifies a row of pruning.csv."""
     return tuple(str(row[column]) for column in POINT_COLUMNS)
 
 
 def now() -> str:
-    """Local time with offset, to the second."""
+    """Return the local time with its UTC offset, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")

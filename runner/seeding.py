@@ -1,4 +1,4 @@
-"""Seeds for private random generators, so that no part of a run disturbs another's random numbers."""
+"""Seeds for separate random generators, so that the parts of a run do not affect one another's random numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 
 
 def derive_seed(seed: int, *words: str | int) -> int:
-    """A seed in [0, 2**63) for one purpose, e.g. `derive_seed(seed, "order", epoch)`.
+    """Return a seed in [0, 2**63) for one purpose, e.g. `derive_seed(seed, "order", epoch)`.
 
-    The same arguments give the same number on every machine and Python version; neighbouring ones give unrelated
-    numbers, in every bit (torch's CPU generator looks at the lower 32 only).
+    The same arguments give the same number on every machine and Python version. Neighbouring arguments give numbers
+    that are unrelated in every bit (torch's CPU generator uses only the lower 32).
     """
     parts = (int(seed), *(word if isinstance(word, str) else int(word) for word in words))
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""What status.json says of a run from its start: where it comes from, and what it runs on."""
+"""The content of status.json when a run starts: its origin, and the machine that it runs on."""
 
 import platform
 import subprocess
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def started(
     experiment: Experiment, identity: "Identity", words: Sequence[str], status: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What status.json says from the start."""
+    """Return the content of status.json at the start of a run, or when it is resumed."""
     task, builder = experiment.task, target(experiment.config, "model")
     return {
         "state": "running",
@@ -41,7 +41,7 @@ def started(
         "command": " ".join(["run", *words]),
         "headline": {"metric": task.headline, "higher_is_better": headline_of_task(task).higher_is_better},
         "metrics": stored(of_task(task).values()),
-        "signatures": getattr(task, "signatures", {}),  # how metrics were computed, where that has a name
+        "signatures": getattr(task, "signatures", {}),  # named definitions of how metrics were computed
         "parameters": parameter_count(experiment.model),
         "examples": experiment.data.sizes(),
         "data": data_inventory(experiment.config),
@@ -61,7 +61,7 @@ def started(
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with + if it was changed; None if it is none."""
+    """Return the commit of the git checkout that contains this code, with + if it has changes; None without one."""
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None

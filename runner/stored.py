@@ -1,4 +1,4 @@
-"""What a finished run folder gives back: its configuration, its weights, its variant's scores."""
+"""Reading of finished run folders: the configuration, the weights and the variant's scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +18,18 @@ from runner.runs import Run
 
 
 def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None) -> dict[str, Any]:
-    """A finished run's configuration, checked, on the device and with the place of the data that are asked for.
+    """Return a finished run's configuration, checked, with the requested device and location of the data.
+
+    Args:
+        run: the run folder.
+        asked: the options `device` and `data`, where a value of None in `data` keeps the run's own.
+        config_dir: the folder of the user's own configurations and classes.
 
     Raises:
-        ForeignRun: its configuration names classes that are neither this package's nor the --config-dir's.
-        ConfigError: the run is not finished, its configuration has bad values, or the data is not what it was trained
-            on.
+        ForeignRun: the configuration names classes that are neither in this package nor in `config_dir`, or whose
+            source has changed.
+        ConfigError: the run is not finished, its configuration has invalid values, or the data is not the data that it
+            was trained on.
     """
     if run.state() != "finished":
         raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
@@ -44,7 +50,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
     if missing := {"seed", "precision"} - set(config):
         raise damaged(run.config_file, ValueError(f"no {', '.join(sorted(missing))} in it"))
     places = {key: value for key, value in asked["data"].items() if value is not None and key in config["data"]}
-    # Its weights are trained: what they began with is not needed any more.
+    # The weights are trained, so the initial weights are not needed.
     config = {**config, "device": asked["device"], "data": {**config["data"], **places}, "init": None}
     if config["model"].get("weights") is not None and is_builder(target(config, "model")):
         config["model"] = {**config["model"], "weights": None}
@@ -53,7 +59,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
 
 
 def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
-    """Hold the source of the user's own classes against what status.json says of it; runs from before it did pass."""
+    """Compare the source of the user's own classes with status.json. Runs whose status lacks the source pass."""
     known = run.status().get("sources")
     if not isinstance(known, Mapping):
         return
@@ -67,7 +73,7 @@ def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def _check_data(run: Run, config: Mapping[str, Any]) -> None:
-    """Hold the user's own data against what status.json says of it; runs from before it did pass."""
+    """Compare the user's own data with status.json. Runs whose status lacks the data pass."""
     known = run.status().get("data")
     if not known or not isinstance(known, Mapping):
         return
@@ -77,7 +83,7 @@ def _check_data(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def _difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """`without the classes c, d; 90 files instead of 120`, or that it is in names or sizes."""
+    """Describe a difference: `without the classes c, d; 90 files instead of 120`, or that names or contents differ."""
     words = []
     was, now = ([str(name) for name in one.get("classes", [])] for one in (known, found))
     for word, names in (("without", [n for n in was if n not in now]), ("with", [n for n in now if n not in was])):
@@ -99,8 +105,7 @@ def _other_data(run: Run, config: Mapping[str, Any], difference: str) -> ConfigE
 
 
 def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells the user's own data from other data, as far as a quick look does; {} of data sets that are always the
-    same."""
+    """Return what identifies the user's own data, as far as can be read quickly; {} for data sets that never change."""
     cls, given = target(config, "data"), arguments(config, "data")
     with options_of("data"):
         if hasattr(cls, "inventory"):
@@ -109,28 +114,31 @@ def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(run: Run, model: nn.Module, config: Mapping[str, Any], examples: Mapping[str, int]) -> None:
-    """Put a run's trained weights into its plain model.
+    """Load a run's trained weights into its model, without a variant attached.
 
     Args:
-        examples: split → how many the data has now.
+        run: the run folder.
+        model: the model.
+        config: the run's configuration.
+        examples: split → current number of examples in the data.
 
     Raises:
-        DamagedRun: they are missing, can't be read or are another model's.
-        ConfigError: the data has other classes.
+        DamagedRun: the weights are missing, unreadable, or those of a different model.
+        ConfigError: the data has different classes.
     """
     run.verify(run.weights_file)
     try:
         model.load_state_dict(load_file(run.weights_file))
     except Exception as error:
         known = run.status().get("examples")
-        if isinstance(known, Mapping) and known != examples:  # weights are healthy, but of other classes
+        if isinstance(known, Mapping) and known != examples:  # the weights are intact, but for other classes
             counts = [", ".join(f"{name} {count}" for name, count in one.items()) for one in (examples, known)]
             raise _other_data(run, config, f"examples: {counts[0]} instead of {counts[1]}") from None
         raise damaged(run.weights_file, error) from None
 
 
 def load_scores(run: Run, device: torch.device) -> Scores:
-    """The variant's own scores: granularity → layer → scores."""
+    """Load the variant's own scores: granularity → layer → scores."""
     run.verify(run.scores_file)
     try:
         flat = load_file(run.scores_file, device=str(device))
@@ -144,10 +152,10 @@ def load_scores(run: Run, device: torch.device) -> Scores:
 
 
 def weights_at(place: str) -> Path:
-    """The file of stored weights that `init=` names: a finished run's, or a file itself.
+    """Return the file of weights that `init=` names: that of a run folder, or the file itself.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such file.
     """
     path = Path(place).expanduser()
     if path.is_dir():
@@ -162,13 +170,15 @@ def weights_at(place: str) -> Path:
 
 
 def load_initial(place: str, model: nn.Module) -> None:
-    """Put stored weights into a plain model, to begin training with.
+    """Load initial weights into a model, before a variant attaches.
 
     Args:
-        place: a run folder, a .safetensors file, or a file of `torch.save(model.state_dict(), …)`.
+        place: a run folder, a .safetensors file, or a file from `torch.save(model.state_dict(), …)`.
+        model: the model.
 
     Raises:
-        ConfigError: it can't be read as tensors alone, or is another model's; the first names that don't fit are named.
+        ConfigError: the file does not consist of tensors only, or belongs to a different model. The message gives the
+            first names that do not match.
     """
     option = f"init={place}"
     load_state(model, read_state(weights_at(place), option), option)

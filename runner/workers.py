@@ -1,4 +1,4 @@
-"""Trainings side by side, each in a process of its own: a line as each ends, and one Ctrl-C that ends them all."""
+"""Trainings in parallel processes, with a line of output as each one ends. One Ctrl-C ends them all."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ Job = Mapping[str, Any]
 
 
 def train_one(job: Job, words: Sequence[str], foreign: bool) -> str | None:
-    """Train and sweep one run; a line about what went wrong, which its folder keeps too."""
+    """Train and sweep one run. If it fails, return a line about the error, which is also stored in its folder."""
     from runner.running import execute
 
     return failure_of(lambda: execute(job, words, foreign))
 
 
 def failure_of(work: Callable[[], object]) -> str | None:
-    """Do it; a line about what went wrong, if anything did."""
+    """Call `work` and return None, or a line about the error if it fails."""
     try:
         work()
     except UserError as error:
@@ -42,12 +42,14 @@ def failure_of(work: Callable[[], object]) -> str | None:
 def train_side_by_side(
     jobs: Sequence[Job], words: Sequence[Sequence[str]], labels: Sequence[str], foreign: bool, workers: int
 ) -> list[str | None]:
-    """Train and sweep runs in so many processes; what went wrong with each, and errors, as `side_by_side`.
+    """Train and sweep runs in parallel; returns and raises as `side_by_side`.
 
     Args:
-        words: of the command line, for each job.
-        labels: what the line of each job says.
-        foreign: whether classes outside this package may be named.
+        jobs: the configurations.
+        words: the options on the command line, for each job.
+        labels: the text that identifies each job in the output.
+        foreign: whether the configurations may name classes outside this package.
+        workers: the number of processes.
     """
     return side_by_side(train_one, list(zip(jobs, words, repeat(foreign), strict=False)), labels, workers)
 
@@ -55,16 +57,20 @@ def train_side_by_side(
 def side_by_side(
     work: Callable[..., str | None], calls: Sequence[Sequence[Any]], labels: Sequence[str], workers: int
 ) -> list[str | None]:
-    """Call a function in so many processes; what each call gives back: what went wrong.
+    """Call a function several times in parallel processes.
 
     Args:
-        work: a function of a module.
-        calls: its arguments, for each call.
-        labels: what the line of each says.
+        work: a function at module level, which returns None or a line about its failure.
+        calls: the arguments of each call.
+        labels: the text that identifies each call in the output.
+        workers: the number of processes.
+
+    Returns:
+        what `work` returned, for each call.
 
     Raises:
         UserError: a process was killed.
-        Interrupted: by Ctrl-C.
+        Interrupted: the user pressed Ctrl-C.
     """
     workers = min(workers, len(calls))
     share_cores(workers)
@@ -72,7 +78,7 @@ def side_by_side(
     failures: list[str | None] = [None] * len(calls)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), begin_worker)
     with _ended(pool):
-        with _interrupts_held_back():  # and never given to the workers, which inherit that: their parent ends them
+        with _interrupts_held_back():  # the workers inherit this and never receive Ctrl-C: their parent ends them
             futures = {pool.submit(_timed, work, *one): index for index, one in enumerate(calls)}
         for done, future in enumerate(as_completed(futures), 1):
             index = futures[future]
@@ -83,13 +89,15 @@ def side_by_side(
 
 
 def worker_count(asked: int) -> int:
-    """-1 is a worker a core, -2 one less, as joblib counts."""
+    """Return the number of workers: -1 means one per core, -2 one fewer, as in joblib."""
     return asked if asked > 0 else max(1, cores() + 1 + asked)
 
 
 def share_cores(workers: int) -> None:
-    """Give every worker its share of the cores: it reads this when it imports torch. Two jobs with two threads each on
-    two cores take three times as long as with one each."""
+    """Give every worker an equal share of the cores, through variables that it reads when it imports torch.
+
+    Two jobs with two threads each on two cores take three times as long as with one thread each.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = os.environ.get(name) or str(max(1, cores() // workers))
 
@@ -101,7 +109,7 @@ def _timed(work: Callable[..., str | None], *arguments: Any) -> tuple[str | None
 
 @contextmanager
 def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """End the pool's processes whatever happens; a training that is ended can go on from its checkpoint."""
+    """End the pool's processes, also after an error. A training that is ended can be resumed from its checkpoint."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:
         signal.signal(signal.SIGINT, _interrupt_once)
@@ -123,14 +131,14 @@ def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
 
 
 def _interrupt_once(*_: object) -> None:
-    """Ctrl-C pressed again while the processes end would leave them and their semaphores behind."""
+    """Raise KeyboardInterrupt, and ignore further Ctrl-C, which would leave processes and semaphores behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait until the context ends."""
+    """Delay Ctrl-C until the end of the context."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -139,8 +147,8 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """In a worker: don't outlive a parent that was killed, and leave nothing behind when ended."""
-    # tqdm's own lock is for several processes: a semaphore that nobody clears away once its process is ended.
+    """Prepare a worker process so that it ends with its parent and leaves nothing behind."""
+    # tqdm's default lock works across processes: a semaphore, which remains when its process is ended.
     tqdm.set_lock(threading.RLock())
     parent = parent_process()
     assert parent is not None
