@@ -1,1 +1,1 @@
-"""One file a command: its help, as the module's docstring, and `main`, which takes the words of the command line."""
+"""The commands, one file each: the docstring of the module is the help text, and `main` takes the command line."""

@@ -1,9 +1,9 @@
-"""run clean [FOLDER…] [options]: delete failed runs and checkpoints of finished ones, after asking
+"""run clean [FOLDER…] [options]: delete failed runs, and checkpoints of finished runs, after confirmation
 
   run clean
   run clean outputs/train what=[checkpoints] yes=true
 
-Lists what would be deleted first. Deletes only what the run wrote; a folder in use is left alone.
+Lists what would be deleted, then asks. Deletes only files that the run wrote, and skips folders in use.
 """
 
 import sys
@@ -19,7 +19,7 @@ from runner.rules import list_of, one_of
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """List what would go, ask, and delete; a folder in use by another process is left alone."""
+    """List what would be deleted, ask, and delete it. Folders in use by another process are skipped."""
     options = Composer("clean", config_dir).single(overrides)
     check_each(options, {"what": list_of(one_of(*KINDS))})
     there = runs.find_runs(folders or [options["outputs"]])
@@ -44,7 +44,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
 
 
 def _agreed(number: int) -> bool:
-    """Whether somebody at the terminal says so; without a terminal: no."""
+    """Whether the user at the terminal agrees; False without a terminal."""
     if not sys.stdin.isatty():
         return False
     return input(f"delete {number}? [y/N] ").strip().lower() in ("y", "yes")

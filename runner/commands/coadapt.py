@@ -1,14 +1,14 @@
-"""run coadapt FOLDER… [options]: which weights depend on which, and what pruning changes, predicted and measured
+"""run coadapt FOLDER… [options]: how weights depend on each other, and the effect of pruning, predicted and measured
 
   run train -m experiment=toy data.root=data dropout=none seed=0,1,2
   run train -m experiment=toy data.root=data dropout=targeted dropout.alpha=0.5 seed=0,1,2
   run coadapt outputs/train/cifar10-mlp-* layers=[logits]     the paper's table 1 and figure 1
-  run coadapt outputs/train/cifar10-mlp-*                     of both layers
-  run coadapt outputs/train/cifar10-resnet32-* limit=200 probes=8      block sums of a large network
+  run coadapt outputs/train/cifar10-mlp-*                     the same for both layers
+  run coadapt outputs/train/cifar10-resnet32-* limit=200 probes=8      block sums for a large network
 
-Takes finished runs of image classification; those that differ only in their seed are averaged. The loss is the mean
-cross-entropy over a split, BatchNorm uses its running statistics. M has the entries θ_i H_ij θ_j, H the Hessian.
-Writes CSV, Markdown, a picture and an .npz file for each run below outputs/coadaptation.
+Takes finished runs of image classification, and averages those that differ only in their seed. The loss is the mean
+cross-entropy over a split; BatchNorm uses its running statistics. M has the entries θ_i H_ij θ_j; H is the Hessian.
+Writes CSV, Markdown, a figure, and an .npz file for each run below outputs/coadaptation.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """a picture and a table of all runs, a matrix file of each."""
+    """Analyze the runs; write a figure and a table of all of them, and a matrix file for each."""
     options = Composer("coadapt", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(Sources.of(runs.find_runs(folders), options, config_dir), options))

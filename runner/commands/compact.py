@@ -1,17 +1,17 @@
-"""run compact FOLDER… [options]: make finished runs' networks smaller: cut or packed, verified, measured
+"""run compact FOLDER… [options]: make the networks of finished runs smaller, verify and measure them
 
   run train model=resnet32 dropout=targeted_unit
   run compact outputs/train/digits-resnet32-targeted_unit-* sparsity=0.75 granularity=unit
   run compact outputs/train/digits-resnet32-targeted-* sparsity=0.9 granularity=weight
 
-Prunes as the sweep does. Filters and features (unit, feature) are cut out of the network; weights are packed: a file
-without the zeros, which sparse kernels can execute. The outputs on the test split are compared with those of the pruned
-network; where they differ nothing is kept. Then sizes, FLOPs and times are compared with the whole network's.
+Prunes as the sweep does. Filters and features (unit, feature) are cut out of the network. Weights are packed into a
+file without the zeros, which sparse kernels can execute. The outputs on the test split are compared with those of the
+pruned network, and nothing is kept if they differ. Then sizes, FLOPs and times are compared with the whole network's.
 Writes <run>/compact/<granularity>-<sparsity>/: model.safetensors and architecture.json, or packed.safetensors;
 certificate.csv, certificate.md. In Python, without the run: network = runner.load_compact(folder)
 
-With widths=[0.25,0.5,0.75,1] it writes <run>/compact/elastic/ instead: one file that loads at any fraction of the
-features (dropout=tail orders them), runner.load_compact(folder, width=0.37); and what each width reaches and costs.
+With widths=[0.25,0.5,0.75,1], writes <run>/compact/elastic/ instead: one file that loads at any fraction of the
+features (dropout=tail orders them), runner.load_compact(folder, width=0.37); and the metrics and costs of each width.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Make the networks; everything is checked before the first one is written."""
+    """Make the compact networks. All runs and options are checked before the first network is written."""
     options = Composer("compact", config_dir).single(overrides)
     if options["widths"] is not None:
         options = options_of_widths(options)

@@ -2,7 +2,7 @@
 
   run diff outputs/train/digits-resnet32-none-1a2b3c4d/seed0 outputs/train/digits-resnet32-targeted-5e6f7a8b/seed0
 
-Prints three tables: options, machine, and results at the sparsities that both measured.
+Prints three tables: options, machine, and results at the sparsities that both runs measured.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from runner.reporting.finding import Found
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Print what differs."""
+    """Print the differences."""
     if len(folders) != 2 or overrides:
         raise ConfigError("run diff needs two run folders and has no options: run diff outputs/train/a outputs/train/b")
     found = [runs.find_runs([folder]) for folder in folders]

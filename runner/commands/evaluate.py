@@ -1,4 +1,4 @@
-"""run evaluate FOLDER… [options]: metrics of finished runs' networks, whole, pruned or compact, on any split
+"""run evaluate FOLDER… [options]: evaluate the networks of finished runs, whole, pruned or compact, on any split
 
   run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
   run evaluate outputs/train sparsity=0.9 granularity=weight split=validation
@@ -6,7 +6,7 @@
   run evaluate outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
 
 Prints one table with a row for each network: all runs at or below the folders, and the compact networks (run compact)
-whose own folders are named; those are evaluated on the data of their run. Only the predictions are written to a file.
+whose own folders are given, which are evaluated on the data of their run. Only predictions are written to a file.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from runner.tasks.metrics import Metric, of_task
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Print a row for each network."""
+    """Print a table with one row per network."""
     options = Composer("evaluate", config_dir).single(overrides)
     check_each(options, {"split": one_of("train", "validation", "test")})
     sources = find_sources(folders)

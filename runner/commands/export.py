@@ -1,12 +1,12 @@
-"""run export FOLDER… [options]: networks of finished runs as .pt2 (torch.export) or ONNX files, for other programs
+"""run export FOLDER… [options]: export networks of finished runs to .pt2 (torch.export) or ONNX files
 
   run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
   run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0 sparsity=0.9 format=onnx out=small.onnx
   run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
 
-Takes all runs at or below the folders, and the compact networks (run compact) whose own folders are named. The files
-accept any batch size, for the Transformer also sentences of any length. Each file is loaded in a fresh process, which
-imports nothing of this package, and must reproduce PyTorch's outputs within 1e-5 relative; otherwise it is not written.
+Takes all runs at or below the folders, and the compact networks (run compact) whose own folders are given. The files
+accept any batch size and, for the Transformer, sentences of any length. Each file is loaded in a fresh process, which
+imports nothing from this package, and is only written if PyTorch's outputs are reproduced within 1e-5 relative.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from runner.rules import one_of
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """a file for each network, whose path it prints once the file was checked."""
+    """Write a file for each network, and print its path once the file has been checked."""
     asked = Composer("export", config_dir).single(overrides)
     check_each(asked, {"format": one_of(*SUFFIXES)})
     sources = find_sources(folders)

@@ -1,16 +1,16 @@
-"""run fit FOLDER… [options]: the smallest pruned network within a budget of accuracy, bytes, FLOPs, latency, …
+"""run fit FOLDER… [options]: find the smallest pruned network within a budget of accuracy, bytes, FLOPs, latency, …
 
   run fit outputs/train accuracy_drop=0.01          the fewest bytes at most one point below the best unpruned network
-  run fit outputs/train bytes=100kB                 the best network of at most so many bytes
+  run fit outputs/train bytes=100kB                 the best network of at most 100 kB
   run fit outputs/train accuracy_drop=0.02 smallest=flops parameters=1M
-  run fit outputs/train latency=5ms                 the best network that takes at most so long for an image
+  run fit outputs/train latency=5ms                 the best network that takes at most 5 ms for one image
 
-Reads the rows of finished runs' pruning.csv, which give the costs of each network if it were cut (unit, feature) or
-packed (weight). The network is chosen on validation rows and confirmed once on test rows; if none is within the budget,
-the nearest ones are named. Writes CSV, Markdown and Pareto figures below outputs/fit.
-For latency, networks within the rest of the budget are built and timed in turn on this machine, each in its fastest way
-(PyTorch's eager mode, sparse kernels), except those that a better network undercuts in FLOPs and bytes; the choice is
-timed once more.
+Reads pruning.csv of finished runs, which gives the costs that each network has once it is cut (unit, feature) or packed
+(weight). The network is chosen on validation rows and confirmed once on test rows; if none is within the budget, the
+nearest ones are named. Writes CSV, Markdown and Pareto figures below outputs/fit.
+For latency, the networks within the rest of the budget are built and timed on this machine, interleaved, each with its
+fastest execution method (PyTorch's eager mode, sparse kernels). Networks that need more FLOPs and bytes than a better
+one are not timed. The chosen network is timed once more.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from runner.rules import Rule, above, either, one_of, whole
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Print the choice and the runners-up; write tables and Pareto figures."""
+    """Print the chosen network and the runners-up, and write tables and Pareto figures."""
     options = Composer("fit", config_dir).single(overrides)
     rules = {"accuracy_drop": either(None, above(0)), "smallest": one_of(*COSTS), "batch": whole(1)}
     check_each(options, {**rules, **dict.fromkeys(COSTS, _null_or(amount)), "latency": _null_or(seconds)})

@@ -1,14 +1,15 @@
-"""run inspect MODEL|FOLDER… [options]: a network's layers: what can be pruned, what is cut together, what it saves
+"""run inspect MODEL|FOLDER… [options]: show a network's layers: what can be pruned, what is cut together, what is saved
 
   run inspect model=torchvision model.architecture=resnet18
   run inspect model=resnet32 sparsity=0.75
   run inspect model=module model.architecture=my_file:Net channels=1 image_size=28
   run inspect outputs/train/digits-resnet32-targeted_unit-* out=layers.csv
 
-Any model of run train, before any training; of a run folder its trained network. One row for each layer in the order of
-computation: shape, parameters, FLOPs; prunable, or why not; the group of layers whose filters can only be cut together;
-what a sparsity would leave, each layer's filters ranked by magnitude (or by the run's own scores); and why filters
-would stay. Then the whole network's parameters and FLOPs, after the cut. data.root=PATH tells where a run's data is.
+Takes any model of run train, before training, or the trained network of a run folder. Prints one row for each layer in
+the order of computation: shape, parameters, FLOPs; prunable, or why not; the group of layers whose filters can only be
+cut together; what a sparsity would leave, with each layer's filters ranked by magnitude (or by the run's own scores);
+and why filters would stay. Then the parameters and FLOPs of the whole network, before and after the cut. data.root=PATH
+is the location of a run's data.
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,11 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Inspect a choice of model, or the networks of finished runs."""
+    """Inspect a model, or the networks of finished runs."""
     named = any(text.startswith(("model=", "model.architecture=")) for text in overrides)
     if not folders and not named:
         raise ConfigError("run inspect needs a model or a run folder: run inspect model=resnet32")
-    if folders:  # it says which stored class may be built, not which model is meant
+    if folders:  # model.architecture says which stored class may be built, not which model to inspect
         classes = [text for text in overrides if text.startswith(ARCHITECTURE)]
         for text in classes:
             trust(text.removeprefix(ARCHITECTURE))
@@ -58,7 +59,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
             found = inspect_network(one.model.eval(), one.example, float(options["sparsity"]), finder, one.scores)
         except ValueError as error:
             raise ConfigError(f"granularity={granularity['name']}: {error} ({one.title})") from None
-        except Exception as error:  # whatever somebody's forward raises
+        except Exception as error:  # whatever the user's forward raises
             raise ConfigError(f"{one.title} can't be traced: {located(error)[:200]}") from error
         print("\n".join(table(one.title, found, float(options["sparsity"]), granularity["key"])))
         tables += [{"network": one.title, **row} for row in rows(found)]

@@ -1,4 +1,4 @@
-"""run list [GROUP]: available models, dropouts, data, …; run list runs: what has been run
+"""run list [GROUP]: list available models, dropouts, data, …; run list runs: list existing runs
 
   run list            models, dropouts, data, schedules, experiments, tables
   run list dropout    one group
@@ -7,9 +7,9 @@
   run list runs dropout.alpha=0.5 format=json
 
 Options of run list runs
-  NAME=VALUE          only runs with this option, by its dotted name; a group alone means its choice; a,b: one of them
+  NAME=VALUE          only runs with this value of an option (dotted name) or choice of a group; a,b means either
   state=finished|running|interrupted|failed|damaged
-  sort=METRIC@SPARSITY    the best first, of all granularities and treatments of BatchNorm
+  sort=METRIC@SPARSITY    best first, over all granularities and treatments of BatchNorm
   sort=folder|state|started|seconds
   format=text|json|csv
 """
@@ -25,7 +25,7 @@ from runner.reporting.run_list import run_list
 
 
 def main(words: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """List groups and their choices, or the runs below some folders."""
+    """List groups and their choices, or the runs below the given folders."""
     if words and words[0] == "runs":
         for line in run_list(words[1:], overrides):
             print(line)

@@ -1,4 +1,4 @@
-"""run prune FOLDER… [options]: sweep finished runs again under other rules, without training
+"""run prune FOLDER… [options]: sweep finished runs again with other options, without training
 
   run prune outputs/train/digits-resnet32-none-1a2b3c4d/seed0 prune.criterion=random
   run prune outputs/train prune.sparsities=[0.85,0.97] prune.scope=global
@@ -25,9 +25,9 @@ from runner.training.progress import Progress
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command; every run at or below the folders is swept under the same rules.
+    """Sweep every run at or below the folders with the same options.
 
-    Of several runs those with classes of somebody's own are left out unless their --config-dir is given.
+    Runs with classes outside this package are left out, unless --config-dir contains them or no other run is found.
     """
     asked = Composer("prune", config_dir).single(overrides)
     found = runs.find_runs(folders)
@@ -36,7 +36,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
     for run in found:
         try:
             configs[run] = stored_config(run, asked, config_dir)
-        except ForeignRun as error:  # one among many doesn't stop the others
+        except ForeignRun as error:  # a single run should not stop the others
             foreign.append(error)
     if not configs:
         raise foreign[0]

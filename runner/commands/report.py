@@ -1,12 +1,12 @@
-"""run report [FOLDER…] [options]: one HTML page about runs: curves, tables, costs, certificates, failures
+"""run report [FOLDER…] [options]: write an HTML page about runs: curves, tables, costs, certificates, failures
 
   run report                                     all runs under outputs/ except smoke runs
   run report outputs/train/digits-* out=digits.html title='Digits'
 
-Shows what ran (the options in which the runs differ, machine, commit, command), curves over sparsity and epochs, costs,
-sortable tables, certificates of compact networks, samples, confusion matrices and failures. The page needs no network
-and no server. A run has a confusion matrix if its folder has predictions.csv: run evaluate FOLDER
-predictions=FOLDER/predictions.csv. No text of a run folder is executed, so a stranger's runs are safe to show.
+Shows the runs (the options in which they differ, machine, commit, command), curves over sparsity and epochs, costs,
+sortable tables, certificates of compact networks, samples, confusion matrices and failures. The page works offline and
+without a server. A run has a confusion matrix if its folder has predictions.csv: run evaluate FOLDER
+predictions=FOLDER/predictions.csv. No text from a run folder is executed, so untrusted runs are safe to show.
 Needs the extra: pip install '.[report]'
 """
 
@@ -20,7 +20,7 @@ from runner.errors import ConfigError
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command; without folders it tells of all runs under `outputs` but smoke runs."""
+    """Write the page; without folders, about all runs under `outputs` except smoke runs."""
     config = Composer("report", config_dir).single(overrides)
     missing = [name for name in ("bokeh", "jinja2") if find_spec(name) is None]
     if missing:

@@ -1,12 +1,12 @@
-"""run reproduce table=NAME [options]: train a published table's runs and compare ours with it, cell by cell
+"""run reproduce table=NAME [options]: train the runs of a published table and compare the results, cell by cell
 
-  run reproduce table=paper2_weight --estimate          how many runs, how long here, how much disk
+  run reproduce table=paper2_weight --estimate          how many runs, how long on this machine, how much disk
   run reproduce table=paper2_weight data.root=data      as in the paper: 100,000 steps per run, for a GPU
   run reproduce table=paper2_weight setup=own data=digits model=resnet32_he seed=0,1,2 jobs=2
 
-Trains the runs that are missing (tables share them), sweeps each over the table's own sparsities, and writes CSV and
-Markdown below outputs/table: ours, the published column, the difference; doubtful published cells are marked.
-All options of run train can follow. run list table names the tables.
+Trains the missing runs (tables share them), sweeps each over the table's own sparsities, and writes CSV and Markdown
+below outputs/table: our values, the published ones and their difference. Doubtful published cells are marked.
+Accepts all options of run train. run list table names the tables.
 """
 
 import sys
@@ -29,7 +29,7 @@ _OWN = ("table", "out", "outputs", "setup", "jobs")  # options of this command; 
 def main(
     folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None, *, estimate: bool = False
 ) -> int:
-    """Train what is missing and write the table; with --estimate only say what that would take."""
+    """Train the missing runs and write the table; with `estimate`, only print what that would take."""
     if not any(key_of(text) == "table" for text in overrides):
         raise ConfigError("table=… must be given, table=paper2_weight for one; run list table names them")
     own = [text for text in overrides if key_of(text).partition(".")[0] in _OWN]
@@ -43,7 +43,7 @@ def main(
     if config["setup"] == "own":
         plan = replace(plan, base=())
     rest = [text for text in overrides if text not in own]
-    outputs = [text for text in own if key_of(text) == "outputs"]  # else the runs' own: debug=smoke has another
+    outputs = [text for text in own if key_of(text) == "outputs"]  # by default the runs' own, which debug=smoke changes
     cells = jobs_of(plan, [*rest, *outputs], config_dir)
     distinct = list({repr(job): job for _, jobs in cells for job in jobs}.values())
     foreign = config_dir is not None

@@ -1,17 +1,17 @@
-"""run scree FOLDER… [options]: loss and metric over the number of features that are kept; where to cut
+"""run scree FOLDER… [options]: plot loss and metric over the number of features kept, and choose where to cut
 
   run train model=autoencoder dropout=tail
   run train -m model=autoencoder dropout=none,feature_dropout
   run train -m model=autoencoder dropout=none model.code=2,8
   run scree outputs/train/digits-autoencoder-tail-* outputs/train/digits-autoencoder-*
 
-Compares the first folder's runs with all others; those that differ only in their seed are averaged. Features are kept
-in the variant's order; if it has none (dropout=none, feature_dropout, …), those of largest filter norm are kept.
-Runs with fewer features at the place, and otherwise alike, were trained at exactly that width: the column "exact".
-For autoencoders also PCA of the training images with k components, the reconstructions by k (a grid and an animated
-GIF), the test set's code by class and what each feature adds to the picture.
+Compares the runs of the first folder with all others, and averages those that differ only in their seed. Features are
+kept in the variant's order; if it has none (dropout=none, feature_dropout, …), those of largest filter norm are kept.
+The column "exact" shows runs that were trained at exactly a width: with fewer features at the place, otherwise alike.
+For autoencoders, also shows PCA of the training images with k components, the reconstructions for each k (a grid and an
+animated GIF), the test set's code by class, and what each feature adds to the picture.
 The elbow and the fewest features within the tolerance are chosen on validation.
-Writes CSV, Markdown and pictures below outputs/scree.
+Writes CSV, Markdown and figures below outputs/scree.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """the first folder's run, compared with all others."""
+    """Compare the runs of the first folder with all others."""
     options = Composer("scree", config_dir).single(overrides)
     check_each(options, _RULES)
     first = runs.find_runs(folders[:1])
-    # The first folder's runs stand first: of several copies of a run the first is kept.
+    # The first folder's runs come first, because only the first of several copies of a run is kept.
     sources = Sources.of(list(dict.fromkeys([*first, *runs.find_runs(folders)])), options, config_dir)
     if sum(any(one.run in first for one in group) for group in sources.groups) > 1:
         raise ConfigError(f"{folders[0]} holds runs that differ in more than their seed; name one of them first")

@@ -1,8 +1,8 @@
-"""run show FOLDER…: what a run is, what it reached, how to continue
+"""run show FOLDER…: describe a run, its results and how to continue
 
   run show outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0
 
-Prints its command, machine and versions, its results or its last epoch, and commands to continue with.
+Prints the run's command, machine and versions, its results or last epoch, and commands to continue with.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from runner.reporting.finding import Found
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Print what each run folder holds."""
+    """Describe each run folder."""
     for text in overrides:
         raise ConfigError(f"{text}: run show has no options")
     print("\n\n".join("\n".join(description(Found.read(run))) for run in runs.find_runs(folders)))

@@ -5,9 +5,9 @@
   run table outputs/train 'table.runs={data: digits, dropout: [none, targeted]}'
   run table table=cifar10                        next to the paper's numbers; run list table names the tables
 
-Rows are sparsities, columns whatever distinguishes the runs, values the mean and standard deviation over seeds.
-Rows below a column's floor (its dropout's γ) repeat the network pruned at the floor, as in the paper; the row
-"unpruned" shows the network with nothing pruned.
+Rows are sparsities, columns are the options that distinguish the runs, and values are the mean and standard deviation
+over seeds. Rows below a column's floor (its dropout's γ) repeat the network pruned at the floor, as in the paper. The
+row "unpruned" shows the whole network.
 
 Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) below outputs/table.
 """
@@ -27,7 +27,7 @@ from runner.reporting.writing import markdown, write_table
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """The command; without folders it gathers all runs under `outputs`."""
+    """Write the table; without folders, of all runs under `outputs` except smoke runs."""
     config = Composer("table", config_dir).single(overrides)
     choice = Choice.of(config["table"], [CONF, config_dir] if config_dir else [CONF])
     found, notes = _found(folders, config)
@@ -42,7 +42,8 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
 
 
 def _found(folders: Sequence[str], config: dict[str, Any]) -> tuple[list[runs.Run], list[str]]:
-    """The runs below the folders, by default all under `outputs` but smoke runs; and a note on those."""
+    """Return the runs below the folders, by default all under `outputs` except smoke runs, and notes on those left
+    out."""
     if folders:
         return runs.find_runs(folders), []
     outputs = Path(config["outputs"])

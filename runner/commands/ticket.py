@@ -1,15 +1,15 @@
-"""run ticket FOLDER… [options]: retrain what pruning leaves: is it a winning ticket, and what does it save?
+"""run ticket FOLDER… [options]: retrain pruned networks: are they winning tickets, and what do they save?
 
   run train -m dropout=none,targeted seed=0,1,2
   run ticket outputs/train/digits-resnet32-* sparsity=0.9 iterations=5 finetune=10ep
   run ticket outputs/train/digits-resnet32-* rewind=2ep
   run table outputs/train table=tickets table.sparsities=[0,0.9]
 
-Takes the mask of each finished run, resets the weights and trains them under the mask, everything else as in that run:
-ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask that removes as much
-everywhere, rewound weights); compared with the run itself, dense and pruned once. The trainings are ordinary runs below
-outputs/train; they are not repeated, and not taken for runs to prune.
-Writes CSV and Markdown below outputs/ticket: what each reaches, and its epochs and seconds, alone and including all
+Takes the mask of each finished run, resets the weights and trains them with the mask, with all else as in that run:
+ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask that removes as many
+weights everywhere, rewound weights). They are compared with the run itself, dense and pruned once. The trainings are
+ordinary runs below outputs/train; they are not repeated, and run ticket does not take them as input.
+Writes CSV and Markdown below outputs/ticket: the metric of each, and its epochs and seconds, alone and including all
 trainings that it depends on.
 """
 
@@ -40,7 +40,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """the missing trainings of every run, and a table of what all of them reach and cost."""
+    """Do the missing trainings of every run, and print a table of their metrics and costs."""
     options = Composer("ticket", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(runs.find_runs(folders), options, overrides, config_dir))

@@ -1,4 +1,4 @@
-"""run train [options]: train a network, then prune it over many sparsities
+"""run train [options]: train a network, then prune it to many sparsities
 
   run train model=resnet32 dropout=targeted              on scikit-learn's digits, one to three minutes
   run train data=cifar10 data.root=~/data schedule.length=30ep
@@ -7,8 +7,8 @@
   run train -m dropout=none,targeted hydra/launcher=parallel    one job per processor core
   run train dropout=targeted debug=smoke                 any configuration in seconds, below outputs/smoke
 
-Prints and writes how much of the accuracy is left at each sparsity. A killed run continues from its last checkpoint
-when the same command is given again, and reaches the same numbers. Options of a choice are set by its name, as
+Prints and writes how much accuracy is left at each sparsity. A killed run continues from its last checkpoint when the
+same command is run again, and reaches the same numbers. Options of a choice are set with the name of its group, as in
 dropout.alpha=0.66 (drop rate) and dropout.gamma=0.75 (targeted fraction).
 
 Flags
@@ -35,11 +35,13 @@ def main(
     multirun: bool = False,
     hydra: Sequence[str] = (),
 ) -> int:
-    """Train what is missing, and print how the network survives pruning.
+    """Train and sweep what is missing, and print how the network survives pruning.
 
     Args:
+        overrides: the options.
+        config_dir: the folder of the user's own configurations and classes.
         multirun: whether options may have several values.
-        hydra: all words behind the command, where there is a flag of Hydra's own among them.
+        hydra: all words after the command, if one of them is a flag of Hydra's own.
     """
     if hydra:
         return hydra_main(hydra)
@@ -48,7 +50,7 @@ def main(
         return run_all(composer, overrides)
     config = composer.single(overrides)
     if config["processes"] > 1 and not is_one_of_several():
-        from runner.launching import start  # brings torch
+        from runner.launching import start  # imports torch
 
         words = ["train", *overrides, *(["--config-dir", str(config_dir)] if config_dir else [])]
         return start(words, config["processes"])
