@@ -1,4 +1,4 @@
-"""Dropout variants: each attaches itself to any nn.Module and leaves it plain when it detaches."""
+"""Dropout variants. Each can be attached to any nn.Module, which is an ordinary module again once it is detached."""
 
 from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout

@@ -1,4 +1,4 @@
-"""What a dropout variant is to the model and the loop that it works in."""
+"""The base classes of dropout variants, and their interface to the model and the training loop."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,38 +18,40 @@ Scores = dict[str, dict[str, Tensor]]
 
 
 class Variant:
-    """A dropout variant; this base class is `dropout=none`, which changes nothing.
+    """A dropout variant. This base class is `dropout=none`, which changes nothing.
 
-    In anyone's own loop::
+    In a training loop of your own::
 
         variant = Targeted(alpha=0.66, gamma=0.75)
-        variant.attach(model)  # then train as ever; before the optimiser is made if the variant has parameters
-        variant.detach()  # the model is plain again
+        variant.attach(model)  # then train as usual; attach before creating the optimizer if the variant has parameters
+        variant.detach()  # the model is an ordinary module again
 
-    `granularities` says what the variant is about: "weight", "unit" or both.
+    Attributes:
+        granularities: the granularities that the variant applies to, such as "weight" and "unit".
     """
 
     granularities: tuple[str, ...] = ("weight", "unit")
-    scope = "layer"  # what `prune.scope=auto` means, see `runner.pruning.ranking.Ranking`
-    processes: OneProcess = ALONE  # that share the training; a training says so before the variant attaches
+    scope = "layer"  # the meaning of `prune.scope=auto`, see `runner.pruning.ranking.Ranking`
+    processes: OneProcess = ALONE  # the processes that share the training, which sets this before attaching the variant
 
     def __init__(self) -> None:
         self.layers: dict[str, nn.Module] = {}
-        self._order: dict[nn.Module, list[str]] = {}  # of the parameters in a layer before the variant attached
-        self.hooks: list[RemovableHandle] = []  # on modules of the model; they go when the variant detaches
+        self._order: dict[nn.Module, list[str]] = {}  # layer → names of its parameters before the variant was attached
+        self.hooks: list[RemovableHandle] = []  # hooks on modules of the model, which `detach` removes
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """Put the variant into the model's prunable layers, or into the named ones.
+        """Attach the variant to the model's prunable layers, or to the given layers.
 
         Args:
+            model: the model.
             layers: names of modules, or of the parameters of an nn.MultiheadAttention (`self_attn.in_proj_weight`).
-            example: an input of the model, by which the first and the last layer are found in the order of computation;
-                without one they are the first and the last that the model registers. See
+            example: an input of the model, from which the first and the last layer in the order of computation are
+                found. Without it, they are the first and the last that the model registers. See
                 `runner.models.layers.prunable_layers`.
 
         Raises:
-            ValueError: it is attached already, a name is not in the model, or the variant can't work in a layer. The
-                model is then as before.
+            ValueError: the variant is already attached, a name is not in the model, or the variant does not support a
+                layer. The model is unchanged in that case.
         """
         self.check_detached()
         chosen = prunable_layers(model, layers, example)
@@ -60,18 +62,18 @@ class Variant:
             self.attach_layer(name, layer)
 
     def check_detached(self) -> None:
-        """Raises: ValueError if it is attached."""
+        """Raises: ValueError if the variant is attached."""
         if self.layers:
             raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
 
     def check_layer(self, name: str, layer: nn.Module) -> None:
-        """Raises: ValueError if the variant can't work in the layer."""
+        """Raises: ValueError if the variant does not support the layer."""
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
-        """Put the variant into one layer."""
+        """Attach the variant to one layer."""
 
     def detach(self) -> None:
-        """Take the variant out: plain layers, nothing random and nothing pruned left in them."""
+        """Remove the variant from the model, whose layers then no longer drop or prune anything."""
         for hook in self.hooks:
             hook.remove()
         for layer in self.layers.values():
@@ -79,75 +81,80 @@ class Variant:
         self.layers, self.hooks = {}, []
 
     def detach_layer(self, layer: nn.Module) -> None:
-        """Take the variant out of one layer."""
+        """Remove the variant from one layer."""
 
     def before_step(self, step: int, total: int) -> None:
-        """Called before every training step (0 <= step < total): annealing, once-a-step state."""
+        """Called before every training step (0 <= step < total), for annealing and state that changes once per step."""
 
     def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """The loss of a training step, `task.training_loss`; overridden for several forward passes of one batch."""
+        """Return the loss of a training step, as `task.training_loss` does.
+
+        Variants that need several forward passes per batch override this method.
+        """
         return task.training_loss(model, batch)
 
     def after_backward(self, optimizer: Optimizer) -> None:
-        """Called between the backward pass and the optimiser's step."""
+        """Called between the backward pass and the optimizer's step."""
 
     def penalty(self) -> Tensor | float:
-        """A term of the loss."""
+        """Return the term that is added to the loss."""
         return 0.0
 
     def scores(self) -> Scores:
-        """What pruning ranks by, where that is not weight magnitude and filter L2 norm.
+        """Return the variant's own scores for pruning, if they are not weight magnitude and filter L2 norm.
 
         Returns:
-            granularity → layer name → scores, (filters, entries) for "weight", (filters,) for "unit"; lowest go first.
+            granularity → layer name → scores, (filters, entries) for "weight", (filters,) for "unit". The lowest
+            scores are pruned first.
         """
         return {}
 
     def floor(self, granularity: str) -> float:
-        """The fraction that this variant prunes in evaluation while attached; what `prune.floor=auto` means."""
+        """Return the fraction that the variant prunes in evaluation while attached, which `prune.floor=auto` uses."""
         return 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs beyond the model's and the optimiser's state: plain values and tensors."""
+        """Return the state, as plain values and tensors, that a resumed run needs besides model and optimizer state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Load the state returned by `state_dict`."""
 
 
 class WeightVariant(Variant):
-    """A variant that is a parametrization of every prunable layer's weight; see `torch.nn.utils.parametrize`.
+    """A variant that parametrizes the weight of every prunable layer; see `torch.nn.utils.parametrize`.
 
-    `baked` variants leave the weight of their evaluation behind when they detach (gates multiplied in, removed weights
-    zero); the others the raw weight.
+    Attributes:
+        baked: whether detaching leaves the weight that evaluation uses (with gates multiplied in and removed weights
+            set to zero) rather than the raw weight.
     """
 
     baked = False
 
     def parametrization(self, weight: Tensor) -> nn.Module:
-        """The module that turns a layer's raw weight into the weight of this forward pass.
+        """Return the module that maps a layer's raw weight to the weight of the current forward pass.
 
-        Both have the filters in dim 0; a transposed convolution's weight is turned round before and after.
+        Both have the filters in dim 0. The weight of a transposed convolution is transposed before and after.
         """
         raise NotImplementedError
 
     def parametrizations(self) -> dict[str, Any]:
-        """Layer name → the module that `parametrization` gave, while attached."""
+        """Return layer name → the module that `parametrization` returned, while the variant is attached."""
         return {name: self.parametrization_in(layer) for name, layer in self.layers.items()}
 
     def parametrization_in(self, layer: nn.Module) -> Any:
-        """The module in one attached layer."""
+        """Return the parametrization of one attached layer."""
         module, name = parameter_of(layer)
         found = module.parametrizations[name][0]  # type: ignore[index]
         return found.inner if isinstance(found, _FiltersFirst) else found
 
     def raw_parameter(self, layer: nn.Module) -> nn.Parameter:
-        """The parameter behind the weight of an attached layer, in the shape that the layer has it in."""
+        """Return the raw parameter of an attached layer, in the layer's own shape."""
         module, name = parameter_of(layer)
         return module.parametrizations[name].original  # type: ignore[index, union-attr]
 
     def raw_weight(self, layer: nn.Module) -> Tensor:
-        """The raw weight of an attached layer, filters in dim 0."""
+        """Return the raw weight of an attached layer, with the filters in dim 0."""
         return filters_first(layer, self.raw_parameter(layer))
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
@@ -157,7 +164,7 @@ class WeightVariant(Variant):
         new = self.parametrization(filters)
         new = new if filters is weight else _FiltersFirst(new)
         self._order[layer] = list(module._parameters)
-        # unsafe: skips a trial forward pass, which would draw random numbers.
+        # unsafe=True skips a trial forward pass, which would draw random numbers.
         parametrize.register_parametrization(module, parameter, new, unsafe=True)
         module.parametrizations[parameter].__class__ = _Parametrizations  # type: ignore[index]
 
@@ -168,23 +175,24 @@ class WeightVariant(Variant):
         if baked is not None:
             with torch.no_grad():
                 getattr(module, parameter).copy_(baked)
-        # The weight comes back behind the others; optimisers and state dicts go by order.
+        # The weight is registered again after the other parameters, but optimizers and state dicts rely on the order.
         for name in self._order.pop(layer):
             if name in module._parameters:
                 module._parameters[name] = module._parameters.pop(name)
 
     @torch.no_grad()
     def _evaluated(self, layer: nn.Module) -> Tensor:
-        """The weight that evaluation computes with, in the shape that the layer has it in."""
+        """Return the weight that evaluation uses, in the layer's own shape."""
         module, parameter = parameter_of(layer)
         with evaluation_mode(module):
             return getattr(module, parameter).clone()
 
 
 class UntilChanged:
-    """Masks of all layers together, kept until a weight or a rate changes.
+    """A cache of the masks of all layers, valid until a weight or a rate changes.
 
-    A forward pass asks for them in every layer, and one through part of a network (a decoder's steps) again.
+    Every layer asks for its mask in a forward pass, and again in each pass through a part of a network, such as the
+    steps of a decoder.
     """
 
     def __init__(self) -> None:
@@ -192,7 +200,7 @@ class UntilChanged:
         self._masks: dict[str, Tensor] = {}
 
     def get(self, rate: float, weights: Iterable[Tensor], find: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `find` returns, or has returned for the same rate and weights."""
+        """Return the cached masks, or those of `find` if the rate or a weight has changed."""
         state = (rate, *((weight.data_ptr(), weight._version) for weight in weights))
         if state != self._state:
             self._masks, self._state = find(), state
@@ -200,10 +208,10 @@ class UntilChanged:
 
 
 class _Parametrizations(parametrize.ParametrizationList):
-    """Passes an AttributeError on as another error.
+    """A parametrization list that raises RuntimeError instead of AttributeError.
 
-    The weight is a property, and Python takes an AttributeError in a property for a missing attribute: all that would
-    be said is that the layer has no weight.
+    The weight is a property, and Python treats an AttributeError inside a property as a missing attribute. The message
+    would only say that the layer has no weight.
     """
 
     def forward(self) -> Tensor:

@@ -1,7 +1,7 @@
-"""Variants that work on a layer's input or output: they see it only if the layer is called.
+"""Variants that use a layer's input or output, and so need the layer to be called.
 
-Some modules read the weight of a layer inside them and do the layer's work themselves, as nn.MultiheadAttention does
-with its `out_proj`. Hooks of such a layer never fire.
+Some modules read the weight of a submodule and compute its output themselves, as nn.MultiheadAttention does with its
+`out_proj`. The hooks of such a submodule never run.
 """
 
 from collections.abc import Iterable
@@ -16,17 +16,17 @@ from runner.models.layers import AttentionProjections
 
 
 class Called(nn.Module):
-    """A parametrization whose layer has to be called.
+    """A parametrization whose layer must be called.
 
-    It is told by hooks what happens; the weight may be read in between, by somebody who looks at it.
+    Hooks record the calls, because the weight may also be read outside a forward pass.
     """
 
-    where = ""  # the variant and the layer, for the error
+    where = ""  # the variant and the layer, for the error message
     computing = False  # whether the model is in its forward pass
     called = False
 
     def expect_call(self) -> None:
-        """Raises: UserError if a forward pass in training uses the weight though the layer was never called."""
+        """Raises: UserError if a forward pass in training uses the weight although the layer was never called."""
         if self.training and self.computing and not self.called:
             raise UserError(_message(self.where, "its weight is used, but the layer is never called"))
 

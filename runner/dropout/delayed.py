@@ -1,8 +1,9 @@
-"""Hard pruning of what is targeted, from a given progress on.
+"""Hard pruning of the targeted members, which begins at a given progress.
 
-Official code `delayed_targeted_weight_prune` and `delayed_targeted_unit_prune`: nothing until step 5,000 of 100,000;
-from then on the targeted members are zero in every forward pass of training and evaluation, chosen anew each time.
-It is targeted dropout with α = 1 and a late start. What is zero at the end stays so when the variant detaches.
+Official code `delayed_targeted_weight_prune` and `delayed_targeted_unit_prune`: nothing is pruned until step 5,000 of
+100,000. Afterwards the targeted members are zero in every forward pass of training and evaluation, and are selected
+anew each time. This is targeted dropout with α = 1 and a late start. Members that are zero at the end remain zero when
+the variant is detached.
 """
 
 from runner.dropout.targeted import Targeted, TargetedUnit
@@ -18,11 +19,11 @@ class _Late(Targeted):
         self.rates.gamma = self.gamma if step >= self.start * total else 0.0
 
     def floor(self, granularity: str) -> float:
-        return 0.0  # what it prunes is zero in the weights themselves
+        return 0.0  # pruned members are zero in the weights themselves
 
 
 class Delayed(_Late):
-    """Weights: `gamma` of every filter, from progress `start` on; both in [0, 1]."""
+    """Pruning of the fraction `gamma` of every filter's weights, starting at progress `start`; both in [0, 1]."""
 
     def __init__(self, gamma: float = 0.5, start: float = 0.05) -> None:
         self.start = fraction("start", start)
@@ -30,7 +31,7 @@ class Delayed(_Late):
 
 
 class DelayedUnit(_Late, TargetedUnit):
-    """Filters: `gamma` of every layer, from progress `start` on; both in [0, 1]."""
+    """Pruning of the fraction `gamma` of every layer's filters, starting at progress `start`; both in [0, 1]."""
 
     def __init__(self, gamma: float = 0.5, start: float = 0.05) -> None:
         self.start = fraction("start", start)

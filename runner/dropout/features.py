@@ -1,4 +1,4 @@
-"""Variants that work on features, at the places that a model declares; and plain dropout there."""
+"""Variants that work on features at the places that a model declares, and ordinary dropout of features."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from runner.parameters import fraction
 
 
 class FeatureVariant(Variant):
-    """Changes the input of the modules that the model's feature places name; the model stays as it is.
+    """A variant that changes the inputs of the modules at the model's feature places, without changing the model.
 
     Args:
-        places: names of the modules, of those that the model declares; None: all of them.
+        places: names of modules, out of those that the model declares; None means all of them.
     """
 
     granularities = ("feature",)
@@ -27,12 +27,15 @@ class FeatureVariant(Variant):
         self.chosen = places
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """Put the variant before the modules that the model's feature places name, or before those of them in `layers`.
+        """Attach the variant to the inputs of the modules at the model's feature places.
 
-        Places are declared, so that `example` makes no difference.
+        Args:
+            model: the model.
+            layers: names of the modules, by default those at the `places` of the constructor.
+            example: not used, because places are declared.
 
         Raises:
-            ValueError: it is attached already, the model has no feature places, or none of that name.
+            ValueError: the variant is already attached, the model has no feature places, or a name is not one of them.
         """
         self.check_detached()
         places = {place.consumer: place for place in feature_places(model)}
@@ -47,15 +50,15 @@ class FeatureVariant(Variant):
             self.layers[name] = consumer
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
-        """What becomes of the consumer's input: a function of it and of whether the consumer is in training."""
+        """Return the function that changes the consumer's input: (input, whether in training mode) → new input."""
         raise NotImplementedError
 
 
 class OrderingVariant(FeatureVariant):
-    """A variant whose features learn an order, so that the last ones are the first to go."""
+    """A variant whose features learn an order, so that the last ones are pruned first."""
 
     def scores(self) -> Scores:
-        """(features,) for every consumer: n - 1 … 0."""
+        """Return scores (features,) for every consumer: n - 1 … 0."""
         found = {}
         for name, layer in self.layers.items():
             weight = layer.weight
@@ -66,7 +69,7 @@ class OrderingVariant(FeatureVariant):
 
 
 class _Hook:
-    """A forward pre-hook: the change in the mode of the module that the input goes to."""
+    """A forward pre-hook that applies the change, in the training or evaluation mode of the module."""
 
     def __init__(self, change: Callable[[Tensor, bool], Tensor]) -> None:
         self.change = change
@@ -76,10 +79,10 @@ class _Hook:
 
 
 class FeatureDropout(FeatureVariant):
-    """Plain dropout (Srivastava et al., 2014): each feature of each example is zero with probability p in training.
+    """Dropout (Srivastava et al., 2014): in training, each feature of each example is zeroed with probability p.
 
-    What is left is rescaled by 1 / (1 - p). A feature of an image goes as a whole channel, as in nn.Dropout2d; in
-    sequences every position draws its own.
+    The remaining features are rescaled by 1 / (1 - p). Features of images are dropped as whole channels, as in
+    nn.Dropout2d. In sequences, every position has its own mask.
 
     Args:
         p: drop rate, in [0, 1].

@@ -1,13 +1,13 @@
-"""Gradual magnitude pruning: Zhu & Gupta (2018), "To prune, or not to prune"; not in the paper, used everywhere today.
+"""Gradual magnitude pruning: Zhu & Gupta (2018), "To prune, or not to prune". It is not in the paper, but widely used.
 
-In progress t the sparsity rises as a cubic from 0 at `start` to `sparsity` at `end`:
+As a function of the progress t, the sparsity rises cubically from 0 at `start` to `sparsity` at `end`:
 
-    s(t) = sparsity · (1 − (1 − (t − start) / (end − start))³),
+    s(t) = sparsity · (1 − (1 − (t − start) / (end − start))³).
 
-in `updates` jumps, equally spaced, after each of which the floor(s n) smallest weights of every filter are zero in the
-forward pass. Their raw values stay, moved by weight decay alone, so one can come back at the next update. The fraction
-is that of every filter, as our sweep prunes (Zhu & Gupta: of every layer). What is zero at the end stays so when the
-variant detaches.
+The mask changes at `updates` equally spaced times. After each of them, the floor(s n) smallest weights of every filter
+are zero in the forward pass. Their raw values are kept and changed only by weight decay, so a weight can come back at
+the next update. The fraction applies to every filter, as in this package's sweep (Zhu & Gupta: to every layer). Weights
+that are zero at the end remain zero when the variant is detached.
 """
 
 from torch import Tensor, nn
@@ -26,10 +26,12 @@ class _Shrinking(Mask):
 
 
 class GradualMagnitude(WeightVariant):
-    """Args:
-    sparsity: of every filter at the end, in [0, 1].
-    start, end: the progress between which it rises, in [0, 1].
-    updates: how many jumps.
+    """Gradual magnitude pruning.
+
+    Args:
+        sparsity: the sparsity of every filter at the end, in [0, 1].
+        start, end: the progress at which the sparsity starts and stops rising, in [0, 1].
+        updates: the number of times that the mask changes.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -48,7 +50,7 @@ class GradualMagnitude(WeightVariant):
         return _Shrinking(weight)
 
     def jump(self, step: int, total: int) -> int:
-        """How many jumps are due at a step."""
+        """Return the number of updates that are due at a training step."""
         progress = ((step + 1) / total - self.start) / (self.end - self.start)
         return min(self.updates, max(0, count(progress, self.updates)))
 

@@ -1,9 +1,9 @@
 """Targeted dropout of the members of any granularity: groups of weights (2:4), blocks, attention heads, features.
 
-The idea of Gomez et al. (2019) for patterns that the paper does not have: at every forward pass in training the
-floor(γ n) members of smallest magnitude of every row are targeted, and each is dropped, whole, with probability α.
-Rows and magnitudes are those of the granularity, so training and sweep agree. What survives is not rescaled. In
-evaluation, while attached, all targeted members are zero.
+This extends the idea of Gomez et al. (2019) to patterns that are not in the paper. In every forward pass in training,
+the floor(γ n) members of smallest magnitude in every row are targeted, and each is dropped as a whole with probability
+α. The granularity defines rows and magnitudes, so training and the sweep agree. The remaining members are not rescaled.
+In evaluation, all targeted members are zero while the variant is attached.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,16 +22,16 @@ from runner.ranking import count, lowest, sortable
 
 
 class _Dropped:
-    """What is dropped now, of all layers together: a head has weights in four."""
+    """The members that are currently dropped, for all layers together: an attention head has weights in four layers."""
 
     def __init__(self, members: Members, rates: Rates) -> None:
         self.members = members
         self.rates = rates
-        self._drawn: dict[str, Tensor] | None = None  # of this forward pass in training
-        self._kept = UntilChanged()  # in evaluation
+        self._drawn: dict[str, Tensor] | None = None  # masks of the current forward pass in training
+        self._kept = UntilChanged()  # masks of evaluation
 
     def draw(self) -> None:
-        """Choose anew what this forward pass in training drops."""
+        """Select the members that the current forward pass in training drops."""
         targeted = self._targeted()
         drop = {
             n: rows & (torch.rand(rows.shape, device=rows.device) < self.rates.alpha) for n, rows in targeted.items()
@@ -39,7 +39,7 @@ class _Dropped:
         self._drawn = self.members.masks(drop)
 
     def masks(self, training: bool) -> Mapping[str, Tensor]:
-        """Layer → mask that broadcasts over its weight, True for what is dropped."""
+        """Return layer → mask that broadcasts over its weight, True for dropped members."""
         if training:
             if self._drawn is None:
                 self.draw()
@@ -60,7 +60,7 @@ class _Masked(nn.Module):
         super().__init__()
         self.dropped = dropped
         self.name = ""
-        self.layer: tuple[nn.Module, ...] = ()  # in a tuple, so that it isn't a module of this one
+        self.layer: tuple[nn.Module, ...] = ()  # in a tuple, so that it is not registered as a submodule
 
     def forward(self, weight: Tensor) -> Tensor:
         mask = self.dropped.masks(self.training).get(self.name)
@@ -74,8 +74,8 @@ class TargetedGroups(RatedVariant):
         granularity: the name of a choice of `prune.granularity`, a mapping with its parameters (`{n_of_m: {m: 8}}`), or
             in Python an object that finds members.
         alpha: drop rate α, in [0, 1].
-        gamma: targeted fraction γ of every row, in [0, 1]: 0.5 of groups of four weights is 2:4.
-        ramp: as `Targeted`.
+        gamma: targeted fraction γ of every row, in [0, 1]; 0.5 with groups of four weights means 2:4.
+        ramp: as for `Targeted`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class TargetedGroups(RatedVariant):
 
 
 def find_granularity(granularity: str | Mapping[str, Any] | Granularity) -> tuple[Granularity, tuple[str]]:
-    """The object, and its key in a one-element tuple."""
+    """Return the granularity object, and its key in a one-element tuple."""
     if not isinstance(granularity, str | Mapping):
         return granularity, (type(granularity).__name__,)
     try:

@@ -1,14 +1,15 @@
-"""L0 regularisation by hard concrete gates: Louizos et al. (2018); the paper's L0 columns, official code `louizos_*`.
+"""L0 regularization by hard concrete gates: Louizos et al. (2018); the paper's L0 columns, official code `louizos_*`.
 
-One gate logit a weight (or a filter), φ. With u uniform in (0, 1), β = 2/3, γ = −0.1, ζ = 1.1:
+Each weight (or filter) has a gate with logit φ. With u uniform in (0, 1), β = 2/3, γ = −0.1, ζ = 1.1:
 
 - training: s = σ((φ + log u − log(1 − u)) / β); evaluation: s = σ(φ);
-- gate z = clip(s (ζ − γ) + γ, 0, 1); the layer computes with W · z;
-- penalty: cost / examples · Σ σ(φ − β log(−γ / ζ)), the expected number of gates that are not zero, each filter's
-  counted as often as it has entries.
+- gate z = clip(s (ζ − γ) + γ, 0, 1); the layer uses the weight W · z;
+- penalty: cost / examples · Σ σ(φ − β log(−γ / ζ)), the expected number of nonzero gates, where the gate of a filter
+  counts once per entry of the filter.
 
-φ starts at N(log(1 − p) − log p, 0.01) with p = `initial_drop`, the probability of being dropped at the start.
-Pruned by gate: lowest logit first, magnitude ignored. Detached, the gates of evaluation are multiplied in.
+φ is initialized from N(log(1 − p) − log p, 0.01), where p = `initial_drop` is the initial probability of being dropped.
+Weights are pruned by lowest gate logit, regardless of magnitude. Detaching multiplies the weights by the gates of
+evaluation.
 """
 
 import math
@@ -27,7 +28,7 @@ ZETA = 1.1
 
 
 def gate(logits: Tensor, uniform: Tensor | None = None) -> Tensor:
-    """z in [0, 1]: drawn with uniform numbers in (0, 1), or evaluation's without."""
+    """Return gates z in [0, 1]: random ones, given uniform numbers in (0, 1), or those of evaluation otherwise."""
     if uniform is not None:
         logits = (logits + uniform.log() - (-uniform).log1p()) / BETA
     return (logits.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
@@ -37,7 +38,7 @@ class _Gates(nn.Module):
     def __init__(self, weight: Tensor, unit: bool, initial_drop: float) -> None:
         super().__init__()
         mean = math.log(1 - initial_drop) - math.log(initial_drop)
-        # empty_like keeps the weight's memory format, and with it the speed of every product with it.
+        # empty_like keeps the weight's memory format, which keeps products with it fast.
         logits = weight.new_empty(len(weight), 1) if unit else torch.empty_like(weight)
         self.logits = nn.Parameter(nn.init.normal_(logits, mean, 0.01))
         self.each = weight[0].numel() if unit else 1
@@ -45,13 +46,13 @@ class _Gates(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         uniform = None
         if self.training:
-            # rand can give 0, whose logarithm is not finite.
+            # rand can return 0, whose logarithm is not finite.
             uniform = uniform_like(self.logits).clamp_(1e-6, 1 - 1e-6)
         z = gate(self.logits, uniform)
         return weight * (like_weight(z, weight) if z.shape != weight.shape else z)
 
     def expected(self) -> Tensor:
-        """The expected number of weights that are not zero."""
+        """Return the expected number of nonzero weights."""
         return self.each * (self.logits - BETA * math.log(-GAMMA / ZETA)).sigmoid().sum()
 
 
@@ -59,9 +60,9 @@ class HardConcrete(WeightVariant):
     """Gates on weights.
 
     Args:
-        cost: λ of the penalty, at least 0; the paper's column has 0.1.
+        cost: λ of the penalty, at least 0; 0.1 in the paper's column.
         initial_drop: p, in (0, 1); 0.001 in the code for ResNets.
-        examples: what λ is divided by; the code has 50,000, the size of CIFAR's training set, whatever the data.
+        examples: the divisor of λ; the code uses 50,000, the size of CIFAR's training set, for any data.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -88,7 +89,7 @@ class HardConcrete(WeightVariant):
 
 
 class HardConcreteUnit(HardConcrete):
-    """Gates on filters; arguments as `HardConcrete`, the paper's column has cost 0.01."""
+    """Gates on filters. The arguments are those of `HardConcrete`; cost is 0.01 in the paper's column."""
 
     granularities = ("unit",)
 

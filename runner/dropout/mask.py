@@ -1,17 +1,17 @@
-"""The mask of a weight as a parametrization: what it removes is zero in every forward pass and gets no gradient."""
+"""A weight mask as a parametrization: removed weights are zero in every forward pass and get no gradient."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Mask(nn.Module):
-    """Multiplies a weight by `kept`, True for what stays; everything stays at first.
+    """Multiply a weight by the mask `kept`, which is True for kept entries and initially True everywhere.
 
-    The product, rather than zeros in the weight alone, makes the mask hold for any optimiser: what momentum or weight
-    decay do to a removed weight has no effect.
+    The multiplication, unlike zeros in the weight alone, makes the mask hold for any optimizer: changes of a removed
+    weight by momentum or weight decay have no effect.
     """
 
-    kept: Tensor  # shaped as the weight
+    kept: Tensor  # in the shape of the weight
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Networks that train with part of their weights, filters or features gone for good.
+"""Training with a fixed mask, which removes weights, filters or features permanently.
 
-What the mask removes is zero when training begins and stays so.
+Masked weights are zero when training begins and remain zero.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,18 +20,18 @@ from runner.pruning.ranking import rank
 
 
 class FixedMask(WeightVariant):
-    """Keeps what was pruned at zero while the network goes on training.
+    """Keep pruned weights at zero while training continues.
 
-    Every forward pass multiplies the weights by the mask. So what was removed gets no gradient, and whatever the
-    optimiser does to it, out of its momentum, say, has no effect; when the variant detaches it is zero::
+    Every forward pass multiplies the weights by the mask. Removed weights therefore get no gradient, and changes that
+    the optimizer makes to them, for example by momentum, have no effect. They are zero when the variant is detached::
 
         kept = FixedMask(prune(model, 0.9))
-        kept.attach(model)  # fine-tune as ever, with a new optimiser or the old one
+        kept.attach(model)  # fine-tune as usual, with a new optimizer or the old one
         kept.detach()
 
     Args:
-        removed: what `runner.pruning.apply.prune` returned: the name of a layer → a mask that broadcasts over its
-            weight, True for what was removed.
+        removed: the masks that `runner.pruning.apply.prune` returned: layer name → a mask that broadcasts over its
+            weight, True for removed weights.
     """
 
     baked = True
@@ -41,10 +41,10 @@ class FixedMask(WeightVariant):
         self.removed = removed
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """Put the masks into the layers that they are for; the raw weights there become zero too.
+        """Attach the masks to their layers, and set the removed entries of the raw weights to zero.
 
         Raises:
-            ValueError: it has no masks, is attached already, or the model has no such layers.
+            ValueError: there are no masks, the variant is already attached, or a layer is not in the model.
         """
         if not self.removed:
             raise ValueError("there are no masks to keep")
@@ -62,12 +62,12 @@ class FixedMask(WeightVariant):
 
 
 class _OneGranularity(FixedMask):
-    """A mask that was found for one granularity, the only one of `granularities`."""
+    """A mask for a single granularity, the only one in `granularities`."""
 
     def scores(self) -> Scores:
-        """Magnitudes with what is masked below them all, so that pruning further never brings anything back.
+        """Return magnitudes, with masked members below all others, so that further pruning never restores any.
 
-        Of other members than weights and filters none: those that are gone have magnitude zero.
+        Only weights and filters have scores. Removed members of other granularities have magnitude zero anyway.
         """
         (granularity,) = self.granularities
         if granularity not in ("weight", "unit"):
@@ -84,12 +84,13 @@ class _OneGranularity(FixedMask):
 
 
 class OneShot(_OneGranularity):
-    """Pruning once, before training, by magnitude: what prune-and-fine-tune does from stored weights (`init=`).
+    """Pruning by magnitude once, before training, as for pruning and fine-tuning of stored weights (`init=`).
 
     Args:
-        sparsity: the fraction of the members that are removed when it attaches; 0: only what is zero already stays so.
+        sparsity: the fraction of the members that is removed when the variant is attached. With 0, only weights that
+            are already zero remain zero.
         granularity: a choice of `prune.granularity`, or a mapping with its parameters.
-        scope: what is compared with what, see `runner.pruning.ranking.Ranking`.
+        scope: which members are compared with one another, see `runner.pruning.ranking.Ranking`.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class OneShot(_OneGranularity):
         self.scope = one_of("scope", scope, SCOPES)
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """As `Variant.attach`, after pruning the model as it is now."""
+        """Prune the model as it is now, then attach as `Variant.attach` does."""
         self.check_detached()
         members = self.granularity.members(model, layers, example)
         masks = members.masks(rank(members, members.magnitude(), self.scope).pruned(self.sparsity))
@@ -110,20 +111,20 @@ class OneShot(_OneGranularity):
 
 
 class Masked(_OneGranularity):
-    """The fixed mask of `run ticket`; set `removed` before it attaches.
+    """The fixed mask of `run ticket`, which sets `removed` before attaching the variant.
 
-    Its configuration says where the mask and the first weights come from, so that runs which differ in it are different
-    runs; the mask itself is given to it.
+    The parameters record where the mask and the initial weights come from, so that runs with different masks have
+    different configurations. The mask itself is not a parameter.
 
     Args:
-        source: the run whose weights the mask was found in, as `<dropout>-<8 digits of its hash>`; None: no run's.
-        granularity: what the mask removes whole: "weight", "unit" or "feature".
-        sparsity: the fraction of every filter's weights, every layer's filters or every place's features that it
-            removes.
-        scores: what ranked them: the source's "own", "magnitude", "random".
-        weights: what training begins with: the source's "rewound" or "final" ones, or "fresh" initial ones.
-        rewind: the training step to which they were rewound, where training goes on.
-        round: how often the network was pruned to come here; iterative pruning counts them.
+        source: the run whose weights determined the mask, as `<dropout>-<8 digits of its hash>`; None if there is none.
+        granularity: the kind of members that the mask removes, such as "weight", "unit" or "feature".
+        sparsity: the fraction of every filter's weights, of every layer's filters or of the features at every place
+            that the mask removes.
+        scores: the scores that ranked the members: the source's "own", "magnitude" or "random".
+        weights: the weights that training begins with: the source's "rewound" or "final" ones, or "fresh" initial ones.
+        rewind: the training step to which the weights were rewound and from which training continues.
+        round: the number of times that the network has been pruned, in iterative pruning.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Masked(_OneGranularity):
         self.sparsity = fraction("sparsity", sparsity)
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """As `FixedMask`, whose masks `run ticket` finds."""
+        """Attach the masks that `run ticket` has set, as `FixedMask` does."""
         if not self.removed:
             raise ValueError("it has no mask to train with; run ticket FOLDER finds one")
         super().attach(model, layers, example)

@@ -12,13 +12,13 @@ SHAPES = ("linear", "cubic")
 
 
 class Rates:
-    """The rates in force, shared by all layers of one variant.
+    """The current rates, shared by all layers of one variant.
 
     Args:
-        alpha, gamma: at the end, in [0, 1].
-        ramp: where in training, as fractions of it, γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value;
-            None: both are constant.
-        shape: of the ramp of γ: "linear" in these two pieces, or "cubic", γ_t = γ (1 − (1 − t / ramp[1])³).
+        alpha, gamma: the final values, in [0, 1].
+        ramp: the fractions of training at which γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value. None
+            means that both are constant.
+        shape: the shape of the ramp of γ: "linear" in these two pieces, or "cubic", γ_t = γ (1 − (1 − t / ramp[1])³).
     """
 
     def __init__(self, alpha: float, gamma: float, ramp: Sequence[float] | None = None, shape: str = "linear") -> None:
@@ -30,8 +30,8 @@ class Rates:
         self._move_to(0.0)
 
     def before_step(self, step: int, total: int) -> None:
-        """As `Variant.before_step`."""
-        # The last step is at the end of training, so that a ramp over all of it gets there.
+        """Update the rates, see `Variant.before_step`."""
+        # The last step counts as the end of training, so that a ramp over all of it is completed.
         self._move_to(step / total if step + 1 < total else 1.0)
 
     def _move_to(self, progress: float) -> None:
@@ -45,19 +45,19 @@ class Rates:
         self.alpha = self.end_alpha * rise(progress, 0.0, alpha_end)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rates in force."""
+        """Return the current rates."""
         return {"alpha": self.alpha, "gamma": self.gamma}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Load the state returned by `state_dict`."""
         self.alpha, self.gamma = state["alpha"], state["gamma"]
 
 
 class RatedVariant(WeightVariant):
-    """A variant of a drop rate and a targeted fraction.
+    """A variant with a drop rate and a targeted fraction.
 
     Args:
-        rates: its own; `alpha`, `gamma` and `ramp` are what they were made of.
+        rates: the rates. Their final values and ramp are available as `alpha`, `gamma` and `ramp`.
     """
 
     def __init__(self, rates: Rates) -> None:
@@ -76,14 +76,14 @@ class RatedVariant(WeightVariant):
 
 
 def rise(progress: float, start: float, end: float) -> float:
-    """0 until start, 1 from end, linear between."""
+    """Return 0 up to `start`, 1 after `end`, and a linear interpolation in between."""
     if progress >= end:
         return 1.0
     return max(0.0, (progress - start) / (end - start))
 
 
 def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:
-    """γ_t of the ramp; exactly γ once progress has reached the end (0.95 γ + 0.05 γ can fall just short of γ)."""
+    """Return γ_t of the ramp. It is exactly γ at the end, whereas 0.95 γ + 0.05 γ can be slightly less than γ."""
     if progress >= end:
         return gamma
     return gamma * (0.95 * rise(progress, 0.0, bend) + 0.05 * rise(progress, bend, end))

@@ -1,16 +1,17 @@
-"""RigL: Evci et al. (2020), "Rigging the lottery": a sparse network that moves its connections while it trains.
+"""RigL: Evci et al. (2020), "Rigging the lottery": a sparse network that moves its connections during training.
 
-Every layer starts with a random mask of its density: `uniform`, or `erk` (Erdős–Rényi kernel), where a layer's density
-goes with (inputs + outputs + kernel height + width) / (inputs · outputs · height · width), so that narrow layers stay
-denser. At each of `updates` equally spaced steps until progress `end`, of every layer's active weights the fraction
+Every layer starts with a random mask. Its density is the same in all layers (`uniform`), or follows the Erdős–Rényi
+kernel (`erk`): it is proportional to (inputs + outputs + kernel height + width) / (inputs · outputs · height · width),
+so that narrow layers stay denser. At each of `updates` equally spaced steps until progress `end`, the fraction
 
     drop / 2 · (1 + cos(π t / end))
 
-of smallest magnitude is dropped, and as many of the inactive ones (the dropped among them) with the largest gradient of
-the loss grow, from zero. A weight that is dropped and grown in the same update keeps its value and its state in the
-optimiser, as in the official code (`reinit_when_same=False`); the state of the others that move starts anew. The
-optimiser's step follows, where Evci et al. leave it out. The number of active weights never changes; the mask holds
-exactly, momentum and weight decay included.
+of every layer's active weights is dropped, those of smallest magnitude. The same number of inactive weights (including
+those just dropped) with the largest gradient of the loss become active and start from zero. A weight that is dropped
+and grown in the same update keeps its value and its optimizer state, as in the official code
+(`reinit_when_same=False`); the optimizer state of the others that change is reset. The optimizer's step follows,
+whereas Evci et al. skip it. The number of active weights never changes, and the mask holds exactly, also with momentum
+and weight decay.
 """
 
 import math
@@ -35,8 +36,8 @@ class _Connections(Mask):
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight)
         self.watches = False
-        self.active_weights = weight.numel()  # never changes; counting them would wait for a GPU
-        self.effective: Tensor | None = None  # of this forward pass, when its dense gradient is wanted
+        self.active_weights = weight.numel()  # constant; counting them would synchronize with a GPU
+        self.effective: Tensor | None = None  # the masked weight, in steps that need its dense gradient
 
     def forward(self, weight: Tensor) -> Tensor:
         effective = super().forward(weight)
@@ -47,12 +48,14 @@ class _Connections(Mask):
 
 
 class RigL(WeightVariant):
-    """Args:
-    sparsity: of all prunable weights together, in [0, 1].
-    distribution: "erk" or "uniform".
-    drop: the fraction of a layer's active weights that the first update moves, in [0, 1]; 0.3 in the paper's code.
-    end: the progress of the last update, in [0, 1]; 0.75 in the paper.
-    updates: how many.
+    """RigL.
+
+    Args:
+        sparsity: the sparsity of all prunable weights together, in [0, 1].
+        distribution: "erk" or "uniform".
+        drop: the fraction of a layer's active weights that the first update moves, in [0, 1]; 0.3 in the paper's code.
+        end: the progress of the last update, in [0, 1]; 0.75 in the paper.
+        updates: the number of updates.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -72,7 +75,7 @@ class RigL(WeightVariant):
         self.end = fraction("end", end)
         self.distribution = one_of("distribution", distribution, DISTRIBUTIONS)
         self.updates = whole("updates", updates)
-        self.moved = 0.0  # the fraction that this step moves; 0: no update
+        self.moved = 0.0  # the fraction that the current step moves; 0 means no update
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Connections(weight)
@@ -119,7 +122,7 @@ class RigL(WeightVariant):
         stays = active & ~dropped
         gradient = self.processes.mean(connections.effective.grad).abs()  # type: ignore[arg-type]
         grown = lowest(-gradient.masked_fill(stays, -1).reshape(1, -1), k).view(weight.shape)
-        changed = dropped ^ grown  # a weight that is dropped and grown at once stays as it is
+        changed = dropped ^ grown  # a weight that is dropped and grown in the same update does not change
         active.copy_(stays | grown)
         changed = filters_first(layer, changed)
         parameter.masked_fill_(changed, 0)

@@ -1,4 +1,4 @@
-"""Targeted entries of all layers, where they are not found in every filter for itself."""
+"""Targeted entries of all layers, for scopes larger than a filter."""
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from runner.ranking import count, lowest, rows, sortable
 
 
 class Joint:
-    """The entries of smallest magnitude within each layer, or within all together.
+    """The entries of smallest magnitude within each layer, or within all layers together.
 
-    They are found for all layers at once and kept until a weight or γ changes, so that a forward pass through part of
-    a network (a decoder's steps) finds nothing anew.
+    They are found for all layers at once and cached until a weight or γ changes, so that forward passes through a part
+    of a network (the steps of a decoder) do not search again.
 
     Args:
-        scope: "uniform": floor(γ n) of a layer's n entries; "erk": floor((1 − density) n), with the densities of
-            `erk_densities` for 1 − γ; "global": floor(γ N) of all N entries.
+        scope: "uniform" targets floor(γ n) of a layer's n entries; "erk" floor((1 − density) n), with the densities of
+            `erk_densities` for 1 − γ; "global" floor(γ N) of all N entries.
     """
 
     def __init__(self, scope: str) -> None:
@@ -26,12 +26,12 @@ class Joint:
         self._kept = UntilChanged()
 
     def clear(self) -> None:
-        """Forget all layers."""
+        """Remove all layers."""
         self.layers, self._kept = {}, UntilChanged()
 
     @torch.compiler.disable
     def targeted(self, name: str, gamma: float) -> Tensor | None:
-        """(filters, entries) in the order of `rows`, True for a layer's targeted entries; None: γ targets none."""
+        """Return a layer's mask (filters, entries) in the order of `rows`, True if targeted; None if γ is 0."""
         masks = self._kept.get(gamma, (weight for _, weight in self.layers.values()), lambda: self._found(gamma))
         return masks.get(name)
 

@@ -1,12 +1,13 @@
-"""Smallify: Leclerc et al. (2018), as the paper's Table 6 compares it; official code `smallify_*`.
+"""Smallify: Leclerc et al. (2018), as compared in the paper's Table 6; official code `smallify_*`.
 
-A trainable switch a weight (or a filter), uniform in [0, 1) at first; the layer computes with W · switch · mask, and
-the penalty cost · Σ |switch| pulls switches to zero. One that keeps changing its sign is of no use: once a step
+Each weight (or filter) has a trainable switch, initially uniform in [0, 1). The layer uses W · switch · mask, and the
+penalty cost · Σ |switch| pulls switches to zero. A switch that keeps changing its sign is removed by the mask, which is
+updated once per step:
 
     d = sign(switch) − a;  v ← 0.9 v + 0.1 d²;  a ← 0.9 a + 0.1 sign(switch);  mask ← mask · [v < 0.5],
 
-with a = sign(switch) and v = 0 at first. A mask never comes back. Pruned by |W · switch · mask|, which is the plain
-weight's magnitude once the switches are multiplied in at detaching.
+where a = sign(switch) and v = 0 initially. A removed switch never returns. Weights are pruned by |W · switch · mask|,
+which is the magnitude of the weight once detaching has multiplied it by the switches.
 """
 
 import torch
@@ -46,7 +47,11 @@ class _Switches(nn.Module):
 
 
 class Smallify(WeightVariant):
-    """Switches on weights. Args: `cost`, λ of the penalty, at least 0; the paper's column has 1e-5."""
+    """Switches on weights.
+
+    Args:
+        cost: λ of the penalty, at least 0; 1e-5 in the paper's column.
+    """
 
     granularities: tuple[str, ...] = ("weight",)
     baked = True
@@ -69,7 +74,11 @@ class Smallify(WeightVariant):
 
 
 class SmallifyUnit(Smallify):
-    """Switches on filters. Args: `cost`, λ of the penalty, at least 0; the paper's column has 1e-4."""
+    """Switches on filters.
+
+    Args:
+        cost: λ of the penalty, at least 0; 1e-4 in the paper's column.
+    """
 
     granularities = ("unit",)
 

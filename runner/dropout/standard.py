@@ -1,8 +1,8 @@
 """Untargeted dropout of weights and of units: Srivastava et al. (2014), Wan et al. (2013); paper, section 2.1.
 
-Training: Y = X (W ⊙ M) / (1 − α), M ~ Bernoulli(1 − α), one mask a layer and forward pass, shared by the batch; for
-units one draw a filter (the paper's (X ⊙ M) W, on the side of the filter that is produced, as the official code does).
-Evaluation: W. Rescaled by 1 / (1 − α), as `untargeted_weight` and `untargeted_unit` of the official code.
+Training: Y = X (W ⊙ M) / (1 − α) with M ~ Bernoulli(1 − α). There is one mask per layer and forward pass, shared by the
+batch. For units, M has one entry per filter: the paper's (X ⊙ M) W, but on the output side, as in the official code.
+Evaluation: W. The factor 1 / (1 − α) is that of `untargeted_weight` and `untargeted_unit` in the official code.
 """
 
 import torch
@@ -31,7 +31,7 @@ class _Drop(nn.Module):
 
 
 class WeightDropout(WeightVariant):
-    """Every weight is dropped with probability `alpha`, in [0, 1]."""
+    """Dropout of every weight with probability `alpha`, in [0, 1]."""
 
     granularities: tuple[str, ...] = ("weight",)
 
@@ -44,6 +44,6 @@ class WeightDropout(WeightVariant):
 
 
 class UnitDropout(WeightDropout):
-    """Every filter is dropped as a whole with probability `alpha`, in [0, 1]."""
+    """Dropout of every filter, as a whole, with probability `alpha`, in [0, 1]."""
 
     granularities = ("unit",)

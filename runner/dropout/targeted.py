@@ -1,23 +1,24 @@
 """Targeted dropout: Gomez et al. (2019), sections 2.3 and 4; official code `targeted_weight`, `targeted_unit`.
 
-With α the drop rate and γ the targeted fraction, at every forward pass in training:
+With drop rate α and targeted fraction γ, in every forward pass in training:
 
 - weights: in every filter w_o the floor(γ n) entries of smallest |W_io| are targeted, and each is dropped with
   probability α;
-- units: in every layer the floor(γ m) filters of smallest ‖w_o‖₂ are targeted, and each is dropped, whole, with
-  probability α. With `element` single weights of the targeted filters are dropped instead: that is what the official
-  code did, against the paper's formula Y = (X ⊙ M) W.
+- units: in every layer the floor(γ m) filters of smallest ‖w_o‖₂ are targeted, and each is dropped as a whole with
+  probability α. With `element`, single weights of the targeted filters are dropped instead, as in the official code but
+  contrary to the paper's formula Y = (X ⊙ M) W.
 
-What survives is *not* rescaled: what is dropped in training is not meant to come back. One mask a layer and forward
-pass, shared by the batch. In evaluation, while attached, all targeted members are zero, as in the official code.
-Dropped weights get no gradient from the loss in that step, but still their weight decay.
+The remaining members are *not* rescaled, because dropped members are not meant to come back. There is one mask per
+layer and forward pass, shared by the batch. In evaluation, all targeted members are zero while the variant is attached,
+as in the official code. Dropped weights get no gradient from the loss in that step, but weight decay still applies.
 
-Ramping (the paper's "ramping targeted dropout"; official `targeted_weight_piecewise`), in progress t = step / total:
-γ_t rises linearly to 95 % of γ until t = ramp[0], and from there to γ until t = ramp[1]; α_t rises linearly from 0 to α
-until t = ramp[2]. The code's 20,000 and 40,000 of 100,000 steps are 0.2 and 0.4.
+Ramping (the paper's "ramping targeted dropout"; official `targeted_weight_piecewise`), with progress t = step / total:
+γ_t rises linearly to 95 % of γ until t = ramp[0], and then to γ until t = ramp[1]; α_t rises linearly from 0 to α until
+t = ramp[2]. The code's 20,000 and 40,000 of 100,000 steps are 0.2 and 0.4.
 
-Beyond the paper, for weights: what is compared with what (`scope`), and a ramp of γ that rises fast and ends slowly, as
-in gradual magnitude pruning (Zhu & Gupta, 2018): γ_t = γ (1 − (1 − t / ramp[1])³).
+Two options for weights go beyond the paper: which entries are compared with one another (`scope`), and a ramp of γ that
+rises fast at first and slowly at the end, as in gradual magnitude pruning (Zhu & Gupta, 2018):
+γ_t = γ (1 − (1 − t / ramp[1])³).
 """
 
 from collections.abc import Sequence
@@ -38,11 +39,12 @@ SCOPES = ("filter", "uniform", "erk", "global")
 
 
 class TargetWeights(nn.Module):
-    """Raw weight → the weight with its targeted entries dropped; all of them in evaluation.
+    """Map a raw weight to the weight with targeted entries dropped; in evaluation, all of them are.
 
     Args:
-        joint: finds the targeted entries of all layers together; None: every filter's are found here.
-        name: of the layer, for `joint`.
+        rates: the drop rate and targeted fraction.
+        joint: finds the targeted entries of all layers together. None means that they are found per filter.
+        name: the layer's name, for `joint`.
     """
 
     def __init__(self, rates: Rates, joint: "Joint | None" = None, name: str = "") -> None:
@@ -52,11 +54,11 @@ class TargetWeights(nn.Module):
         self.name = name
 
     def scores(self, weight: Tensor) -> Tensor:
-        """(filters, entries), not negative, in the order of `rows`; the lowest of every filter are targeted."""
+        """Return non-negative scores (filters, entries) in the order of `rows`; the lowest per filter are targeted."""
         return rows(weight).abs()
 
     def gamma(self, n: int) -> float:
-        """The targeted fraction of n entries."""
+        """Return the targeted fraction of n entries."""
         return self.rates.gamma
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -67,11 +69,11 @@ class TargetWeights(nn.Module):
             return weight
         if self.training and self.rates.alpha < 1:
             dropped = dropped & (torch.rand(dropped.shape, device=weight.device) < self.rates.alpha)
-        # A product keeps the weight's memory format and costs a sixth of masked_fill, which does not.
+        # A product keeps the weight's memory format, unlike masked_fill, and takes a sixth of the time.
         return weight * like_weight(~dropped, weight)
 
     def _targeted(self, weight: Tensor) -> Tensor | None:
-        """(filters, entries) in the order of `rows`, True for what is targeted; None: nothing is."""
+        """Return a mask (filters, entries) in the order of `rows`, True if targeted; None if no entry is."""
         if self.joint is not None:
             return self.joint.targeted(self.name, self.rates.gamma)
         scores = self.scores(weight)
@@ -80,7 +82,7 @@ class TargetWeights(nn.Module):
 
 
 class TargetUnits(nn.Module):
-    """Raw weight → the weight with its targeted filters dropped; all of them in evaluation.
+    """Map a raw weight to the weight with targeted filters dropped; in evaluation, all of them are.
 
     Filters are compared within each of the weight's `matrices`, see `matrices_in`.
     """
@@ -92,7 +94,7 @@ class TargetUnits(nn.Module):
         self.matrices = 1
 
     def scores(self, weight: Tensor) -> Tensor:
-        """(filters,); the lowest are targeted."""
+        """Return scores (filters,), of which the lowest are targeted."""
         return rows(weight).norm(dim=1)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ class TargetUnits(nn.Module):
 
 
 def _joint(scope: str) -> "Joint":
-    from runner.dropout.scopes import Joint  # brings torch._dynamo, a second or two that few need
+    from runner.dropout.scopes import Joint  # imports torch._dynamo, which takes a second or two
 
     return Joint(scope)
 
@@ -120,12 +122,12 @@ class Targeted(RatedVariant):
     Args:
         alpha: drop rate α, in [0, 1].
         gamma: targeted fraction γ, in [0, 1].
-        ramp: where in training, as fractions of it, γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value.
-            A ramp only moves where `before_step(step, total)` is called before every step.
-        scope: the entries that are compared: of one "filter", as in the paper; of one layer, where γ is the same in
-            every layer ("uniform") or shared out by the Erdős–Rényi kernel ("erk", see `erk_densities`); or of all
-            layers together ("global").
-        ramp_shape: "linear", as in the paper, or "cubic": γ_t = γ (1 − (1 − t / ramp[1])³); ramp[0] is not used then.
+        ramp: the fractions of training at which γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value. A
+            ramp requires that `before_step(step, total)` is called before every step.
+        scope: which entries are compared with one another: those of a "filter", as in the paper; those of a layer, with
+            the same γ in every layer ("uniform") or γ distributed by the Erdős–Rényi kernel ("erk", see
+            `erk_densities`); or those of all layers ("global").
+        ramp_shape: "linear", as in the paper, or "cubic": γ_t = γ (1 − (1 − t / ramp[1])³), where ramp[0] is not used.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -167,8 +169,8 @@ class TargetedUnit(Targeted):
     """Targeted unit dropout, ramping if `ramp` is given.
 
     Args:
-        alpha, gamma, ramp: as `Targeted`.
-        element: drop single weights of the targeted filters, as the official code did, not whole filters.
+        alpha, gamma, ramp: as for `Targeted`.
+        element: whether to drop single weights of the targeted filters, as the official code did, not whole filters.
     """
 
     granularities = ("unit",)

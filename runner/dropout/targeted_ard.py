@@ -1,8 +1,8 @@
 """Targeted dropout of input channels, by weight norm times mean activation.
 
 Official code `targeted_ard`: the score of input channel i is ‖W_i‖₂, over all filters and positions, times the batch's
-mean |x_i|; the weights that read the floor(γ c) channels of lowest score are dropped, each on its own, with probability
-α. Evaluation: W unchanged, so nothing is pruned there and the floor is 0.
+mean |x_i|. Each weight that reads one of the floor(γ c) channels of lowest score is dropped with probability α.
+Evaluation uses W unchanged, so nothing is pruned and the floor is 0.
 """
 
 from typing import Any
@@ -22,10 +22,10 @@ class _TargetInputs(Called):
         self.processes = processes
         self.alpha = alpha
         self.gamma = gamma
-        self.activation: Tensor | None = None  # mean |x| of every input channel, of the batch at hand
+        self.activation: Tensor | None = None  # mean |x| of every input channel, for the current batch
 
     def look(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """A forward pre-hook."""
+        """Record the mean activations; used as a forward pre-hook."""
         if self.training:
             x = inputs[0].detach().abs().float()
             mean = x.flatten(0, -2).mean(0) if isinstance(layer, nn.Linear) else x.transpose(0, 1).flatten(1).mean(1)
@@ -43,7 +43,12 @@ class _TargetInputs(Called):
 
 
 class TargetedARD(CallVariant):
-    """Args: `alpha`, drop rate; `gamma`, targeted fraction of every layer's input channels; both in [0, 1]."""
+    """Targeted dropout of the weights of input channels.
+
+    Args:
+        alpha: drop rate, in [0, 1].
+        gamma: targeted fraction of every layer's input channels, in [0, 1].
+    """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 0.5) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
 """Sparse variational dropout: Molchanov et al. (2017); official code, after BayesWatch/tf-variational-dropout.
 
-A log σ² a weight (a filter, for units), −10 at first; log α = clip(log σ² − log(w² + 1e-8), −8, 8).
+Each weight (or filter, for units) has a parameter log σ², initially −10; log α = clip(log σ² − log(w² + 1e-8), −8, 8).
 
-- training, local reparametrisation at the output: y ~ N(x ∗ w, x² ∗ (α w²) + 1e-8);
+- training, with local reparametrization at the output: y ~ N(x ∗ w, x² ∗ (α w²) + 1e-8);
 - evaluation: weights with log α ≥ 3 are zero;
-- penalty: scale / examples · min(1, t / warmup) · KL in progress t, with
+- penalty: scale / examples · min(1, t / warmup) · KL at progress t, with
   KL = −Σ [k₁ σ(k₂ + k₃ log α) − ½ log(1 + 1 / α) − k₁],  k = 0.63576, 1.87320, 1.48695.
 
-Weights are pruned by largest log α, as in the code; filters by norm, of the weights that evaluation leaves (code:
-of all). The official code also took the first BatchNorm of every residual unit out of its variational networks; our
-models keep theirs. Its weight decay is off: the tables set schedule.weight_decay=0 for this column. Detached, the
-weights of evaluation stay.
+Weights are pruned by largest log α, as in the code; filters by the norm of the weights that remain in evaluation (in
+the code, of all weights). The official code also removed the first BatchNorm of every residual unit of its variational
+networks; the models of this package keep theirs. The official code uses no weight decay, so the tables set
+schedule.weight_decay=0 for this column. Detaching leaves the weights of evaluation.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ LARGEST_LOG_ALPHA = 3.0
 
 
 def kl(log_alpha: Tensor) -> Tensor:
-    """The sum over weights of the approximated KL divergence to the log-uniform prior."""
+    """Return the approximate KL divergence to the log-uniform prior, summed over weights."""
     return -(K1 * (K2 + K3 * log_alpha).sigmoid() - 0.5 * F.softplus(-log_alpha) - K1).sum()
 
 
@@ -43,7 +43,7 @@ class _Noise(Called):
         self.log_sigma2 = nn.Parameter(log_sigma2)
 
     def log_alpha(self, weight: Tensor) -> Tensor:
-        """In the weight's shape, clipped to [−8, 8]."""
+        """Return log α in the weight's shape, clipped to [−8, 8]."""
         log_sigma2: Tensor = self.log_sigma2
         if log_sigma2.shape != weight.shape:
             log_sigma2 = like_weight(log_sigma2, weight)
@@ -56,7 +56,7 @@ class _Noise(Called):
         return weight * (self.log_alpha(weight) < LARGEST_LOG_ALPHA)
 
     def perturb(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        """A forward hook: adds the noise of the local reparametrisation."""
+        """Add the noise of the local reparametrization to the output; used as a forward hook."""
         if not self.training:
             return None
         weight: Tensor = layer.parametrizations.weight.original  # type: ignore[assignment, union-attr]
@@ -74,9 +74,9 @@ class Variational(CallVariant):
     """Noise on weights.
 
     Args:
-        scale: of the KL; the code's 1/100 gave the paper's 0.01 / 50,000.
-        warmup: the progress at which the KL has its full weight; 50,000 of 100,000 steps in the code.
-        examples: what the KL is divided by; 50,000 in the code, whatever the data.
+        scale: the factor of the KL; 1/100 in the code, which with `examples` gives the paper's 0.01 / 50,000.
+        warmup: the progress at which the KL reaches its full weight; 50,000 of 100,000 steps in the code.
+        examples: the divisor of the KL; 50,000 in the code, for any data.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -120,6 +120,6 @@ class Variational(CallVariant):
 
 
 class VariationalUnit(Variational):
-    """One log σ² a filter, and still a log α a weight; arguments as `Variational`."""
+    """Noise with one log σ² per filter, but one log α per weight. The arguments are those of `Variational`."""
 
     granularities = ("unit",)

@@ -1,8 +1,8 @@
 """Xtreme dropout: ramping targeted dropout down to a fixed number of weights in every filter.
 
-Paper, "Fixed filter sparsity"; a co-author's code (srk97/defense, branch linearize): γ = (n − k) / n for a layer of n
-entries a filter, then the ramp of `Targeted`. Computed with `ranking.count`, so that k weights remain and not k + 1,
-which binary rounding gave there. The k survivors are the network: the rest is zero when the variant detaches.
+Paper, "Fixed filter sparsity"; a co-author's code (srk97/defense, branch linearize): γ = (n − k) / n for filters of n
+entries, with the ramp of `Targeted`. The number is computed with `ranking.count`, so that k weights remain rather than
+k + 1, which resulted from binary rounding in that code. All other weights are zero when the variant is detached.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,12 @@ class _KeepWeights(TargetWeights):
 
 
 class Xtreme(Targeted):
-    """Every filter keeps `kept` weights (all, where it has no more).
+    """Targeted weight dropout that leaves a fixed number of weights in every filter.
 
     Args:
+        kept: the number of weights k that every filter keeps; smaller filters keep all of theirs.
         alpha: drop rate α at the end of its ramp, in [0, 1].
-        ramp: as `Targeted`, of the fraction of the n − k weights that are to go.
+        ramp: as for `Targeted`, where γ is the fraction of the n − k weights to remove.
     """
 
     baked = True
@@ -40,4 +41,4 @@ class Xtreme(Targeted):
         return module
 
     def floor(self, granularity: str) -> float:
-        return 0.0  # what it prunes is zero in the weights themselves
+        return 0.0  # pruned weights are zero in the weights themselves
