@@ -1,4 +1,4 @@
-"""What `run bench` measures, and how: two things in turn, so that drift of the machine cancels.
+"""The measurements of `run bench`. Two alternatives are timed, interleaved, so that drift of the machine cancels.
 
-A row of the table is one small function that yields a `Comparison`: two callables, and what to reach (see `rows`).
+Each row of the table is a small function that yields a `Comparison`: two callables and a target (see `rows`).
 """

@@ -1,4 +1,4 @@
-"""What run bench measures: the user's configuration, with images made at random."""
+"""The configuration of `run bench`: the user's, with random images as data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ _RULES = {
     "threads": either(None, whole(1)),
 }
 _IMAGE_RULES = {"train": whole(1), "test": whole(1), "size": whole(1)}
-# Groups of run train that can't be chosen here, and what to do instead.
+# Groups of run train that cannot be chosen here, and the alternatives.
 _INSTEAD = {
     "data": "run bench makes its own images, see images.size and data.crop",
     "dropout": "dropouts=[targeted,…] says which are measured",
@@ -30,10 +30,10 @@ _INSTEAD = {
 
 
 class Configurations:
-    """The user's configuration, with further overrides, and the parts that it names.
+    """The user's configuration with further overrides, and the parts that it names.
 
     Raises:
-        ConfigError: an override is not for this command.
+        ConfigError: this command does not support an override.
     """
 
     def __init__(self, overrides: Sequence[str], config_dir: Path | None) -> None:
@@ -47,7 +47,7 @@ class Configurations:
                 raise ConfigError(f"{override}: {_INSTEAD[group]}")
 
     def of(self, *more: str) -> dict[str, Any]:
-        """The checked configuration."""
+        """Return the checked configuration with further overrides."""
         if more not in self._known:
             config = self._composer.single([*self._overrides, *more])
             check_each(config, _RULES, "")
@@ -61,12 +61,12 @@ class Configurations:
         return self._known[more]
 
     def parts(self, *more: str) -> Experiment:
-        """New parts on images made at random; a model's initial weights are the same every time."""
+        """Build new parts with random images. The model's initial weights are the same every time."""
         config = self.of(*more)
         images, seed = config["images"], config["seed"]
         splits = {
             name: random_split(images[name], images["size"], derive_seed(seed, name)) for name in ("train", "test")
         }
         data = {**config["data"], **splits, "class_names": CLASSES, "validation": 0}
-        # Nothing is saved here, and so never a checkpoint.
+        # Nothing is saved here, so checkpoint_minutes has no effect.
         return Experiment.from_config({**config, "data": data, "checkpoint_minutes": 1})

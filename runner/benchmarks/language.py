@@ -1,4 +1,4 @@
-"""GPT beside the same model written plainly in one file, and its decoding with the cache beside decoding without."""
+"""GPT compared with a plain implementation of the same model, and decoding with the cache compared with without."""
 
 from collections.abc import Callable, Iterator
 
@@ -21,7 +21,7 @@ DECODED = 16
 
 
 class PlainGPT(nn.Module):
-    """GPT-2's network as short programs write it: one matrix for queries, keys and values."""
+    """GPT-2's network as a short program would implement it, with one matrix for queries, keys and values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _Block(nn.Module):
 
 
 def language(setup: Setup) -> Iterator[Comparison]:
-    """Tokens a second in training, over the plain model in a plain loop; decoding with the cache over without."""
+    """Compare training, in tokens per second, with the plain model, and decoding with and without the cache."""
     parts = setup.parts()
     device, precision = parts.device, parts.precision
     generator = torch.Generator().manual_seed(0)
@@ -99,7 +99,7 @@ def language(setup: Setup) -> Iterator[Comparison]:
 
 
 def plain_step(model: nn.Module, inputs: Tensor, targets: Tensor, precision: str) -> Callable[[], object]:
-    """A training step as short programs write it: AdamW, gradients clipped at 1."""
+    """Return a training step as a short program would implement it: AdamW, with gradients clipped to norm 1."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,26 +1,26 @@
-"""What else kept the machine busy while something was measured."""
+"""The load that other processes put on the machine during a measurement."""
 
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# Above these a measurement deserves its warning: a tenth of a core, a tenth of the median.
+# A measurement above these limits gets a warning: a tenth of a core, a tenth of the median.
 OTHERS = 0.1
 SPREAD = 0.1
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Clocks at one moment.
+    """Clock readings at one moment.
 
     Args:
-        wall: seconds.
-        own: core-seconds of this process so far, all its threads.
-        everyone: core-seconds of all processes, and those that a hypervisor gave to others; None where the system
-            doesn't say.
+        wall: wall-clock time in seconds.
+        own: core-seconds that all threads of this process have used.
+        everyone: core-seconds of all processes, including those that a hypervisor gave to other machines; None if the
+            system does not report them.
         load: the load average over the last minute.
-        cores: of the machine.
+        cores: the number of cores of the machine.
     """
 
     wall: float
@@ -31,38 +31,39 @@ class Usage:
 
 
 def usage(stat: Path = Path("/proc/stat")) -> Usage:
-    """Now."""
+    """Read the clocks."""
     everyone, cores = _everyone(stat)
     return Usage(time.monotonic(), time.process_time(), everyone, os.getloadavg()[0], cores or os.cpu_count() or 1)
 
 
 def _everyone(stat: Path) -> tuple[float | None, int]:
-    """Busy core-seconds and the number of cores; (None, 0) where the system has no such file."""
+    """Return the busy core-seconds and the number of cores; (None, 0) if the system has no such file."""
     try:
         lines = [line.split() for line in stat.read_text().splitlines() if line.startswith("cpu")]
     except OSError:
         return None, 0
-    # proc(5): user nice system idle iowait irq softirq steal; guests are in user already.
+    # proc(5): user nice system idle iowait irq softirq steal; user includes guests.
     user, nice, system, _, _, irq, softirq, steal = (int(word) for word in lines[0][1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), len(lines) - 1
 
 
 def others(before: Usage, after: Usage, threads: int) -> float:
-    """How many cores other processes kept busy between the two, on average."""
+    """Return the average number of cores that other processes kept busy between two readings."""
     if before.everyone is None or after.everyone is None:
-        # A thread that computes adds one to the load average.
+        # Each computing thread adds one to the load average.
         return max(0.0, after.load - threads)
     busy = (after.everyone - before.everyone) - (after.own - before.own)
     return max(0.0, busy / max(after.wall - before.wall, 1e-9))
 
 
 def warning(busy: float, spread: float, threads: int, cores: int) -> str | None:
-    """One line if the figures are in doubt.
+    """Return a one-line warning if the figures are unreliable, otherwise None.
 
     Args:
-        busy: cores that others used.
-        spread: of the repeats, over their median.
-        threads: that this process computes with; cores beyond them are free for others to use.
+        busy: the number of cores that other processes used.
+        spread: the spread of the repeats, divided by their median.
+        threads: the number of threads of this process. Other processes may use the remaining cores.
+        cores: the number of cores of the machine.
     """
     crowded = busy > max(0, cores - threads) + OTHERS
     if not crowded and spread <= SPREAD:

@@ -1,11 +1,12 @@
-"""Results as a table to read and as lines of a CSV file to keep."""
+"""Results as a table for the terminal and as rows of a CSV file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.benchmarks.timing import Result
 
-# What a figure depends on besides the code; in every line, so that lines of several machines can be put together.
+# Everything besides the code that a figure depends on. It is in every row, so that rows of several machines can be
+# combined.
 MACHINE_COLUMNS = ("date", "machine", "device", "threads", "precision", "torch", "model", "batch_size")
 COLUMNS = (
     *MACHINE_COLUMNS,
@@ -19,7 +20,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
 
 
 def csv_row(result: Result, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """One line of the CSV file, in `COLUMNS`."""
+    """Return one row of the CSV file, in `COLUMNS`."""
     return {
         **machine,
         "what": result.name,
@@ -42,7 +43,7 @@ def csv_row(result: Result, machine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
-    """All results in one table; ratios can be compared between machines, the columns with a * can't."""
+    """Format all results as one table. Ratios can be compared between machines; columns marked with * cannot."""
     lines = [_HEAD, *map(_cells, results)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = [
@@ -73,7 +74,7 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 
 def _absolute(result: Result, side: int) -> str:
-    """A time, or a speed where the ratio is of speeds."""
+    """Format a time, or a speed if the ratio is of speeds."""
     if result.higher_is_better:
         rate = result.rates[side]
         factor, prefix = next((f, p) for f, p in _PREFIXES if rate >= f or f == 1)

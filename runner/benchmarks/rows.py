@@ -1,7 +1,7 @@
-"""The rows of the table, by the name under which `only=[…]` asks for them.
+"""The rows of the table, by their names in `only=[…]`.
 
-To add a row, add a function here: it takes a setup and yields comparisons one at a time, so that the parts of one are
-freed before those of the next are made.
+To add a row, add a function that takes a setup and yields comparisons one at a time, so that the parts of one
+comparison are freed before those of the next are built.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,16 +20,17 @@ from runner.pruning.sweep import Point, Sweeper
 from runner.training.loop import Training
 from runner.training.machine import autocast
 
-# Side of the square matrices whose product tells how fast the device multiplies: fast enough to be repeated, large
-# enough to be at full speed.
+# The size of the square matrices whose product measures the device's speed: small enough to be repeated, large enough
+# for full speed.
 _MATRIX_SIDE = {"cpu": 2048}
 _MATRIX_SIDE_ELSEWHERE = 8192
-# What a training step may cost, over one without dropout; variational: two convolutions and fresh noise.
+# The targets for the cost of a training step relative to one without dropout. The variational variants need two
+# convolutions and new noise.
 _STEP_TARGETS = {"targeted": 1.05, "ramping": 1.05, "targeted_unit": 1.05, "variational": 3.5, "variational_unit": 3.5}
 
 
 def step(setup: Setup) -> Iterator[Comparison]:
-    """What each dropout costs a training step; what `targeted` spares against sorting every layer."""
+    """Compare a training step with each dropout with one without, and `targeted` with sorting every layer."""
     for name in setup.dropouts:
         parts, plain = setup.parts(f"dropout={name}"), setup.parts()
         yield Comparison(
@@ -53,7 +54,7 @@ def step(setup: Setup) -> Iterator[Comparison]:
 
 
 def data(setup: Setup) -> Iterator[Comparison]:
-    """What is left of a step's speed when its batches come from the pipeline."""
+    """Compare training with batches from the data pipeline with steps on a single batch."""
     whole, fixed = late_training(setup.parts()), on_one_batch(late_training(setup.parts()))
     images = float(whole.examples_per_step)
     yield Comparison(
@@ -69,7 +70,7 @@ def data(setup: Setup) -> Iterator[Comparison]:
 
 
 def sweep(setup: Setup) -> Iterator[Comparison]:
-    """What a point of a pruning sweep costs beyond passing its images through the network."""
+    """Compare a point of a pruning sweep with a bare forward pass of its images."""
     parts = setup.parts()
     model = parts.model.eval()
     batches = list(parts.data.eval_batches("test"))
@@ -89,9 +90,9 @@ def sweep(setup: Setup) -> Iterator[Comparison]:
 
 
 def sweep_points(sweeper: Sweeper, calls: int) -> Callable[[], object]:
-    """A callable that measures the next of so many points and returns it with its row; the first one ranks, too.
+    """Return a callable that measures the next of `calls` points and returns it with its row.
 
-    The points are one sweep of a real sweeper, each of another sparsity, so each makes its own mask.
+    The points belong to one sweep and have different sparsities, so each needs its own mask. The first call also ranks.
     """
     points = [Point("weight", "layer", "own", 0.0, "kept", i / calls, "test") for i in range(calls)]
     rows = sweeper.rows(points)
@@ -99,7 +100,7 @@ def sweep_points(sweeper: Sweeper, calls: int) -> Callable[[], object]:
 
 
 def matmul(setup: Setup) -> Iterator[Comparison]:
-    """How near a training step comes to the speed at which the device multiplies large matrices."""
+    """Compare the speed of a training step with that of a large matrix product on the device."""
     parts = setup.parts()
     training = on_one_batch(late_training(parts))
     side = _MATRIX_SIDE.get(parts.device.type, _MATRIX_SIDE_ELSEWHERE)
@@ -118,9 +119,9 @@ def matmul(setup: Setup) -> Iterator[Comparison]:
 
 
 def step_flops(training: Training) -> int:
-    """Floating-point operations of a step's matrix products and convolutions, forward and backward.
+    """Count the floating-point operations of a step's matrix products and convolutions, forward and backward.
 
-    Takes one step; what the optimiser and element-wise layers do isn't counted.
+    This takes one step. The operations of the optimizer and of element-wise layers are not counted.
     """
     compiled, training.forward = training.forward, training.model
     with FlopCounterMode(display=False) as counter:
@@ -130,7 +131,7 @@ def step_flops(training: Training) -> int:
 
 
 def tail(setup: Setup) -> Iterator[Comparison]:
-    """TailDropout beside a product with a mask that is ready."""
+    """Compare TailDropout with a product with a precomputed mask."""
     return tail_dropout(setup.parts().device)
 
 

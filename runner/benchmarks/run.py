@@ -1,4 +1,4 @@
-"""The measurements of run bench: all requested rows, each comparison stored as soon as it is made."""
+"""The measurements of `run bench`: all requested rows, where each result is stored as soon as it is available."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from runner.training.progress import Progress
 def measure_rows(
     config: Mapping[str, Any], parts: Callable[..., Experiment], keep: Callable[[Result], object]
 ) -> list[Result]:
-    """All results; `keep` is called with each as soon as it is there."""
+    """Measure all requested rows. `keep` is called with each result as soon as it is available."""
     device = resolve_device(config["device"])
     stopwatch = Stopwatch(torch.get_num_threads(), partial(_wait_for, device))
     setup = Setup(parts, config["dropouts"], config["pairs"] + WARM_UP)
@@ -33,7 +33,7 @@ def measure_rows(
 
 
 def _wait_for(device: torch.device) -> None:
-    """GPUs are told what to do, and go on on their own."""
+    """Wait until a GPU, which runs asynchronously, has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -41,7 +41,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the figures depend on besides the code, for every row of the CSV file."""
+    """Return everything besides the code that the figures depend on, for every row of the CSV file."""
     device = resolve_device(config["device"])
     return {
         "date": runs.now(),
@@ -56,6 +56,6 @@ def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warning(results: Sequence[Result]) -> str | None:
-    """A line if the machine was busy or the repeats spread, by the worst result."""
+    """Return a one-line warning if, for any result, the machine was busy or the repeats varied."""
     busy, spread = max(result.others for result in results), max(result.spread for result in results)
     return load.warning(busy, spread, torch.get_num_threads(), load.usage().cores)

@@ -1,4 +1,4 @@
-"""What every row is made from: freshly built parts, so that no comparison leaves anything behind for the next."""
+"""The setup of every row. Parts are newly built, so that no comparison affects the next."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from runner.interfaces import Task
 from runner.training.loop import Training
 from runner.training.schedules import Adam, decay_groups
 
-# Training is measured late in a schedule without end: ramps have reached their rates, and the learning rate is so near
-# to zero that the weights, and with them the work, stay what they are.
+# Training is measured late in a very long schedule, where ramps are complete and the learning rate is so close to zero
+# that the weights, and with them the work per step, do not change.
 _STEPS = 10**9
 _LATE = 999 * 10**6
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What every row is made from.
+    """The setup of every row.
 
     Args:
-        parts: overrides of the configuration → new parts: setup.parts("dropout=targeted").
+        parts: builds new parts from overrides of the configuration, as in setup.parts("dropout=targeted").
         dropouts: names of the variants to measure.
-        calls: how often a comparison's callables will be called.
+        calls: the number of times that each callable of a comparison will be called.
     """
 
     parts: Callable[..., Experiment]
@@ -37,7 +37,7 @@ class OneBatch:
     """Batches that are always the same."""
 
     steps_per_epoch = 1
-    examples_per_step = 0  # nobody counts them
+    examples_per_step = 0  # not used
 
     def __init__(self, batch: Any) -> None:
         self._batch = batch
@@ -47,18 +47,18 @@ class OneBatch:
 
 
 def late_training(parts: Experiment) -> Training:
-    """The training of these parts, near its end."""
+    """Return the training of these parts, near its end."""
     return late(parts.training())
 
 
 def late(training: Training) -> Training:
-    """The same training, near its end."""
+    """Move a training near its end, and return it."""
     training.skip_to(_LATE, _STEPS)
     return training
 
 
 def on_one_batch(training: Training) -> Training:
-    """The same training, on one batch of its pipeline, which is ready."""
+    """Make a training use a single, already loaded batch of its pipeline, and return it."""
     training.batches = OneBatch(training.batches.batch(0))
     return training
 
@@ -66,11 +66,16 @@ def on_one_batch(training: Training) -> Training:
 def step_of(
     parts: Experiment, model: nn.Module, variant: Variant, task: Task[Any], schedule: Adam, batch: Any, examples: int
 ) -> Callable[[], int]:
-    """A training step, near the training's end, of a model that no configuration names, always on the same batch.
+    """Return a training step, near the end of training, of a given model, always on the same batch.
 
     Args:
-        parts: whose device and precision it has.
-        examples: of the batch.
+        parts: the experiment whose device, precision and data are used.
+        model: the model, which does not come from a configuration.
+        variant: the dropout variant.
+        task: the task.
+        schedule: the optimizer and its schedule.
+        batch: the batch.
+        examples: the number of examples in the batch.
     """
     training = Training(
         model=model.to(parts.device),
@@ -90,5 +95,8 @@ def step_of(
 
 
 def one_step(training: Training) -> Callable[[], int]:
-    """A whole training step: batch, forward, backward, optimiser. The callable returns the number of examples."""
+    """Return a callable that does a whole training step and returns the number of examples.
+
+    A step consists of loading the batch, the forward and backward passes and the optimizer's step.
+    """
     return training.one_step

@@ -1,4 +1,4 @@
-"""Targeted weight dropout ported line by line from the official code: what `targeted` must be faster than."""
+"""Targeted weight dropout, ported line by line from the official code: the baseline for the speed of `targeted`."""
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class _SortWeights(nn.Module):
 
 
 class SortingTargeted(WeightVariant):
-    """Targeted weight dropout that sorts every layer in every forward pass; equal magnitudes are all kept or all go."""
+    """Targeted weight dropout that sorts every layer in every forward pass. Ties are all kept or all targeted."""
 
     granularities = ("weight",)
 

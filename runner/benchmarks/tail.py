@@ -1,4 +1,4 @@
-"""TailDropout beside a product with a mask that is ready: the least that any dropout by a mask can cost."""
+"""TailDropout compared with a product with a precomputed mask, the minimum cost of any dropout by a mask."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from runner.benchmarks.timing import Comparison
 from runner.dropout.tail import TailDropout
 
-# Input shape, batch dimensions, the features' dimension, and what forward and backward may cost, over the product. A
-# mask as large as its input has to be written before it is read.
+# Input shape, batch dimensions, the features' dimension, and the target for the cost of forward and backward relative
+# to the product. A mask as large as its input has to be written before it is read.
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...], int, float], ...] = (
     ((1024, 512), (0,), -1, 1.6),
     ((128, 64, 16, 16), (0,), 1, 1.1),
@@ -19,7 +19,7 @@ SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...], int, float], ...] = (
 
 
 def tail_dropout(device: torch.device | str = "cpu") -> Iterator[Comparison]:
-    """Forward and backward pass over each of the shapes; beside it PyTorch's own dropout and the obvious version."""
+    """Compare forward and backward passes for each shape, also for PyTorch's own dropout and the obvious version."""
     for shape, batch_dims, dropout_dim, target in SHAPES:
         x = torch.randn(shape, device=device, requires_grad=True)
         mask = ready_mask(shape, batch_dims, dropout_dim).to(device)
@@ -40,7 +40,7 @@ def tail_dropout(device: torch.device | str = "cpu") -> Iterator[Comparison]:
 
 
 def obvious(x: Tensor, batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
-    """A uniform k for every entry of the batch, compared with the features' places."""
+    """Apply the obvious version: compare a uniform k for every entry of the batch with the features' indices."""
     features, n = dropout_dim % x.dim(), x.shape[dropout_dim]
     k = torch.randint(0, n + 1, [x.shape[dim] if dim in batch_dims else 1 for dim in range(x.dim())], device=x.device)
     places = torch.arange(n, device=x.device).view([n if dim == features else 1 for dim in range(x.dim())])
@@ -48,7 +48,7 @@ def obvious(x: Tensor, batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
 
 
 def ready_mask(shape: tuple[int, ...], batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
-    """Half of the features, in the shape that broadcasts as TailDropout's mask does."""
+    """Return a mask of half of the features, which broadcasts as TailDropout's mask does."""
     features = dropout_dim % len(shape)
     mask = torch.zeros([size if dim in (*batch_dims, features) else 1 for dim, size in enumerate(shape)])
     mask.narrow(features, 0, shape[features] // 2).fill_(1)
@@ -56,7 +56,7 @@ def ready_mask(shape: tuple[int, ...], batch_dims: tuple[int, ...], dropout_dim:
 
 
 def forward_and_backward(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
-    """Does it once, with a gradient that is ready too, and leaves no gradient behind."""
+    """Return a callable that does one forward and backward pass, with a precomputed gradient of the output."""
     gradient = torch.randn_like(x)
 
     def once() -> None:

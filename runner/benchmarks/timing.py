@@ -1,4 +1,4 @@
-"""Timing two things in turn."""
+"""Interleaved timing of two alternatives."""
 
 import statistics
 import time
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from runner.benchmarks import load
 from runner.benchmarks.intervals import median_interval, spread
 
-WARM_UP = 3  # calls of each before the first timed one: primitives are chosen, memory is mapped
+WARM_UP = 3  # untimed calls of each, in which primitives are chosen and memory is mapped
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two things that can be done again and again, and what their ratio should be.
+    """Two alternatives that can be called repeatedly, and the target for their ratio.
 
     Args:
-        name, against: what `a` and `b` do.
-        a, b: do it once.
-        target: the ratio to reach, or None where there is only something to show.
-        higher_is_better: whether the ratio is of speeds, a's over b's, or of times.
-        work: how much of `unit` a call of `a` and one of `b` get done.
-        unit: what work is counted in: calls, images, tokens, FLOP.
+        name, against: descriptions of `a` and `b`.
+        a, b: the callables.
+        target: the ratio to reach; None means that there is no target.
+        higher_is_better: whether the ratio is of speeds, a's over b's, rather than of times.
+        work: the amount of work of one call of `a` and of `b`, in `unit`.
+        unit: the unit of work: calls, images, tokens, FLOP.
     """
 
     name: str
@@ -36,13 +36,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured.
+    """The result of a comparison.
 
     Args:
         ratio, low, high: the median of the pairs' ratios and its 95 % interval.
-        seconds: median seconds of a call of `a` and of one of `b`.
-        spread: of the seconds, over their median; the larger of a's and b's.
-        others: cores that other processes kept busy meanwhile.
+        pairs: the number of pairs.
+        seconds: the median seconds of a call of `a` and of one of `b`.
+        spread: the larger of a's and b's spread of seconds, divided by the median.
+        others: the average number of cores that other processes kept busy.
     """
 
     name: str
@@ -61,12 +62,12 @@ class Result:
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Units of work a second, of `a` and of `b`."""
+        """Units of work per second, of `a` and of `b`."""
         return self.work[0] / self.seconds[0], self.work[1] / self.seconds[1]
 
     @property
     def reached(self) -> str:
-        """yes or no where the whole interval says so, else open; "" without a target."""
+        """Whether the whole interval reaches the target: "yes", "no", or "open" if only part of it; "" without one."""
         if self.target is None:
             return ""
         good = [value >= self.target if self.higher_is_better else value <= self.target for value in self.interval]
@@ -79,12 +80,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """How time is taken.
+    """A stopwatch for work on a device.
 
     Args:
-        threads: that the process computes with.
-        synchronize: waits until the device has done what it was told.
-        clock: seconds.
+        threads: the number of threads that this process uses.
+        synchronize: waits until the device has finished its work.
+        clock: returns the time in seconds.
         usage: reads the machine's clocks.
     """
 
@@ -94,7 +95,7 @@ class Stopwatch:
     usage: Callable[[], load.Usage] = load.usage
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """How long the work takes."""
+        """Return the seconds that the work takes."""
         self.synchronize()
         start = self.clock()
         work()
@@ -105,12 +106,15 @@ class Stopwatch:
 def measure(
     comparison: Comparison, pairs: int, stopwatch: Stopwatch, advance: Callable[[], object] = lambda: None
 ) -> Result:
-    """Time a and b in turn, `pairs` times after a warm-up.
+    """Time `a` and `b` of a comparison, interleaved, after a warm-up.
 
-    The order changes from pair to pair, a b b a a b …, so that a machine that gets steadily slower slows both alike.
+    The order alternates from pair to pair, a b b a a b …, so that a machine that gets steadily slower affects both
+    equally.
 
     Args:
-        pairs: at least `intervals.FEWEST`.
+        comparison: the comparison.
+        pairs: the number of pairs, at least `intervals.FEWEST`.
+        stopwatch: the stopwatch.
         advance: called after every pair.
     """
     for _ in range(WARM_UP):
@@ -147,6 +151,6 @@ def measure(
 
 
 def _ratio(comparison: Comparison, a: float, b: float) -> float:
-    """Of the times for one unit of work, or of the speeds."""
+    """Return the ratio of the times per unit of work, or of the speeds."""
     times = (a / comparison.work[0]) / (b / comparison.work[1])
     return 1 / times if comparison.higher_is_better else times

@@ -1,4 +1,4 @@
-"""The Transformer beside PyTorch's own of the same sizes, and decoding with its cache beside decoding without."""
+"""The Transformer compared with PyTorch's own of the same size, and decoding with the cache compared with without."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,12 +20,12 @@ from runner.training.machine import autocast
 from runner.training.schedules import Adam
 
 VOCABULARY = 8000
-SENTENCES, LONGEST = 160, 25  # about 4,000 target tokens with their padding, as in training
+SENTENCES, LONGEST = 160, 25  # about 4,000 target tokens including padding, as in training
 DECODED, TOKENS = 32, 64
 
 
 class TorchTransformer(nn.Module):
-    """torch.nn.Transformer with the embeddings, positions and logits of ours."""
+    """torch.nn.Transformer with the embeddings, positions and logits of this package's Transformer."""
 
     def __init__(self, ours: Transformer, heads: int, residual_dropout: float) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class TorchTransformer(nn.Module):
         self.embedding = nn.Embedding(*ours.embedding.weight.shape)
         layer = {"nhead": heads, "dim_feedforward": hidden, "dropout": residual_dropout}
         same: dict[str, Any] = {"d_model": features, **layer, "norm_first": True, "batch_first": True}
-        # Built by hand: nn.Transformer itself warns of a fast path that LayerNorm before the sublayers rules out.
+        # The encoder is built by hand, because nn.Transformer warns that norm_first rules out its fast path.
         self.transformer = nn.Transformer(
             **same,
             custom_encoder=nn.TransformerEncoder(
@@ -68,7 +68,7 @@ class TorchTransformer(nn.Module):
 
 
 def random_pairs(seed: int = 0) -> PairBatch:
-    """Sentences of all lengths up to LONGEST, END included."""
+    """Return pairs of random sentences of different lengths, at most LONGEST including END."""
     generator = torch.Generator().manual_seed(seed)
     sides = []
     for _ in range(2):
@@ -82,7 +82,7 @@ def random_pairs(seed: int = 0) -> PairBatch:
 
 
 def transformer(setup: Setup) -> Iterator[Comparison]:
-    """Tokens a second in training, over PyTorch's own; what `targeted` costs a step."""
+    """Compare tokens per second in training with PyTorch's own Transformer, and steps with `targeted` and without."""
     parts = setup.parts()
     batch = random_pairs().to(parts.device)
     tokens = float((batch.target[:, 1:] != PAD).sum())
@@ -111,11 +111,11 @@ def transformer(setup: Setup) -> Iterator[Comparison]:
 
 
 def decoding(setup: Setup) -> Iterator[Comparison]:
-    """Greedy decoding of 64 new tokens for 32 sentences with the base model."""
+    """Compare greedy decoding of 64 new tokens for 32 sentences, with and without cache, with the base model."""
     parts = setup.parts()
     model = model_of("model=transformer_base")[0].to(parts.device).eval()
     with torch.no_grad():
-        model.embedding.weight[END] = 0  # its logit is 0, which is never the greatest of so many: no sentence ends
+        model.embedding.weight[END] = 0  # so its logit is 0, which is never the largest, and no sentence ends
     source = random_pairs().source[:DECODED].to(parts.device)
 
     def decode(cache: bool) -> None:
@@ -137,7 +137,7 @@ def decoding(setup: Setup) -> Iterator[Comparison]:
 
 
 def model_of(choice: str) -> tuple[Transformer, int, float]:
-    """The model of a choice, with its heads and plain dropout."""
+    """Return the model of a choice, its number of heads and its rate of ordinary dropout."""
     config = Composer("train").single([choice])
     torch.manual_seed(0)
     model = build(config, "model", vocabulary=VOCABULARY)
