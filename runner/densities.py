@@ -1,8 +1,12 @@
 """Distribution of a network's sparsity among its layers, the same in training and in the sweep."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a table of runs is quick without it
+    import torch
 
 # uniform and erk compare the members of each layer with one another; global compares those of all layers.
 SCOPES = ("layer", "uniform", "erk", "global")

@@ -1,4 +1,4 @@
-"""Files that are written atomically, and CSV files that grow row by row."""
+"""Files that are written atomically, CSV files that grow row by row, and YAML."""
 
 import csv
 import hashlib
@@ -8,10 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from runner.errors import damaged
 
 if TYPE_CHECKING:  # importing pandas would slow down the listing of runs
     import pandas as pd
+
+# The loader of libyaml is about six times as fast; PyYAML may have been built without it.
+_QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEPTH = 1000  # libyaml recurses at every level of nesting, and crashes the process at some 50,000
 
 
 def write_text(path: Path, text: str) -> None:
@@ -44,11 +50,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         DamagedRun: the file is not text.
     """
     try:
-        lines = path.read_text().splitlines(keepends=True)
+        return rows_of(path.read_text())
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
         raise damaged(path, error) from None
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """Return the rows of the text of a CSV file, without a last line that a crash cut short."""
+    lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     rows = csv.DictReader(lines)
@@ -73,3 +84,17 @@ def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
         writer.writerow(row)
         file.flush()
         os.fsync(file.fileno())
+
+
+def load_yaml(text: str) -> Any:
+    """Parse YAML into plain values; tags that construct objects are errors.
+
+    Raises:
+        YAMLError: the text is not YAML, or is nested too deeply.
+    """
+    # An upper bound: every level takes a bracket or at least one column of a line.
+    depth = text.count("[") + text.count("{") + max(map(len, text.split("\n")))
+    try:
+        return yaml.load(text, _QUICK_YAML if depth < _DEPTH else yaml.SafeLoader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None

@@ -16,6 +16,7 @@ from runner.config.compose import Composer, renamed
 from runner.config.paths import CONF
 from runner.config.rules import show
 from runner.errors import ConfigError, UserError, located
+from runner.reporting.finding import Found
 from runner.reporting.listing import run_lines
 from runner.runs import Run
 from runner.workers import train_side_by_side, worker_count
@@ -101,7 +102,7 @@ def _in_parallel(
     except UserError as error:
         print(f"run: {error}", file=sys.stderr)
     print()
-    print(*run_lines([run for run in map(Run, folders) if _state(run) == "finished"]), sep="\n")
+    print(*run_lines([one for one in map(Found.read, map(Run, folders)) if one.state == "finished"]), sep="\n")
     return _report(folders)
 
 

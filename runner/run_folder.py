@@ -1,6 +1,7 @@
 """A run folder: its files, lock, configuration and status. Import `Run` from `runner.runs`."""
 
 import fcntl
+import hashlib
 import json
 import shutil
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from runner.errors import DamagedRun, FolderInUse, UserError, damaged
-from runner.files import read_rows, sha256_of, write_text
+from runner.files import load_yaml, rows_of, sha256_of, write_text
 from runner.tasks.metrics import Metric, of_status
 
 LOGGER_FOLDERS = ("tensorboard", "wandb")
@@ -126,11 +127,14 @@ class Run:
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         write_text(self.overrides_file, yaml.safe_dump(list(overrides), allow_unicode=True))
 
-    def config(self) -> dict[str, Any]:
-        """Read the stored configuration as plain YAML, without resolvers and without tags that create objects."""
-        self.verify(self.config_file)
+    def config(self, status: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Read the stored configuration as plain YAML, without resolvers and without tags that create objects.
+
+        Args:
+            status: the content of status.json, if it has just been read.
+        """
         try:
-            config = yaml.safe_load(self.config_file.read_text())
+            config = load_yaml(self._verified(self.config_file, status).decode())
         except FileNotFoundError:
             raise UserError(f"{self.folder} is no run folder: it has no .hydra/config.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -165,7 +169,11 @@ class Run:
 
         A run whose status says "running" but whose lock is free is interrupted.
         """
-        state = str(self.status().get("state", ""))
+        return self.state_of(self.status())
+
+    def state_of(self, status: Mapping[str, Any]) -> str:
+        """Return `state` for the content of status.json that has just been read."""
+        state = str(status.get("state", ""))
         return "interrupted" if state == "running" and not self.in_use() else state
 
     def threads(self) -> int | None:
@@ -202,8 +210,19 @@ class Run:
         """
         expected = self._checksums().get(str(file.relative_to(self.folder)))
         if expected is not None and file.exists() and sha256_of(file) != expected:
-            error = ValueError(f"its checksum is not the one in {self.status_file.name}")
-            raise self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
+            raise self._changed(file)
+
+    def _verified(self, file: Path, status: Mapping[str, Any] | None) -> bytes:
+        """Read a small file once and compare it with its checksum; raises as `verify` does."""
+        content = file.read_bytes()
+        expected = self._checksums(status).get(str(file.relative_to(self.folder)))
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise self._changed(file)
+        return content
+
+    def _changed(self, file: Path) -> DamagedRun:
+        error = ValueError(f"its checksum is not the one in {self.status_file.name}")
+        return self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
 
     def verify_all(self) -> None:
         """Compare the files of a finished run with their checksums.
@@ -214,20 +233,27 @@ class Run:
         for file in (self.config_file, self.weights_file, self.scores_file, self.pruning_file):
             self.verify(file)
 
-    def _checksums(self) -> dict[str, Any]:
-        sums = self.status().get("checksums")
+    def _checksums(self, status: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        sums = (self.status() if status is None else status).get("checksums")
         return dict(sums) if isinstance(sums, dict) else {}
 
     # --- results -------------------------------------------------------------------------------------------------
 
-    def pruning_rows(self) -> list[dict[str, str]]:
+    def pruning_rows(self, status: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
         """Return the rows of pruning.csv, or [] if it does not exist yet.
+
+        Args:
+            status: the content of status.json, if it has just been read.
 
         Raises:
             DamagedRun: the file has changed since the last sweep, or is not text.
         """
-        self.verify(self.pruning_file)
-        return read_rows(self.pruning_file)
+        try:
+            return rows_of(self._verified(self.pruning_file, status).decode())
+        except FileNotFoundError:
+            return []
+        except UnicodeDecodeError as error:
+            raise damaged(self.pruning_file, error) from None
 
     def damaged_rows(self, error: Exception) -> DamagedRun:
         """Return an error that says what is wrong with pruning.csv and how to measure it again."""

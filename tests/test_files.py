@@ -1,12 +1,15 @@
-"""Files that are never half written, and CSV files that grow row by row."""
+"""Files that are never half written, CSV files that grow row by row, and YAML."""
 
 import os
 from pathlib import Path
 
 import pytest
+import yaml
 
+from runner import files
+from runner.config.paths import CONF
 from runner.errors import DamagedRun
-from runner.files import append_row, read_rows, write_bytes, write_rows, write_text
+from runner.files import append_row, load_yaml, read_rows, write_bytes, write_rows, write_text
 
 COLUMNS = ["a", "b"]
 
@@ -95,3 +98,16 @@ def test_a_whole_table_at_once(tmp_path):
     write_rows(tmp_path / "x.csv", COLUMNS, [])
     assert (tmp_path / "x.csv").read_text() == "a,b\n"
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["libyaml", "PyYAML alone"])
+def test_yaml_means_the_same_with_and_without_libyaml(quick, monkeypatch):
+    if not quick:
+        monkeypatch.setattr(files, "_QUICK_YAML", yaml.SafeLoader)
+    texts = [path.read_text() for path in sorted(CONF.rglob("*.yaml"))]
+    texts += ["", "a: 1e3\nb: 1.0e+3\nc: 0o17\nd: 12:30\ne: 2026-01-31\nf: ~\ng: 'yes'\nh: yes\nγ: ±\n"]
+    assert len(texts) > 100
+    assert [load_yaml(text) for text in texts] == [yaml.safe_load(text) for text in texts]
+    for bad in ("a: [", "!!python/name:os.system", "\x07"):
+        with pytest.raises(yaml.YAMLError):
+            load_yaml(bad)

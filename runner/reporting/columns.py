@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.config.identity import plain, with_defaults
@@ -78,16 +79,16 @@ def column_names(columns: Sequence[Measured]) -> list[str]:
     there is another data set; `targeted alpha=0.5` if there is `targeted alpha=0.66`.
     """
     configs = [_identity(run.config) for run in columns]
-    shown = [name for name in _ordered(configs) if name not in MACHINE and _distinguishes(name, configs)]
-    names = [_name(config, shown, configs) for config in configs]
+    ordered = _ordered(configs)
+    within = _varying_within_choices(ordered, configs)
+    shown = [name for name in ordered if name not in MACHINE and _distinguishes(name, within, configs)]
+    names = [_name(config, shown, within) for config in configs]
     for more in MACHINE:
-        names = [
-            f"{name} {more}={show(config.get(more))}" if _clash(name, names) and _varies(more, configs) else name
-            for name, config in zip(names, configs, strict=True)
-        ]
+        if _varies(more, configs):
+            names = _told_apart(names, [f"{more}={show(config.get(more))}" for config in configs])
     # The options may be equal while the content of the user's data or the version of this package differs.
     for words in ([run.hash[:8] for run in columns], [str(run.run.folder) for run in columns]):
-        names = [f"{n} {word}".strip() if _clash(n, names) else n for n, word in zip(names, words, strict=True)]
+        names = _told_apart(names, words)
     return names
 
 
@@ -99,7 +100,8 @@ def differing_options(configs: Sequence[Config]) -> list[str]:
     """
     configs = [_identity(config) for config in configs]
     shown = [name for name in _ordered(configs) if _varies(name, configs)]
-    return [_name(config, shown, configs) for config in configs]
+    within = _varying_within_choices(shown, configs)
+    return [_name(config, shown, within) for config in configs]
 
 
 def varying_options(configs: Sequence[Config]) -> list[str]:
@@ -130,33 +132,42 @@ def _ordered(configs: Sequence[Config]) -> list[str]:
     return choices + sorted(rest, key=lambda n: (not n.startswith("dropout."), groups.index(n.partition(".")[0])))
 
 
-def _distinguishes(name: str, configs: Sequence[Config]) -> bool:
+def _distinguishes(name: str, within: Container[tuple[str, str]], configs: Sequence[Config]) -> bool:
     """Return whether an option differs between runs with the same choice in its group."""
     if name.endswith(".name"):
         return name == "dropout.name" or _varies(name, configs)
-    return any(_varies(name, _same_choice(name, config, configs)) for config in configs)
+    return any((name, _choice(name, config)) in within for config in configs)
 
 
-def _same_choice(name: str, config: Config, configs: Sequence[Config]) -> list[Config]:
-    choice = f"{name.partition('.')[0]}.name"
-    return [other for other in configs if other.get(choice) == config.get(choice)]
+def _varying_within_choices(names: Sequence[str], configs: Sequence[Config]) -> set[tuple[str, str]]:
+    """Return the options that differ between runs with the same choice in the option's group, each with that choice."""
+    first: dict[tuple[str, str], Any] = {}
+    places = [((name, _choice(name, config)), config.get(name)) for config in configs for name in names]
+    return {place for place, value in places if first.setdefault(place, value) != value}
+
+
+def _choice(name: str, config: Config) -> str:
+    """Return the choice of an option's group as a key."""
+    return repr(config.get(f"{name.partition('.')[0]}.name"))
 
 
 def _varies(name: str, configs: Sequence[Config]) -> bool:
     return any(config.get(name) != configs[0].get(name) for config in configs)
 
 
-def _name(config: Config, shown: Sequence[str], configs: Sequence[Config]) -> str:
+def _name(config: Config, shown: Sequence[str], within: Container[tuple[str, str]]) -> str:
     words = []
     for name in shown:
         if name.endswith(".name"):
             words.append(show(config.get(name)))
-        elif name in config and _varies(name, _same_choice(name, config, configs)):
+        elif name in config and (name, _choice(name, config)) in within:
             last = name.rpartition(".")[2]
             alone = sum(other.rpartition(".")[2] == last for other in shown) == 1
             words.append(f"{last if alone else name}={show(config[name])}")
     return " ".join(words)
 
 
-def _clash(name: str, names: Sequence[str]) -> bool:
-    return names.count(name) > 1
+def _told_apart(names: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Append a word to each name that occurs more than once."""
+    counts = Counter(names)
+    return [f"{n} {word}".strip() if counts[n] > 1 else n for n, word in zip(names, words, strict=True)]

@@ -26,6 +26,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 # One line style per cycle through the colours; "--" is reserved for dashed styles, see `Style.dashed`.
 LINES = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
+STYLES = len(COLOURS) * len(LINES)  # columns that can be distinguished
 GRID = "#d9d9d9"
 FLOOR = "#8c8c8c"
 _UNPRUNED_MARK: Any = {"marker": "d", "markersize": 7, "markerfacecolor": "white", "linestyle": "", "zorder": 3}
@@ -44,7 +45,7 @@ class Style:
 
     @classmethod
     def number(cls, index: int) -> "Style":
-        """Return the style of a column by its index; the first 32 differ in the pair of colour and line."""
+        """Return the style of a column by its index; the first STYLES differ in the pair of colour and line."""
         line = LINES[index // len(COLOURS) % len(LINES)]
         return cls(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], line)
 
@@ -120,6 +121,7 @@ def save(figure: Figure, path: Path) -> Path:
     with rc_context({"svg.hashsalt": "run"}):  # otherwise the ids in an SVG are random
         metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(content, format=kind, metadata=metadata, facecolor="white")
+    figure.set_layout_engine("none")  # the layout takes as long as drawing, so later files reuse it
     write_bytes(path, content.getvalue())
     return path
 

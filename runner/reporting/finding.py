@@ -5,14 +5,14 @@ This module imports neither pandas nor torch.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from runner.config.rules import leaves
 from runner.errors import ConfigError, UserError
 from runner.runs import Run, scope_of
-from runner.tasks.metrics import Metric
+from runner.tasks.metrics import Metric, of_status
 
 UNREADABLE = (UserError, KeyError, TypeError, ValueError, AttributeError)
 STATES = ("finished", "running", "interrupted", "failed", "damaged")
@@ -41,6 +41,7 @@ class Found:
         metric: the headline metric; None if the run was not swept.
         rows: the rows of pruning.csv on the test split, for the run's own scores and scope.
         error: why the run failed or can't be read; "" otherwise.
+        stored: the configuration as it is stored, nested; {} for a damaged run.
     """
 
     run: Run
@@ -50,17 +51,19 @@ class Found:
     metric: Metric | None
     rows: Sequence[Mapping[str, str]]
     error: str
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run: Run) -> "Found":
         try:
-            status, state = run.status(), run.state()
-            config = dict(leaves(run.config()))
-            rows = [row for row in run.pruning_rows() if of_own_sweep(row, scope_of(status))]
-            metric = run.metric(status["headline"]["metric"]) if rows else None
+            status = run.status()
+            state = run.state_of(status)
+            stored = run.config(status)
+            rows = [row for row in run.pruning_rows(status) if of_own_sweep(row, scope_of(status))]
+            metric = of_status(status, status["headline"]["metric"]) if rows else None
         except UNREADABLE as error:
             return cls(run, "damaged", {}, {}, None, (), str(error))
-        return cls(run, state, config, status, metric, rows, str(status.get("error") or ""))
+        return cls(run, state, dict(leaves(stored)), status, metric, rows, str(status.get("error") or ""), stored)
 
     def at(self, metric: str, sparsity: float) -> float:
         """Return the best value of a metric at a sparsity over all granularities and BatchNorm modes.
@@ -71,7 +74,7 @@ class Found:
         values = [value for value in values if not math.isnan(value)]
         if not values:
             return math.nan
-        return max(values) if self.run.metric(metric).higher_is_better else min(values)
+        return max(values) if of_status(self.status, metric).higher_is_better else min(values)
 
     def as_json(self) -> dict[str, Any]:
         """Return the run as plain values, with the headline metric by granularity, BatchNorm mode and sparsity."""
@@ -147,7 +150,6 @@ def in_order(found: Sequence[Found], by: str) -> list[Found]:
     if found and all(math.isnan(value) for value in values.values()):
         raise ConfigError(f"sort={by}: no run was measured so")
     # Each run states itself whether higher is better.
-    sign = {
-        id(one): -1.0 if one.run.metric(metric).higher_is_better else 1.0 for one in found if one.state != "damaged"
-    }
+    readable = [one for one in found if one.state != "damaged"]
+    sign = {id(one): -1.0 if of_status(one.status, metric).higher_is_better else 1.0 for one in readable}
     return sorted(found, key=lambda one: (math.isnan(values[id(one)]), sign.get(id(one), 1.0) * values[id(one)]))

@@ -18,25 +18,30 @@ SPLITS = ("train", "validation")
 _MARKS = 8  # markers per curve
 
 
-def read_metrics(run: Run) -> pd.DataFrame:
-    """Read metrics.csv, with one row per epoch; the frame is empty if there are none.
+def read_metrics(runs: Sequence[Run]) -> pd.DataFrame:
+    """Read metrics.csv of runs, with one row per epoch; the frame is empty if there are none.
 
     Raises:
         DamagedRun: a value is not a number.
     """
-    try:
-        return pd.DataFrame(read_rows(run.metrics_file)).astype(float)
-    except ValueError as error:
-        raise damaged(run.metrics_file, error) from None
+    rows = []
+    for run in runs:
+        try:
+            rows += [{name: float(value) for name, value in row.items()} for row in read_rows(run.metrics_file)]
+        except ValueError as error:
+            raise damaged(run.metrics_file, error) from None
+    return pd.DataFrame(rows, dtype=float)
 
 
-def learning_curves(runs: Sequence[Run], column: str) -> pd.DataFrame:
-    """Return the mean and standard deviation over seeds of a column of metrics.csv, by epoch."""
-    frames = [read_metrics(run) for run in runs]
-    rows = [frame[["epoch", column]] for frame in frames if {"epoch", column} <= set(frame)]
-    if not rows:
+def learning_curves(metrics: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the mean and standard deviation over seeds of a column of metrics.csv, by epoch.
+
+    Args:
+        metrics: as returned by `read_metrics`.
+    """
+    if not {"epoch", column} <= set(metrics) or metrics[column].isna().all():
         return pd.DataFrame(columns=["epoch", "mean", "std"], dtype=float)
-    return pd.concat(rows).groupby("epoch")[column].agg(["mean", "std"]).reset_index()
+    return metrics.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "std"]).reset_index()
 
 
 def learning_figure(columns: Mapping[str, Sequence[Run]], metric: Metric, title: str, paths: Sequence[Path]) -> bool:
@@ -53,10 +58,11 @@ def learning_figure(columns: Mapping[str, Sequence[Run]], metric: Metric, title:
         Whether there was anything to draw; a run folder may lack metrics.csv.
     """
     panels = []
+    metrics = {name: read_metrics(runs) for name, runs in columns.items()}
     for split, one in ((split, one) for one in dict.fromkeys((LOSS, metric)) for split in SPLITS):
         curves = [
-            _curve(name, Style.number(index), learning_curves(runs, f"{split}_{one.name}"), one)
-            for index, (name, runs) in enumerate(columns.items())
+            _curve(name, Style.number(index), learning_curves(rows, f"{split}_{one.name}"), one)
+            for index, (name, rows) in enumerate(metrics.items())
         ]
         if curves := [curve for curve in curves if len(curve.x)]:
             panels.append((split, one, curves))

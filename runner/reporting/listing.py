@@ -12,17 +12,16 @@ from typing import Any
 
 from runner.config.identity import with_defaults
 from runner.config.rules import leaves, show
-from runner.errors import UserError
 from runner.files import read_rows
 from runner.reporting.columns import differing_options, varying_options
-from runner.reporting.finding import SPARSITIES, Found, of_own_sweep
+from runner.reporting.finding import SPARSITIES, UNREADABLE, Found
 from runner.reporting.formats import UNPRUNED, duration, number
-from runner.runs import Run, scope_of
+from runner.runs import Run
 
 _CHOICES = ("data.name", "model.name", "dropout.name", "regularizer.name")  # in the name of a run's own folder
 
 
-def run_lines(runs: Sequence[Run]) -> list[str]:
+def run_lines(runs: Sequence[Found]) -> list[str]:
     """Return one line of text per run.
 
     Example: `finished     outputs/…/seed0  alpha=0.5  accuracy at sparsity …  (2026-01-31 12:00, 1 min 35 s of
@@ -30,56 +29,53 @@ def run_lines(runs: Sequence[Run]) -> list[str]:
     """
     apart = _apart(runs)
     lines = []
-    for run in runs:
+    for one in runs:
         try:
-            words = [run.state(), str(run.folder), apart.get(run, ""), _results(run), _times(run), _note(run)]
-        except (UserError, KeyError, TypeError, ValueError) as error:
-            words = ["damaged", str(run.folder), str(error)]
+            words = [one.state, str(one.run.folder), apart.get(one.run, "")]
+            words += [one.error] if one.state == "damaged" else [_results(one), _times(one), _note(one)]
+        except UNREADABLE as error:
+            words = ["damaged", str(one.run.folder), str(error)]
         lines.append("  ".join([f"{words[0]:11}", *filter(None, words[1:])]))
     return lines
 
 
-def _apart(runs: Sequence[Run]) -> dict[Run, str]:
+def _apart(runs: Sequence[Found]) -> dict[Run, str]:
     """Return what distinguishes each run from the others and is not in its folder's name; omits unreadable runs."""
-    configs = {}
-    for run in runs:
-        try:
-            configs[run] = dict(leaves(with_defaults(run.config())))
-        except UserError:
-            continue
+    configs = {one.run: dict(leaves(with_defaults(one.stored))) for one in runs if one.stored}
+    choices = [name for name in _CHOICES if len({str(config.get(name)) for config in configs.values()}) > 1]
+    seeds = len({config.get("seed") for config in configs.values()}) > 1
     kinds: dict[tuple[str, ...], list[Run]] = {}
     for run, config in configs.items():
         kinds.setdefault(tuple(str(config.get(name)) for name in _CHOICES), []).append(run)
     words: dict[Run, str] = {}
     for alike in kinds.values():
         options = differing_options([configs[run] for run in alike])
-        words |= {run: f"{_choices(run, configs)} {text}".strip() for run, text in zip(alike, options, strict=True)}
+        for run, text in zip(alike, options, strict=True):
+            words[run] = f"{_choices(run, configs[run], choices, seeds)} {text}".strip()
     return words
 
 
-def _choices(run: Run, configs: Mapping[Run, Mapping[str, Any]]) -> str:
+def _choices(run: Run, config: Mapping[str, Any], choices: Sequence[str], seeds: bool) -> str:
     """Return the choices and the seed where runs differ in them; "" if the folder has its default name."""
-    config = configs[run]
     names = [str(config.get(name)) for name in _CHOICES]
     own = f"{'-'.join(names[:3])}-"
     if run.folder.parent.name.startswith(own) and run.folder.name == f"seed{config.get('seed')}":
         return ""
-    words = [str(config.get(name)) for name in _CHOICES if len({str(c.get(name)) for c in configs.values()}) > 1]
-    if len({c.get("seed") for c in configs.values()}) > 1:
+    words = [str(config.get(name)) for name in choices]
+    if seeds:
         words.append(f"seed={show(config.get('seed'))}")
     return " ".join(words)
 
 
-def _results(run: Run) -> str:
+def _results(one: Found) -> str:
     """Return the headline metric on the test split at a few sparsities, the error, or the last epoch."""
-    status = run.status()
-    if status.get("error"):
-        return str(status["error"])
-    rows = [row for row in run.pruning_rows() if _shown(row, scope_of(status))]
-    if not rows:
-        metrics = read_rows(run.metrics_file)
+    if one.error:
+        return one.error
+    rows = [row for row in one.rows if row["batch_norm"] != "recalibrated" and float(row["sparsity"]) in SPARSITIES]
+    metric = one.metric
+    if not rows or metric is None:
+        metrics = read_rows(one.run.metrics_file)
         return f"epoch {metrics[-1]['epoch']}" if metrics else ""
-    metric = run.metric(status["headline"]["metric"])
     parts = []
     for granularity in dict.fromkeys(row["granularity"] for row in rows):
         values = [row for row in rows if row["granularity"] == granularity]
@@ -93,22 +89,17 @@ def _results(run: Run) -> str:
     return f"{metric.name} at sparsity " + "; ".join(parts)
 
 
-def _shown(row: Mapping[str, Any], scope: str) -> bool:
-    usual = row["batch_norm"] != "recalibrated" and float(row["sparsity"]) in SPARSITIES
-    return usual and of_own_sweep(row, scope)
-
-
-def _note(run: Run) -> str:
-    note = run.status().get("note")
+def _note(one: Found) -> str:
+    note = one.status.get("note")
     return "" if note is None else f"note: {' '.join(str(note).split())}"
 
 
-def _times(run: Run) -> str:
+def _times(one: Found) -> str:
     """Return when the run started and how long it has trained."""
-    status = run.status()
+    status = one.status
     words = [str(status["started"])[:16].replace("T", " ")] if status.get("started") else []
     seconds = status.get("seconds")
-    if seconds is None and (rows := read_rows(run.metrics_file)):
+    if seconds is None and (rows := read_rows(one.run.metrics_file)):
         seconds = rows[-1].get("seconds")
     if seconds is not None:
         words.append(f"{duration(float(seconds))} of training")
@@ -144,8 +135,4 @@ def csv_lines(found: Sequence[Found]) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def _text_lines(found: Sequence[Found]) -> list[str]:
-    return run_lines([one.run for one in found])
-
-
-FORMATS: dict[str, Callable[[Sequence[Found]], list[str]]] = {"text": _text_lines, "json": json_lines, "csv": csv_lines}
+FORMATS: dict[str, Callable[[Sequence[Found]], list[str]]] = {"text": run_lines, "json": json_lines, "csv": csv_lines}

@@ -1,9 +1,12 @@
 """Read a run's pruning.csv as a data frame."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 
 from runner.errors import DamagedRun
-from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run, scope_of
+from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run, point_key, scope_of
 from runner.tasks.metrics import Metric
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
@@ -20,22 +23,26 @@ def read_points(run: Run) -> pd.DataFrame:
     rows = run.pruning_rows()
     if not rows:
         raise DamagedRun(f"{run.folder} has no rows in {run.pruning_file.name}; run prune {run.folder} makes them")
-    points = pd.DataFrame(rows).drop_duplicates(list(POINT_COLUMNS), keep="last") if _complete(rows[0]) else None
-    if points is None or not metrics_of(points):
+    if not _complete(rows[0]) or not set(rows[0]) - set(_NOT_METRICS):
         raise run.damaged_rows(ValueError("columns are missing"))
+    last: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        last.pop(key := point_key(row), None)
+        last[key] = row
+    # Converting the columns of a frame one by one would take most of the time of a big table.
+    columns: dict[str, list[Any]] = {name: [row[name] for row in last.values()] for name in rows[0]}
     for column, known in _KNOWN.items():
-        if unknown := sorted(set(points[column]) - set(known)):
+        if unknown := sorted(set(columns[column]) - set(known)):
             raise run.damaged_rows(ValueError(f"{column} {unknown[0]!r}; expected {', '.join(known)}"))
     try:
-        for column in points.columns.difference(list(_WORDS)):
-            values = points[column].replace("", "nan") if column in COST_COLUMNS else points[column]
-            points[column] = values.astype(float)
+        for name in columns.keys() - set(_WORDS):
+            columns[name] = [float(value or "nan") if name in COST_COLUMNS else float(value) for value in columns[name]]
     except ValueError as error:
         raise run.damaged_rows(error) from None
     # Round fractions so that rows of several runs match: 0.30000000000000004 is 0.3.
-    for column in ("floor", "sparsity"):
-        points[column] = points[column].round(9)
-    return points.reset_index(drop=True)
+    for name in ("floor", "sparsity"):
+        columns[name] = [round(value, 9) for value in columns[name]]
+    return pd.DataFrame(columns)
 
 
 def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
@@ -43,16 +50,24 @@ def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
     return (points["floor"] == 0) & (points["sparsity"] == 0)
 
 
-def of_sweeps(points: pd.DataFrame) -> pd.DataFrame:
-    """Return a run's points without those of the unpruned network that a sweep with a floor adds."""
-    rules = ["granularity", "scope", "scores"]
+def of_sweeps(points: pd.DataFrame, run: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a run's points without those of the unpruned network that a sweep with a floor adds.
+
+    Args:
+        run: the column that says which run a point belongs to, if there are several.
+    """
+    rules = [*run, "granularity", "scope", "scores"]
     alone = is_unpruned(points) & ~_any(points, points["floor"].eq(0) & points["sparsity"].gt(0), rules)
-    return points[~alone | ~_any(points, ~alone, ["granularity"])]
+    return points[~alone | ~_any(points, ~alone, [*run, "granularity"])]
 
 
-def unpruned_points(points: pd.DataFrame) -> pd.DataFrame:
-    """Return a run's points of the unpruned network, one for each granularity, BatchNorm mode and split."""
-    return points[is_unpruned(points)].drop_duplicates(["granularity", "batch_norm", "split"])
+def unpruned_points(points: pd.DataFrame, run: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a run's points of the unpruned network, one for each granularity, BatchNorm mode and split.
+
+    Args:
+        run: as for `of_sweeps`.
+    """
+    return points[is_unpruned(points)].drop_duplicates([*run, "granularity", "batch_norm", "split"])
 
 
 def _any(points: pd.DataFrame, condition: "pd.Series[bool]", by: list[str]) -> "pd.Series[bool]":

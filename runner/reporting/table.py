@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from runner.errors import ConfigError
 from runner.reporting.beside import PublishedValues, published_beside
 from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
+from runner.reporting.drawing import STYLES
 from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
 from runner.reporting.gather import Measured
 from runner.reporting.points import (
@@ -45,18 +47,18 @@ class Section:
         what = granularity_label(self.granularity)
         return f"{what} pruned, {BATCH_NORMS.get(self.batch_norm, self.batch_norm)}"
 
-    @property
+    @cached_property
     def unpruned(self) -> pd.DataFrame:
         """The rows of unpruned networks; empty unless they were added to a column that begins at a floor."""
         rows = self.rows[is_unpruned(self.rows)]
         return rows if self._added.any() else rows[:0]
 
-    @property
+    @cached_property
     def swept(self) -> pd.DataFrame:
         """The rows of all columns by sparsity, as in the paper: without the unpruned rows added to floored columns."""
         return self.rows[~self._added]
 
-    @property
+    @cached_property
     def _added(self) -> "pd.Series[bool]":
         floored = self.rows.loc[self.rows["floor"] > 0, "column"]
         return is_unpruned(self.rows) & self.rows["column"].isin(floored)
@@ -119,7 +121,7 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
     names = column_names(first) if named is None else [named[run.run] for run in first]
     order = sorted(range(len(names)), key=lambda i: _place(columns[i][0][0], names[i], choice))
     own = {names[i]: columns[i][0] for i in order}
-    rows = pd.concat([_statistics(runs, name, metric, choice) for name, runs in own.items()], ignore_index=True)
+    rows = _statistics(own, metric, choice)
     sections = [_section(part, own, metric, choice) for part in _parts(rows, choice)]
     if not sections:
         raise ConfigError(_nothing(measured, choice))
@@ -128,6 +130,8 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
         raise ConfigError(f"table.x={choice.x}: the sweeps of these runs have no {choice.x}; {again}")
     left_out = [f"Left out, a copy: {', '.join(repeats)}."] if repeats else []
     shown = [name for name in own if any(name in section.columns for section in sections)]
+    if len(shown) > STYLES:
+        left_out.append(f"No figures: {len(shown)} columns, of which {STYLES} can be distinguished; table.runs= chooses.")
     return Table(
         metric=metric,
         split=choice.split,
@@ -163,43 +167,54 @@ def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
     return (*listed, run.config["dropout.name"] != "none", name)
 
 
-def _statistics(runs: Sequence[Measured], name: str, metric: Metric, choice: Choice) -> pd.DataFrame:
-    """Return a column in long form; standard deviations have n - 1 in the denominator.
+def _statistics(own: Mapping[str, Sequence[Measured]], metric: Metric, choice: Choice) -> pd.DataFrame:
+    """Return all columns in long form; standard deviations have n - 1 in the denominator.
 
     A column that begins at a floor also has rows with floor 0 and sparsity 0 for the unpruned networks.
     """
-    points = pd.concat([of_sweeps(run.points) for run in runs], ignore_index=True)
-    scope = own_scope(runs[0].run) if choice.scope == "auto" else choice.scope
+    runs = [(name, run) for name, group in own.items() for run in group]
+    every = pd.concat([run.points for _, run in runs], keys=range(len(runs)), names=["run", "row"])
+    every = every.reset_index("run").reset_index(drop=True)
+    names = [runs[index][0] for index in every["run"]]
+    # Each column has its own floor for each granularity.
+    places = [(name, granularity) for name, granularity in zip(names, every["granularity"], strict=True)]
+    every = every.assign(column=names, place=pd.Series(places, dtype=object))
+    points = of_sweeps(every, ["run"])
+    scopes = {n: own_scope(g[0].run) if choice.scope == "auto" else choice.scope for n, g in own.items()}
     points = points[
-        (points["split"] == choice.split) & (points["scope"] == scope) & (points["scores"] == choice.scores)
+        (points["split"] == choice.split)
+        & (points["scope"] == points["column"].map(scopes))
+        & (points["scores"] == choice.scores)
     ]
-    points = points[points["floor"] == points["granularity"].map(_floors(points, runs[0], choice))]
-    whole = pd.concat([unpruned_points(run.points) for run in runs], ignore_index=True)
-    floored = points.loc[points["floor"] > 0, "granularity"]
-    whole = whole[(whole["split"] == choice.split) & whole["granularity"].isin(floored)]
-    points = pd.concat([points, whole.assign(scope=scope, scores=choice.scores)], ignore_index=True)
-    key = ["granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
+    points = points[points["floor"] == points["place"].map(_floors(points, own, choice))]
+    whole = unpruned_points(every, ["run"])
+    whole = whole[(whole["split"] == choice.split) & whole["place"].isin(points.loc[points["floor"] > 0, "place"])]
+    whole = whole.assign(scope=whole["column"].map(scopes), scores=choice.scores)
+    points = pd.concat([points, whole], ignore_index=True)
+    key = ["column", "granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
     means = ["actual_sparsity", *([] if choice.x == "sparsity" else [choice.x])]
     points = points.assign(**{name: float("nan") for name in means if name not in points})
     rows = points.groupby(key, as_index=False, sort=False).agg(
         **{name: pd.NamedAgg(name, "mean") for name in means}, **statistics(metric)
     )
-    return rows.assign(metric=metric.name, column=name, source="", beside=name)
+    return rows.assign(metric=metric.name, source="", beside=rows["column"])
 
 
-def _floors(points: pd.DataFrame, run: Measured, choice: Choice) -> dict[str, float]:
-    """Return the floor for which the column is shown, for each granularity.
+def _floors(
+    points: pd.DataFrame, own: Mapping[str, Sequence[Measured]], choice: Choice
+) -> dict[tuple[str, str], float]:
+    """Return the floor that is shown, for each column and granularity.
 
     With `auto` this is the floor of `prune.floor=auto`, the variant's γ, or the first sweep's if no sweep used that.
     """
-    if choice.floor != "auto":
-        return dict.fromkeys(points["granularity"], float(choice.floor))
-    known = own_floors(run.run)
-    floors = {}
-    for granularity, part in points.groupby("granularity"):
-        there = [float(floor) for floor in part["floor"].unique()]
-        own = known.get(str(granularity), known[""])
-        floors[str(granularity)] = there[there.index(own)] if own in there else there[0]
+    known = {name: own_floors(runs[0].run) for name, runs in own.items()} if choice.floor == "auto" else {}
+    floors: dict[tuple[str, str], float] = {}
+    for place, floor in points[["place", "floor"]].drop_duplicates().itertuples(index=False):
+        column, granularity = place
+        if choice.floor != "auto":
+            floors[place] = float(choice.floor)
+        elif place not in floors or floor == known[column].get(granularity, known[column][""]):
+            floors[place] = float(floor)
     return floors
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from runner.files import write_frame, write_text
 from runner.reporting.curves import floors_of
-from runner.reporting.drawing import Curve, Panel, Style, draw
+from runner.reporting.drawing import STYLES, Curve, Panel, Style, draw
 from runner.reporting.formats import (
     COSTS,
     COUNTS,
@@ -37,13 +37,18 @@ _LATEX |= {
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write table.csv, table.md, table.tex, table.png and table.svg, and return the paths.
 
-    learning.png and learning.svg are written as well if the runs have learning curves.
+    learning.png and learning.svg are written as well if the runs have learning curves. A table with more columns than
+    can be distinguished has no figures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex")]
     write_frame(paths[0], table.rows)
     write_text(paths[1], markdown(table))
     write_text(paths[2], latex(table))
+    if len(table.own_columns) > STYLES:
+        for older in (folder / f"{name}.{ending}" for name in ("table", "learning") for ending in FIGURES):
+            older.unlink(missing_ok=True)
+        return paths
     learning = [folder / f"learning.{ending}" for ending in FIGURES]
     drawn = learning_figure(table.runs, table.metric, figure_title(table), learning)
     return [*paths, *table_figure(table, folder), *(learning if drawn else [])]
@@ -83,14 +88,17 @@ def cells(section: Section, metric: Metric) -> list[list[str]]:
     """
     parts = [(UNPRUNED, section.unpruned)] if len(section.unpruned) else []
     parts += [(f"{percent(float(str(s)))} %", rows) for s, rows in section.swept.groupby("sparsity")]
-    body = [[name, *(_cell(rows, column, metric) for column in section.columns)] for name, rows in parts]
+    body = [[name, *_cells(rows, section.columns, metric)] for name, rows in parts]
     return [["sparsity", *section.columns], *body, ["seeds", *(_seeds(section, column) for column in section.columns)]]
 
 
-def _cell(rows: pd.DataFrame, column: str, metric: Metric) -> str:
-    for _, row in rows[rows["column"] == column].iterrows():
-        return mean_and_deviation(float(row["mean"]), float(row["std"]), metric)
-    return NONE
+def _cells(rows: pd.DataFrame, columns: Sequence[str], metric: Metric) -> list[str]:
+    """Return the cells of one row of the table."""
+    values = zip(rows["column"], rows["mean"], rows["std"], strict=True)
+    first: dict[str, str] = {}
+    for column, mean, deviation in values:
+        first.setdefault(column, mean_and_deviation(float(mean), float(deviation), metric))
+    return [first.get(column, NONE) for column in columns]
 
 
 def table_figure(table: Table, folder: Path) -> list[Path]:

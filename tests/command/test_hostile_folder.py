@@ -99,6 +99,15 @@ def test_yaml_tags_make_nothing(text, call, finished, trace):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, "{a: " * 100_000, "- " * 200_000], ids=["lists", "mappings", "blocks"])
+def test_yaml_nested_without_end_is_damage(text, call, finished):
+    """libyaml would end the process."""
+    finished.config_file.write_text(f"seed: 0\nnote:\n  {text}\n")
+    result = call("list", "runs", str(finished.folder))
+    assert result.code == 0
+    assert result.out.startswith("damaged ") and "nested too deeply" in result.out
+
+
 def test_resolvers_are_not_asked(call, finished, monkeypatch):
     """An interpolation is the text that it is."""
     monkeypatch.setenv("SECRET", "0.5")

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,34 @@ def _row(sparsity: float, accuracy: float, **more: Any) -> dict[str, Any]:
 def row() -> Callable[..., dict[str, Any]]:
     """Makes a row of pruning.csv."""
     return _row
+
+
+_watching: list[list[Path]] = []  # an audit hook stays for as long as the process lives
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], str):
+        for paths in _watching:
+            paths.append(Path(arguments[0]).absolute())
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture
+def opened() -> Callable[[], AbstractContextManager[list[Path]]]:
+    """A context that notes every file that is opened in it."""
+
+    @contextmanager
+    def watch() -> Iterator[list[Path]]:
+        paths: list[Path] = []
+        _watching.append(paths)
+        try:
+            yield paths
+        finally:
+            _watching.remove(paths)
+
+    return watch
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """run table, from the command's words to its files."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,3 +246,9 @@ def test_a_users_own_table_file(make_run: Make, row: Make, tmp_path: Path, capsy
     (own / "small.yaml").write_text("defaults: [summary, _self_]\nname: small\nsparsities: [0.5]\n")
     assert table([], ["table=small"], tmp_path / "mine") == 0
     assert Path("outputs/table/small/table.md").exists()
+
+
+def test_no_torch() -> None:
+    """So that it is quick."""
+    script = "import sys, runner.commands.table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

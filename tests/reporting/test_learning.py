@@ -12,7 +12,7 @@ from runner.errors import DamagedRun
 from runner.files import write_rows
 from runner.reporting.choice import Choice
 from runner.reporting.gather import gather
-from runner.reporting.learning import learning_curves
+from runner.reporting.learning import learning_curves, read_metrics
 from runner.reporting.table import Table, make_table
 from runner.reporting.writing import write_table
 from runner.runs import Run, metrics_columns
@@ -42,11 +42,11 @@ def table(runs: list[Run]) -> Table:
 
 
 def test_curves_are_means_over_seeds_by_epoch(learned) -> None:
-    rows = learning_curves([learned(), learned(seed=1, epochs=2)], "train_loss")
+    rows = learning_curves(read_metrics([learned(), learned(seed=1, epochs=2)]), "train_loss")
     assert rows["epoch"].tolist() == [1, 2, 3]
     assert rows["mean"].tolist() == [0.375, 0.1875, 0.125]
     assert rows["std"].iloc[0] == pytest.approx(0.125 * 2**0.5)
-    assert learning_curves([learned("targeted")], "train_bleu").empty
+    assert learning_curves(read_metrics([learned("targeted")]), "train_bleu").empty
 
 
 def test_a_panel_a_metric_and_a_curve_a_column(learned, tmp_path, monkeypatch) -> None:
@@ -76,4 +76,4 @@ def test_damage_is_named(learned) -> None:
     run = learned()
     run.metrics_file.write_text("epoch,train_loss\n1,much\n")
     with pytest.raises(DamagedRun, match=r"metrics\.csv is damaged"):
-        learning_curves([run], "train_loss")
+        read_metrics([run])

@@ -111,3 +111,16 @@ def test_an_option_that_a_class_gained_later_is_no_difference(make_run: Make, ro
     assert sum("updates=50" in line for line in said) == 2
     assert sum("updates=7" in line for line in said) == 1
     assert not any("drop=" in line for line in said)
+
+
+def test_no_file_of_a_run_is_read_twice(make_run: Make, row: Make, lines, opened) -> None:
+    """So that a thousand runs are listed in seconds."""
+    runs = [make_run([row(0.0, 0.9)], seed=seed) for seed in range(3)]
+    for run in runs:
+        run.seal(run.config_file, run.pruning_file, seconds=3.0)
+    with opened() as paths:
+        assert len(lines()) == 3
+    own = ("status.json", ".hydra/config.yaml", "pruning.csv")
+    assert sorted(path for path in paths if any(path.is_relative_to(run.folder) for run in runs)) == sorted(
+        run.folder / name for run in runs for name in own
+    )

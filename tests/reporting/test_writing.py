@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.image import imread
 
 from runner.reporting.choice import Choice, PublishedColumn
+from runner.reporting.drawing import STYLES
 from runner.reporting.gather import gather
 from runner.reporting.table import Table, make_table
 from runner.reporting.writing import cells, latex, markdown, write_table
@@ -112,6 +113,18 @@ def test_a_loss_is_not_percent(make_run: Make, row: Make, tmp_path: Path) -> Non
     assert cells(made.sections[0], made.metric)[1] == ["50 %", "0.1234"]
     assert "## test loss, digits" in markdown(made)
     assert write_table(made, tmp_path / "out")[-1].stat().st_size > 0
+
+
+def test_columns_that_nobody_could_tell_apart_are_not_drawn(make_run: Make, row: Make, tmp_path: Path) -> None:
+    runs = [make_run([row(0.5, 0.9)], **{"schedule.learning_rate": 0.01 * rate}) for rate in range(1, STYLES + 2)]
+    few, many = (make_table(gather(some, {})[0], Choice(name="test")) for some in (runs[:-1], runs))
+    write_table(few, tmp_path / "out")
+    assert (tmp_path / "out" / "table.svg").exists()
+    written = write_table(many, tmp_path / "out")
+    assert [path.name for path in written] == ["table.csv", "table.md", "table.tex"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
+    assert "No figures: 33 columns, of which 32 can be distinguished" in markdown(many)
+    assert "No figures" not in markdown(few)
 
 
 def _replaced(text: str, pairs: dict[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The contents of each part of the page: the rows of its tables and the data of its plots."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from runner.errors import ConfigError
 from runner.reporting.choice import Choice
 from runner.reporting.finding import to_float
 from runner.reporting.formats import BATCH_NORMS, COSTS, granularity_label, metric_label, percent
-from runner.reporting.learning import learning_curves
+from runner.reporting.learning import learning_curves, read_metrics
 from runner.reporting.page.collect import UNREADABLE, Collected, Told
 from runner.reporting.page.plots import Plots, tabs
 from runner.reporting.page.tables import table
@@ -195,16 +196,14 @@ def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
     """Return one tab per split and metric of metrics.csv, validation and headline metrics first."""
     metrics = [metric for metric, _ in collected.metrics] or [LOSS]
     panels: dict[str, object] = {}
+    learned = {}
+    for name, runs in collected.columns.items():
+        with suppress(*UNREADABLE):
+            learned[name] = read_metrics([told.run for told in runs])
     for split in ("validation", "train"):
         for metric in metrics:
-            curves = {}
-            for name, runs in collected.columns.items():
-                try:
-                    rows = learning_curves([told.run for told in runs], f"{split}_{metric.name}")
-                except UNREADABLE:
-                    continue
-                if len(rows):
-                    curves[name] = rows
+            curves = {name: learning_curves(rows, f"{split}_{metric.name}") for name, rows in learned.items()}
+            curves = {name: rows for name, rows in curves.items() if len(rows)}
             if curves:
                 label = metric_label(split, metric)
                 panels[label] = plots.over_epochs(curves, metric, label)
