@@ -131,7 +131,8 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
     left_out = [f"Left out, a copy: {', '.join(repeats)}."] if repeats else []
     shown = [name for name in own if any(name in section.columns for section in sections)]
     if len(shown) > STYLES:
-        left_out.append(f"No figures: {len(shown)} columns, of which {STYLES} can be distinguished; table.runs= chooses.")
+        more = f"{len(shown)} columns, of which {STYLES} can be distinguished"
+        left_out.append(f"No figures: {more}; table.runs= chooses.")
     return Table(
         metric=metric,
         split=choice.split,
