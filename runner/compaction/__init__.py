@@ -1,1 +1,1 @@
-"""Networks that are smaller: cut, packed, and proved equal to the pruned network that they come from."""
+"""Smaller networks: cut or packed, and proved equal to the pruned network that they were made from."""

@@ -16,11 +16,12 @@ _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 
 @dataclass(frozen=True)
 class Choice:
-    """What a budget leaves.
+    """The networks that a budget allows, ranked.
 
     Attributes:
-        candidates: all networks, best first; of each KEY, costs, the metric on validation, whether it is `within`.
-        met: whether the first candidate is within the budget; if not, it is the one that comes nearest.
+        candidates: all networks, best first, with the columns of KEY, the costs, the metric on the validation split,
+            and `within`: whether the network meets the budget.
+        met: whether the first candidate meets the budget. If not, it is the one that comes closest.
     """
 
     candidates: pd.DataFrame
@@ -28,10 +29,10 @@ class Choice:
 
 
 def amount(value: Any) -> float:
-    """A number, or a text like 100k, 1.5M, 1MB, as a number.
+    """Parse a number, or a text like 100k, 1.5M or 1MB.
 
     Raises:
-        ValueError: it is neither, or not above 0.
+        ValueError: the value is neither, or not above 0.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?) ?([kmg]?)b?", str(value).strip().lower())
     if not found or not float(found[1]):
@@ -40,10 +41,10 @@ def amount(value: Any) -> float:
 
 
 def seconds(value: Any) -> float:
-    """A text like 5ms, 300us or 0.1s, as seconds.
+    """Convert a text like 5ms, 300us or 0.1s to seconds.
 
     Raises:
-        ValueError: it is no time above 0 with its unit.
+        ValueError: the value isn't a time above 0 with a unit.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(us|µs|ms|s)", str(value).strip().lower())
     if not found or not float(found[1]):
@@ -56,24 +57,25 @@ def choose(
 ) -> Choice:
     """Rank networks by a budget.
 
-    With `drop`, the smallest of those within it and the limits; without, the best of those within the limits.
+    With `drop`, the smallest network within `drop` and the limits comes first. Without it, the best network within the
+    limits does.
 
     Args:
         points: rows of one split, of several runs, with the columns of KEY, the costs and the metric.
-        limits: cost → the most of it.
-        drop: the most that may be lost of the best unpruned network's metric.
-        by: the cost that is to be smallest.
+        limits: the upper bound of each cost, by name.
+        drop: how much of the best unpruned network's metric may be lost.
+        by: the cost to minimise.
 
     Raises:
-        ValueError: there is no row with costs, or none of an unpruned network where `drop` needs it.
+        ValueError: no row has costs, or `drop` is given and there is no row of an unpruned network.
     """
     known = points.dropna(subset=list(COSTS))
     if known.empty:
         raise ValueError("no rows with costs")
-    # Below a floor all rows are of one network: the one that is asked for at the floor or nearest to it is named.
+    # Below a floor, all rows describe the same network. Keep the row whose sparsity is closest to the floor.
     found = known.drop_duplicates([*KEY[:-1], *COSTS, metric], keep="last").copy()
     sign = 1.0 if higher_is_better else -1.0
-    excess = pd.Series(0.0, index=found.index)  # how far a network is beyond the budget, in fractions of each limit
+    excess = pd.Series(0.0, index=found.index)  # how far a network exceeds the budget, as fractions of each limit
     for cost, limit in limits.items():
         excess += (found[cost] / limit - 1).clip(lower=0)
     if drop is not None:
@@ -94,12 +96,14 @@ def choose(
 def within_latency(
     choice: Choice, limit: float, measure: Callable[[list[dict[str, Any]]], Sequence[tuple[float, str]]]
 ) -> Choice:
-    """A choice among those of its candidates within the budget that take at most `limit` milliseconds.
+    """Restrict a choice to the candidates within the budget that take at most `limit` milliseconds.
+
+    Networks that exceed the rest of the budget are not measured, nor are those ranked below a network that needs no
+    more FLOPs and no more bytes.
 
     Args:
-        measure: rows of candidates → milliseconds of each and what executed it; new columns `latency_ms` and
-            `executed_by`. Not measured are networks that are beyond the rest of the budget, and those that follow a
-            network of no more FLOPs and no more bytes in the ranking.
+        measure: rows of candidates → milliseconds of each and the way it was executed, which become the columns
+            `latency_ms` and `executed_by`.
     """
     table = choice.candidates.copy()
     inside = table.index[table["within"] & ~_dominated(table)]
@@ -115,14 +119,14 @@ def within_latency(
 
 
 def _dominated(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether a better network, a row above, costs no more."""
+    """Return for each row whether a better network, in a row above, costs no more."""
     costs = table[["flops", "bytes"]].to_numpy()
     found = [bool((costs[:index] <= costs[index]).all(1).any()) for index in range(len(costs))]
     return pd.Series(found, index=table.index)
 
 
 def pareto(points: pd.DataFrame, cost: str, metric: str, higher_is_better: bool) -> pd.DataFrame:
-    """The rows that no other row beats in both cost and metric, cheapest first."""
+    """Return the rows that no other row beats in both cost and metric, cheapest first."""
     ordered = points.dropna(subset=[cost]).sort_values([cost, metric], ascending=[True, not higher_is_better])
     best = ordered[metric].cummax() if higher_is_better else ordered[metric].cummin()
     return ordered[(ordered[metric] == best) & (best != best.shift())]

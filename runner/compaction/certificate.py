@@ -1,4 +1,4 @@
-"""The certificate of a compact network: what it costs, how long it takes, and that it is the pruned one."""
+"""The certificate of a compact network: its costs, its latency, and the proof that it equals the pruned network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is known of one compact network.
+    """Measurements of one compact network.
 
     Args:
-        title: of which run, and what was asked for.
+        title: the run and the request.
         metrics: "trained", "pruned" (BatchNorm kept), "reference" (what the proof compares with), "compact" → metrics
             on the test split.
-        recalibrated: whether the reference's BatchNorm was measured anew.
-        report: what became of each layer of a network that was cut.
+        recalibrated: whether the reference's BatchNorm statistics were recalibrated.
+        report: how each layer was cut; empty for a packed network.
     """
 
     title: str
@@ -54,7 +54,7 @@ def write_certificate(certificate: Certificate, folder: Path) -> None:
 
 
 def rows(certificate: Certificate) -> list[dict[str, Any]]:
-    """A row each way and batch; the compact network has one at least."""
+    """Return one row per execution method and batch size; the compact network has at least one."""
     measured = certificate.measured
     small = list(measured.costs.values())[-1]
     found = []
@@ -64,7 +64,7 @@ def rows(certificate: Certificate) -> list[dict[str, Any]]:
         row["ideal_speedup"] = row.pop("ideal")
         row |= _quartiles("milliseconds", way.milliseconds) | _quartiles("speedup", way.speedup)
         found.append({**row, "per_second": 1e3 * way.batch / way.milliseconds[0]})
-    if all(row["network"] == "dense" for row in found):  # no kernels for its zeros
+    if all(row["network"] == "dense" for row in found):  # there are no kernels for its zeros
         found.append({"network": "compact", "threads": measured.threads, **vars(small)})
     return found
 
@@ -74,7 +74,7 @@ def _quartiles(name: str, values: tuple[float, float, float]) -> dict[str, float
 
 
 def markdown(certificate: Certificate) -> str:
-    """Headline, costs, accuracy, proof, times, verdict, what could not be removed."""
+    """Format the certificate: headline, costs, metrics, proof, times, verdict, and what could not be removed."""
     measured = certificate.measured
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
@@ -84,7 +84,7 @@ def markdown(certificate: Certificate) -> str:
 
 
 def times_and_layers(measured: Measured) -> list[str]:
-    """Lines of Markdown: for each batch a table of times, what is fastest, and what each layer takes if it's known."""
+    """Return Markdown lines: for each batch size a table of times, the verdict, and the times of layers if known."""
     lines: list[str] = []
     for part, batch in dict.fromkeys((way.part, way.batch) for way in measured.ways):
         ways = [way for way in measured.ways if (way.part, way.batch) == (part, batch)]
@@ -176,10 +176,10 @@ def _layers(rows: Sequence[LayerRow]) -> list[list[str]]:
 
 
 def verdict(ways: Sequence[Way]) -> str:
-    """One sentence: what is fastest, or that nothing is faster than the dense network.
+    """Return one sentence that names the fastest way, or says that none is faster than the dense network.
 
     Args:
-        ways: of one batch and part.
+        ways: all of the same batch size and part.
     """
     batch, part = ways[0].batch, "network" if ways[0].part == WHOLE else f"network's {ways[0].part}"
     dense = min((way for way in ways if way.network == "dense"), key=lambda way: way.milliseconds[0])

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, bytes, operations, memory; also what one would that a plan leaves."""
+"""The costs of a network, or of one that a plan would leave: parameters, bytes, operations and memory."""
 
 import json
 import math
@@ -23,13 +23,13 @@ from runner.models.modes import evaluation_mode
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one network.
+    """The costs of one network.
 
     Attributes:
-        parameters: trainable ones.
-        nonzero: those of them that are not zero; None where only shapes are known.
-        bytes: of a safetensors file of its float32 tensors, with the header.
-        flops: of one example, two for each multiplication with its addition; convolutions, linear layers and attention.
+        parameters: number of trainable parameters.
+        nonzero: number of those that are not zero; None if only shapes are known.
+        bytes: size of a safetensors file of the float32 tensors, including the header.
+        flops: operations for one example, two per multiply-add, of convolutions, linear layers and attention.
     """
 
     parameters: int
@@ -39,10 +39,10 @@ class Costs:
 
 
 def measure_costs(network: nn.Module, example: Sequence[Tensor]) -> Costs:
-    """Costs of a network as it is, whatever it is made of.
+    """Measure the costs of a network, whatever it is made of.
 
     Args:
-        example: the arguments of its forward, of any number of examples.
+        example: the arguments of its forward, for any number of examples.
     """
     parameters = list(network.parameters())
     return Costs(
@@ -54,9 +54,9 @@ def measure_costs(network: nn.Module, example: Sequence[Tensor]) -> Costs:
 
 
 def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
-    """Costs of the network that a plan leaves, by arithmetic.
+    """Compute the costs of the network that a plan leaves, without building it.
 
-    Not counted is a bias that a layer has in the compact network only, for constants that removal="exact" adds to it.
+    A bias that a layer has only in the compact network, for constants that removal="exact" adds to it, isn't counted.
     """
     shapes = dict(_state(model))
     flops = coupling.other_flops
@@ -80,7 +80,7 @@ def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
     for name in plan.scattered:
         place = str(coupling.layers[name].place)
         wrapped = is_wrapped(model, place)
-        if f"{place}.bias" in shapes and coupling.layers[name].norm is None:  # what filters that are gone still add
+        if f"{place}.bias" in shapes and coupling.layers[name].norm is None:  # what removed filters still add
             stays = ~plan.removed[coupling.group[coupling.layers[name].outputs]]
             shapes[f"{place if wrapped else place.rpartition('.')[0]}.constant"] = (int(stays.sum()),)
         for part, _ in _state(model.get_submodule(place)) if wrapped else ():
@@ -89,7 +89,7 @@ def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
 
 
 def _state(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of what `stored_tensors` gives."""
+    """Return the names and shapes of the tensors in `stored_tensors`."""
     left_out, state = shared_names(module), module.state_dict().items()
     return [
         (name, tuple(tensor.shape))
@@ -99,7 +99,7 @@ def _state(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def expected_parameters(model: nn.Module, structure: Structure) -> int:
-    """How many parameters the network has that a structure makes of a whole one, by arithmetic."""
+    """Compute how many parameters a whole network has once a structure is applied to it."""
     modules = dict(model.named_modules())
     count = sum(parameter.numel() for parameter in model.parameters())
     changed = {*structure.layers, *structure.channels, *structure.folded}
@@ -115,7 +115,7 @@ def expected_parameters(model: nn.Module, structure: Structure) -> int:
 
 
 def file_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Bytes of a safetensors file of float32 tensors, with its header."""
+    """Return the size of a safetensors file of float32 tensors in bytes, including its header."""
     header, offset = {}, 0
     for name, shape in sorted(shapes.items()):
         end = offset + 4 * math.prod(shape)
@@ -130,15 +130,15 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
 
 
 def count_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
-    """Operations of one forward pass over the whole example, two for each multiplication with its addition.
+    """Count the operations of one forward pass over the whole example, two per multiply-add.
 
-    PyTorch's counter knows the fused attention of GPUs only; the one of processors is counted here as it counts those.
+    PyTorch's counter knows fused attention on GPUs only. Fused attention on the CPU is counted here in the same way.
     """
     return int(_counted(network, example).get_total_flops())
 
 
 def flops_by_module(network: nn.Module, example: Sequence[Tensor]) -> dict[str, int]:
-    """Module → operations of all that it computes for one example; see `count_flops`."""
+    """Return the operations of each module, including its submodules, for one example; see `count_flops`."""
     counts = _counted(network, example).get_flop_counts()
     prefix = f"{type(network).__name__}."
     per_module = {str(name).removeprefix(prefix): sum(found.values()) for name, found in counts.items()}
@@ -154,12 +154,12 @@ def _counted(network: nn.Module, example: Sequence[Tensor]) -> FlopCounterMode:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Follows how many bytes the tensors that operations made take, while they live."""
+    """Tracks how many bytes the tensors made by operations take while they are alive."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
         super().__init__()
         self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
-        self.holders: dict[int, int] = {}  # storage → tensors that share it
+        self.holders: dict[int, int] = {}  # storage → number of tensors that share it
         self.live = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -188,9 +188,9 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def peak_bytes(network: nn.Module, example: Sequence[Tensor]) -> int:
-    """Most bytes that the network's tensors and all it computed take at once, during one forward pass.
+    """Measure the peak memory of the network's tensors and activations during one forward pass, in bytes.
 
-    Counted tensor by tensor, so that it is the same on every machine; what kernels need inside isn't in it.
+    Memory is counted tensor by tensor, so it is the same on every machine. Workspaces inside kernels are not included.
     """
     own = [*network.parameters(), *network.buffers()]
     with torch.inference_mode(), _LiveBytes([*own, *example]) as mode:

@@ -1,9 +1,9 @@
 """Which filters, columns and BatchNorm channels belong together, found by one forward pass.
 
-Every filter of a layer makes one *channel*. A channel goes through normalisation, activations, pooling, padding,
+Each filter of a layer makes one *channel*. A channel passes through normalisation, activations, pooling, padding,
 slicing, concatenation and flattening, and is read by columns of later layers. Where tensors are added or multiplied,
-the channels that meet form one *group*: they can only be removed together. What takes part in an operation that mixes
-channels in another way (LayerNorm, softmax, the network's output) is *fixed* and never removed.
+the channels that meet form one *group* and can only be removed together. Channels that enter an operation which mixes
+channels in another way (LayerNorm, softmax, the network's output) are *fixed* and never removed.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ FIXED = 0  # the channel of everything that can't be removed
 
 @dataclass
 class Layer:
-    """A weight matrix: a convolution, a transposed one, or a linear layer.
+    """A weight matrix: a convolution, a transposed convolution, or a linear layer.
 
     Attributes:
-        inputs: channel that each column reads; (columns,).
-        outputs: channel that each filter makes; (filters,).
-        filter_dim: dimension of the weight that is the filters', 0, or 1 for transposed convolutions.
-        taps: weights that connect one column with one filter, the kernel's area.
-        applications: how often each tap is applied to one example: positions of the output (of the input for transposed
-            convolutions).
+        inputs: the channel that each column reads, (columns,).
+        outputs: the channel that each filter makes, (filters,).
+        filter_dim: the weight's dimension of filters: 0, or 1 for transposed convolutions.
+        taps: number of weights that connect one column with one filter, the kernel's area.
+        applications: how often each tap is applied per example: the number of output positions (of input positions for
+            transposed convolutions).
         padded: whether zeros are read beyond the border, so that a constant channel adds less there.
-        low, high: smallest and largest value that each column read; (columns,).
-        made_low, made_high: smallest and largest value that each filter made; (filters,).
-        norm: BatchNorm that is all that reads the output, if it is so.
-        place: where the output can be written into a sum by index: name of the last module before the sum, which is
-            the layer or the normalisation right behind it. None: it isn't a term of a sum.
-        convolution: whether its input has the channels in dimension 1, not in the last.
+        low, high: the smallest and largest value that each column read, (columns,).
+        made_low, made_high: the smallest and largest value that each filter made, (filters,).
+        norm: the BatchNorm that is the only reader of the output, or None.
+        place: where the output can be written into a sum by index: the name of the last module before the sum, which is
+            the layer or the normalisation directly after it. None if the output isn't a term of a sum.
+        convolution: whether the input has its channels in dimension 1 instead of the last.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Step:
-    """Channels that are made of others: where two tensors are joined, or a depthwise convolution goes over one.
+    """Channels that are made from others: two tensors are combined, or a depthwise convolution is applied to one.
 
     Attributes:
-        made, first, second: channels; (n,). Of a depthwise convolution first and second are the same.
+        made, first, second: channels, (n,). For a depthwise convolution, first and second are the same.
         depthwise: name of the depthwise convolution, or None.
-        product: whether a zero in either makes a zero.
-        null: whether first and second were zero everywhere in the trace; (2, n).
-        whole: whether first and second are as large as what they make, unlike the factors of a gate; (2,).
+        product: whether a zero in either input makes the result zero.
+        null: whether first and second were zero everywhere in the trace, (2, n).
+        whole: whether first and second are as large as the result, unlike the factors of a gate, (2,).
     """
 
     made: Tensor
@@ -78,12 +78,12 @@ class Step:
 
 @dataclass
 class Carrier:
-    """A module with one set of parameters a channel, which keeps channels apart: BatchNorm or a depthwise convolution.
+    """A module with one set of parameters per channel that keeps channels apart: BatchNorm or depthwise convolution.
 
     Attributes:
-        channels: (C,) the channels that go through; of a depthwise convolution those that it makes.
+        channels: the channels that pass through, (C,); for a depthwise convolution, the channels that it makes.
         kind: "norm" or "depthwise".
-        taps, applications: as in `Layer`, of one channel.
+        taps, applications: as in `Layer`, per channel.
     """
 
     name: str
@@ -97,13 +97,13 @@ class Carrier:
 
 @dataclass
 class Heads:
-    """One attention, whose projections are layers of their own, with the heads one above the other.
+    """An attention module whose projections are separate layers, with filters ordered by head.
 
     Attributes:
         name: of the module that holds the projections.
         query, key, value: names of the layers.
-        count: heads.
-        queries_length, keys_length: positions of one example.
+        count: number of heads.
+        queries_length, keys_length: number of positions per example.
     """
 
     name: str
@@ -120,10 +120,10 @@ class Coupling:
     """What must be removed together in one network.
 
     Attributes:
-        steps: how channels are made of others, in order of computation.
-        group: channel → its group; (channels,). Group FIXED stays.
+        steps: how channels are made from others, in order of computation.
+        group: channel → its group, (channels,). Group FIXED is never removed.
         reasons: channel → why it is fixed, where that is known.
-        other_flops: of convolutions and matrices that are no layers of the kinds above, for one example.
+        other_flops: operations per example of convolutions and matrix products that are not among the layers above.
     """
 
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Coupling:
     other_flops: int = 0
 
     def members(self, group: int) -> list[tuple[str, str, list[int]]]:
-        """(name, "out", "in" or "channel", indices) of all that go together with a group."""
+        """Return (name, "out", "in" or "channel", indices) for everything that belongs to a group."""
         found = []
         for layer in self.layers.values():
             found += [(layer.name, "out", layer.outputs), (layer.name, "in", layer.inputs)]
@@ -145,7 +145,7 @@ class Coupling:
 
 
 class Channels:
-    """Channels and the groups they are joined to (union-find)."""
+    """Channels and the groups that they are joined to, as a union-find structure."""
 
     def __init__(self) -> None:
         self.parent = [FIXED]
@@ -153,7 +153,7 @@ class Channels:
         self.steps: list[Step] = []
 
     def new(self, count: int) -> Tensor:
-        """(count,) channels, each a group of its own."""
+        """Return new channels, (count,), each in a group of its own."""
         first = len(self.parent)
         self.parent.extend(range(first, first + count))
         return torch.arange(first, first + count)
@@ -165,7 +165,7 @@ class Channels:
         return channel
 
     def join(self, a: int, b: int) -> None:
-        """Both groups become one; a group that is joined to FIXED is FIXED."""
+        """Merge two groups. A group that is merged with FIXED becomes FIXED."""
         a, b = sorted((self.find(a), self.find(b)))
         self.parent[b] = a
 
@@ -175,10 +175,10 @@ class Channels:
             self.join(FIXED, channel)
 
     def merge(self, a: Tensor, b: Tensor, factors: Sequence[Tensor] = ()) -> Tensor:
-        """The channels of an elementwise operation on two tensors, whose channels (same shape) are joined.
+        """Join the channels of two tensors of the same shape and return those of an elementwise operation on them.
 
         Args:
-            factors: the two tensors, of a product.
+            factors: the two tensors, if the operation is a product.
         """
         keys, back = torch.unique(a * len(self.parent) + b, return_inverse=True)
         size = len(self.parent)
@@ -202,7 +202,7 @@ class Channels:
         return made[back]
 
     def explain(self) -> None:
-        """Hand on why channels are fixed to all that is made of them, and to what they are made of."""
+        """Copy the reason why a channel is fixed to all channels made from it and to those it is made from."""
         triples = [
             triple
             for step in self.steps
@@ -221,6 +221,6 @@ class Channels:
 
 
 def _all_zero(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Which of the values that share an index are all zero; (count,)."""
+    """Return for each index whether all values with that index are zero, (count,)."""
     largest = torch.zeros(count)
     return largest.scatter_reduce(0, index.flatten(), values.detach().abs().float().flatten().cpu(), "amax") == 0

@@ -1,4 +1,4 @@
-"""A pruned network made physically smaller."""
+"""Cut a pruned network, so that it becomes physically smaller."""
 
 import copy
 import math
@@ -27,11 +27,11 @@ REMOVALS = ("clean", "exact")
 
 @dataclass
 class LayerCut:
-    """One row of the report: what became of a layer.
+    """One row of the report: how a layer was cut.
 
     Attributes:
-        zero: filters that were zero.
-        stays: how many of those are still there, and why: reason → count.
+        zero: number of filters that were zero.
+        stays: reason → number of zero filters that were kept because of it.
         scattered: whether the filters are written into a sum by index.
     """
 
@@ -50,10 +50,10 @@ class Compact:
     """A cut network.
 
     Attributes:
-        network: it computes what `reference` does.
-        structure: how it differs from what its class builds.
-        reference: the whole network with the same removal, which the proof compares with.
-        report: by layer, in order of computation.
+        network: the cut network, which computes the same outputs as `reference`.
+        structure: how it differs from the network that its class builds.
+        reference: the whole network after the same removal, which the proof compares with.
+        report: one row per layer, in order of computation.
     """
 
     network: nn.Module
@@ -71,22 +71,22 @@ def compact(
     scatter: bool = True,
     fold: bool = False,
 ) -> Compact:
-    """Remove filters that are zero, features that nothing reads, and what belongs to them.
+    """Remove zero filters, features that nothing reads, and everything that belongs to them.
 
     Args:
-        model: pruned, plain; it stays as it is.
-        example: the arguments of its forward, at least two examples.
-        removal: what becomes of the constant that a zero filter still emits, BatchNorm's shift or a bias. "exact":
-            added to what follows, and where zero padding forbids that, the filter stays. "clean": BatchNorm's scale and
-            shift of that channel become zero, and so does a bias that can't be added to what follows.
-        recalibrate: measures BatchNorm's statistics anew in the reference, after it has been cleaned; in place.
-        round_to: numbers of filters become multiples of it.
+        model: pruned and plain; it is left unchanged.
+        example: the arguments of its forward, for at least two examples.
+        removal: what happens to the constant that a zero filter still emits, through BatchNorm's shift or a bias.
+            "exact" adds it to the layers that follow; where zero padding rules that out, the filter is kept. "clean"
+            sets BatchNorm's scale and shift of the channel to zero, and any bias that can't be added to what follows.
+        recalibrate: recomputes the BatchNorm statistics of the reference in place, after it has been cleaned.
+        round_to: numbers of filters become multiples of this.
         scatter: see `make_plan`.
-        fold: make BatchNorm part of the layer before it, which spares a pass over the activations. The network can't be
-            trained further as it was then.
+        fold: fold BatchNorm into the layer before it, which saves a pass over the activations. The network can then no
+            longer be trained as it was.
 
     Raises:
-        ValueError: an unknown removal, round_to below 1, or a forward that doesn't allow other shapes.
+        ValueError: removal is unknown, round_to is below 1, or the forward doesn't allow other shapes.
     """
     if removal not in REMOVALS:
         raise ValueError(f"removal={removal}: expected one of {', '.join(REMOVALS)}")
@@ -105,13 +105,13 @@ def compact(
 
 
 def fold_batch_norm(model: nn.Module, example: Sequence[Tensor]) -> nn.Module:
-    """The whole network with BatchNorm as part of the layers before it; the model stays as it is."""
+    """Return a copy of the whole network with BatchNorm folded into the layers before it."""
     coupling = find_coupling(model, example)
     return cut(model, coupling, make_plan(coupling, masked_zeros(coupling, {})), fold=True)[0]
 
 
 def zeros_in(model: nn.Module, coupling: Coupling) -> Zeros:
-    """Filters and columns that are zero in the model now."""
+    """Find the filters and columns that are zero in the model."""
     filters, columns = {}, {}
     for name, layer in coupling.layers.items():
         nonzero = _matrix(model, layer).ne(0).any(-1)
@@ -127,10 +127,10 @@ def zeros_in(model: nn.Module, coupling: Coupling) -> Zeros:
 
 @torch.no_grad()
 def clean(model: nn.Module, coupling: Coupling) -> None:
-    """Let zero filters emit zero where that is needed to remove them, in place.
+    """Make zero filters emit zero where that is needed to remove them, in place.
 
-    BatchNorm's scale and shift of their channels become zero; so does their bias, where a padded convolution reads it
-    or where it is a query's.
+    BatchNorm's scale and shift of their channels become zero. So does their bias, if a padded convolution reads it or
+    if it belongs to a query projection.
     """
     zeros = zeros_in(model, coupling)
     dead = dead_channels(coupling, zeros, constants=False)
@@ -161,7 +161,7 @@ def _clear(module: nn.Module, parameters: Sequence[str], where: Tensor) -> None:
 
 @torch.no_grad()
 def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) -> tuple[nn.Module, Structure]:
-    """The network that a plan leaves, and its structure; the model stays as it is."""
+    """Return the network that a plan leaves, and its structure. The model is left unchanged."""
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     structure = Structure()
     for name, layer in coupling.layers.items():
@@ -222,12 +222,12 @@ def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) ->
         if place in constants:
             state[constant_name] = constants[place]
     load_state_sharing(network, state, shared_names(network))
-    network.train(model.training)  # also what has taken a module's place
+    network.train(model.training)  # including modules that replaced others
     return network.to(next(model.parameters()).device), structure
 
 
 def _fold(model: nn.Module, coupling: Coupling, state: dict[str, Tensor], structure: Structure) -> None:
-    """BatchNorm in evaluation mode is a scale and a shift of each filter: y·γ/√(σ² + ε) + β − μ·γ/√(σ² + ε)."""
+    """Fold BatchNorm, which in evaluation mode computes y·γ/√(σ² + ε) + β − μ·γ/√(σ² + ε) for each filter."""
     for name, layer in coupling.layers.items():
         norm = model.get_submodule(layer.norm) if layer.norm else None
         if not isinstance(norm, _BatchNorm) or not norm.track_running_stats:
@@ -244,7 +244,7 @@ def _fold(model: nn.Module, coupling: Coupling, state: dict[str, Tensor], struct
 
 
 def _keep_scale(state: dict[str, Tensor], query: str, before: float, after: float) -> None:
-    """Attention divides by the root of a head's features; with fewer of them, queries make up for it."""
+    """Rescale queries to a new head size, because attention divides scores by the root of a head's features."""
     if before != after:
         for key in (f"{query}.weight", f"{query}.bias"):
             if key in state:
@@ -252,7 +252,7 @@ def _keep_scale(state: dict[str, Tensor], query: str, before: float, after: floa
 
 
 def _matrix(model: nn.Module, layer: Layer) -> Tensor:
-    """A layer's weight as (filters, columns, taps)."""
+    """Return a layer's weight as (filters, columns, taps)."""
     weight = model.get_submodule(layer.name).weight
     assert isinstance(weight, Tensor)
     return weight.detach().movedim(layer.filter_dim, 0).reshape(len(layer.outputs), len(layer.inputs), -1)

@@ -1,9 +1,9 @@
-"""One file for every width: a network whose features have an order, from which any fraction of them can be loaded.
+"""One file for every width: a network with ordered features, of which any fraction can be loaded.
 
-An elastic file is one safetensors file. Its metadata is JSON: what builds the network, the widths that BatchNorm was
-measured at, and shapes of inputs to trace it with. Its tensors are those of the whole network (`network.…`), the order
-in which the features of each place go (`order.<consumer>`, the first stays longest), and BatchNorm's statistics at each
-width (`statistics.<number of the width>.…`).
+An elastic file is one safetensors file. Its metadata is JSON: how to build the network, the widths at which BatchNorm
+was measured, and the shapes of inputs to trace the network with. Its tensors are those of the whole network
+(`network.…`), the order of the features at each place (`order.<consumer>`, the first is kept longest), and BatchNorm's
+statistics at each width (`statistics.<number of the width>.…`).
 """
 
 import copy
@@ -38,21 +38,22 @@ ELASTIC = "elastic.safetensors"
 FORMAT = 1
 _KEYS = {"format", "architecture", "widths", "inputs"}
 _TYPES = {"float32": torch.float32, "int64": torch.int64}
-_MOST_INPUTS, _LARGEST_INPUT, _MOST_EXAMPLES = 4, 2**20, 8  # a stranger's file doesn't say how much memory is taken
-_NARROWEST = 1e-6  # one feature of each place is left
+_MOST_INPUTS, _LARGEST_INPUT, _MOST_EXAMPLES = 4, 2**20, 8  # limits on the memory that an untrusted file can take
+_NARROWEST = 1e-6  # leaves one feature at each place
 
 Statistics = Mapping[str, Tensor]  # <BatchNorm>.running_mean and .running_var → (channels,)
 
 
 @dataclass(frozen=True)
 class Elastic:
-    """What an elastic file holds.
+    """The content of an elastic file.
 
     Attributes:
-        network: whole, in evaluation mode, on the CPU.
-        order: consumer of a place → its features, (features,), those that stay longest first.
-        statistics: width → of the network with that fraction of its features; 1 is among them, or nothing was measured.
-        inputs: the shapes and types of the arguments of its forward, of two examples or more.
+        network: the whole network, in evaluation mode, on the CPU.
+        order: consumer of a place → its features, (features,); those that are kept longest come first.
+        statistics: width → statistics of the network with that fraction of its features. It contains width 1, or is
+            empty if nothing was measured.
+        inputs: shapes and types of the arguments of its forward, for two or more examples.
     """
 
     network: nn.Module
@@ -61,13 +62,13 @@ class Elastic:
     inputs: Sequence[tuple[tuple[int, ...], torch.dtype]]
 
     def at(self, width: float, fold: bool = True) -> Compact:
-        """Cut the network to the first ⌈width · n⌉ of n features of each place; its `reference` has the others at zero.
+        """Cut the network to the first ⌈width · n⌉ of n features at each place.
 
-        The elastic network stays as it is.
+        The other features are zero in the result's `reference`. The elastic network is left unchanged.
 
         Args:
             width: in (0, 1].
-            fold: make BatchNorm part of the layers before it, see `compact`.
+            fold: fold BatchNorm into the layers before it; see `compact`.
 
         Raises:
             ConfigError: the width is out of range.
@@ -81,10 +82,10 @@ class Elastic:
 
 
 def narrowed(network: nn.Module, order: Mapping[str, Tensor], width: float) -> nn.Module:
-    """A copy of the network whose features beyond the first ⌈width · n⌉ of n of each place are zero."""
+    """Return a copy of the network in which all but the first ⌈width · n⌉ of n features at each place are zero."""
     narrow = copy.deepcopy(network)
     members = FeatureMembers(narrow, tuple(order))
-    # The last feature of the order is the first to go.
+    # The last feature in the order is removed first.
     scores = {name: (-features.argsort()).float() for name, features in order.items()}
     masks = members.masks(rank(members, members.rows(scores), "layer").pruned(1 - max(width, _NARROWEST)))
     apply_masks(members.weights, members.weights, masks)
@@ -92,9 +93,9 @@ def narrowed(network: nn.Module, order: Mapping[str, Tensor], width: float) -> n
 
 
 def statistics_of(network: nn.Module) -> dict[str, Tensor]:
-    """BatchNorm's statistics, by their names in the state dict; copies.
+    """Return copies of BatchNorm's statistics, by their names in the state dict.
 
-    Both are 0 for channels that have been cleaned, see `cutting.clean`: their layer may still emit a constant there.
+    Both are 0 for channels that have been cleaned (see `cutting.clean`), where the layer may still emit a constant.
     """
     found = {}
     for name, module in network.named_modules():
@@ -108,20 +109,20 @@ def statistics_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_statistics(network: nn.Module, statistics: Statistics) -> None:
-    """Give BatchNorms these statistics, in place; those that are not named keep theirs."""
+    """Load BatchNorm's statistics, in place. Statistics that are not named are left unchanged."""
     network.load_state_dict({**network.state_dict(), **statistics})
 
 
 def interpolated(statistics: Mapping[float, Statistics], width: float) -> dict[str, Tensor]:
-    """BatchNorm's statistics at a width, linearly between those of the next widths below and above that were measured.
+    """Interpolate BatchNorm's statistics linearly between the nearest measured widths below and above.
 
-    Below the smallest they are those. A channel that the narrower network has not, which is 0 there, has those of the
-    wider one.
+    Below the smallest measured width, its statistics are used. A channel that the narrower network lacks (its
+    statistics are 0) gets those of the wider network.
     """
     widths = sorted(statistics)
     if not widths:
         return {}
-    above = bisect_left(widths, width)  # there is one: 1 is among them
+    above = bisect_left(widths, width)  # there is one, because 1 is among them
     high = statistics[widths[above]]
     if above == 0 or widths[above] == width:
         return dict(high)
@@ -140,13 +141,13 @@ def save_elastic(
     class_name: str,
     arguments: Mapping[str, Any],
 ) -> int:
-    """Write an elastic file; returns its bytes.
+    """Write an elastic file and return its size in bytes.
 
     Args:
-        class_name, arguments: what builds the network, see `save_compact`.
+        class_name, arguments: how to build the network; see `save_compact`.
 
     Raises:
-        ValueError: another class than one of runner.models, or an argument that is no plain value.
+        ValueError: the class isn't in runner.models, or an argument isn't a plain value.
     """
     widths = sorted(elastic.statistics)
     about = {
@@ -167,11 +168,11 @@ def save_elastic(
 
 
 def load_elastic(file: Path) -> Elastic:
-    """What `save_elastic` wrote. The file may come from a stranger, see `load_compact`.
+    """Load a file that `save_elastic` wrote. The file may be untrusted; see `load_compact`.
 
     Raises:
         DamagedRun: the file is missing, damaged, or holds something else.
-        ForeignRun, ConfigError: as `load_compact`.
+        ForeignRun, ConfigError: as in `load_compact`.
     """
     try:
         with safe_open(file, framework="pt") as stored:
@@ -191,9 +192,9 @@ def load_elastic(file: Path) -> Elastic:
     inputs = _inputs(file, about["inputs"])
     try:
         network(*_example(inputs))
-        if not feature_places(network):  # they were found by tracing, as they are now
+        if not feature_places(network):  # they were also traced when the file was written
             network.feature_places = find_places(find_coupling(network, _example(inputs)))  # type: ignore[assignment]
-    except Exception as error:  # whatever a network makes of a stranger's inputs
+    except Exception as error:  # untrusted inputs may raise anything
         raise DamagedRun(f"{file}: the network can't be computed ({first_line(error)[:100]})") from None
     statistics = _statistics(file, about["widths"], tensors, statistics_of(network))
     order = _part(tensors, "order.")
@@ -202,14 +203,14 @@ def load_elastic(file: Path) -> Elastic:
 
 
 def load_network(path: str | Path, width: float | None = None) -> nn.Module:
-    """Any network that `run compact` wrote, in evaluation mode, on the CPU.
+    """Load any network that `run compact` wrote, in evaluation mode, on the CPU.
 
     Args:
         path: its folder or file.
-        width: of an elastic one, in (0, 1]; None: 1.
+        width: of an elastic network, in (0, 1]; None means 1.
 
     Raises:
-        ConfigError: a width of a network that has only one, or out of range.
+        ConfigError: a width is given for a network that has only one, or it is out of range.
         DamagedRun: see `load_compact` and `load_elastic`.
     """
     file = elastic_file(Path(path))
@@ -221,7 +222,7 @@ def load_network(path: str | Path, width: float | None = None) -> nn.Module:
 
 
 def elastic_file(path: Path) -> Path | None:
-    """The elastic file that a path names, itself or as its folder; None: it names none."""
+    """Return the elastic file at a path, or inside the folder at that path; None if there is none."""
     file = path / ELASTIC if path.is_dir() else path
     if not file.is_file():
         return None
@@ -230,7 +231,7 @@ def elastic_file(path: Path) -> Path | None:
     try:
         with safe_open(file, framework="pt") as stored:
             return file if "elastic" in (stored.metadata() or {}) else None
-    except (OSError, SafetensorError):  # which whoever reads it says
+    except (OSError, SafetensorError):  # the function that reads the file reports it
         return None
 
 
@@ -271,7 +272,7 @@ def _statistics(
 
 
 def _example(inputs: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
-    """Arguments of these shapes to trace with; the caller's random numbers stay as they are."""
+    """Return arguments of these shapes to trace with. The global random state isn't changed."""
     generator = torch.Generator().manual_seed(0)
     return [
         torch.rand(shape, generator=generator) if kind.is_floating_point else torch.zeros(shape, dtype=kind)

@@ -10,13 +10,13 @@ from runner.compaction.coupling import Channels, Coupling, Layer
 
 
 class Followed:
-    """What is known of the channels of each activation, and of what belongs together."""
+    """What a trace knows about the channels of each activation and about what belongs together."""
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = dict(model.named_modules())
         named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         owners = Counter(id(tensor) for _, tensor in named)
-        # Parameter → (module, name); one that several modules share is no module's own.
+        # Parameter → (module, name). A parameter that several modules share is left out.
         self.names = {id(t): name.rpartition(".")[::2] for name, t in named if owners[id(t)] == 1}
         self.tracked: dict[int, Tensor] = {}  # activation → the channel of each element
         self.heads: dict[str, Tensor] = {}  # layer → a channel for each of its heads, whose features stay together
@@ -24,19 +24,19 @@ class Followed:
         self.found = Coupling()
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The channel of every element; FIXED where nobody has followed it."""
+        """Return the channel of every element, FIXED where the tensor hasn't been followed."""
         known = self.tracked.get(id(tensor))
         return torch.zeros(tensor.shape, dtype=torch.int64) if known is None else known
 
     def mixes(self, name: str, tensors: Any) -> Tensor | None:
-        """Fix what an operation without a rule reads; what it makes isn't followed."""
+        """Fix the channels that an operation without a rule reads. Its result isn't followed."""
         for tensor in tensors:
             if isinstance(tensor, Tensor) and id(tensor) in self.tracked:
                 self.channels.fix(self.of(tensor), f"goes through {name}")
         return None
 
     def read(self, ids: Tensor, dim: int) -> Tensor:
-        """The channel at each index of dim; those that share an index become one group."""
+        """Return the channel at each index of dim. Channels that share an index become one group."""
         rows = ids.movedim(dim, 0).flatten(1)
         mixed = (rows != rows[:, :1]).any(1)
         for row in rows[mixed]:
@@ -46,7 +46,7 @@ class Followed:
         return rows[:, 0]
 
     def producers(self, ids: Tensor) -> list[Layer]:
-        """The layers that make these channels."""
+        """Return the layers that make these channels."""
         wanted = ids.unique()
         made = {name: layer.outputs for name, layer in self.found.layers.items()}
         made |= {name: torch.cat([made[name], heads]) for name, heads in self.heads.items()}

@@ -11,9 +11,10 @@ from runner.models.layers import matrices_in
 
 
 def same_for_heads(followed: Followed, tensors: Sequence[Tensor]) -> Tensor | None:
-    """The channels of queries or keys (N, heads, T, …) times what is the same for all heads, as rotary positions.
+    """Return the channels of queries or keys (N, heads, T, …) times a tensor shared by all heads (rotary embeddings).
 
-    It is as wide as a head, so that a head's features stay or go together. None: the product is of another kind.
+    The shared tensor is as wide as a head, so a head's features are kept or removed together. Returns None for other
+    products.
     """
     x, other = sorted(tensors, key=lambda tensor: id(tensor) not in followed.tracked)
     producers = followed.producers(followed.of(x))
@@ -29,13 +30,13 @@ def same_for_heads(followed: Followed, tensors: Sequence[Tensor]) -> Tensor | No
 
 
 def attention_channels(followed: Followed, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
-    """Note the heads of scaled dot-product attention, and return the channels of its values, (heads, features).
+    """Record the heads of scaled dot-product attention and return the channels of its values, (heads, features).
 
     Args:
         q, k, v: queries, keys and values, (N, heads, T, features).
 
     Returns:
-        None where they aren't made by one layer each, all of one module.
+        None unless each of them is made by one layer and all three layers are in the same module.
     """
     producers = [followed.producers(followed.of(tensor)) for tensor in (q, k, v)]
     names = [layer.name for layers in producers for layer in layers]

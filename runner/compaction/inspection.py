@@ -1,4 +1,4 @@
-"""What a network is made of and what pruning would leave of it, found without training."""
+"""The layers of a network and what pruning would leave of them, found without training."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class InspectedLayer:
-    """One matrix of weights, in the order of computation.
+    """One weight matrix.
 
     Args:
-        shape: of its weight.
-        parameters: of weight and bias.
-        flops: of one example, two for each multiplication with its addition; None where they are not known.
-        prunable: whether dropout and pruning have it; `why_not` says why they don't.
-        group: number of the group of layers whose filters can only be removed together; None: it is alone.
-        left: filters and inputs that would be left at the asked sparsity, of `whole`.
-        parameters_left, flops_left: what would be left of them.
+        shape: of the weight.
+        parameters: number of parameters of weight and bias.
+        flops: operations for one example, two per multiply-add; None if unknown.
+        prunable: whether dropout and pruning apply to it; if not, `why_not` gives the reason.
+        group: number of the group of layers whose filters can only be removed together; None if it is in no group.
+        left: filters and inputs that would be left of `whole` at the given sparsity.
+        parameters_left, flops_left: `parameters` and `flops` that would be left.
         stays: why filters can't be removed.
     """
 
@@ -50,9 +50,10 @@ class InspectedLayer:
 
 @dataclass
 class Inspection:
-    """A network's layers, and the costs of it whole and as it would be cut.
+    """The layers of a network, and its costs before and after a cut.
 
     Attributes:
+        layers: in order of computation.
         groups: number → names of the layers that can only be cut together.
     """
 
@@ -72,12 +73,12 @@ def inspect_network(
     granularity: Granularity,
     scores: Mapping[str, Tensor] | None = None,
 ) -> Inspection:
-    """Trace the network, prune a copy of its masks, and plan the cut; the network stays as it is.
+    """Trace the network, compute pruning masks, and plan the cut. The network is left unchanged.
 
     Args:
         model: plain.
-        example: arguments of its forward, at least two examples.
-        sparsity, granularity: what is pruned, each layer for itself, by magnitude or `scores`.
+        example: arguments of its forward, for at least two examples.
+        sparsity, granularity: how much is pruned and in which units, each layer separately, by magnitude or `scores`.
 
     Raises:
         ValueError: the model has nothing of that granularity.
@@ -142,7 +143,7 @@ def inspect_network(
 
 
 def _groups(coupling: Coupling) -> dict[int, list[str]]:
-    """Layers whose filters meet in a sum, a product, or a depthwise convolution behind them."""
+    """Group layers whose filters meet in a sum, a product, or a depthwise convolution after them."""
     made = {name: layer.outputs for name, layer in coupling.layers.items()}
     made |= {name: one.channels for name, one in coupling.carriers.items() if one.kind == "depthwise"}
     by_group: dict[int, set[str]] = {}
@@ -164,7 +165,7 @@ def _reasons(
     uses: Sequence[tuple[str, ...]],
     prunable: Mapping[str, nn.Module],
 ) -> dict[str, str]:
-    """Why layers are not prunable."""
+    """Return why layers are not prunable."""
     convolutions = [names for names in uses if any(_is_convolution(matrices[name]) for name in names)]
     why = {name: "the first convolution" for names in convolutions[:1] for name in names}
     why |= {name: "makes the output" for names in uses[-1:] for name in names}
@@ -178,7 +179,7 @@ def _is_convolution(module: nn.Module) -> bool:
 
 
 def _stays(name: str, coupling: Coupling, plan: Plan) -> str:
-    """Why filters of a layer can't be removed, whatever is pruned; else why zero ones would stay at this sparsity."""
+    """Return why filters of a layer can never be removed, or else why zero filters would stay at this sparsity."""
     if name in coupling.layers:
         channels = coupling.layers[name].outputs
     elif name in coupling.carriers:

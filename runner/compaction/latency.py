@@ -1,4 +1,4 @@
-"""How long the networks of a sweep's rows take as they would be executed: cut, or without their zeros."""
+"""Latency of the networks of a sweep as they would be executed: cut, or without their zeros."""
 
 import copy
 import statistics
@@ -16,24 +16,27 @@ from runner.errors import ConfigError, first_line
 from runner.networks import Source, check_pruning, configurations, opened
 from runner.runs import Run
 
-GROUP = 8  # networks that are timed in turn, and so are in memory together
+GROUP = 8  # networks that are timed in the same rounds and so are in memory together
 ROUNDS, TURN = 7, 0.005
 
-Latency = tuple[float, str]  # milliseconds, and by which way
+Latency = tuple[float, str]  # milliseconds, and the way of execution
 
 
 @torch.no_grad()
 def latencies(
     rows: Sequence[Mapping[str, Any]], batch: int, data: Mapping[str, Any], config_dir: Path | None = None
 ) -> list[Latency]:
-    """Median milliseconds of a batch of validation images through each row's network, by its fastest way.
+    """Measure the median latency of each row's network on a batch of validation images, executed in its fastest way.
 
     Args:
-        rows: each with `run`, a folder, and the columns of a point of a sweep.
-        data: `root` and `download`, for where the runs' data is now.
+        rows: each with `run`, a folder, and the columns of a sweep's row.
+        data: `root` and `download`, which say where the runs' data is now.
+
+    Returns:
+        Milliseconds per batch and the way of execution, for each row.
 
     Raises:
-        ConfigError: a network reads something else than images.
+        ConfigError: a network doesn't read images, or can't be cut.
     """
     found: list[Latency] = []
     for first in range(0, len(rows), GROUP):
@@ -54,7 +57,7 @@ def _calls(row: Mapping[str, Any], batch: int, data: Mapping[str, Any], config_d
 
 
 def _network(row: Mapping[str, Any], data: Mapping[str, Any], config_dir: Path | None) -> tuple[nn.Module, Tensor]:
-    """The row's network, cut where whole filters and features are gone, and some images."""
+    """Return the row's network, cut where whole filters and features are removed, and some images."""
     source = Source(Run(Path(row["run"])))
     asked: dict[str, Any] = {name: row[name] for name in ("granularity", "scope", "floor", "sparsity")}
     asked |= {"criterion": row["scores"], "width": None, "batch_norm": "kept", "device": "cpu", "data": data}

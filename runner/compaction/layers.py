@@ -1,4 +1,4 @@
-"""What each layer takes, in the whole network and in the smaller one."""
+"""Times of each layer, in the whole network and in the smaller one."""
 
 import statistics
 import time
@@ -17,11 +17,11 @@ REST = "everything else"  # BatchNorm, ReLU, sums, pooling, and PyTorch itself
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer, or REST, in milliseconds of a batch.
+    """Times of one layer, or of REST, in milliseconds per batch.
 
     Args:
-        shape: what is left of it.
-        ideal: how many times fewer multiplications there are.
+        shape: what is left of the layer.
+        ideal: by which factor the number of multiplications is smaller.
     """
 
     layer: str
@@ -32,7 +32,7 @@ class LayerRow:
 
 
 def sparse_layers(network: SparseNetwork, x: Tensor, rounds: int) -> list[LayerRow]:
-    """A row each operation of a sparse network; see `layer_times`."""
+    """Return one row per operation of a sparse network; see `layer_times`."""
     rows = []
     for one in layer_times(network, x, rounds):
         zeros = "" if one.sparsity is None else f"{100 * one.sparsity:.1f} % zeros, "
@@ -43,7 +43,7 @@ def sparse_layers(network: SparseNetwork, x: Tensor, rounds: int) -> list[LayerR
 
 
 def cut_layers(dense: Eager, small: Eager, x: Tensor, rounds: int) -> list[LayerRow]:
-    """A row each convolution and linear layer, and what both networks spend elsewhere; medians, both in turn."""
+    """Return one row per convolution and linear layer, and one for the rest: medians of alternating runs."""
     watches = [_Watch(dense), _Watch(small)]
     with torch.inference_mode():
         for _ in range(rounds + 1):
@@ -65,13 +65,13 @@ def _weight(watch: "_Watch", name: str) -> Tensor:
 
 
 class _Watch:
-    """Takes the time of every convolution and linear layer of a network that is executed eagerly."""
+    """Measures the time of every convolution and linear layer of a network that is executed eagerly."""
 
     def __init__(self, way: Eager) -> None:
         assert isinstance(way.network, nn.Module)
         self.way = way
         self.layers = {
-            name.removesuffix(".module"): module  # of a Scatter
+            name.removesuffix(".module"): module  # inside a Scatter
             for name, module in way.network.named_modules()
             if isinstance(module, nn.Conv2d | nn.Linear)
         }
@@ -79,7 +79,7 @@ class _Watch:
         self.totals: list[float] = []
 
     def run(self, x: Tensor) -> None:
-        """Once; the clocks that PyTorch's hooks start and stop are removed afterwards."""
+        """Run the network once. The hooks that take the times are removed afterwards."""
         taken = dict.fromkeys(self.layers, 0.0)
         starts: dict[str, float] = {}
 
@@ -101,7 +101,7 @@ class _Watch:
             hook.remove()
 
     def medians(self) -> tuple[dict[str, float], float]:
-        """Milliseconds of the layers, and of the rest; the first run doesn't count."""
+        """Return the median milliseconds of each layer and of the rest, without the first run."""
         layers = {name: _median([one[name] for one in self.taken[1:]]) for name in self.layers}
         rest = [total - sum(one.values()) for total, one in zip(self.totals[1:], self.taken[1:], strict=True)]
         return layers, _median(rest)

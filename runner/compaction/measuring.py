@@ -1,4 +1,4 @@
-"""What networks cost and how long they take, dense, compact and executed sparsely, all timed in turn."""
+"""Costs and latency of dense, compact and sparsely executed networks, timed in interleaved rounds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -31,15 +31,15 @@ from runner.compaction.ways import (
 
 @dataclass(frozen=True)
 class Timing:
-    """What is timed.
+    """What to time, and for how long.
 
     Args:
-        batches: images at once; networks that read something else are timed as `token_ways` says.
-        rounds: in which every way has its turn.
-        turn: seconds that it is repeated then; see `in_turn`.
-        compile: whether torch.compile is one of them.
-        onnxruntime: whether ONNX Runtime is, where it is installed.
-        layers: whether layers are timed, too.
+        batches: batch sizes for images; networks that read something else are timed as described in `token_ways`.
+        rounds: number of rounds; every way is timed once per round.
+        turn: seconds for which a way is repeated in each round; see `in_turn`.
+        compile: whether to time torch.compile, too.
+        onnxruntime: whether to time ONNX Runtime, too, if it is installed.
+        layers: whether to time single layers, too.
     """
 
     batches: Sequence[int] = (1, 128)
@@ -52,16 +52,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class Way:
-    """How long one way of executing a network takes.
+    """The latency of one way to execute a network.
 
     Args:
         network: "dense" or "compact".
-        part: what of the network is executed: all of it, a Transformer's feed-forward layers, a language model's next
-            token.
-        batch: images or tokens.
-        milliseconds, speedup: median and quartiles; of the speedup over the fastest dense way, round by round.
+        part: which part of the network is executed: all of it, the feed-forward layers of a Transformer, or a language
+            model's next token.
+        batch: number of images or tokens.
+        milliseconds, speedup: median and quartiles. The speedup is over the fastest dense way, round by round.
         ideal: the ratio of FLOPs.
-        peak_bytes: see `costs.peak_bytes`; None where it isn't known.
+        peak_bytes: see `costs.peak_bytes`; None if unknown.
     """
 
     network: str
@@ -76,15 +76,15 @@ class Way:
 
 @dataclass
 class Measured:
-    """All figures of a certificate.
+    """All measurements of a certificate.
 
     Args:
-        costs: "dense", "packed", "compact" → costs; the FLOPs of a packed network are those of its non-zero weights.
-        unit: what batches are counted in.
+        costs: "dense", "packed", "compact" → costs. The FLOPs of a packed network are those of its non-zero weights.
+        unit: what batch sizes count, "images" or "tokens".
         turn: see `Timing`.
-        layers: batch → what each layer takes.
-        notes: what could not be measured and why.
-        others: cores that other processes kept busy meanwhile.
+        layers: batch size → times of each layer.
+        notes: what could not be measured, and why.
+        others: number of cores that other processes kept busy meanwhile.
     """
 
     costs: dict[str, Costs]
@@ -106,15 +106,15 @@ def measure(
     packed: bool,
     timing: Timing,
 ) -> Measured:
-    """Costs and times of a network that was made smaller beside the whole one's.
+    """Measure the costs and latency of a smaller network beside those of the whole network.
 
     Args:
-        networks: "trained", not pruned; "reference", pruned, whose dense execution is timed; "compact", what was made
-            of that.
+        networks: "trained", which isn't pruned; "reference", the pruned network, whose dense execution is timed; and
+            "compact", which was made from the reference.
         example: arguments of their forward.
-        images: to time on; None where they read something else.
-        stored_bytes: of the compact network's files.
-        packed: whether the compact network still has its zeros.
+        images: images to time on; None if the networks read something else.
+        stored_bytes: size of the compact network's files.
+        packed: whether the compact network still contains its zeros.
     """
     trained, reference, compact = (networks[name] for name in ("trained", "reference", "compact"))
     whole, small = measure_costs(trained, example), measure_costs(compact, example)
@@ -151,7 +151,7 @@ def measure(
 
 
 def _layers(makers: Ways, timed: Sequence[Way], x: Tensor, packed: bool, rounds: int) -> list[LayerRow]:
-    """Of the sparse network, or else of the fastest eager ways."""
+    """Time the layers of the sparse network, or else of the fastest eager ways."""
     fastest: dict[str, Eager] = {}
     for way in sorted(timed, key=lambda way: way.milliseconds[0]):
         maker = makers[way.network, way.way]
@@ -163,7 +163,7 @@ def _layers(makers: Ways, timed: Sequence[Way], x: Tensor, packed: bool, rounds:
 
 
 def _zero_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
-    """Two for each weight that is zero and each time it is applied."""
+    """Count the operations of zero weights: two for each weight and each time it is applied."""
     flops = 0
     for name, layer in find_coupling(network, example).layers.items():
         weight = network.get_parameter(f"{name}.weight")
@@ -191,6 +191,6 @@ def _timed(
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, lower and upper quartile."""
+    """Return the median and the lower and upper quartile."""
     lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
     return middle, lower, upper

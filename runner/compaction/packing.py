@@ -1,15 +1,15 @@
-"""The same dense tensors in a small file: where the weights that are not zero stand, and their values.
+"""Dense tensors in a small file: the values of the non-zero weights, and their positions.
 
 A packed file is one safetensors file with at most six tensors:
 
-- `layout`: JSON, compressed with zlib: for each stored tensor, in order, [name, shape, coding, number of codes], and
-  the architecture, if there is one;
-- `values` and `half`: all values one behind the other, as float32 and float16;
-- `masks`: one bit a weight, the first in the highest bit;
-- `gaps8` and `gaps16`: how many zeros stand before each value, in the order of the flattened weight; the largest code
-  (255 or 65535) means so many zeros and no value.
+- `layout`: JSON, compressed with zlib: [name, shape, coding, number of codes] for each stored tensor, in order, and the
+  architecture, if there is one;
+- `values` and `half`: all values, concatenated, as float32 and float16;
+- `masks`: one bit per weight, the first in the highest bit;
+- `gaps8` and `gaps16`: the number of zeros before each value, in the order of the flattened weight; the largest code
+  (255 or 65535) stands for that many zeros without a value.
 
-Each tensor has the coding that makes it smallest.
+Each tensor uses the coding that makes it smallest.
 """
 
 import json
@@ -38,22 +38,22 @@ _TYPES: dict[str, Any] = {"layout": np.uint8, "values": np.float32, "half": np.f
 
 @dataclass
 class Packed:
-    """What a packed file holds: dense tensors by name, and what `save_packed` was given as architecture."""
+    """The content of a packed file: dense tensors by name, and the architecture that `save_packed` was given."""
 
     tensors: dict[str, Tensor]
     architecture: Any
 
 
 def pack(tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = None) -> bytes:
-    """The content of a packed file.
+    """Return the content of a packed file.
 
     Args:
-        tensors: float32 of any shape, or whole numbers without dimensions (BatchNorm's count of batches).
-        half: values of matrices, that is of tensors with two dimensions or more, as float16; they come back rounded.
+        tensors: float32 of any shape, or integers without dimensions (BatchNorm's count of batches).
+        half: store the values of matrices (tensors with two or more dimensions) as float16; they come back rounded.
         architecture: plain values.
 
     Raises:
-        ValueError: a tensor of another type.
+        ValueError: a tensor has another type.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in _TYPES}
     layout: list[list[Any]] = []
@@ -65,7 +65,7 @@ def pack(tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = 
             raise ValueError(f"{name} is {tensor.dtype}: expected float32")
         values = tensor.detach().cpu().contiguous().numpy().reshape(-1)
         halved = half and tensor.dim() > 1
-        # By bits: a negative zero is kept as it is.
+        # Bits are compared, so that a negative zero is kept.
         positions = np.flatnonzero(values.astype(np.float16).view(np.uint16) if halved else values.view(np.uint32))
         coding, codes = _smallest(positions, len(values), 2 if halved else 4)
         kept = values if coding == "dense" else values[positions]
@@ -81,7 +81,7 @@ def pack(tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = 
 
 
 def save_packed(path: Path, tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = None) -> int:
-    """Write what `pack` makes; returns how many bytes that is, with the header."""
+    """Write the content that `pack` returns, and return its size in bytes."""
     content = pack(tensors, half, architecture)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
@@ -89,10 +89,10 @@ def save_packed(path: Path, tensors: Mapping[str, Tensor], half: bool = False, a
 
 
 def load_packed(path: str | Path) -> Packed:
-    """The dense tensors of a packed file; what was float32 is the same bit for bit.
+    """Load the dense tensors of a packed file; float32 values are restored bit for bit.
 
     Raises:
-        DamagedRun: the file is missing, damaged or no packed file.
+        DamagedRun: the file is missing, damaged or not a packed file.
     """
     try:
         stored = load(Path(path).read_bytes())
@@ -104,7 +104,7 @@ def load_packed(path: str | Path) -> Packed:
 
 
 def _smallest(positions: np.ndarray, total: int, value_size: int) -> tuple[str, np.ndarray]:
-    """The coding that takes the fewest bytes, and its codes."""
+    """Return the coding that takes the fewest bytes, and its codes."""
     none = np.empty(0, np.uint8)
     if len(positions) == total:
         return "dense", none
@@ -133,7 +133,7 @@ def _decode_gaps(codes: np.ndarray) -> np.ndarray:
 
 
 class _Reader:
-    """Hands out a stored tensor piece by piece."""
+    """Reads stored tensors piece by piece."""
 
     def __init__(self, stored: Mapping[str, np.ndarray]) -> None:
         for name, array in stored.items():

@@ -1,4 +1,4 @@
-"""Where the features of a network that declares no places can be cut, found by the trace."""
+"""Feature places of a network that declares none, found by tracing."""
 
 from collections import Counter
 
@@ -7,10 +7,11 @@ from runner.models.layers import FeaturePlace
 
 
 def find_places(coupling: Coupling) -> tuple[FeaturePlace, ...]:
-    """The inputs of layers whose every feature is one filter of one other layer, and that nothing else reads or makes.
+    """Find the layers each of whose inputs is one filter of one other layer that nothing else reads or makes.
 
-    Between the two may lie what keeps channels apart: BatchNorm, activations, pooling, depthwise convolutions. Where
-    several layers' filters are multiplied, as those of a gated feed-forward sublayer, the last one is the producer.
+    Operations that keep channels apart may lie between the two: BatchNorm, activations, pooling or depthwise
+    convolutions. If the filters of several layers are multiplied, as in a gated feed-forward sublayer, the last one is
+    the producer.
     """
     read = Counter[int]()
     made: dict[int, list[str]] = {}

@@ -1,6 +1,6 @@
-"""What can be removed from a pruned network: from zero filters and columns to the ones that stay.
+"""What can be removed from a pruned network, given its zero filters and columns.
 
-Nothing here looks at a network, so that a sweep can say what masks would leave of it without building it.
+Nothing here reads the network itself, so a sweep can tell what masks would leave of it without building it.
 """
 
 import math
@@ -22,10 +22,10 @@ HEADS = "kept so that all heads have as many features"
 
 @dataclass(frozen=True)
 class Zeros:
-    """Filters and columns of each layer that are zero: layer → (filters,) and (columns,), bool.
+    """Zero filters and columns of each layer: layer → (filters,) and (columns,), bool.
 
     Attributes:
-        depthwise: depthwise convolution → which of its filters are zero; (channels,).
+        depthwise: depthwise convolution → which of its filters are zero, (channels,).
     """
 
     filters: Mapping[str, Tensor]
@@ -35,16 +35,16 @@ class Zeros:
 
 @dataclass
 class Plan:
-    """What stays.
+    """What is kept of a network.
 
     Attributes:
-        removed: group → whether it goes.
-        outputs, inputs: layer → indices of the filters and columns that stay, of the layer as it was.
-        channels: carrier → indices of the channels that stay.
-        scattered: layer → where its filters are written in a sum; of the sum's channels that stay.
-        heads: attention module → heads that stay.
-        stays: layer → reason → how many of its zero filters stay because of it.
-        zeros: what the plan was made from.
+        removed: group → whether it is removed.
+        outputs, inputs: layer → indices of the filters and columns that are kept, in the original layer.
+        channels: carrier → indices of the channels that are kept.
+        scattered: layer → where its filters are written into a sum, as indices of the sum's channels that are kept.
+        heads: attention module → number of heads that are kept.
+        stays: layer → reason → number of its zero filters that are kept because of it.
+        zeros: the zeros that the plan was made from.
     """
 
     removed: Tensor
@@ -58,7 +58,7 @@ class Plan:
 
 
 def masked_zeros(coupling: Coupling, masks: Mapping[str, Tensor]) -> Zeros:
-    """Zeros that masks (True: removed; broadcast over the weights) would make in a network without any."""
+    """Return the zeros that masks (True: removed; broadcast over the weights) would make in a network without zeros."""
     filters = {name: torch.zeros(len(layer.outputs), dtype=torch.bool) for name, layer in coupling.layers.items()}
     columns = {name: torch.zeros(len(layer.inputs), dtype=torch.bool) for name, layer in coupling.layers.items()}
     for name in coupling.layers.keys() & masks.keys():
@@ -82,15 +82,15 @@ def make_plan(
     round_to: int = 1,
     scatter: bool = True,
 ) -> Plan:
-    """Decide what goes.
+    """Decide what is removed and what is kept.
 
     Args:
         coupling: of the network.
         zeros: its zero filters and columns.
-        constants: look at what zero filters emitted during the trace and keep those whose constant can't be folded
-            into what follows; False: take it that they emit nothing or can be folded, as removal="clean" sees to.
-        round_to: channel counts become multiples of it, or stay what they were.
-        scatter: narrow layers whose output is a term of a sum, and write what they make into the sum by index.
+        constants: check what zero filters emitted during the trace, and keep those whose constant can't be folded into
+            what follows. If False, assume that they emit nothing or can be folded, as removal="clean" ensures.
+        round_to: channel counts become multiples of this, or stay as they were.
+        scatter: narrow layers whose output is a term of a sum, and write their output into the sum by index.
     """
     size = int(coupling.group.max()) + 1
     dead = dead_channels(coupling, zeros, constants)
@@ -131,11 +131,11 @@ def make_plan(
 
 
 def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> Tensor:
-    """Channel → whether it is the same for all inputs, for zero filters make it; (channels,).
+    """Return for each channel whether zero filters make it the same for all inputs, (channels,).
 
     Args:
-        constants: take a product for dead if one factor was zero everywhere in the trace; False: if one is dead that is
-            no gate, as it will be zero once BatchNorm's shift is.
+        constants: a dead factor makes a product dead if it was zero everywhere in the trace. If False, any dead factor
+            that isn't a gate does, because it becomes zero once BatchNorm's shift does.
     """
     dead = torch.zeros(len(coupling.group), dtype=torch.bool)
     for name, layer in coupling.layers.items():
@@ -152,8 +152,10 @@ def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> T
 
 
 def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
-    """Group → whether all that reads it has a zero column or reads what is dead, or all filters that make it are zero;
-    (groups,)."""
+    """Return for each group whether it can be removed, (groups,).
+
+    It can if every column that reads it is zero or reads a dead channel, or if all filters that make it are zero.
+    """
     size = int(coupling.group.max()) + 1
     read, read_in_vain = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     for layer in coupling.layers.values():
@@ -166,7 +168,7 @@ def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
 
 
 def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:
-    """Group → whether all filters that make it are zero; (groups,)."""
+    """Return for each group whether all filters that make it are zero, (groups,)."""
     size = int(coupling.group.max()) + 1
     made, made_zero = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     for layer in coupling.layers.values():
@@ -179,16 +181,16 @@ def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:
 
 
 def is_constant(low: Tensor, high: Tensor) -> Tensor:
-    """Whether values that lie between low and high are one, but for rounding."""
+    """Return whether values between low and high are equal up to rounding."""
     return high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
 
 
 def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, constants: bool) -> int:
-    """Remove whole heads, and from the others as many features each; returns how many heads stay.
+    """Remove whole heads, and the same number of features from each of the others. Return how many heads are kept.
 
-    A feature of queries and keys goes as soon as one of the two is zero: it adds nothing to the scores, or, where the
-    key is a constant, the same to the scores of all keys, which softmax doesn't see. Where a head's are one group, as
-    rotary positions turn them with one another, they go with the head only.
+    A feature of queries and keys is removed if it is zero in either. It then adds nothing to the scores, or, if the key
+    is constant, adds the same to the scores of all keys, which doesn't change the softmax. If the features of a head
+    form one group, as rotary embeddings combine them, they are only removed together with the head.
     """
     query, key, value = (coupling.layers[name] for name in (attention.query, attention.key, attention.value))
     pairs, values = (coupling.group[layer.outputs].view(attention.count, -1) for layer in (query, value))
@@ -211,7 +213,7 @@ def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, 
 
 
 def _round(coupling: Coupling, candidates: Tensor, removed: Tensor, round_to: int) -> None:
-    """Keep at least one filter of every layer, and a multiple of round_to; of heads' features as they are."""
+    """Keep at least one filter of every layer, and a multiple of round_to. Features of heads are left unchanged."""
     for layer in coupling.layers.values():
         groups = coupling.group[layer.outputs]
         gone, free = removed[groups], candidates[groups] & removed[groups]
@@ -225,7 +227,7 @@ def _multiple(count: int, round_to: int, most: int) -> int:
 
 
 def _alive(layer: Layer, kept: Tensor, zero: Tensor, constants: bool, round_to: int) -> Tensor:
-    """Filters that must be computed; what the others add to the sum is a constant."""
+    """Return the filters that must be computed. The others add a constant to the sum."""
     idle = kept & zero
     if constants:
         idle &= is_constant(layer.made_low, layer.made_high)
@@ -245,7 +247,7 @@ def _explain(
     wanted: Tensor,
     in_heads: Tensor,
 ) -> None:
-    """Count the zero filters of a layer that stay, by reason."""
+    """Count the zero filters of a layer that are kept, by reason."""
     groups = coupling.group[layer.outputs]
     reasons: dict[str, int] = {}
     for index in _indices(plan.zeros.filters[layer.name] & alive).tolist():

@@ -1,4 +1,4 @@
-"""Whether two networks compute the same."""
+"""Check whether two networks compute the same outputs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Proof:
-    """How far the outputs of two networks lie apart.
+    """How much the outputs of two networks differ.
 
     Attributes:
-        examples: how many were compared.
+        examples: number of examples that were compared.
         absolute: the largest difference of any output.
-        relative: that difference by the largest output of its batch.
-        same_choice: examples (positions of sequences) whose largest output is at the same place.
-        choices: how many of those there are.
-        parameters, expected_parameters: of the compact network, and what arithmetic says.
+        relative: that difference divided by the largest output of its batch.
+        same_choice: number of examples (or positions of sequences) whose largest output has the same index.
+        choices: number of all examples (or positions).
+        parameters, expected_parameters: of the compact network, counted and computed from its structure.
     """
 
     examples: int
@@ -33,7 +33,7 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Equal within float32's rounding, `TOLERANCE` relative, and as many parameters as expected."""
+        """Whether outputs are equal within float32's rounding, `TOLERANCE` relative, and parameters are as expected."""
         return self.relative <= TOLERANCE and self.parameters == self.expected_parameters
 
 
@@ -45,10 +45,10 @@ def prove(
 
     Args:
         batches: arguments of the networks' forward.
-        expected_parameters: what the network should have, see `costs.expected_parameters`.
+        expected_parameters: how many the network should have; see `costs.expected_parameters`.
 
     Raises:
-        ValueError: no batches, or an output that isn't finite.
+        ValueError: there are no batches, or an output isn't finite.
     """
     reference.eval(), network.eval()
     examples, absolute, relative, same, choices = 0, 0.0, 0.0, 0, 0

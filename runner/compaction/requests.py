@@ -1,4 +1,4 @@
-"""From the options of run compact to what is made of each run, checked before anything is written."""
+"""Turn the options of `run compact` into requests, which are checked before anything is written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,10 @@ from runner.runs import Run
 def requests_for(
     run: Run, config: Mapping[str, Any], asked: Mapping[str, Any], config_dir: Path | None
 ) -> list[Request]:
-    """A request for each granularity.
+    """Return one request per granularity.
 
     Raises:
-        ConfigError: a choice is unknown, or the run's network can't be made compact so.
+        ConfigError: a choice is unknown, or the run's network can't be made compact this way.
     """
     experiment = Experiment.from_config(config)
     granularities = experiment.variant.granularities if asked["granularity"] == "auto" else asked["granularity"]
@@ -42,7 +42,7 @@ def requests_for(
 
 
 def _parts(group: str, value: Any, config_dir: Path | None, most: int | None) -> list[choices.Part]:
-    """Whole parts of choices."""
+    """Resolve choices that are given by name."""
     folders = [CONF] if config_dir is None else [CONF, config_dir]
     try:
         parts = choices.settle(group, list(value) if isinstance(value, tuple) else value, folders)
@@ -56,10 +56,10 @@ def _parts(group: str, value: Any, config_dir: Path | None, most: int | None) ->
 
 
 def options_of_widths(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an elastic file.
+    """Check the options of an elastic file and complete them.
 
     Raises:
-        ConfigError: widths that are not allowed, or options that belong to a single sparsity.
+        ConfigError: widths are not allowed, or an option belongs to a single sparsity.
     """
     check_each(asked, {"widths": list_of(share())})
     widths = sorted({1.0, *(float(width) for width in asked["widths"])})

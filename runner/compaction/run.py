@@ -1,4 +1,4 @@
-"""From a finished run to a folder with its compact or packed network, proved equal and measured."""
+"""Turn a finished run into a folder with its compact or packed network, proved equal and measured."""
 
 import copy
 import shutil
@@ -35,15 +35,15 @@ Arguments = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Request:
-    """What is to become of a run's network.
+    """How to make a run's network compact.
 
     Args:
-        granularity, criterion: whole parts, see `runner.config.choices`.
-        sparsity: that is asked for.
-        floor: what is pruned at least; "auto": as much as the variant dropped.
-        removal, round_to, fold: see `compact`; of networks that are cut.
-        batch_norm: "kept" or "recalibrated"; "auto": recalibrated, but kept where removal is "exact".
-        half: see `pack`; of networks that are packed.
+        granularity, criterion: resolved choices; see `runner.config.choices`.
+        sparsity: the requested sparsity.
+        floor: the minimum sparsity; "auto" means the fraction that the variant dropped.
+        removal, round_to, fold: see `compact`; for networks that are cut.
+        batch_norm: "kept", "recalibrated", or "auto": recalibrated, unless removal is "exact".
+        half: see `pack`; for networks that are packed.
     """
 
     granularity: Mapping[str, Any]
@@ -62,7 +62,7 @@ class Request:
 
     @property
     def words(self) -> str:
-        """`weight sparsity 0.99, own criterion`"""
+        """The request in words, such as `weight sparsity 0.99, own criterion`."""
         return f"{self.granularity['key']} sparsity {self.sparsity:g}, {self.criterion['key']} criterion"
 
 
@@ -75,10 +75,10 @@ class _Made:
 
 
 def check_request(experiment: Experiment, run: Run, request: Request) -> Members:
-    """The members that would be pruned.
+    """Return the members that would be pruned.
 
     Raises:
-        ConfigError: the model has none of that granularity.
+        ConfigError: the model has no members of that granularity.
     """
     name = request.granularity["name"]
     try:
@@ -89,7 +89,7 @@ def check_request(experiment: Experiment, run: Run, request: Request) -> Members
 
 
 def make_compact(experiment: Experiment, run: Run, request: Request, timing: Timing) -> Certificate:
-    """Prune as the sweep does, cut or pack, prove it with the files that were written, measure, write the certificate.
+    """Prune as the sweep does, cut or pack, prove the written files, measure, and write the certificate.
 
     Raises:
         ConfigError: see `check_request`.
@@ -130,10 +130,10 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
 
 @contextmanager
 def replaced(folder: Path, run: Run) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `folder` in the run's if all goes well.
+    """Yield a new folder to write into, which replaces `folder` if nothing fails.
 
     Raises:
-        UserError: a ValueError came out; nothing is kept.
+        UserError: a ValueError was raised inside; nothing is kept.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -145,17 +145,17 @@ def replaced(folder: Path, run: Run) -> Iterator[Path]:
         raise UserError(f"{run.folder}: {error}; nothing was kept") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # there are others in it
+        with suppress(OSError):  # it isn't empty
             folder.parent.rmdir()
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode and contiguous memory."""
+    """Return a copy in evaluation mode, in contiguous memory format."""
     return copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def sweeper_of(experiment: Experiment, run: Run, request: Request) -> Sweeper:
-    """The run's sweeper, with the criterion that is asked for."""
+    """Return the run's sweeper with the requested criterion."""
     sweeper = experiment.sweeper(load_scores(run, experiment.device))
     sweeper.criteria = {request.criterion["key"]: choices.make("criterion", request.criterion)}
     return sweeper
@@ -197,14 +197,14 @@ def _make(experiment: Experiment, pruned: nn.Module, example: Arguments, request
 
 
 def measure_statistics(experiment: Experiment, network: nn.Module) -> None:
-    """Measure BatchNorm's statistics anew on the experiment's training images, in place."""
+    """Recompute BatchNorm's statistics on the experiment's training images, in place."""
     with statistics(network, experiment.data, "recalibrated", experiment.config["seed"]):
         state = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(state)  # leaving the context has put the old statistics back
+    network.load_state_dict(state)  # leaving the context has restored the old statistics
 
 
 def _store(folder: Path, experiment: Experiment, made: _Made, request: Request, packed: bool) -> int:
-    """Returns the bytes of what it wrote."""
+    """Write the network and return the size of its files in bytes."""
     class_name, built_with = builder_of(experiment)
     if packed:
         return save_packed_network(folder, made.network, class_name, built_with, request.half)
@@ -212,7 +212,7 @@ def _store(folder: Path, experiment: Experiment, made: _Made, request: Request, 
 
 
 def _proof(experiment: Experiment, made: _Made, network: nn.Module) -> Proof:
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # half of float32's digits would be lost on a GPU
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would lose half of float32's digits
         return prove(
             made.reference,
             network,
@@ -222,16 +222,16 @@ def _proof(experiment: Experiment, made: _Made, network: nn.Module) -> Proof:
 
 
 def difference(proof: Proof) -> str:
-    """What keeps a proof from holding."""
+    """Return why a proof doesn't hold."""
     if proof.parameters != proof.expected_parameters:
         return f"the compact network has {proof.parameters:,} parameters, not {proof.expected_parameters:,}"
     return f"the compact network's outputs differ by {proof.relative:.1e} relative from the pruned one's"
 
 
 def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """The class that builds the experiment's network again, and plain arguments for it.
+    """Return the class that builds the experiment's network again, and plain arguments for it.
 
-    A class of the user's own is built by `runner.models.foreign.module.Module`, which asks whether it is trusted.
+    A user's own class is built by `runner.models.foreign.module.Module`, which checks whether it is trusted.
     """
     config = experiment.config
     about = about_inputs(config, experiment.data.model_arguments())
@@ -245,19 +245,19 @@ def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
 
 
 def metrics_on_test(experiment: Experiment, network: nn.Module) -> dict[str, float]:
-    """The task's metrics of the test split, its loss and the number of examples."""
+    """Return the task's metrics on the test split, its loss and the number of examples."""
     batches = experiment.data.eval_batches("test", experiment.config.get("limit"))
     found = experiment.task.evaluate(network.eval(), batches)
     return {name: float(found[name]) for name in (*names_of(experiment.task.sweep_metrics), "loss", "examples")}
 
 
 def inputs_of_test(experiment: Experiment) -> Iterator[Arguments]:
-    """The arguments of the network's forward, of the test split."""
+    """Yield the arguments of the network's forward for each batch of the test split."""
     for batch in experiment.data.eval_batches("test", experiment.config.get("limit")):
         yield (batch.source, batch.target[:, :-1]) if isinstance(batch, PairBatch) else (batch[0],)
 
 
 def test_images(experiment: Experiment) -> Tensor | None:
-    """Test images to time on, float32; None where the data is none."""
+    """Return float32 test images to time on, or None if the data isn't images."""
     first = next(inputs_of_test(experiment))
     return first[0] if len(first) == 1 and first[0].is_floating_point() else None

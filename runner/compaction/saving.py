@@ -1,6 +1,6 @@
 """A compact network as two files: model.safetensors, and architecture.json, which holds plain values only.
 
-A packed network is one file, packed.safetensors, with the same architecture inside.
+A packed network is one file, packed.safetensors, which also holds the architecture.
 """
 
 import importlib
@@ -37,16 +37,16 @@ def save_compact(
     """Write a compact network.
 
     Args:
-        folder: is made where it is missing.
-        network, structure: as `compact` returns them.
-        class_name: dotted name of a class in runner.models, which built the whole network.
-        arguments: plain values that it was built with.
+        folder: created if it is missing.
+        network, structure: as returned by `compact`.
+        class_name: dotted name of a class in runner.models that builds the whole network.
+        arguments: the plain values that it is built with.
 
     Returns:
-        bytes of both files.
+        The size of both files in bytes.
 
     Raises:
-        ValueError: another class, or an argument that is no plain value.
+        ValueError: the class isn't in runner.models, or an argument isn't a plain value.
     """
     architecture = architecture_of(structure, class_name, arguments)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,20 +60,20 @@ def save_compact(
 def save_packed_network(
     folder: Path, network: nn.Module, class_name: str, arguments: Mapping[str, Any], half: bool = False
 ) -> int:
-    """Write a network without its zeros, and what builds it, as one file; arguments and errors as `save_compact`.
+    """Write a network without its zeros, and its architecture, as one file. For the rest, see `save_compact`.
 
     Args:
         half: see `pack`.
 
     Returns:
-        bytes of the file.
+        The size of the file in bytes.
     """
     architecture = architecture_of(Structure(), class_name, arguments)
     return save_packed(folder / PACKED, stored_tensors(network), half, architecture)
 
 
 def architecture_of(structure: Structure, class_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What builds a network again, as plain values; arguments and errors as `save_compact`."""
+    """Return what builds a network again, as plain values. For arguments and errors, see `save_compact`."""
     if not _CLASS.fullmatch(class_name):
         raise ValueError(f"class_name={class_name}: expected a class of {PACKAGE}")
     arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
@@ -84,23 +84,23 @@ def architecture_of(structure: Structure, class_name: str, arguments: Mapping[st
 
 
 def _library(cls: Any) -> dict[str, Any]:
-    """`library`: its name → its version, of a network that another library builds."""
+    """Return `library`, its name → its version, for a network that another library builds."""
     return {"library": cls.versions()} if is_builder(cls) else {}
 
 
 def load_compact(path: str | Path) -> nn.Module:
-    """The network that `save_compact` or `save_packed_network` wrote, in evaluation mode, on the CPU.
+    """Load a network that `save_compact` or `save_packed_network` wrote, in evaluation mode, on the CPU.
 
-    The files may come from a stranger: nothing in them is executed, and only classes of runner.models are built, and
-    networks of torchvision, timm and transformers by their names.
+    The files may be untrusted: nothing in them is executed. Only classes of runner.models are built, and networks of
+    torchvision, timm and transformers by their names.
 
     Args:
         path: the folder, or a packed file itself.
 
     Raises:
         DamagedRun: a file is missing, damaged, or names something else.
-        ForeignRun: it is a class of somebody's own that the user has not named, see `runner.config.trust`.
-        ConfigError: it is of a library that is not installed, or has no such network.
+        ForeignRun: it uses somebody's own class that the user has not named; see `runner.config.trust`.
+        ConfigError: its library is not installed, or has no such network.
     """
     path = Path(path)
     packed = path / PACKED if path.is_dir() else path
@@ -122,12 +122,12 @@ def load_compact(path: str | Path) -> nn.Module:
 
 
 def assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tensors_file: Path) -> nn.Module:
-    """The network of an architecture and tensors, in evaluation mode; the files are those that errors name."""
+    """Build a network from its architecture and tensors, in evaluation mode. Errors name the given files."""
     try:
         network = _build(architecture, most_modules=10 * len(tensors) + 100)
     except _Unexpected as error:
         raise DamagedRun(f"{file}: {error}") from None
-    except ConfigError as error:  # of a library, or of a class of the user's own
+    except ConfigError as error:  # from a library, or from a user's own class
         raise type(error)(f"{file}: {error}") from None
     try:
         _check_tensors(tensors_file, network, tensors)
@@ -139,7 +139,7 @@ def assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tenso
 
 
 def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """What a network must store to give the same outputs: all but BatchNorm's count of batches, shared tensors once."""
+    """Return the tensors needed for the same outputs: all but BatchNorm's count of batches, shared tensors once."""
     shared = shared_names(network)
     return {
         key: value.detach().cpu().contiguous()
@@ -149,7 +149,7 @@ def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 class _Unexpected(Exception):
-    """What an architecture.json should not hold."""
+    """An unexpected value in an architecture.json."""
 
 
 def _build(architecture: Any, most_modules: int) -> nn.Module:
@@ -167,7 +167,7 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
     structure = _read_structure(architecture["structure"])
     cls = _find_class(name)
     try:
-        if is_builder(cls):  # whose buffers are not all stored
+        if is_builder(cls):  # not all of its buffers are stored
             with _at_most(most_modules):
                 network = cls(**arguments).construct()
                 apply_structure(network, structure)
@@ -177,13 +177,13 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
                 apply_structure(network, structure)
     except (_Unexpected, ConfigError):
         raise
-    except Exception as error:  # whatever a constructor makes of a stranger's arguments
+    except Exception as error:  # a constructor may raise anything for untrusted arguments
         raise _Unexpected(f"{name} can't be built so ({first_line(error)[:200]})") from None
     return network
 
 
 def _other_version(architecture: Mapping[str, Any]) -> str:
-    """That the library has another version now than the one that built the network."""
+    """Return a note if the installed library has another version than the one that built the network."""
     then, now = architecture.get("library"), _library(_find_class(architecture["class"])).get("library")
     if not isinstance(then, dict) or then == now:
         return ""
@@ -207,7 +207,7 @@ def _find_class(name: Any) -> Any:
 
 @contextmanager
 def _at_most(modules: int) -> Iterator[None]:
-    """Stop the construction of a network without end."""
+    """Limit the number of modules that may be constructed."""
     count = 0
 
     def hook(*_: Any) -> None:

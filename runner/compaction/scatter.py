@@ -1,4 +1,4 @@
-"""Terms of a sum that have fewer channels than the sum, added by index."""
+"""Terms of a sum that have fewer channels than the sum and are added by index."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ from torch import Tensor, fx, nn
 from runner.models.blocks import BasicBlock, Bottleneck, PreActBlock
 
 
-@fx.wrap  # in a traced network it is a node of its own
+@fx.wrap  # a single node in a traced network
 def put_by_index(y: Tensor, dim: int, channels: int, index: Tensor, constant: Tensor | None) -> Tensor:
-    """The channels of y where `index` says, among others that are a constant each, None: zero; see `Scatter`."""
+    """Place the channels of y at `index`, among others that are a constant each, or zero if None; see `Scatter`."""
     shape = list(y.shape)
     shape[dim] = channels
     if constant is None:
@@ -24,21 +24,22 @@ def put_by_index(y: Tensor, dim: int, channels: int, index: Tensor, constant: Te
 
 @fx.wrap
 def add_by_index(stream: Tensor, y: Tensor, index: Tensor, constant: Tensor | None) -> Tensor:
-    """The sum of a stream and what `put_by_index` makes of y in dimension 1, without a pass over the whole stream."""
+    """Add what `put_by_index` makes of y in dimension 1 to a stream, without a pass over the whole stream."""
     if constant is not None:
         stream = stream + constant.to(stream.dtype).view(-1, 1, 1)
     return torch.index_add(stream, 1, index, y.to(stream.dtype))
 
 
 class Scatter(nn.Module):
-    """A module that makes some of the channels; the others are constant.
+    """A module that computes some of the channels; the others are constant.
 
     Args:
-        module: makes (N, kept, …), or (…, kept) where dim is -1.
-        dim: 1 or -1, the channels' dimension.
-        channels: of the output.
-        index: where each of the module's channels goes.
-        constant: whether the other channels are a constant each, a buffer `constant` of (channels,); False: zero.
+        module: returns (N, kept, …), or (…, kept) if dim is -1.
+        dim: the dimension of the channels, 1 or -1.
+        channels: number of output channels.
+        index: output channel of each of the module's channels.
+        constant: whether the other channels each have a constant, in the buffer `constant`, (channels,). If False, they
+            are zero.
     """
 
     index: Tensor
@@ -65,7 +66,7 @@ class _AddsByIndex(nn.Module):
 
 
 class NarrowBasicBlock(_AddsByIndex, BasicBlock):
-    """`BasicBlock`, added by index."""
+    """A `BasicBlock` that is added by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
@@ -73,7 +74,7 @@ class NarrowBasicBlock(_AddsByIndex, BasicBlock):
 
 
 class NarrowBottleneck(_AddsByIndex, Bottleneck):
-    """`Bottleneck`, added by index."""
+    """A `Bottleneck` that is added by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
@@ -82,7 +83,7 @@ class NarrowBottleneck(_AddsByIndex, Bottleneck):
 
 
 class NarrowPreActBlock(_AddsByIndex, PreActBlock):
-    """`PreActBlock`, added by index."""
+    """A `PreActBlock` that is added by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x))
@@ -100,12 +101,12 @@ _NARROW: dict[tuple[type[nn.Module], str], type[nn.Module]] = {
 def write_by_index(
     modules: Mapping[str, nn.Module], name: str, dim: int, channels: int, index: list[int], constant: bool
 ) -> None:
-    """Let the output of a module, a term of a sum, be written into the sum by index; in place.
+    """Write the output of a module, which is a term of a sum, into the sum by index. Changes the network in place.
 
-    Our own residual blocks add it by index; elsewhere the module is put into a `Scatter`.
+    Our own residual blocks add it by index; in other networks the module is wrapped in a `Scatter`.
 
     Args:
-        modules: a network's, by name.
+        modules: the modules of a network, by name.
         dim, channels, index, constant: see `Scatter`.
     """
     parent_name, _, child = name.rpartition(".")
@@ -120,13 +121,13 @@ def write_by_index(
 
 
 def is_wrapped(model: nn.Module, name: str) -> bool:
-    """Whether `write_by_index` would put a module of a whole network into a `Scatter`."""
+    """Return whether `write_by_index` would wrap a module of a whole network in a `Scatter`."""
     parent, _, child = name.rpartition(".")
     return (type(model.get_submodule(parent)), child) not in _NARROW
 
 
 def state_names(network: nn.Module, name: str) -> tuple[str, str]:
-    """Where the parameters of a module that is written by index, and its constant, stand in a network's state."""
+    """Return the state dict's prefix of a module that is written by index, and the name of its constant."""
     if isinstance(module := network.get_submodule(name), Scatter):
         assert module.module is not None
         return f"{name}.module", f"{name}.constant"
@@ -134,4 +135,4 @@ def state_names(network: nn.Module, name: str) -> tuple[str, str]:
 
 
 def _indices(index: list[int]) -> Tensor:
-    return torch.tensor(index, dtype=torch.int64, device="cpu")  # also while a network is built on the meta device
+    return torch.tensor(index, dtype=torch.int64, device="cpu")  # even if a network is built on the meta device

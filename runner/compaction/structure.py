@@ -1,4 +1,4 @@
-"""The shape of a cut network, as plain values, and how a network is brought into it."""
+"""The shape of a cut network as plain values, and how it is applied to a network."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,14 +13,14 @@ from runner.compaction.scatter import Scatter, write_by_index
 
 @dataclass
 class Structure:
-    """How a cut network differs from the one that its class builds.
+    """How a cut network differs from the network that its class builds.
 
     Attributes:
         layers: convolution or linear layer → inputs, outputs, bias.
-        channels: BatchNorm or depthwise convolution → channels.
-        heads: attention module → heads.
-        folded: BatchNorms that are part of the layer before them.
-        scattered: module → how its output is written into a sum, see `write_by_index`: dim, channels, index, constant.
+        channels: BatchNorm or depthwise convolution → number of channels.
+        heads: attention module → number of heads.
+        folded: BatchNorms that are folded into the layer before them.
+        scattered: module → how its output is written into a sum: dim, channels, index, constant; see `write_by_index`.
     """
 
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Structure:
 
 
 def apply_structure(model: nn.Module, structure: Structure) -> None:
-    """Give the model the structure's shapes, in place; what changes shape loses its values.
+    """Give a model the structure's shapes, in place. Parameters that change their shape lose their values.
 
     Raises:
         ValueError: the structure doesn't fit the model.
@@ -68,7 +68,7 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
 
 
 def shared_names(model: nn.Module) -> dict[str, str]:
-    """Parameters that several modules share: name → the first of its names."""
+    """Map every further name of a parameter that several modules share to its first name."""
     first: dict[int, str] = {}
     names = [(name, id(parameter)) for name, parameter in model.named_parameters(remove_duplicate=False)]
     found = {name: first.setdefault(key, name) for name, key in names}
@@ -76,10 +76,10 @@ def shared_names(model: nn.Module) -> dict[str, str]:
 
 
 def load_state_sharing(model: nn.Module, state: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
-    """Let the model have these very tensors; what was shared stays so.
+    """Load tensors into the model without copying them. Shared parameters stay shared.
 
     Args:
-        state: may lack all but the first of the names that share a tensor.
+        state: needs only the first of the names that share a tensor.
         shared: see `shared_names`.
     """
     model.load_state_dict({**state, **{name: state[first] for name, first in shared.items()}}, assign=True)
@@ -89,7 +89,7 @@ def load_state_sharing(model: nn.Module, state: Mapping[str, Tensor], shared: Ma
 
 
 def _width(modules: Mapping[str, nn.Module], name: str) -> int:
-    """How many channels a module makes."""
+    """Return how many channels a module makes."""
     module = _find(modules, name)
     for attribute in ("num_features", "out_channels", "out_features"):
         if isinstance(width := getattr(module, attribute, None), int):

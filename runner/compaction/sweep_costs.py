@@ -1,4 +1,4 @@
-"""What each network of a sweep would cost as it would be stored: cut where filters go, packed where weights go."""
+"""Costs of each network of a sweep as it would be stored: cut if filters are removed, packed if weights are."""
 
 import copy
 import logging
@@ -18,43 +18,44 @@ from runner.data.token_batches import PairBatch
 from runner.errors import first_line
 from runner.pruning.paths import effective_sparsity
 
-_PATHS_END = 0.9  # below this sparsity hardly any path does
+_PATHS_END = 0.9  # below this sparsity, hardly any path ends
 
 log = logging.getLogger("runner")
 
 
 def forward_arguments(batch: Any, examples: int) -> tuple[Tensor, ...]:
-    """What a model's forward takes, of the first examples of a batch, on the CPU."""
+    """Return the arguments of a model's forward for the first examples of a batch, on the CPU."""
     if isinstance(batch, PairBatch):
         return batch.source[:examples].cpu(), batch.target[:examples, :-1].cpu()
     return (batch[0][:examples].cpu(),)
 
 
 class SweepCosts:
-    """Costs of one model under many masks; the model is traced once, when it is first needed.
+    """Costs of one model under many masks. The model is traced once, on first use.
 
     Args:
-        model: plain, trained; it is only read.
-        example: gives the arguments of its forward, of at least two examples, on the CPU.
+        model: plain and trained; it is only read.
+        example: returns the arguments of its forward, for at least two examples, on the CPU.
     """
 
     def __init__(self, model: nn.Module, example: Callable[[], Sequence[Tensor]]) -> None:
         self.model = model
         self._make_example = example
-        self.failed: set[str] = set()  # granularities whose costs can't be found
+        self.failed: set[str] = set()  # granularities whose costs can't be determined
 
     def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, float]:
-        """`flops` of one example, `parameters` and `bytes` of the network that the masks leave; above 90 % of the
-        weights also the `effective_sparsity`.
+        """Return `flops` for one example, and `parameters` and `bytes` of the network that the masks leave.
+
+        If the masks remove 90 % of the weights or more and aren't structured, `effective_sparsity` is included.
 
         Args:
-            granularity: only to warn once for each.
-            masks: layer → True for what is removed, broadcast over the weights; they are applied to the model.
-            structured: zero filters, features and heads are cut. If not, all weights are still there and computed with,
-                and `bytes` are those of the packed file, with the model's weights as they are now.
+            granularity: used to warn only once for each.
+            masks: layer → True for what is removed, broadcast over the weights. They are already applied to the model.
+            structured: whether zero filters, features and heads are cut. If not, all weights are kept and computed
+                with, and `bytes` is the size of the packed file with the model's current weights.
 
         Returns:
-            Nothing where the costs can't be found, for example of a network that can't be traced.
+            An empty dict if the costs can't be determined, for example because the network can't be traced.
         """
         if granularity in self.failed:
             return {}
@@ -67,13 +68,13 @@ class SweepCosts:
             plan = make_plan(self._coupling, masked_zeros(self._coupling, masks), constants=False)
             costs = planned_costs(self.model, self._coupling, plan)
             return {"flops": costs.flops, "parameters": costs.parameters, "bytes": costs.bytes}
-        except Exception as error:  # whatever a user's own model raises; the sweep goes on
+        except Exception as error:  # a user's own model may raise anything; the sweep continues
             self.failed.add(granularity)
             log.warning("no costs of networks pruned by %s: %s", granularity, first_line(error))
             return {}
 
     def _effective(self, masks: Mapping[str, Tensor]) -> dict[str, float]:
-        """`effective_sparsity` of a network of which so much is gone that paths end."""
+        """Return the `effective_sparsity` of a network that is sparse enough for paths to end."""
         if not masks or sum(float(mask.float().mean()) for mask in masks.values()) < _PATHS_END * len(masks):
             return {}
         found = effective_sparsity(self.model, masks, self._example)

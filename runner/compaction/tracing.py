@@ -1,8 +1,8 @@
-"""Channels followed through every operation of one forward pass.
+"""Follow channels through every operation of one forward pass.
 
-In inference mode a TorchDispatchMode sees composite operations (linear, conv2d, flatten, …) whole. Beside each
-activation a tensor of the same shape is kept that holds the channel of every element. Operations that only move data
-are applied to that tensor as they are, so that transposing, slicing and concatenating need no rules of their own.
+In inference mode, a TorchDispatchMode sees composite operations (linear, conv2d, flatten, …) as a whole. For each
+activation, a tensor of the same shape holds the channel of every element. Operations that only move data are applied to
+that tensor as they are, so transposing, slicing and concatenating need no rules of their own.
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
     """Trace the model on an example batch.
 
     Args:
-        model: plain, any module; it is run once, in evaluation mode.
-        example: the arguments of its forward; at least two examples along dim 0, so that constants can be told from
-            values that depend on the input.
+        model: plain, of any class; it is run once, in evaluation mode.
+        example: the arguments of its forward, with at least two examples along dim 0, so that constants can be told
+            from values that depend on the input.
 
     Raises:
-        ValueError: a single example.
+        ValueError: there are fewer than two examples.
     """
     if len(example[0]) < 2:
         raise ValueError("example: expected a batch of at least 2, so that constant channels can be recognised")
@@ -42,13 +42,13 @@ def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
 
 
 class Tracer(TorchDispatchMode, Followed):
-    """Records layers, carriers and heads of a model while it runs; `coupling` then says what belongs together."""
+    """Records layers, carriers and heads of a model while it runs; `coupling` then returns what belongs together."""
 
     def __init__(self, model: nn.Module) -> None:
         TorchDispatchMode.__init__(self)
         Followed.__init__(self, model)
-        self.alive: list[Any] = []  # all outputs, so that no id is given twice
-        self.uses: dict[int, list[tuple[str, int]]] = {}  # activation → (what used it, what that made)
+        self.alive: list[Any] = []  # all outputs, so that no id is reused
+        self.uses: dict[int, list[tuple[str, int]]] = {}  # activation → (operation that uses it, its output)
         self.made: dict[int, str] = {}  # output of a layer or carrier → its name
         self.calls: Counter[str] = Counter()
 
@@ -67,7 +67,7 @@ class Tracer(TorchDispatchMode, Followed):
                 return out
         out = func(*args, **kwargs)
         self.alive.append(out)
-        for tensor in [tensor for tensor in inputs if tensor is not out]:  # what is changed in place isn't used up
+        for tensor in [tensor for tensor in inputs if tensor is not out]:  # an in-place change isn't a use
             self.uses.setdefault(id(tensor), []).append((name, id(out)))
         result = rule(name, func, out, args, kwargs) if rule else self.mixes(name, inputs)
         outs, results = (out, result) if isinstance(out, list | tuple) else ([out], [result])
@@ -124,7 +124,7 @@ class Tracer(TorchDispatchMode, Followed):
         )
         low, high = value_range(x, dim)
         seen = self.found.layers.get(module)
-        if seen is not None:  # called again: the same columns read, the same filters make
+        if seen is not None:  # called again, with the same columns and filters
             self.channels.merge(seen.inputs, inputs)
             seen.low, seen.high = torch.minimum(seen.low, low), torch.maximum(seen.high, high)
             seen.applications += applications
@@ -182,7 +182,7 @@ class Tracer(TorchDispatchMode, Followed):
         return self.of(args[0])
 
     def _pad(self, name: str, func: Any, out: Tensor, args: Any, kwargs: Any) -> Tensor:
-        # Zeros beside channels are nobody's, and stay; zeros around an image belong to its channel.
+        # Zeros beside channels belong to no channel and are kept; zeros around an image belong to its channel.
         amounts, ids = list(args[1]), self.of(args[0])
         around = 2 * max(args[0].dim() - 2, 0)
         if any(amounts[:around]):
@@ -222,10 +222,10 @@ class Tracer(TorchDispatchMode, Followed):
         return self.mixes("attention", args[:3]) if values is None else values[None, :, None].expand(out.shape)
 
     def coupling(self, output: Any) -> Coupling:
-        """What was found, with the network's output fixed."""
+        """Return what was found, with the network's output fixed."""
         outputs = {id(tensor) for tensor in tree_leaves(output)}
         for key, ids in self.tracked.items():
-            # What nothing reads may be an output, too, in a container that PyTorch doesn't know.
+            # A tensor that nothing reads may also be an output, in a container that PyTorch doesn't know.
             if key in outputs or key not in self.uses:
                 self.channels.fix(ids, "the network's output")
         self.channels.explain()
@@ -238,7 +238,7 @@ class Tracer(TorchDispatchMode, Followed):
         return self.found
 
     def _follow(self, layer: Layer, out: int) -> None:
-        """What reads a layer's output: a BatchNorm alone, a sum, or one behind the other."""
+        """Find what reads a layer's output: a BatchNorm alone, a sum, or a BatchNorm followed by a sum."""
         uses = self.uses.get(out, [])
         if self.calls[layer.name] > 1 or any(self.calls[self.made.get(made, "")] > 1 for _, made in uses):
             return

@@ -1,4 +1,4 @@
-"""Ways to execute the whole and the compact network that a certificate compares."""
+"""Ways to execute the whole and the compact network, which a certificate compares."""
 
 import copy
 import importlib
@@ -22,7 +22,7 @@ from runner.compaction.sparse import NoKernels, SparseNetwork, kernels, sparsify
 from runner.errors import first_line
 from runner.models.attention import Cache, FeedForward
 
-CHUNK = 32  # images of a large batch that go through the network at once, so that what they become stays in cache
+CHUNK = 32  # images of a large batch that are computed at once, so that their activations stay in the cache
 TOKENS = 64
 WHOLE, FEED_FORWARD, DECODING = "whole network", "feed-forward layers", "decoding with the cache"
 WHOLE_BATCH = {"eager, NCHW": torch.contiguous_format, "eager, channels_last": torch.channels_last}
@@ -30,18 +30,18 @@ SPARSE, LINEAR = "sparse kernels", "sparse linear layers"
 FOLDED = ", BatchNorm folded"
 
 Call = Callable[[], object]
-Maker = Callable[[Tensor], Call | None]  # a batch → what is timed; None where this way is no other for it
-Key = tuple[str, str]  # "dense" or "compact", and the way
+Maker = Callable[[Tensor], Call | None]  # a batch → what is timed; None if this way makes no difference for the batch
+Key = tuple[str, str]  # "dense" or "compact", and the name of the way
 Ways = dict[Key, Maker]
 
 
 @dataclass(frozen=True)
 class Eager:
-    """PyTorch's own execution.
+    """Execution by PyTorch itself.
 
     Args:
-        network: in that memory format.
-        chunk: images that go through the network at once; None: the whole batch.
+        network: in the given memory format.
+        chunk: number of images that are computed at once; None means the whole batch.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -49,7 +49,7 @@ class Eager:
     chunk: int | None = None
 
     def __call__(self, x: Tensor) -> Call | None:
-        """None where the batch is one chunk."""
+        """Return what is timed, or None if the batch fits into one chunk."""
         if self.chunk is None:
             return partial(self.network, self._laid_out(x))
         if len(x) <= self.chunk:
@@ -58,7 +58,7 @@ class Eager:
         return lambda: torch.cat([self.network(part) for part in parts])
 
     def _laid_out(self, x: Tensor) -> Tensor:
-        """In the network's memory format, which only inputs (N, C, H, W) have."""
+        """Return x in the network's memory format, which only inputs (N, C, H, W) have."""
         return x.contiguous(memory_format=self.memory_format) if x.dim() == 4 else x.contiguous()
 
 
@@ -81,12 +81,12 @@ def image_ways(
     onnxruntime: bool,
     notes: list[str],
 ) -> Ways:
-    """Ways for networks that read images, each with its own copies.
+    """Return ways for networks that read images, each with its own copies.
 
     Args:
-        dense: of the whole network's shape, with the outputs that the compact one has.
-        packed: whether the compact network still has its zeros, so that only sparse execution can be faster.
-        notes: gets a line for each way that isn't possible.
+        dense: has the whole network's shape and the compact network's outputs.
+        packed: whether the compact network still contains its zeros, so that only sparse execution can be faster.
+        notes: gets one line for each way that isn't possible.
     """
     networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}
     ways: Ways = {}
@@ -94,14 +94,14 @@ def image_ways(
         ways |= _eager(name, network, images)
         if compiled:
             ways[name, "torch.compile"] = Eager(torch.compile(network))
-        if onnxruntime and (name == "dense" or ("dense", "ONNX Runtime") in ways):  # or it would have nothing to beat
+        if onnxruntime and (name == "dense" or ("dense", "ONNX Runtime") in ways):  # otherwise nothing to compare with
             _add(ways, notes, name, "ONNX Runtime", partial(_onnxruntime, network, images))
     _add(ways, notes, "compact", SPARSE, partial(_sparse, compact, images))
     return ways
 
 
 def small_ways(network: nn.Module, images: Tensor) -> Ways:
-    """Ways for a compact network that need no other package, without what isn't possible."""
+    """Return ways for a compact network that need no other package; those that aren't possible are left out."""
     ways = _eager("compact", next(iter(_folded(network, images).values()), network), images)
     _add(ways, [], "compact", SPARSE, partial(_sparse, network, images))
     return ways
@@ -110,11 +110,11 @@ def small_ways(network: nn.Module, images: Tensor) -> Ways:
 def token_ways(
     dense: nn.Module, compact: nn.Module, example: Sequence[Tensor], packed: bool, notes: list[str]
 ) -> dict[str, dict[Key, Call]]:
-    """Ways for networks that read tokens, by what is executed; other arguments as `image_ways`.
+    """Return ways for networks that read tokens, by the part that is executed. For other arguments, see `image_ways`.
 
-    WHOLE: the network, on the example; FEED_FORWARD: all its feed-forward layers, if it has any, one after the other,
-    on TOKENS tokens; DECODING: of a language model with a `Cache`, the example's last token after those before it, of
-    one sequence.
+    WHOLE is the network on the example. FEED_FORWARD is all its feed-forward layers, if it has any, one after the
+    other, on TOKENS tokens. DECODING, for a language model with a `Cache`, is the last token of one sequence of the
+    example, after the tokens before it.
     """
     networks = {("dense", "eager"): dense} if packed else {("dense", "eager"): dense, ("compact", "eager"): compact}
     try:
@@ -132,7 +132,7 @@ def token_ways(
 
 
 def _add(ways: Ways, notes: list[str], name: str, way: str, maker: Callable[[], Maker]) -> None:
-    """Add a way, or say why there is none; whatever other people's exporters and compilers run into ends no command."""
+    """Add a way, or note why it isn't possible. Errors of other packages' exporters and compilers are caught."""
     try:
         ways[name, way] = maker()
     except Exception as error:
@@ -150,7 +150,7 @@ def _eager(name: str, network: nn.Module, images: Tensor) -> Ways:
 
 
 def _folded(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:
-    """The network with BatchNorm as part of its layers, if there is one that can be."""
+    """Return the network with BatchNorm folded into its layers, if any can be folded."""
     norms = sum(isinstance(module, _BatchNorm) for module in network.modules())
     if not norms:
         return {}
@@ -172,7 +172,7 @@ def _onnxruntime(network: nn.Module, images: Tensor) -> Maker:
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    # The exporter counts what it does on the terminal.
+    # The exporter prints its progress to the terminal.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         file = Path(folder) / "network.onnx"
         batch = ({0: torch.export.Dim.DYNAMIC},)
@@ -211,8 +211,8 @@ def _one_after_the_other(layers: Sequence[nn.Module], inputs: Sequence[Tensor]) 
 
 
 def _decoding(networks: Mapping[Key, nn.Module], compact: nn.Module, tokens: Tensor) -> dict[Key, Call]:
-    """Of the networks in which another choice of layers is sparse where they see one token."""
-    if getattr(compact, "kind", None) != "text":  # what has a memory besides decodes in another way
+    """Return calls for decoding. The sparse network is chosen again for inputs of one token."""
+    if getattr(compact, "kind", None) != "text":  # encoder-decoder networks decode in another way
         return {}
     calls: dict[Key, Call] = {}
     expected = compact(tokens)[:, -1:]
@@ -229,6 +229,6 @@ def _decoding(networks: Mapping[Key, nn.Module], compact: nn.Module, tokens: Ten
 
 
 def _next(network: Any, token: Tensor, state: Cache) -> Tensor:
-    """One step, which leaves the state as it was."""
+    """Compute one step and leave the state unchanged."""
     logits: Tensor = network.step(token, replace(state, past=list(state.past)))
     return logits

@@ -1,4 +1,4 @@
-"""From a finished run to one elastic file, proved at each width that is asked for, and what each width costs."""
+"""Turn a finished run into one elastic file, proved and measured at each requested width."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ CSV, MARKDOWN, FIGURE = "widths.csv", "widths.md", "widths.png"
 
 @dataclass(frozen=True)
 class Width:
-    """One width of an elastic file: what it costs and gives, and that it is the pruned network."""
+    """One width of an elastic file: its costs and metrics, and the proof that it equals the pruned network."""
 
     width: float
     proof: Proof
@@ -49,7 +49,7 @@ class Width:
     measured: Measured
 
     def row(self) -> dict[str, Any]:
-        """For the CSV file: the fastest way to execute it at each batch, in turn with the whole network."""
+        """Return the row for the CSV file: for each batch size, the fastest way, timed against the whole network."""
         costs = self.measured.costs["compact"]
         row: dict[str, Any] = {"width": self.width, "parameters": costs.parameters, "flops": costs.flops}
         row |= {**self.metrics, "largest_difference": self.proof.relative}
@@ -62,11 +62,11 @@ class Width:
 
 
 def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Sequence[float], timing: Timing) -> str:
-    """Write the elastic file of a run, and a table and a figure of its widths; returns the table.
+    """Write the elastic file of a run with a table and a figure of its widths, and return the table.
 
     Args:
         request: of features; its sparsity is not used.
-        widths: rising, in (0, 1], the last is 1; where BatchNorm is measured, and what is proved and timed.
+        widths: increasing, in (0, 1], the last is 1. BatchNorm is measured at these, and each is proved and timed.
 
     Raises:
         ConfigError: the model has no feature places.
@@ -111,7 +111,7 @@ def _reference(
     example: Sequence[torch.Tensor],
     recalibrates: bool,
 ) -> nn.Module:
-    """The whole network with the features beyond a width at zero, and BatchNorm measured so."""
+    """Return the whole network with all features beyond a width set to zero and BatchNorm measured in this state."""
 
     def recalibrate(network: nn.Module) -> None:
         network.to(experiment.device)
@@ -131,7 +131,7 @@ def _write(experiment: Experiment, run: Run, found: Sequence[Width], stored: int
 
 
 def _batches(found: Sequence[Width]) -> dict[int, str]:
-    """Each batch that was timed, and what it is called."""
+    """Return each batch size that was timed, and its label."""
     measured = found[0].measured
     batches = dict.fromkeys(way.batch for way in measured.ways)
     return {batch: f"batch {batch}" if measured.unit == "images" else f"{batch} {measured.unit}" for batch in batches}
@@ -171,7 +171,7 @@ def _markdown(
 
 
 def _draw(experiment: Experiment, rows: Sequence[Mapping[str, Any]], batches: Mapping[int, str], path: Path) -> None:
-    """The headline metric and the speed over the width."""
+    """Plot the headline metric and the speed against the width."""
     from matplotlib.figure import Figure
 
     from runner.reporting.drawing import GRID, Style, save
