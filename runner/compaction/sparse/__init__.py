@@ -1,11 +1,11 @@
-"""Execution of pruned networks on a processor without their zeros.
+"""Execution of pruned networks on the CPU without their zeros.
 
     sparse = sparsify(model.eval(), images)      # a whole network for images
     sparse = sparsify_linear(model.eval())       # the linear layers of any network, where that is faster
-    for row in layer_times(sparse, images): ...  # what each layer takes, dense and sparse
+    for row in layer_times(sparse, images): ...  # the times of each layer, dense and sparse
 
-The kernels are C, compiled at first use with the system's compiler. Where there is none, networks stay dense and the
-log says why.
+The kernels are written in C and compiled at first use with the system's compiler. Without a compiler, networks stay
+dense and the log says why.
 """
 
 from runner.compaction.sparse.compiler import NoKernels, kernels

@@ -1,14 +1,14 @@
-"""What tensors the kernels read."""
+"""Checks of the tensors that the kernels read."""
 
 import torch
 from torch import Tensor
 
 
 def fits(x: Tensor) -> bool:
-    """Whether it is float32 on the processor."""
+    """Return whether a tensor is float32 and on the CPU."""
     return x.dtype == torch.float32 and x.is_cpu
 
 
 def kind(x: Tensor) -> str:
-    """Shape, type and device, for an error."""
+    """Return shape, type and device as text for an error message."""
     return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on the {x.device.type}"

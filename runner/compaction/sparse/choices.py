@@ -1,4 +1,4 @@
-"""The kernels that can do a node's sums, with their arrays."""
+"""The kernels that can compute a node's sums, with their arrays."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -9,7 +9,7 @@ from runner.compaction.sparse.graph import Ints
 from runner.compaction.sparse.layout import LANES
 from runner.compaction.sparse.operations import BLOCKS, COLUMNS, ROWS, TAP, TAPS, Op, Step
 
-# Rows and vectors of the blocks that kernels.c is compiled for.
+# Rows and vectors of the blocks for which kernels.c is compiled.
 _TAPS_BLOCKS = (
     *((2, 4), (4, 2), (8, 1), (1, 8), (7, 1), (1, 7), (2, 3)),
     *((1, 4), (2, 2), (4, 1), (1, 3), (1, 2), (2, 1), (1, 1)),
@@ -28,7 +28,7 @@ def _copy(step: Step, kernel: str, kind: int) -> Step:
 
 
 def _shared(filters: Ints, position: np.ndarray, weights: np.ndarray, block: int, count: int) -> tuple[np.ndarray, ...]:
-    """For blocks of so many filters: starts, offsets and weights (taps, block) of the taps that any of them has."""
+    """Return starts, offsets and weights (taps, block) of the taps that any filter of a block of filters has."""
     starts, offsets, values = [0], [], []
     bounds = np.searchsorted(filters, np.arange(0, count + block, block))
     for index, (first, last) in enumerate(pairwise(bounds)):
@@ -44,12 +44,12 @@ def _shared(filters: Ints, position: np.ndarray, weights: np.ndarray, block: int
 def plane_kernels(
     step: Step, filters: Ints, position: np.ndarray, weights: np.ndarray, single_rows: bool
 ) -> Iterator[Step]:
-    """Filter by filter with its own taps, or blocks of filters with common ones; each with either loop outside."""
+    """Yield kernels with separate taps for each filter or shared taps for blocks of filters, in both loop orders."""
     op, count = step.op, step.op.channels
     pixels = op.rows * op.vectors * LANES
 
     def fastest(blocks: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-        """Filters, rows, vectors: the fewest instructions for all, the last block overlapping the one before."""
+        """Return filters, rows and vectors of the block that needs the fewest instructions; the last blocks overlap."""
 
         def cost(block: tuple[int, int, int]) -> float:
             f, r, v = block
@@ -70,7 +70,7 @@ def plane_kernels(
     block = fastest(_FILTER_BLOCKS)
     starts, offsets, values = _shared(filters, position, weights, block[0], count)
     if values.size > 8 * len(filters):
-        return  # few taps in common: it would be slower
+        return  # few shared taps, so it would be slower
     several = _copy(step, "blocks", BLOCKS)
     several.op.block_filters, several.op.block_rows, several.op.block_vectors = block
     several.point("start", starts)
@@ -89,7 +89,7 @@ def _both_orders(step: Step) -> Iterator[Step]:
 
 
 def pixel_kernels(step: Step, filters: Ints, position: np.ndarray, weights: np.ndarray) -> Iterator[Step]:
-    """For results of one pixel: 8 filters with taps of their own side by side, or 8, 16, 32 with common ones."""
+    """Yield kernels for results of one pixel: 8 filters with separate taps, or 8, 16 or 32 filters with shared taps."""
     count = step.op.channels
     starts = _starts(filters, -(-count // LANES) * LANES)
     longest = np.diff(starts).reshape(-1, LANES).max(1)  # of each group of 8

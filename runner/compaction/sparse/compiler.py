@@ -1,4 +1,4 @@
-"""The C kernels as a library: compiled at first use with the system's compiler, then taken from a cache."""
+"""The C kernels as a library, compiled at first use with the system's compiler and then cached."""
 
 import ctypes
 import functools
@@ -13,25 +13,26 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernels.c")
-# No -ffast-math: NaN and infinity mean what they mean in PyTorch.
+# No -ffast-math, so that NaN and infinity behave as in PyTorch.
 _FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
 _SECONDS = 300
 
 
 class NoKernels(Exception):
-    """The kernels can't be used on this machine; the message says why, in one line."""
+    """The kernels can't be used on this machine; the message says why in one line."""
 
 
 @functools.cache
 def kernels() -> ctypes.CDLL:
-    """The compiled kernels.
+    """Load the compiled kernels, after compiling them if necessary.
 
     Environment:
-        CC: the compiler and its options; otherwise the first of cc, gcc, clang on the PATH.
-        RUNNER_CACHE, XDG_CACHE_HOME: where libraries are kept, `runner` in the latter; otherwise in ~/.cache.
+        CC: the compiler and its options; by default, the first of cc, gcc and clang on the PATH.
+        RUNNER_CACHE, XDG_CACHE_HOME: the cache directory, or its parent (then `runner` inside it); by default, the
+            parent is ~/.cache.
 
     Raises:
-        NoKernels: there is no compiler, or it fails, or what it makes can't be loaded.
+        NoKernels: there is no compiler, it fails, or its output can't be loaded.
     """
     if os.name != "posix":
         raise NoKernels(f"sparse kernels are compiled on Linux and macOS, not on {platform.system()}")
@@ -61,7 +62,7 @@ def _compiler() -> list[str]:
 
 
 def _cache_directory() -> Path:
-    """A directory that only this user can write to: what lies in it will be executed."""
+    """Return a directory that only this user can write to, because its content will be executed."""
     root = os.environ.get("RUNNER_CACHE")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"
     try:
@@ -79,7 +80,7 @@ def _private_directory() -> Path:
 
 
 def _only_ours(path: Path) -> bool:
-    """Whether it belongs to this user, and nobody else may write to it."""
+    """Return whether a path belongs to this user and nobody else may write to it."""
     status = path.stat()
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -89,7 +90,7 @@ def _is_ours(library: Path) -> bool:
 
 
 def _key(compiler: list[str]) -> str:
-    """Names the source, the compiler and the processor: a home directory may be shared between different machines."""
+    """Return a hash of source, compiler and processor, because different machines may share a home directory."""
     try:
         version = subprocess.run(
             [*compiler, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True
@@ -101,7 +102,7 @@ def _key(compiler: list[str]) -> str:
 
 
 def _processor() -> str:
-    """What -march=native depends on."""
+    """Return what -march=native depends on."""
     told = [platform.system(), platform.machine(), platform.processor()]
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -112,7 +113,7 @@ def _processor() -> str:
 
 
 def _compile(compiler: list[str], library: Path) -> None:
-    """Compile beside the place and rename: another process sees a whole library or none."""
+    """Compile to a temporary file and rename it, so that other processes never see a partial library."""
     handle, name = tempfile.mkstemp(dir=library.parent, prefix=".sparse-", suffix=".so")
     os.close(handle)
     temporary = Path(name)

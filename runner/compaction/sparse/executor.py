@@ -1,4 +1,4 @@
-"""Programs for one image and for groups of eight, with the kernels that are fastest here."""
+"""Programs for single images and for groups of eight, with the kernels that are fastest on this machine."""
 
 import ctypes
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from runner.compaction.sparse.program import Arena, Builder
 from runner.compaction.sparse.threads import in_threads, shares
 
 GROUP = LANES
-_LARGEST_GROUPED = 16  # px: wider planes of eight images don't stay in the cache, and fill vectors by themselves
-_NANOSECONDS_A_FLOAT = 0.5  # of what moves an image's pixels one by one
-_WORTH = 0.95  # of the time without groups; less isn't told from noise
+_LARGEST_GROUPED = 16  # px; wider planes of eight images don't stay in the cache, and fill vectors on their own
+_NANOSECONDS_A_FLOAT = 0.5  # for operations that move an image pixel by pixel
+_WORTH = 0.95  # of the time without groups; a smaller gain can't be told from noise
 _ROUNDS, _ROUND_NANOSECONDS = 5, 30_000
 
-Choices = dict[tuple[Node, int], int]  # node and which of its operations → which kernel
+Choices = dict[tuple[Node, int], int]  # (node, index of the operation) → index of the kernel
 
 
 @dataclass
 class Compiled:
-    """A program ready to run.
+    """A program that is ready to run.
 
     Args:
-        single: operations on each image.
-        grouped: operations on a group.
+        single: operations on single images.
+        grouped: operations on a group of images.
     """
 
     library: ctypes.CDLL
@@ -55,10 +55,10 @@ class Compiled:
         self._run = self.library.run_program
 
     def run(self, images: int, results: int, count: int, times: np.ndarray | None = None) -> None:
-        """Results of `count` images, a multiple of the group, both at addresses.
+        """Compute the results of `count` images, a multiple of the group. Images and results are addresses.
 
         Args:
-            times: nanoseconds of each operation are added, those on single images first.
+            times: nanoseconds of each operation are added to it, those on single images first.
         """
         arena = self.arena()
         code = self._run(self._address, images, results, count, arena[1], None if times is None else times.ctypes.data)
@@ -67,17 +67,17 @@ class Compiled:
             raise RuntimeError("a compiled program names a kernel that isn't there")
 
     def arena(self) -> tuple[np.ndarray, int]:
-        """Memory that no other thread uses, zeros at first, and its address."""
+        """Return memory that no other thread uses, initially zeros, and its address."""
         try:
             return self._arenas.pop()
         except IndexError:
             raw = np.zeros(self.floats + 16, np.float32)
-            aligned = raw[-(raw.ctypes.data // 4) % 16 :][: self.floats]  # on a cache line
+            aligned = raw[-(raw.ctypes.data // 4) % 16 :][: self.floats]  # to a cache line
             return aligned, aligned.ctypes.data
 
     @property
     def steps(self) -> list[Step]:
-        """All operations."""
+        """All operations, those on single images first."""
         return [*self.single, *self.grouped]
 
 
@@ -85,8 +85,8 @@ class Executor:
     """Runs the nodes that an output needs, on any number of images.
 
     Args:
-        output: of `trace`.
-        example: (images, …) float32 in memory order, for measuring; at least GROUP images.
+        output: as returned by `trace`.
+        example: float32 images to measure on, (images, …), contiguous; at least GROUP images.
     """
 
     def __init__(self, library: ctypes.CDLL, output: Node, example: np.ndarray) -> None:
@@ -98,9 +98,9 @@ class Executor:
         self.grouped = self._grouped(times, example)
 
     def run(self, images: int, results: int, count: int, threads: int) -> None:
-        """Results of `count` images at addresses."""
+        """Compute the results of `count` images. Images and results are addresses."""
         grouped = count // GROUP * GROUP if self.grouped else 0
-        if count == 1 or threads == 1:  # a few microseconds matter to a single image
+        if count == 1 or threads == 1:  # a few microseconds matter for a single image
             self._part(images, results, 0, count, grouped)
             return
 
@@ -110,7 +110,7 @@ class Executor:
         in_threads(part, shares(count, threads, GROUP if grouped else 1))
 
     def _part(self, images: int, results: int, first: int, last: int, grouped: int) -> None:
-        """Images `first` to `last` - 1, those below `grouped` in groups."""
+        """Run images `first` to `last` - 1, those below `grouped` in groups."""
         end = min(last, grouped)
         if self.grouped and first < end:
             self._images(self.grouped, images, results, first, end)
@@ -122,7 +122,7 @@ class Executor:
         program.run(images + first * input_bytes, results + first * output_bytes, last - first)
 
     def _measured(self, cut: int, example: np.ndarray) -> tuple[Compiled, dict[Node, float]]:
-        """The program that groups images from node `cut` on, with the fastest kernels, and nanoseconds an image."""
+        """Return the fastest program that groups images at node `cut` and later, and each node's ns per image."""
         options = self._options(cut)
         program = self._compiled(options, {})
         results = np.empty((len(example), program.output_size), np.float32)
@@ -148,7 +148,7 @@ class Executor:
         return once(max(1, min(100, _ROUND_NANOSECONDS // max(1, first))), _ROUNDS)
 
     def _grouped(self, single: dict[Node, float], example: np.ndarray) -> Compiled | None:
-        """The program that goes over to groups of images where that pays, if it does."""
+        """Return the program that groups images starting at the best node; None if grouping doesn't pay."""
         count = len(self.nodes)
         wide = [i for i, n in enumerate(self.nodes) if n.shape[2] > _LARGEST_GROUPED and not isinstance(n, Input)]
         earliest = max(wide, default=-1) + 1
@@ -174,7 +174,7 @@ class Executor:
         return self._measured(best, example)[0]
 
     def _options(self, cut: int) -> tuple[list[list[Step]], list[list[Step]], int]:
-        """For each operation, on single images and on groups, the kernels that can do it; and the arena's size."""
+        """Return the kernels that can do each operation, on single images and on groups, and the arena's size."""
         before, after = self.nodes[:cut], self.nodes[cut:]
         arena = Arena()
         crossing = _crossing(before, after)
@@ -199,7 +199,7 @@ class Executor:
 
 
 def _ordered(output: Node) -> list[Node]:
-    """All nodes, a second result right behind its first."""
+    """Return all nodes, with a second result directly after its first."""
     nodes: list[Node] = []
     for node in in_order(output):
         if isinstance(node, Second):
@@ -211,7 +211,7 @@ def _ordered(output: Node) -> list[Node]:
 
 
 def _crossing(before: Sequence[Node], after: Sequence[Node]) -> list[Node]:
-    """Values made before that are read after."""
+    """Return the values that are made before and read after."""
     made = set(before)
     read = [source for node in after for source in node.sources if source in made]
     return list(dict.fromkeys(read))

@@ -1,8 +1,8 @@
-"""A traced network as sums of weighted, shifted planes, which is all that most of its layers are.
+"""A traced network as sums of weighted, shifted planes, which is what most of its layers compute.
 
-Convolution, linear layer, BatchNorm, residual sum, average pooling, strided and padded shortcuts: each result plane is
-a bias plus planes of the inputs, shifted and weighted. So a convolution, the BatchNorm behind it and the sum with a
-projected shortcut are one `Taps`, and cost one pass.
+For convolutions, linear layers, BatchNorm, residual sums, average pooling, and strided and padded shortcuts, each plane
+of the result is a bias plus shifted and weighted planes of the inputs. So a convolution, the BatchNorm after it and the
+sum with a projected shortcut are one `Taps`, and take one pass.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,8 @@ class Node:
     """A value that the network computes.
 
     Args:
-        name: of the layer that it is known by.
-        shape: of one image's value.
+        name: the name of the layer it is attributed to.
+        shape: of the value for one image.
     """
 
     name: str
@@ -29,13 +29,13 @@ class Node:
 
     @property
     def sources(self) -> list["Node"]:
-        """The nodes that it reads, each once."""
+        """The nodes that it reads, without duplicates."""
         return []
 
 
 @dataclass(eq=False)
 class Input(Node):
-    """The image."""
+    """The input image."""
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class Term:
     """Taps on one source: result[f, y, x] += weight * source[c, y * stride + dy, x * stride + dx], zero outside.
 
     Args:
-        filters, channels, dy, dx, weights: one entry a tap.
+        filters, channels, dy, dx, weights: one entry per tap.
     """
 
     source: Node
@@ -55,22 +55,22 @@ class Term:
     weights: Floats
 
     def chosen(self, which: npt.NDArray[np.bool_]) -> "Term":
-        """Only some of the taps."""
+        """Return a term with only some of the taps."""
         filters, channels, dy, dx = (entry[which] for entry in (self.filters, self.channels, self.dy, self.dx))
         return Term(self.source, self.stride, filters, channels, dy, dx, self.weights[which])
 
     def scaled(self, scale: Floats) -> "Term":
-        """Each filter's taps times its factor."""
+        """Return a term with each filter's taps multiplied by its factor."""
         return replace(self, weights=self.weights * scale[self.filters])
 
 
 @dataclass(eq=False)
 class Taps(Node):
-    """bias + sum of terms, ReLU; and of that, where `second` is set, another value: ReLU(scale * value + shift).
+    """A bias plus a sum of terms, then ReLU. If `second` is set, ReLU(scale * value + shift) is a second result.
 
     Args:
-        layers: the convolutions and linear layers whose weights are in it.
-        size: the number of their weights, zeros included.
+        layers: the convolutions and linear layers whose weights it contains.
+        size: the number of their weights, including zeros.
     """
 
     terms: list[Term]
@@ -86,13 +86,13 @@ class Taps(Node):
 
     @property
     def mergeable(self) -> bool:
-        """Whether its taps may join those of another node of the same shape: rows of all sources must match."""
+        """Whether its taps may join those of another node of the same shape: the rows of all sources must match."""
         return all(t.stride > 1 or t.source.shape[1:] == self.shape[1:] for t in self.terms)
 
 
 @dataclass(eq=False)
 class Second(Node):
-    """A value that its `first` writes beside its own."""
+    """A second result, which `first` writes along with its own."""
 
     first: Taps
     scale: Floats | None
@@ -106,7 +106,7 @@ class Second(Node):
 
 @dataclass(eq=False)
 class MaxPool(Node):
-    """Maximum of windows; outside of the image there is nothing."""
+    """The maximum over windows; positions outside the image don't count."""
 
     source: Node
     size: int
@@ -131,7 +131,7 @@ class Gather(Node):
 
 
 def diagonal(source: Node, shape: Shape, scale: Floats, stride: int = 1, shift: int = 0) -> Term:
-    """Channel c of the source, times scale[c], to filter c + shift; every stride-th pixel."""
+    """Return a term that adds channel c, times scale[c], to filter c + shift, at every stride-th pixel."""
     channels = np.arange(source.shape[0])
     kept = (channels + shift >= 0) & (channels + shift < shape[0])
     zeros = np.zeros_like(channels)
@@ -139,20 +139,20 @@ def diagonal(source: Node, shape: Shape, scale: Floats, stride: int = 1, shift: 
 
 
 def convolution(source: Node, weight: Floats, stride: int, padding: tuple[int, int]) -> Term:
-    """The non-zero weights (filters, channels, kernel rows, kernel columns) as taps."""
+    """Return the non-zero weights (filters, channels, kernel rows, kernel columns) as taps."""
     filters, channels, dy, dx = np.nonzero(weight)
     return Term(source, stride, filters, channels, dy - padding[0], dx - padding[1], weight[filters, channels, dy, dx])
 
 
 def linear(source: Node, weight: Floats) -> Term:
-    """The non-zero weights (outputs, inputs) as taps on a source that is read flat."""
+    """Return the non-zero weights (outputs, inputs) as taps on a flattened source."""
     filters, inputs = np.nonzero(weight)
     channels, dy, dx = np.unravel_index(inputs, source.shape)
     return Term(source, 1, filters, channels, dy, dx, weight[filters, inputs])
 
 
 def touching(term: Term, shape: Shape) -> Term:
-    """Without the taps that see nothing but padding, wherever they are put."""
+    """Remove taps that read nothing but padding at every position."""
     _, height, width = term.source.shape
     keep = np.ones(len(term.filters), dtype=bool)
     for offset, size, results in ((term.dy, height, shape[1]), (term.dx, width, shape[2])):
@@ -162,7 +162,7 @@ def touching(term: Term, shape: Shape) -> Term:
 
 
 def in_order(output: Node) -> list[Node]:
-    """All nodes that the output needs, each after the ones that it reads."""
+    """Return all nodes that the output needs, each after the nodes that it reads."""
     done: dict[Node, None] = {}
     waiting: list[tuple[Node, bool]] = [(output, False)]
     while waiting:
@@ -176,7 +176,7 @@ def in_order(output: Node) -> list[Node]:
 
 
 def readers(output: Node) -> dict[Node, list[Node]]:
-    """Which nodes read each one."""
+    """Return the nodes that read each node."""
     found: dict[Node, list[Node]] = {}
     for node in in_order(output):
         for source in node.sources:
@@ -185,10 +185,10 @@ def readers(output: Node) -> dict[Node, list[Node]]:
 
 
 def with_seconds(output: Node) -> Node:
-    """Fold what only scales, shifts and rectifies a `Taps` into its pass, as its second result.
+    """Fold nodes that only scale, shift and rectify a `Taps` into its pass, as its second result.
 
     Returns:
-        the new output; nodes are changed in place.
+        The new output; nodes are changed in place.
     """
     replaced: dict[Node, Second] = {}
     for node in in_order(output):

@@ -1,9 +1,9 @@
-/* The executor of `runner.compaction.sparse`: a list of operations on planes of float32, image by image.
+/* The executor of `runner.compaction.sparse`: a list of operations on float32 planes, image by image.
 
-   A plane is the pixels of one channel with zeros around them, stored row by row; `unit` images lie side by side, pixel
-   by pixel: 1, or a multiple of 8, so that a vector of 8 floats holds 8 pixels of a row, or one pixel of 8 images.
-   All offsets count floats from the start of the arena, the memory that one thread works in. The structures below are
-   mirrored by `program.py`. */
+   A plane holds the pixels of one channel, row by row, with zeros around them. `unit` images are interleaved pixel by
+   pixel: 1, or a multiple of 8, so that a vector of 8 floats holds 8 pixels of a row, or one pixel of 8 images.
+   All offsets count floats from the start of the arena, the memory that one thread works in. `operations.py` mirrors
+   the structures below. */
 
 #include <stdint.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define LANES 8
-#define MOST 12 /* vectors of a block: an array whose size isn't constant would not stay in registers */
+#define MOST 12 /* vectors per block; an array without a constant size would not stay in registers */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(32)));
@@ -30,39 +30,39 @@ typedef struct {
     int64_t kind, unit;
     int64_t channels, height, width;          /* of the result; SPLIT: of its source */
     int64_t in, in_plane, in_row;             /* offset of the first pixel; strides */
-    int64_t out, out_plane, out_row;          /* -1: the first result isn't wanted */
-    int64_t second;                           /* the second result, laid out as the first; -1: none */
+    int64_t out, out_plane, out_row;          /* -1: the first result isn't needed */
+    int64_t second;                           /* the second result, with the layout of the first; -1: none */
     int64_t relu, second_relu;
     int64_t rows, vectors;                    /* of each result plane */
     int64_t block_rows, block_vectors;        /* accumulated at once */
     int64_t block_filters;
-    int64_t filters_outside;                  /* which loop is the outer one */
+    int64_t filters_outside;                  /* whether the loop over filters is the outer one */
     int64_t size, stride, padding;            /* MAX_POOL; SPLIT: stride */
     int64_t in_height, in_width;              /* MAX_POOL */
-    int64_t extent_rows, extent_columns;      /* SPLIT: most rows and columns of a result plane */
-    int64_t phases;                           /* SPLIT: bit ry * stride + rx is set where that plane is read */
-    const int32_t *start;                     /* of each filter's taps, or each block's */
+    int64_t extent_rows, extent_columns;      /* SPLIT: largest number of rows and columns of a result plane */
+    int64_t phases;                           /* SPLIT: bit ry * stride + rx is set if that plane is read */
+    const int32_t *start;                     /* of the taps of each filter or block */
     const tap *taps;
     const int32_t *offsets;
     const float *weights;
     const float *bias;
-    const float *scale, *shift;               /* of the second result, NULL: 1 and 0 */
-    const int32_t *mask;                      /* of a row's vectors: 0 where a lane is outside the image; NULL: none is */
+    const float *scale, *shift;               /* of the second result; NULL: 1 and 0 */
+    const int32_t *mask;                      /* 0 where a lane of a row is outside the image; NULL: none is */
 } op;
 
 typedef struct {
-    int64_t group;                            /* images of one pass through `grouped` */
+    int64_t group;                            /* images per pass through `grouped` */
     int64_t single_count, grouped_count;
-    const op *single;                         /* for each image of the group by itself */
-    const op *grouped;                        /* then for all of them, interleaved */
-    int64_t input_size, output_size;          /* floats of an image */
+    const op *single;                         /* run for each image of the group separately */
+    const op *grouped;                        /* then run for all images of the group, interleaved */
+    int64_t input_size, output_size;          /* floats per image */
 } program;
 
 INLINE vec load(const float *p) { return *(const loose_vec *)p; }
 INLINE void store(float *p, vec v) { *(loose_vec *)p = v; }
 INLINE vec splat(float x) { return (vec){x, x, x, x, x, x, x, x}; }
 
-/* max(x, lowest), and NaN for NaN: torch.relu with lowest 0, nothing with minus infinity. */
+/* max(x, lowest), and NaN for NaN. This is torch.relu if lowest is 0, and the identity if it is minus infinity. */
 INLINE vec at_least(vec lowest, vec x)
 {
 #ifdef __AVX__
@@ -73,7 +73,7 @@ INLINE vec at_least(vec lowest, vec x)
 #endif
 }
 
-/* a * b + c, rounded once in every kernel where the processor can: kernels then agree to the last bit. */
+/* a * b + c, rounded once in every kernel if the processor can, so that kernels agree to the last bit. */
 INLINE vec multiply_add(vec a, vec b, vec c)
 {
 #ifdef __FMA__
@@ -87,7 +87,7 @@ INLINE vec masked(vec x, const int32_t *mask) { return (vec)((ivec)x & *(const l
 
 INLINE vec floor_of(int64_t relu) { return splat(relu ? 0.0f : -__builtin_inff()); }
 
-/* Sums of one filter in R rows of V vectors: ReLU, then the first result and the second one, which is made of it. */
+/* Apply ReLU to one filter's sums in R rows of V vectors, then write the first result and the second, made from it. */
 static __attribute__((noinline)) void finish_all(const op *o, float *arena, const vec *sum, int64_t filter, int64_t row,
                                                  int64_t vector, int64_t R, int64_t V)
 {
@@ -107,7 +107,7 @@ static __attribute__((noinline)) void finish_all(const op *o, float *arena, cons
         }
 }
 
-/* The same; the commonest case, one result and no padding in the vectors, goes from registers to its place. */
+/* The same. In the commonest case, one result and no padding in the vectors, sums are stored from registers. */
 INLINE void finish(const op *o, float *arena, const vec *sum, int64_t filter, int64_t row, int64_t vector, const int R,
                    const int V)
 {
@@ -177,7 +177,7 @@ INLINE void filters_block(const op *o, float *arena, int64_t block, int64_t row,
         finish_all(o, arena, kept + i * R * V, f, row, vector, R, V);
 }
 
-/* All filters over all rows and vectors; the last block of either begins early enough to be a whole one. */
+/* Loop over all filters, rows and vectors. The last block in each dimension starts early enough to be a full block. */
 #define OVER_PLANES(count, R, V, CALL)                                                                                 \
     do {                                                                                                               \
         if (o->filters_outside) {                                                                                      \
@@ -201,7 +201,7 @@ INLINE void filters_block(const op *o, float *arena, int64_t block, int64_t row,
 #define TAPS_OF(R, V)                                                                                                  \
     static void taps_##R##_##V(const op *from, float *arena)                                                           \
     {                                                                                                                  \
-        const op copy = *from, *o = &copy; /* which no store can change */                                             \
+        const op copy = *from, *o = &copy; /* a copy that no store can change */                                       \
         OVER_PLANES(o->channels, R, V, taps_block(o, arena, f, row, vector, R, V));                                    \
     }
 
@@ -239,7 +239,7 @@ static int blocks(const op *o, float *arena)
     return -1;
 }
 
-/* As `finish`, for 8 filters of one pixel. */
+/* Like `finish`, for 8 filters of one pixel. */
 INLINE void finish_pixel(const op *o, float *arena, vec x, int64_t filter)
 {
     x = at_least(floor_of(o->relu), x);
@@ -250,7 +250,7 @@ INLINE void finish_pixel(const op *o, float *arena, vec x, int64_t filter)
     }
 }
 
-/* Results of one pixel, one image: F * 8 filters side by side that share a list of taps. */
+/* One pixel of one image: F * 8 adjacent filters that share a list of taps. */
 INLINE void columns_of(const op *o, float *arena, const int F)
 {
     const int64_t groups = (o->channels + F * LANES - 1) / (F * LANES);
@@ -283,7 +283,7 @@ static int columns(const op *o, float *arena)
     return -1;
 }
 
-/* Results of one pixel, one image: 8 filters side by side, each with taps of its own. */
+/* One pixel of one image: 8 adjacent filters with separate taps. */
 static int rows(const op *o, float *arena)
 {
     for (int64_t at = 0, g = 0; at < o->channels; at += LANES, g++) {
@@ -305,10 +305,10 @@ static int rows(const op *o, float *arena)
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
-/* The numbers at even places of 16. */
+/* The values at even indices of 16. */
 INLINE vec even(const float *p) { return SHUFFLE(load(p), load(p + LANES), 0, 2, 4, 6, 8, 10, 12, 14); }
 
-/* Every stride-th pixel, from each of the stride * stride first ones: planes in which a strided tap is a plain one. */
+/* Every stride-th pixel, from each of the first stride * stride: planes in which a strided tap is a plain tap. */
 static int split(const op *o, float *arena)
 {
     const int64_t s = o->stride, unit = o->unit;
@@ -384,7 +384,7 @@ static int max_pool(const op *o, float *arena)
     return 0;
 }
 
-/* Any rearrangement: each pixel of the result from its place. */
+/* Any rearrangement: copies each pixel of the result from its source offset. */
 static int gather(const op *o, float *arena)
 {
     const int32_t *from = o->offsets;
@@ -397,7 +397,7 @@ static int gather(const op *o, float *arena)
     return 0;
 }
 
-/* An image of one image's layout into its place among `unit` ones. */
+/* Copy an image from the layout of one image to its lane among `unit` images. */
 static int interleave(const op *o, float *arena, int64_t lane)
 {
     for (int64_t c = 0; c < o->channels; c++)
@@ -473,10 +473,11 @@ INLINE int run_list(const op *ops, int64_t count, float *arena, const float *inp
     return 0;
 }
 
-/* Sizes that must be equal on both sides. */
+/* The size of `op`, which must be the same in Python. */
 int64_t size_of_op(void) { return sizeof(op); }
 
-/* Images 0 to count - 1, count a multiple of the group; each operation's time is added to `nanoseconds`, or NULL. */
+/* Run images 0 to count - 1; count is a multiple of the group. The time of each operation is added to `nanoseconds`
+   unless it is NULL. */
 int run_program(const program *p, const float *input, float *output, int64_t count, float *arena, int64_t *nanoseconds)
 {
     for (int64_t n = 0; n < count; n += p->group) {
@@ -493,7 +494,7 @@ int run_program(const program *p, const float *input, float *output, int64_t cou
     return 0;
 }
 
-/* The shortest of `rounds` times of one operation, in nanoseconds; -1 if there is no such operation. */
+/* Return the shortest of `rounds` times of one operation in nanoseconds, or -1 if there is no such operation. */
 int64_t time_op(const op *o, float *arena, int64_t repeats, int64_t rounds)
 {
     int64_t best = INT64_MAX;
@@ -561,7 +562,7 @@ INLINE void tokens_block(const tap *t, const tap *end, float bias, const float *
     for (int v = 0; v < V; v++) store(strip + v * LANES, sum[v]);
 }
 
-/* Eight filters on one token: sums that don't wait for one another. */
+/* Eight filters on one token, with independent sums. */
 INLINE void one_token(const int32_t *start, const tap *taps_, const float *bias, const float *x, float *y)
 {
     float sum[LANES];
@@ -584,15 +585,15 @@ INLINE void one_token(const int32_t *start, const tap *taps_, const float *bias,
     }
 }
 
-#define TOKEN_BLOCK 64 /* tokens that are transposed at once: a vector for each accumulator */
-#define FILTER_BLOCK 16 /* filters whose results are, a cache line of each token */
+#define TOKEN_BLOCK 64 /* tokens that are transposed at once: one vector per accumulator */
+#define FILTER_BLOCK 16 /* filters whose results are transposed at once: one cache line per token */
 #define FEW_TOKENS 3
 
-/* Floats that `linear_taps` works in. */
+/* The number of floats that `linear_taps` needs as scratch memory. */
 int64_t linear_scratch(int64_t inputs) { return (inputs + FILTER_BLOCK) * TOKEN_BLOCK; }
 
-/* y (tokens, outputs) = x (tokens, inputs) W^T + bias, for the outputs `first` to `last` - 1; the taps' offsets count
-   inputs. */
+/* y (tokens, outputs) = x (tokens, inputs) W^T + bias, for the outputs `first` to `last` - 1. The offsets of taps are
+   input indices. */
 void linear_taps(const int32_t *start, const tap *taps_, const float *bias, const float *x, float *y, int64_t tokens,
                  int64_t inputs, int64_t outputs, int64_t first, int64_t last, float *scratch)
 {

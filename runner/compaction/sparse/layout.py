@@ -1,4 +1,4 @@
-"""Where the pixels of a value lie in memory."""
+"""The positions of a value's pixels in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +7,21 @@ import numpy as np
 
 from runner.compaction.sparse.graph import Node, Taps
 
-LANES = 8  # floats of a vector
-_LINE = 16  # floats of a cache line
+LANES = 8  # floats per vector
+_LINE = 16  # floats per cache line
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The planes of all values of one height and width; all counts are of floats.
+    """The planes of all values of one height and width. All counts are in floats.
 
     Args:
-        unit: images that lie side by side, pixel by pixel.
-        origin: of the first pixel in its plane.
-        row: from a pixel to the one below.
-        plane: from a pixel to that of the next channel.
-        flat: a plane is one run of vectors, zeros between its rows included, which takes fewer vectors than row by row.
+        unit: number of images that are interleaved pixel by pixel.
+        origin: offset of the first pixel in its plane.
+        row: distance from a pixel to the one below it.
+        plane: distance from a pixel to the same pixel of the next channel.
+        flat: whether a plane is one run of vectors, including the zeros between its rows, which takes fewer vectors
+            than row by row.
     """
 
     height: int
@@ -32,21 +33,21 @@ class Layout:
     flat: bool
 
     def offset(self, channel: int, y: int, x: int) -> int:
-        """Of a pixel in the buffer; works on arrays, too, and for pixels in the padding."""
+        """Return a pixel's offset in the buffer; works on arrays, too, and for pixels in the padding."""
         return self.origin + channel * self.plane + y * self.row + x * self.unit
 
     @property
     def row_vectors(self) -> int:
-        """Vectors that hold a row."""
+        """The number of vectors that hold a row."""
         return -(-self.width * self.unit // LANES)
 
     @property
     def flat_vectors(self) -> int:
-        """Vectors that hold a plane, if it is read as one run."""
+        """The number of vectors that hold a plane if it is read as one run."""
         return -(-((self.height - 1) * self.row + self.width * self.unit) // LANES)
 
     def mask(self, flat: bool) -> np.ndarray | None:
-        """-1 where a lane of a row's (or the plane's) vectors is a pixel, 0 where it is padding; None: no lane is."""
+        """Return -1 for each lane of a row (or plane) that is a pixel and 0 for padding; None without padding."""
         lanes = np.arange((self.flat_vectors if flat else self.row_vectors) * LANES)
         inside = lanes < self.width * self.unit
         if flat:
@@ -56,11 +57,11 @@ class Layout:
 
 @dataclass
 class _Padding:
-    """What the readers of one height and width need around the pixels."""
+    """The padding that the readers of one height and width need around the pixels."""
 
     top: int = 0
     bottom: int = 0
-    sides: int = 0  # left, or right, which is the next row's left
+    sides: int = 0  # left or right, since the right padding is also the next row's left padding
     beyond: int = 0  # columns right of the image that a strided reader's planes may fill
 
     def widen(self, top: int, bottom: int, left: int, right: int, beyond: int = 0) -> None:
@@ -69,7 +70,7 @@ class _Padding:
 
 
 def layouts(nodes: Sequence[Node], unit: int) -> dict[tuple[int, int], Layout]:
-    """The layout of each height and width: all values of a size have the same one, so that sums need no copies."""
+    """Return the layout for each height and width. All values of a size share one, so that sums need no copies."""
     paddings: dict[tuple[int, int], _Padding] = {}
     for node in nodes:
         paddings.setdefault(node.shape[1:], _Padding())
@@ -113,6 +114,6 @@ def _up(number: int, multiple: int) -> int:
 
 
 def _spread(size: int) -> int:
-    """An odd number of cache lines: planes a power of two apart would share few places in the cache."""
+    """Round up to an odd number of cache lines: planes a power of two apart would share few places in the cache."""
     lines = -(-size // _LINE)
     return (lines | 1) * _LINE

@@ -1,4 +1,4 @@
-"""Linear layers that leave their zero weights out, for networks that aren't executed as a whole: the Transformer."""
+"""Linear layers that skip zero weights, for networks that aren't executed as a whole, such as the Transformer."""
 
 import copy
 import ctypes
@@ -18,19 +18,19 @@ from runner.compaction.sparse.timing import in_turn
 
 log = logging.getLogger(__name__)
 
-_FILTERS, _TOKENS = 16, 64  # that a kernel takes at once
-_FASTER = 1.1  # than dense; less isn't told from noise
+_FILTERS, _TOKENS = 16, 64  # that a kernel processes at once
+_FASTER = 1.1  # than dense; a smaller gain can't be told from noise
 _ROUNDS = 7
 
 
 class SparseLinear(nn.Module):
-    """A linear layer's non-zero weights, for inference on a processor.
+    """A linear layer's non-zero weights, for inference on the CPU.
 
     Args:
-        dense: the layer, float32; it stays the submodule `dense`.
+        dense: the float32 layer, which is kept as the submodule `dense`.
 
     Raises:
-        NoKernels: they can't be compiled here.
+        NoKernels: the kernels can't be compiled on this machine.
     """
 
     def __init__(self, dense: nn.Linear) -> None:
@@ -56,7 +56,7 @@ class SparseLinear(nn.Module):
         return SparseLinear, (self.dense,)
 
     def train(self, mode: bool = True) -> "SparseLinear":
-        """Raises ValueError for training mode."""
+        """Raise a ValueError for training mode."""
         if mode:
             raise ValueError(
                 "a sparse linear layer can't be trained: its zeros have been left out; train the dense one"
@@ -64,7 +64,7 @@ class SparseLinear(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in_features) float32 on the processor → (…, out_features); no gradients.
+        """Map (…, in_features), float32 on the CPU, to (…, out_features), without gradients.
 
         Raises:
             ValueError: the input has another width, type or device.
@@ -105,22 +105,22 @@ class SparseLinear(nn.Module):
         self._scratch.append(scratch)
 
     def extra_repr(self) -> str:
-        """Sizes, and the fraction of weights that are zero."""
+        """Return the sizes and the fraction of weights that are zero."""
         zeros = 1 - len(self._taps) / max(1, self.dense.weight.numel())
         return f"in_features={self.in_features}, out_features={self.out_features}, sparsity={zeros:.3f}"
 
 
 def sparsify_linear(model: nn.Module, tokens: int = 64) -> nn.Module:
-    """A copy of the model in which every linear layer that is faster so is a `SparseLinear`.
+    """Return a copy of the model in which linear layers are replaced by `SparseLinear` where that is faster.
 
-    Without a compiler all layers stay dense, which the log says.
+    Without a compiler, all layers stay dense and a warning is logged.
 
     Args:
-        model: in eval mode; its linear layers float32 on the processor.
-        tokens: rows of the inputs that layers are timed on.
+        model: in eval mode, with float32 linear layers on the CPU.
+        tokens: number of rows of the inputs on which layers are timed.
 
     Raises:
-        ValueError: the model is in training mode, or a layer of another type or device.
+        ValueError: the model is in training mode, or a layer has another type or device.
     """
     if model.training:
         raise ValueError("sparsify_linear expects a network in eval mode; call model.eval() first")
@@ -138,7 +138,7 @@ def sparsify_linear(model: nn.Module, tokens: int = 64) -> nn.Module:
         x = torch.randn(tokens, layer.in_features)
         with torch.inference_mode():
             dense_times, sparse_times = in_turn([partial(layer, x), partial(sparse, x)], _ROUNDS)
-        # The shortest times: other programs' work only ever adds to them.
+        # Compare the shortest times, because other programs only ever add to them.
         if min(dense_times) > _FASTER * min(sparse_times):
             if not name:
                 return sparse

@@ -1,4 +1,4 @@
-"""A pruned network that leaves its zeros out when it is executed on a processor."""
+"""A pruned network that skips its zeros when it is executed on the CPU."""
 
 import copy
 import logging
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 
 class SparseNetwork(nn.Module):
-    """What `sparsify` makes; only for inference. Later changes of the dense network's weights don't reach it.
+    """A network made by `sparsify`, for inference only. Later changes to the dense network's weights have no effect.
 
     Attributes:
         dense: the network that it was made from.
-        executor: runs the network; None where there are no kernels.
-        reason: why there are none.
+        executor: runs the network; None if there are no kernels.
+        reason: why there are no kernels.
         shape: of one image.
     """
 
@@ -39,16 +39,16 @@ class SparseNetwork(nn.Module):
         return sparsify(copy.deepcopy(self.dense, memo), self._example)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return sparsify, (self.dense, self._example)  # kernels are chosen anew where it is loaded
+        return sparsify, (self.dense, self._example)  # kernels are chosen again where it is loaded
 
     def train(self, mode: bool = True) -> "SparseNetwork":
-        """Raises ValueError for training mode."""
+        """Raise a ValueError for training mode."""
         if mode:
             raise ValueError("a sparse network can't be trained: its zeros have been left out; train the dense one")
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) float32 on the processor → what the dense network returns; no gradients.
+        """Map (N, channels, H, W), float32 on the CPU, to the dense network's outputs, without gradients.
 
         Raises:
             ValueError: the input has another shape, type or device.
@@ -69,18 +69,18 @@ class SparseNetwork(nn.Module):
 
 
 def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
-    """The network with its zero weights left out, BatchNorm and ReLU folded, on the kernels that are fastest here.
+    """Return the network without its zero weights, with BatchNorm and ReLU folded, on the fastest kernels.
 
-    Without a compiler the network stays dense, which the log says.
+    Without a compiler, the network stays dense and a warning is logged.
 
     Args:
-        model: plain and pruned, in eval mode, float32 on the processor; of convolutions, linear layers, BatchNorm,
-            ReLU, sums, pools and views that torch.fx can trace.
-        example: (N, channels, H, W) float32 images; they fix the size and are what kernels are timed on.
+        model: plain and pruned, in eval mode, float32 on the CPU; made of convolutions, linear layers, BatchNorm, ReLU,
+            sums, pooling and views that torch.fx can trace.
+        example: float32 images, (N, channels, H, W). They determine the input size, and kernels are timed on them.
 
     Raises:
         ValueError: the model or the example is of another kind.
-        Unsupported: a ValueError, too: the network has a part that the executor doesn't know.
+        Unsupported: the network has a part that the executor doesn't know. This is a ValueError, too.
     """
     if any(module.training for module in model.modules()):
         raise ValueError("sparsify expects a network in eval mode; call model.eval() first")

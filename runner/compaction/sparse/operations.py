@@ -19,7 +19,7 @@ _POINTERS = "start taps offsets weights bias scale shift mask"
 
 
 class Op(ctypes.Structure):
-    """`op` of kernels.c."""
+    """The structure `op` of kernels.c."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in _NUMBERS.split()),
@@ -28,7 +28,7 @@ class Op(ctypes.Structure):
 
 
 class Program(ctypes.Structure):
-    """`program` of kernels.c."""
+    """The structure `program` of kernels.c."""
 
     _fields_ = (
         ("group", ctypes.c_int64),
@@ -47,8 +47,8 @@ class Step:
 
     Args:
         kernel: its name in tables.
-        arrays: what the operation points to.
-        work: multiplications, of zero weights that a kernel doesn't leave out, too.
+        arrays: the arrays that the operation points to.
+        work: number of multiplications, including those by zero weights that the kernel doesn't skip.
     """
 
     node: Node
@@ -58,7 +58,7 @@ class Step:
     work: int = 0
 
     def point(self, name: str, array: np.ndarray) -> None:
-        """Let a field of the operation point to an array."""
+        """Make a field of the operation point to an array."""
         array = np.ascontiguousarray(array)
         self.arrays.append(array)
         setattr(self.op, name, array.ctypes.data)

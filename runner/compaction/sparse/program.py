@@ -1,4 +1,4 @@
-"""Nodes into the operations of `kernels.c`, with every array and offset they need."""
+"""Translate nodes into the operations of `kernels.c`, with every array and offset that they need."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _ZEROS = 64  # floats at the arena's start that nothing writes to, and at its en
 
 @dataclass(frozen=True)
 class Buffer:
-    """Where a value lies: its layout, from a place in the arena on."""
+    """The place of a value in the arena, and its layout."""
 
     layout: Layout
     channels: int
@@ -24,14 +24,14 @@ class Buffer:
 
     @property
     def first(self) -> int:
-        """Of the first pixel."""
+        """The offset of the first pixel."""
         return self.place + self.layout.origin
 
 
 class Arena:
-    """Places for buffers; one that isn't needed any more is taken again by one of the same layout.
+    """Allocates buffers. A buffer that is no longer needed is reused for one of the same layout.
 
-    The zeros around its pixels then stand where the next one needs them.
+    The zeros around its pixels are then where the next buffer needs them.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Arena:
         self._free: dict[tuple[Layout, int, tuple[int, ...]], list[int]] = {}
 
     def take(self, layout: Layout, channels: int, source: tuple[int, ...] = ()) -> Buffer:
-        """A place for so many planes."""
+        """Allocate a buffer for a number of planes."""
         free = self._free.get((layout, channels, source))
         if free:
             return Buffer(layout, channels, free.pop(), source)
@@ -49,22 +49,22 @@ class Arena:
         return buffer
 
     def give(self, buffer: Buffer) -> None:
-        """Not needed any more."""
+        """Release a buffer that is no longer needed."""
         self._free.setdefault((buffer.layout, buffer.channels, buffer.source), []).append(buffer.place)
 
     @property
     def floats(self) -> int:
-        """What to allocate."""
+        """The number of floats to allocate."""
         return self.size + _ZEROS
 
 
 class Builder:
-    """The operations for a run of nodes, each with the kernels that it may use.
+    """Builds the operations for a sequence of nodes, each with the kernels that it may use.
 
     Args:
         nodes: in order; a `Second` is made by its first.
-        kept: nodes whose values must stay to the end.
-        given: values that are there already.
+        kept: nodes whose values must be kept to the end.
+        given: nodes whose values exist already.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Builder:
             self._take(node)
 
     def steps(self) -> Iterator[list[Step]]:
-        """For each operation the ways to do it, to choose from."""
+        """Yield the alternatives for each operation."""
         last = self._last_readers()
         for index, node in enumerate(self.nodes):
             if isinstance(node, Input):
@@ -98,7 +98,7 @@ class Builder:
                 self.arena.give(self._splits.pop(key))
 
     def _last_readers(self) -> dict[int, list[Node]]:
-        """Index → the values that no later node reads."""
+        """Return for each index the values that no later node reads."""
         last: dict[Node, int] = {}
         for index, node in enumerate(self.nodes):
             last.setdefault(node, index)
@@ -121,7 +121,7 @@ class Builder:
         return step
 
     def storing(self, node: Node) -> Step:
-        """The operation that writes a value out."""
+        """Return the operation that writes a value to the results."""
         buffer = self.buffers[node]
         channels, height, width = node.shape
         step = Step(node, "store", Op(kind=STORE, unit=self.unit, channels=channels, height=height, width=width))
@@ -129,7 +129,7 @@ class Builder:
         return step
 
     def interleaving(self, node: Node, to: "Builder") -> Step:
-        """The operation that puts a value of one image among those of a group, which `to` has been given."""
+        """Return the operation that puts one image's value among those of a group, which was given to `to`."""
         step = self.storing(node)
         step.kernel, step.op.kind, step.op.unit = "interleave", INTERLEAVE, to.unit
         buffer = to.buffers[node]
@@ -137,7 +137,7 @@ class Builder:
         return step
 
     def _split(self, term: Term, node: Taps) -> Iterator[list[Step]]:
-        """Planes of every stride-th pixel, unless they are there."""
+        """Yield the operation that makes planes of every stride-th pixel, unless they exist already."""
         size = (node.shape[1], node.shape[2])
         key = (term.source, term.stride, size)
         if term.stride == 1 or size == (1, 1) or key in self._splits or not len(term.filters):
@@ -159,7 +159,7 @@ class Builder:
         yield [step]
 
     def _offsets(self, term: Term, node: Taps) -> tuple[Ints, int]:
-        """Of each tap for the first pixel of the result, and the step to the row below."""
+        """Return the offset of each tap for the first pixel of the result, and the distance to the row below."""
         size, stride = (node.shape[1], node.shape[2]), term.stride
         if stride == 1 or size == (1, 1):
             buffer = self.buffers[term.source]
@@ -201,7 +201,7 @@ class Builder:
         mask = layout.mask(flat)
         if mask is not None:
             step.point("mask", mask)
-        # Row by row in a layout of runs, a row's last vector reaches into the next row, which must be written later.
+        # Row by row in a flat layout, a row's last vector reaches into the next row, which must be written later.
         return [*plane_kernels(step, filters, position, weights, single_rows=layout.flat and not flat)]
 
     def _max_pool(self, node: MaxPool) -> Step:
@@ -222,9 +222,9 @@ class Builder:
 
 
 def _joined(terms: Sequence[Term], offsets: Sequence[Ints]) -> tuple[Ints, np.ndarray, np.ndarray]:
-    """Filters, (offset, order) and weights of all terms' taps, by filter; of equal filter in the order of the sources.
+    """Join the taps of all terms, sorted by filter and then by source: filters, (offset, order) and weights.
 
-    The order is the same for every layout, so that sums come out the same to the last bit.
+    The order is the same for every layout, so that sums are equal to the last bit.
     """
     if not terms:
         return np.zeros(0, np.int64), np.zeros((0, 2), np.int64), np.zeros(0)

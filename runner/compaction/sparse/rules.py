@@ -1,4 +1,4 @@
-"""What layers and functions of PyTorch are in terms of `graph`."""
+"""Translate PyTorch's layers and functions into nodes of `graph`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +32,8 @@ class Value:
     """What a name in the traced network stands for.
 
     Args:
-        flat: (N, features) in PyTorch, whatever the node's shape.
-        shared: something else reads it too, so that nothing may be folded into it.
+        flat: whether it is (N, features) in PyTorch, whatever the node's shape.
+        shared: whether something else reads it, too, so that nothing may be folded into it.
     """
 
     node: Node
@@ -42,7 +42,7 @@ class Value:
 
 
 class Rules:
-    """A method for each kind of layer or function, with the function's own arguments.
+    """One method for each kind of layer or function, with the function's own arguments.
 
     Attributes:
         name: of what is being traced, for errors and nodes.
@@ -95,7 +95,7 @@ class Rules:
         return self._channelwise(x, x.node.shape[0], 0, scale, shift - scale * _numbers(layer.running_mean))
 
     def _channelwise(self, x: Value, channels: int, move: int, scale: Floats, shift: Floats) -> Value:
-        """Channel c times scale[c] to c + move, plus shift: folded into what makes it, if nothing else reads that."""
+        """Move channel c, times scale[c], to c + move and add shift, folded into the source if only this reads it."""
         shape = (channels, *x.node.shape[1:])
         node = x.node
         if isinstance(node, Taps) and not x.shared and not node.relu:
@@ -117,7 +117,7 @@ class Rules:
         return Value(Taps(self.name, node.shape, terms, np.zeros(node.shape[0]), relu=True), x.flat)
 
     def same(self, x: Value, *_: Any, **__: Any) -> Value:
-        """What changes nothing here."""
+        """Return x, for operations that change nothing here."""
         return x
 
     def dropout(self, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
@@ -134,7 +134,7 @@ class Rules:
             raise self.refuse(f"a sum of shapes {a.node.shape} and {b.node.shape}")
         shape = a.node.shape
         result = Taps(self.name, shape, [], np.zeros(shape[0]))
-        # The layer's own taps go first, then the shortcut's.
+        # The layer's own taps come first, then the shortcut's.
         for x in sorted((b, a), key=lambda x: not (isinstance(x.node, Taps) and x.node.layers)):
             node = x.node
             if isinstance(node, Taps) and not x.shared and not node.relu and node.mergeable:
@@ -179,7 +179,7 @@ class Rules:
         return Value(Taps(self.name, shape, terms, np.zeros(shape[0])), flat=False)
 
     def _vector(self, x: Value) -> Value:
-        """A flat value as (features, 1, 1)."""
+        """Return a flat value as (features, 1, 1)."""
         total = int(np.prod(x.node.shape))
         if x.node.shape == (total, 1, 1):
             return x

@@ -1,4 +1,4 @@
-"""What pools and views of PyTorch are in terms of `graph`."""
+"""Translate PyTorch's pooling and views into nodes of `graph`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ _BATCH = object()  # x.shape[0]
 
 
 class ShapeRules(Rules):
-    """As `Rules`, for what changes the shape."""
+    """Rules for operations that change the shape."""
 
     def max_pool(
         self,
@@ -156,9 +156,9 @@ class ShapeRules(Rules):
 
 
 def _pooled(length: int, size: int, stride: int, padding: int, ceil: bool) -> int:
-    """How many windows there are, as PyTorch counts them."""
+    """Return the number of windows as PyTorch counts them."""
     span = length + 2 * padding - size
     count = (span + (stride - 1 if ceil else 0)) // stride + 1
     if ceil and (count - 1) * stride >= length + padding:
-        count -= 1  # the last window would begin outside
+        count -= 1  # the last window would start outside
     return count

@@ -1,4 +1,4 @@
-"""What each layer of a sparse network takes, dense and as it was chosen."""
+"""The times of each layer of a sparse network, dense and with the chosen kernel."""
 
 import statistics
 from collections.abc import Callable
@@ -24,15 +24,15 @@ class LayerTime:
     """One row of `layer_times`.
 
     Args:
-        layer: name of the convolution or linear layer, several joined by "+" where one pass does them; where there are
-            no weights the name that tracing gave the operation.
+        layer: name of the convolution or linear layer; several are joined by "+" if one pass computes them. Without
+            weights, the name that tracing gave the operation.
         shape: of one image's result: channels, height, width.
         sparsity: fraction of the weights that are zero; None without weights.
-        kernel: "taps" and "rows" leave out every zero, "blocks" and "columns", the dense ones, only what is zero in all
-            filters of a block; the others move data.
-        dense_ms: a batch through PyTorch's layer and a ReLU, in the better of its two memory formats; None without
+        kernel: "taps" and "rows" skip every zero. "blocks" and "columns", the dense ones, skip only what is zero in all
+            filters of a block. The others move data.
+        dense_ms: time of a batch in PyTorch's layer and a ReLU, in the faster of its two memory formats; None without
             weights.
-        sparse_ms: a batch through the chosen kernel, with BatchNorm, ReLU, residual sum and what rearranges its input.
+        sparse_ms: time of a batch in the chosen kernel, with BatchNorm, ReLU, residual sum and rearranging its input.
     """
 
     layer: str
@@ -44,10 +44,10 @@ class LayerTime:
 
 
 def layer_times(network: SparseNetwork, images: Tensor, rounds: int = 15) -> list[LayerTime]:
-    """Medians on one thread, dense and sparse in turn, in the order of execution.
+    """Measure the median time of each layer on one thread, dense and sparse, in the order of execution.
 
     Args:
-        network: from `sparsify`; one that stayed dense has no rows.
+        network: from `sparsify`; a network that stayed dense has no rows.
         images: a batch, as the network expects it.
     """
     if network.executor is None:
@@ -75,7 +75,7 @@ def layer_times(network: SparseNetwork, images: Tensor, rounds: int = 15) -> lis
 def _rows(program: Compiled, model: nn.Module, dense: Milliseconds, sparse: np.ndarray) -> list[LayerTime]:
     rows, before = [], 0.0
     for step, took in zip(program.steps, sparse.tolist(), strict=True):
-        if step.kernel == "split":  # for the layer that comes next
+        if step.kernel == "split":  # belongs to the layer that comes next
             before += took
             continue
         layers = step.node.layers if isinstance(step.node, Taps) and step.kernel in SUMS else []
@@ -90,7 +90,7 @@ def _rows(program: Compiled, model: nn.Module, dense: Milliseconds, sparse: np.n
 
 
 def _times(program: Compiled, images: Tensor) -> np.ndarray:
-    """Milliseconds of each operation on all images; what is left of a group is counted as its part of one."""
+    """Return the milliseconds of each operation on all images, scaled up if the last group isn't full."""
     count = len(images) // program.group * program.group
     times = np.zeros(len(program.steps), np.int64)
     results = torch.empty(count, program.output_size)
@@ -99,7 +99,7 @@ def _times(program: Compiled, images: Tensor) -> np.ndarray:
 
 
 def _inputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What every convolution and linear layer reads."""
+    """Return the input of every convolution and linear layer."""
     found: dict[str, Tensor] = {}
     handles = []
     for name, module in model.named_modules():

@@ -1,16 +1,16 @@
-"""Callables timed in turn, so that drift of the machine cancels."""
+"""Time callables in interleaved rounds, so that drift of the machine cancels out."""
 
 import time
 from collections.abc import Callable, Sequence
 
 
 def in_turn(calls: Sequence[Callable[[], object]], rounds: int, turn: float = 0.0) -> list[list[float]]:
-    """Seconds of each call in each round, all called one after the other; a round before that fills caches.
+    """Return the seconds of each call in each round. Each round times every call once; an extra first round warms up.
 
     Args:
-        turn: seconds in which a call is repeated before it is the next one's turn; the mean of its repetitions counts.
-            A call shorter than that is first made once that doesn't count: it finds the caches as the others left
-            them, not as it does when it is used again and again.
+        turn: seconds for which a call is repeated before the next call is timed; the result is the mean of the
+            repetitions. A shorter call is first made once without being timed, because it finds the caches as the other
+            calls left them, not as it does when it is used repeatedly.
     """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds + 1):
@@ -22,7 +22,7 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int, turn: float = 0.
 
 
 def _repeated(call: Callable[[], object], seconds: float) -> float:
-    """Mean seconds of a call that is repeated until so much time has passed, once at least."""
+    """Return the mean seconds of a call, which is repeated at least once and until `seconds` have passed."""
     count, start = 0, time.perf_counter()
     while True:
         call()

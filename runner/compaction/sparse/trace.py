@@ -1,4 +1,4 @@
-"""From an nn.Module to the nodes of `graph`, by torch.fx."""
+"""Translate an nn.Module into nodes of `graph`, with torch.fx."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +18,13 @@ from runner.models.blocks import PointwiseConv2d
 
 
 def trace(model: nn.Module, image: Shape) -> Node:
-    """The network as nodes, for images of this shape.
+    """Return the network's output as a node, for images of this shape.
 
     Args:
         model: in eval mode; reads one tensor and returns one.
 
     Raises:
-        Unsupported: a part of the network is of no kind that is known here.
+        Unsupported: the network has a part of an unknown kind.
     """
     try:
         traced = fx.GraphModule(model, _Tracer().trace(model))
@@ -36,7 +36,7 @@ def trace(model: nn.Module, image: Shape) -> Node:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Also our own layer that computes what nn.Conv2d does."""
+        """Return True also for our own layer that computes what nn.Conv2d does."""
         return isinstance(m, PointwiseConv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
