@@ -1,1 +1,1 @@
-"""What happens while weights change."""
+"""The training loop, its callbacks and loggers, schedules and checkpoints."""

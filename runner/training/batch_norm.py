@@ -1,6 +1,6 @@
-"""BatchNorm with the statistics of a batch that is shared out among processes.
+"""BatchNorm with the statistics of a batch that is split among processes.
 
-torch.nn.SyncBatchNorm works on GPUs alone; this works wherever collectives do, and leaves modules of their own class.
+torch.nn.SyncBatchNorm only works on GPUs. This works with any backend and does not change the class of modules.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from torch.autograd.function import once_differentiable
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """The sum of the processes' tensors, in each of them."""
+    """Return the sum of a tensor over all processes."""
     total = tensor.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes, of which each needs the gradient of all that any of them computes with it."""
+    """A differentiable sum over processes; its gradient is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -33,10 +33,10 @@ class _Sum(torch.autograd.Function):
 
 
 def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], float]) -> Callable[[Tensor], Tensor]:
-    """A forward for a BatchNorm module: in training, mean and variance are those of all processes' examples.
+    """Return a forward function for a BatchNorm module that trains with the statistics of all processes' examples.
 
     Args:
-        share: how many times the examples of this process all of them are.
+        share: returns the number of examples in all processes divided by the number in this process.
     """
     plain = module.forward
 
@@ -49,7 +49,7 @@ def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], fl
         values = x.float()
         mean = _Sum.apply(values.sum(dims)) / count
         centred = values - mean.view(columns)
-        # In a second pass: the difference of two sums of squares would cancel.
+        # Two passes, because subtracting the squared mean from the mean of squares would lose precision.
         variance = _Sum.apply(centred.square().sum(dims)) / count
         _remember(module, mean.detach(), variance.detach() * (count / max(1, count - 1)))
         y = centred * (variance + module.eps).rsqrt().view(columns)
@@ -61,7 +61,7 @@ def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], fl
 
 
 def _remember(module: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Update the running statistics, as nn.BatchNorm does."""
+    """Update the running statistics as nn.BatchNorm does."""
     if module.running_mean is None or module.running_var is None or module.num_batches_tracked is None:
         return
     module.num_batches_tracked.add_(1)

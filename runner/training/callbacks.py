@@ -1,7 +1,7 @@
-"""What happens beside the training steps: rows of metrics.csv, checkpoints, the progress bar, the check of the loss.
+"""Callbacks of the training loop: metrics.csv, checkpoints, the progress bar and the check of the loss.
 
-The loop calls its callbacks in the order in which they are listed. Where two do work at the same step the order is part
-of resuming exactly: the row is written, then the checkpoint, then loggers see what was stored.
+The loop calls its callbacks in the order in which they are listed. Exact resuming depends on this order: first the row
+is written, then the checkpoint, and then loggers are called.
 """
 
 import logging
@@ -25,48 +25,48 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("runner")
 
-# A GPU runs ahead of Python; reading a number at every step would make it wait.
+# A GPU runs asynchronously; reading a number at every step would stall it.
 STEPS_BETWEEN_READS = {"cpu": 1, "mps": 20, "cuda": 20}
 
 
 class Callback:
-    """Is told what a training does. Every method does nothing by default.
+    """Base class of callbacks. Every method does nothing by default.
 
-    What a callback reads from `training` are tensors on the training's device: turning one into a number waits for the
-    device, so do that in `on_epoch`, or at few steps.
+    Values read from `training` are tensors on the training's device. Converting one to a number waits for the device,
+    so do that in `on_epoch` or only at some steps.
     """
 
     @property
     def key(self) -> str:
-        """The name of its state in a checkpoint."""
+        """The name of the callback's state in a checkpoint."""
         return type(self).__name__
 
     def on_start(self, training: "Training") -> None:
-        """Before the first step, also of a resumed training."""
+        """Called before the first step of a new or resumed training."""
 
     def on_step(self, training: "Training") -> None:
-        """After every step; `training.step` steps are done."""
+        """Called after every step; `training.step` is the number of completed steps."""
 
     def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
-        """After the last step of every epoch, and after the very last.
+        """Called after the last step of every epoch and of the training.
 
         Args:
-            row: the row of metrics.csv, numbers.
+            row: the values of the epoch's row in metrics.csv, by column.
         """
 
     def on_end(self, training: "Training") -> None:
-        """After training, also one that failed or was interrupted."""
+        """Called after training, even if it failed or was interrupted."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs: plain values and tensors."""
+        """Return the state that a resumed training needs, as plain values and tensors."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore a state returned by `state_dict`."""
 
 
 class FiniteLoss(Callback):
-    """Stops a training whose loss is no longer finite."""
+    """Stop a training whose loss is no longer finite."""
 
     def on_step(self, training: "Training") -> None:
         every = STEPS_BETWEEN_READS.get(training.device.type, 20)
@@ -81,7 +81,7 @@ class FiniteLoss(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar on a terminal."""
+    """Show a progress bar on a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -100,7 +100,7 @@ class ProgressBar(Callback):
 
 
 class MetricsFile(Callback):
-    """Writes a row an epoch into the run's metrics.csv, and a line into its log."""
+    """Write one row per epoch to the run's metrics.csv and one line to its log."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -116,7 +116,7 @@ class MetricsFile(Callback):
 
 
 class Checkpoint(Callback):
-    """Writes the run's checkpoint at every epoch's end, and inside an epoch every so many seconds."""
+    """Write the run's checkpoint at the end of every epoch, and every `seconds` within an epoch."""
 
     def __init__(self, run: Run, seconds: float = 180.0) -> None:
         self.run, self.seconds = run, seconds
@@ -138,7 +138,10 @@ class Checkpoint(Callback):
 
 
 class Guarded(Callback):
-    """A logger that can't stop a training: its first failure becomes one warning, and it is not called again."""
+    """Wrap a logger so that it can't stop a training.
+
+    Its first failure becomes a warning, after which it is not called again.
+    """
 
     def __init__(self, logger: "Logger", name: str) -> None:
         self.logger, self.name, self.failed = logger, name, False
@@ -185,7 +188,7 @@ class Guarded(Callback):
 
 
 def not_finite(name: str, value: float, step: int, steps: int) -> UserError:
-    """The error of a training that has diverged."""
+    """Return the error of a training that has diverged."""
     return UserError(
         f"the {name} is not finite ({value}) at step {step} of {steps}; "
         "a smaller schedule.learning_rate or a schedule.clip_norm may help"

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on, in one file that can't run code and is never half written."""
+"""Checkpoints: the whole state of a training in one file, which can't execute code and is written atomically."""
 
 import hashlib
 import io
@@ -9,14 +9,17 @@ import torch
 
 from runner.errors import damaged
 
-# The file is what torch.save writes, then this and the SHA-256 of what stands before it. torch.load itself looks at no
-# checksum: a flipped bit would be trained on.
+# The file is the output of torch.save, followed by this mark and the SHA-256 of that output. torch.load does not verify
+# a checksum: training would continue with a flipped bit.
 _MARK = b"\nsha256 "
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a new file and rename it, in two parts: `write_bytes` would hold the state in memory twice."""
+    """Write a new file and rename it.
+
+    State and checksum are written separately, since `write_bytes` would hold the state in memory twice.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
@@ -28,7 +31,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The saved state, or None where there is no file. One without a checksum, as they once were, is read as well.
+    """Return the saved state, or None if there is no file. Older files without a checksum are read as well.
 
     Raises:
         DamagedRun: the file can't be read, or is not a checkpoint of plain tensors and values.
@@ -38,7 +41,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def read(path: Path) -> bytes | None:
-    """The file as it is; None where there is none. DamagedRun if it can't be read."""
+    """Return the content of the file, or None if there is none. Raises DamagedRun if it can't be read."""
     try:
         return path.read_bytes() if path.exists() else None
     except OSError as error:
@@ -46,7 +49,7 @@ def read(path: Path) -> bytes | None:
 
 
 def parse(content: bytes, path: Path, device: torch.device) -> dict[str, Any]:
-    """The state in a file's content; errors as `load`."""
+    """Return the state in a file's content; raises the same errors as `load`."""
     try:
         tail = content[-_TAIL:]
         if tail.startswith(_MARK):

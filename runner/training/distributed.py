@@ -1,9 +1,9 @@
 """One training in several processes: PyTorch's DistributedDataParallel, over NCCL on GPUs and gloo elsewhere.
 
-Every process makes the same batch(step) and computes with rows of its own of it; gradients are averaged. All draw the
-same random numbers: masks of weights are therefore the same everywhere, and of numbers for each example (TailDropout,
-plain dropout) every process draws those of the whole batch and takes its rows'. So a training is that of one process
-but for the order in which numbers are added.
+Every process makes the same batch(step) and computes with its own rows of it; gradients are averaged. All processes
+draw the same random numbers, so that masks of weights are the same in all of them. If random numbers are drawn for each
+example (TailDropout, plain dropout), every process draws those of the whole batch and uses those of its own rows. A
+training in several processes is therefore the same as in one, except for the order in which numbers are added.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from runner.processes import ALONE, OneProcess
 from runner.training.batch_norm import sum_over_processes, synchronised
 from runner.training.machine import resolve_device
 
-LAUNCHED = "RUN_LAUNCHED"  # set by `run train processes=N`, which tells itself what has ended
-# Others wait while the first validates, and that may take any time; one that ends is noticed at once.
+LAUNCHED = "RUN_LAUNCHED"  # set by `run train processes=N`, which itself reports processes that have ended
+# The other processes wait while the first validates, which may take any time; a process that ends is noticed at once.
 _PATIENCE = timedelta(days=365)
-_MESSAGES = 2  # that the others hear from the first before training: what to train, and where to begin
+_MESSAGES = 2  # sent by the first process before training: what to train, and where to begin
 Value = TypeVar("Value")
 Batch = TypeVar("Batch")
 
@@ -38,15 +38,15 @@ class Lost(UserError):
 
 
 class Elsewhere(UserError):
-    """The error of another process, which has told it; has no message."""
+    """Another process has failed and reports the error itself; this exception has no message."""
 
 
 @contextmanager
 def joined(config: Mapping[str, Any]) -> Iterator[OneProcess]:
-    """The processes that this one was started with; one alone, as a rule.
+    """Join the processes that this one was started with, usually only itself.
 
     Raises:
-        ConfigError: several can't train what is asked for.
+        ConfigError: the configuration can't be trained in several processes.
     """
     count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if count == 1:
@@ -68,7 +68,7 @@ def joined(config: Mapping[str, Any]) -> Iterator[OneProcess]:
 
 
 def _device(asked: str, local: int) -> torch.device:
-    """The device of the process of this number on its machine."""
+    """Return the device of the process with this local rank."""
     if ":" in asked or (device := resolve_device(asked)).type == "mps":
         raise ConfigError(f"device={asked}: several processes need auto, cpu or cuda")
     if device.type == "cuda":
@@ -83,7 +83,7 @@ class Several(OneProcess):
     """One of several processes of a training.
 
     Args:
-        device: of this process.
+        device: the device of this process.
         sync_batch_norm: whether BatchNorm normalises by the statistics of the whole batch.
     """
 
@@ -91,14 +91,14 @@ class Several(OneProcess):
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self.device = device
         self._sync_batch_norm = sync_batch_norm
-        # What is told goes over gloo: a process that waits for NCCL keeps its GPU busy.
+        # Messages use gloo, because a process that waits for NCCL keeps its GPU busy.
         nccl = dist.get_backend() == "nccl"
         self._control = dist.new_group(backend="gloo", timeout=_PATIENCE) if nccl else dist.group.WORLD
         self._untold = _MESSAGES
         self._changed: list[nn.Module] = []
-        self._rows, self._low, self._high, self._filled = 1, 0, 1, True  # of the batch at hand
+        self._rows, self._low, self._high, self._filled = 1, 0, 1, True  # of the current batch
 
-    # --- what is drawn and summed in a step ----------------------------------------------------------------------
+    # --- random numbers and sums of a step -----------------------------------------------------------------------
 
     def drawn(self, draw: Callable[[int], Tensor], rows: int) -> Tensor:
         each, rest = divmod(rows, self._high - self._low)
@@ -128,8 +128,8 @@ class Several(OneProcess):
                 self._change(module, self._dropout(module))
         devices = [self.device] if self.device.type == "cuda" else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older versions
-            # Buffers are the same everywhere, or the first process's count.
+            warnings.simplefilter("ignore", FutureWarning)  # older versions do not know the option's new name
+            # Buffers are the same in all processes, or only those of the first process are used.
             return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
 
     def _change(self, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
@@ -150,7 +150,7 @@ class Several(OneProcess):
                 "for each example, or a tuple, list or dataclass of them"
             )
         low, high = (rows * rank // self.count for rank in (self.rank, self.rank + 1))
-        # With fewer rows than processes one has none: it goes along with the first row, which doesn't count.
+        # With fewer rows than processes, some have none. They compute with the first row, which is not counted.
         self._filled = low < high
         self._rows, self._low, self._high = rows, *((low, high) if self._filled else (0, 1))
         return _cut(batch, rows, self._low, self._high)
@@ -193,10 +193,10 @@ class Several(OneProcess):
         self._broadcast(value)
 
     def heard(self) -> Any:
-        """What the first process tells; None ends.
+        """Return the next message of the first process; None means the end.
 
         Raises:
-            Elsewhere: it has failed.
+            Elsewhere: the first process has failed.
         """
         with self.guarded():
             value = self._broadcast(None)
@@ -241,7 +241,7 @@ class Several(OneProcess):
 
     def leave(self) -> None:
         for module in self._changed:
-            del module.forward  # the class's own comes back
+            del module.forward  # restores the method of the class
         self._changed = []
         with self.guarded():
             dist.barrier(self._control)
@@ -252,12 +252,12 @@ _FAILED = "failed"
 
 
 def _lost(error: RuntimeError) -> bool:
-    """Whether a collective has failed, not a computation."""
+    """Return whether a collective has failed rather than a computation."""
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "Connection", "NCCL"))
 
 
 def _rows(batch: Any) -> int | None:
-    """How many rows a batch has; None where nothing tells."""
+    """Return the number of rows of a batch, or None if it is unknown."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.dim() else None
     parts: list[Any] = []
@@ -269,7 +269,7 @@ def _rows(batch: Any) -> int | None:
 
 
 def _cut(batch: Any, rows: int, low: int, high: int) -> Any:
-    """The rows from low to high of all that has a row for each example."""
+    """Return the batch with rows low to high of everything that has one row per example."""
     if isinstance(batch, Tensor):
         return batch[low:high] if batch.dim() and len(batch) == rows else batch
     if isinstance(batch, tuple | list):

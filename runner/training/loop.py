@@ -1,7 +1,7 @@
-"""The training loop: resumable at any step, the same run however often it was interrupted.
+"""The training loop. It can be resumed at any step and gives the same run no matter how often it was interrupted.
 
-All randomness of step s is a function of (seed, s): the batches draw from generators of their own, and torch's global
-generators, which initialisation and dropout use, are seeded anew before every step. So a checkpoint holds no generator.
+All randomness of step s is a function of (seed, s): batches draw from generators of their own, and torch's global
+generators, which dropout uses, are seeded before every step. Therefore a checkpoint contains no generator state.
 """
 
 import math
@@ -28,16 +28,17 @@ from runner.training.machine import autocast, seed_generators
 
 @dataclass
 class Training:
-    """What a training needs; `model` is plain when handed over. `attach` goes before the first step.
+    """A training: its parts and its state. Call `attach` before the first step.
 
     Args:
+        model: the plain model, to which no variant is attached.
         data: has train_batches(batch_size, seed), eval_batches(split) and splits.
         task: has training_loss(model, batch), validate(model, batches) and metrics.
         schedule: has optimizer(groups), rate(step, total) and clip_norm.
-        steps: training steps in all.
+        steps: total number of training steps.
         groups: the optimiser's parameter groups of the plain model, see `decay_groups`.
-        step: how many steps are done; a training can begin later than at 0.
-        processes: that share the training.
+        step: number of completed steps; a training can begin at a later step than 0.
+        processes: the processes that share the training.
     """
 
     model: nn.Module
@@ -53,24 +54,24 @@ class Training:
     precision: str
     examples_per_step: int
     regularizer: NoRegularizer = field(default_factory=NoRegularizer)
-    limit: int | None = None  # how many examples of a split are evaluated
+    limit: int | None = None  # maximum number of examples of a split to evaluate
     compile: bool = False
     step: int = 0
-    seconds: float = 0.0  # spent on training and validation, interruptions aside
-    epoch_began: float = 0.0  # in the same seconds
+    seconds: float = 0.0  # time spent on training and validation, without interruptions
+    epoch_began: float = 0.0  # value of `seconds` at the beginning of the epoch
     sums: dict[str, Tensor] = field(default_factory=dict)  # over the examples of this epoch
-    examples: int = 0  # of the last step
+    examples: int = 0  # in the last step
     callbacks: Sequence[Callback] = ()
-    callback_states: dict[str, Any] = field(default_factory=dict)  # of a checkpoint, for those that `fit` is given
+    callback_states: dict[str, Any] = field(default_factory=dict)  # from a checkpoint, for the callbacks of `fit`
     processes: OneProcess = ALONE
 
     def attach(self) -> "Training":
-        """Put regularizer and variant into the model, and make the optimiser of all parameters there are then."""
+        """Attach the regularizer and the variant to the model and create the optimiser of all its parameters."""
         self.regularizer.attach(self.model)
         self.variant.processes = self.processes
         self.variant.attach(self.model)
         known = {id(parameter) for group in self.groups for parameter in group["params"]}
-        # A variant's own parameters, gates and switches, learn without weight decay.
+        # The variant's own parameters, such as gates, have no weight decay.
         self.groups[-1]["params"] += [p for p in self.model.parameters() if id(p) not in known]
         self.optimizer = self.schedule.optimizer(self.groups)
         self._network = cast(nn.Module, torch.compile(self.model)) if self.compile else self.model
@@ -78,23 +79,23 @@ class Training:
         return self
 
     def skip_to(self, step: int, steps: int | None = None) -> None:
-        """Go on at another step, of another number of steps in all, without training up to there."""
+        """Continue at another step, with another total number of steps if given, without training up to it."""
         self.step = step
         self.steps = self.steps if steps is None else steps
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the last step ended an epoch, or the training."""
+        """Whether the last step ended an epoch or the training."""
         return self.step % self.batches.steps_per_epoch == 0 or self.step == self.steps
 
     def fit(self, callbacks: Sequence[Callback] = ()) -> None:
-        """Train to the end from wherever `restore` has left it.
+        """Train from the current step to the end.
 
         Args:
-            callbacks: are told of steps and epochs, in this order.
+            callbacks: called after steps and epochs, in this order.
 
         Raises:
-            UserError: what a callback raises, for a loss that is not finite among others.
+            UserError: raised by a callback, for example if the loss is not finite.
         """
         self.callbacks = callbacks
         self._clock = time.monotonic()
@@ -148,17 +149,17 @@ class Training:
     def _sums(
         self, loss: Tensor, penalty: Tensor | float, metrics: Mapping[str, Tensor], examples: int
     ) -> dict[str, Tensor]:
-        """Sums over the examples of a step: loss, penalty, the task's metrics, and their number."""
+        """Return sums over the examples of a step: loss, penalty, the task's metrics and the number of examples."""
         own = {"loss": loss.detach() * examples, "penalty": torch.as_tensor(penalty).detach() * examples, **metrics}
         return self.processes.summed({**own, "examples": torch.tensor(float(examples))})
 
     def averages(self) -> dict[str, float]:
-        """Means over the examples of this epoch so far: loss, penalty and the task's metrics."""
+        """Return means over the examples of this epoch so far: loss, penalty and the task's metrics."""
         examples = float(self.sums["examples"])
         return {name: float(total) / examples for name, total in self.sums.items() if name != "examples"}
 
     def check_finite(self) -> None:
-        """Raises: UserError if the loss of this epoch so far is not finite. Waits for the device."""
+        """Raise a UserError if the loss of this epoch so far is not finite. Waits for the device."""
         loss = float(self.sums["loss"] + self.sums["penalty"])
         if not math.isfinite(loss):
             raise not_finite("loss", loss, self.step, self.steps)
@@ -184,13 +185,13 @@ class Training:
         return row
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """The task's metrics of a split; in evaluation targeted variants prune."""
+        """Return the task's metrics on a split. Targeted variants prune in evaluation mode."""
         self.model.eval()
         with autocast(self.precision, self.device):
             return self.task.validate(self._network, self.data.eval_batches(split, self.limit))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed training needs."""
+        """Return the state that a resumed training needs."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -203,17 +204,17 @@ class Training:
         }
 
     def restore(self, run: Run) -> None:
-        """Take over the folder's checkpoint, if there is one.
+        """Load the run's checkpoint, if there is one.
 
         Raises:
-            DamagedRun: it can't be read, or is another model's.
+            DamagedRun: the checkpoint can't be read or belongs to another model.
         """
         state = checkpoint.load(run.checkpoint_file, self.device)
         if state is not None:
             self.resume(state, run.checkpoint_file)
 
     def resume(self, state: Mapping[str, Any], path: Path) -> None:
-        """Take over what `state_dict` gave; DamagedRun, which names the file, if it is another model's."""
+        """Load a state returned by `state_dict`. Raises DamagedRun, naming the file, if it belongs to another model."""
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""Device and precision: what is asked for, and what the hardware has."""
+"""Select the device and the precision according to the options and the hardware."""
 
 import platform
 from contextlib import AbstractContextManager, nullcontext
@@ -12,10 +12,10 @@ _X86 = ("x86_64", "AMD64")
 
 
 def resolve_device(asked: str) -> torch.device:
-    """`auto` is the first of cuda, mps and cpu that is there.
+    """Return the requested device; `auto` is the first available one of cuda, mps and cpu.
 
     Raises:
-        ConfigError: the asked device is not there.
+        ConfigError: the requested device is not available.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if asked == "auto":
@@ -29,7 +29,11 @@ def resolve_device(asked: str) -> torch.device:
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:
-    """`auto` is bf16 where matrix products in it are fast: AVX512-BF16 or AMX processors, recent GPUs; else float32."""
+    """Return the requested precision.
+
+    `auto` is bf16 where its matrix products are fast, which is on processors with AVX512-BF16 or AMX and on GPUs of
+    compute capability 8.0 or higher, and float32 elsewhere.
+    """
     if asked != "auto":
         return asked
     if device.type == "cuda":
@@ -40,10 +44,10 @@ def resolve_precision(asked: str, device: torch.device) -> str:
 
 
 def slow_precision(precision: str, device: torch.device) -> str | None:
-    """A line for the user where the processor has to imitate the precision; None where it does not.
+    """Return a warning if the processor has to emulate the precision, otherwise None.
 
-    Measured with AVX2 alone: a product of 512 x 512 matrices takes 3 ms in float32 and 302 ms in bf16. ARM processors
-    were not measured.
+    Measured on a processor with AVX2 only: a product of 512 x 512 matrices takes 3 ms in float32 and 302 ms in bf16.
+    ARM processors were not measured.
     """
     imitated = device.type == "cpu" and platform.machine() in _X86 and resolve_precision("auto", device) != "bf16"
     if precision != "bf16" or not imitated:
@@ -55,14 +59,14 @@ def slow_precision(precision: str, device: torch.device) -> str | None:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which forward passes run."""
+    """Return the context manager for forward passes."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def describe(device: torch.device) -> str:
-    """The device in words: the GPU's or the processor's name."""
+    """Return the name of the GPU or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _processor()
@@ -77,9 +81,10 @@ def _processor() -> str:
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed PyTorch's own generators of the processor and of the device, to the numbers that torch.manual_seed gives.
+    """Seed PyTorch's generators of the CPU and the device like torch.manual_seed, but faster.
 
-    That one also writes down a stack trace for every kind of accelerator that is not there: half a millisecond a call.
+    torch.manual_seed also records a stack trace for every type of accelerator that is not available, which takes half a
+    millisecond per call.
     """
     torch.default_generator.manual_seed(seed)
     if device.type in ("cuda", "mps"):

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, silence in logs and CI."""
+"""Progress bars, which are shown on a terminal but not in logs or CI."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 
 class Bar:
-    """A bar over all training steps, in examples of the task."""
+    """A bar over all training steps, counted in the task's examples."""
 
     def __init__(self, bar: "tqdm[Any]", step: int, steps: int, steps_per_epoch: int) -> None:
         self._bar = bar
@@ -20,7 +20,7 @@ class Bar:
         self._epochs = -(-steps // steps_per_epoch)
 
     def advance(self, examples: int, averages: Callable[[], Mapping[str, float]] | None) -> None:
-        """One step more; `averages` is asked only when the bar is drawn."""
+        """Advance by one step; `averages` is only called if the bar is shown."""
         self._step += 1
         if self._bar.disable:
             return
@@ -33,7 +33,12 @@ class Bar:
 
 
 class Progress:
-    """Bars if `bars`; by default where standard error is a terminal, not in CI, not in a parallel worker."""
+    """A factory of progress bars.
+
+    Args:
+        bars: whether to show bars; by default if standard error is a terminal, except in CI and in worker processes.
+        unit: unit of examples.
+    """
 
     def __init__(self, bars: bool | None = None, unit: str = "img") -> None:
         alone = multiprocessing.parent_process() is None
@@ -54,6 +59,10 @@ class Progress:
 
     @contextmanager
     def counting(self, total: int, what: str) -> Iterator[Callable[..., object]]:
-        """A bar over `total` equal pieces of work; call what it gives after each, or with a number after so many."""
+        """Show a bar over `total` equal pieces of work.
+
+        Yields:
+            A function to call after each piece, or with the number of completed pieces.
+        """
         with tqdm(total=total, desc=what, disable=not self.bars, dynamic_ncols=True, leave=False) as bar:
             yield bar.update

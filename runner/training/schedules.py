@@ -1,4 +1,4 @@
-"""How weights change: the optimiser, its learning rate over progress, gradient clipping."""
+"""Schedules: the optimiser, its learning rate over the training, and gradient clipping."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: all parameters decay but those of normalisation layers, the second group.
+    """Return two parameter groups: parameters with weight decay, and those of normalisation layers without.
 
-    Groups are made by module, so call this before a variant attaches; parametrizations keep the parameters' identity.
+    Groups are determined by module, so call this before a variant is attached. Parametrizations keep the identity of
+    the parameters.
     """
     plain = {id(p) for module in model.modules() if isinstance(module, _NORMS) for p in module.parameters()}
     parameters = list(model.parameters())
@@ -46,13 +47,13 @@ class _SGD:
 
 
 class OneCycle(_SGD):
-    """SGD whose rate rises linearly to its peak and falls to zero as a cosine (Smith & Topin, 2018, in one piece).
+    """SGD with a one-cycle learning rate: linear warm-up, then cosine decay to zero (after Smith & Topin, 2018).
 
     Args:
-        learning_rate: the peak.
-        warmup: fraction of the steps in which the rate rises.
-        weight_decay: on all but normalisation layers.
-        clip_norm: largest global gradient norm, or None.
+        learning_rate: the peak learning rate.
+        warmup: fraction of the steps over which the learning rate rises.
+        weight_decay: weight decay of all layers except normalisation layers.
+        clip_norm: maximum global gradient norm, or None.
     """
 
     @checked
@@ -78,9 +79,9 @@ class OneCycle(_SGD):
 
 
 class StepDecay(_SGD):
-    """SGD whose rate is multiplied by `factor` at each of `drops` (fractions of the steps).
+    """SGD whose learning rate is multiplied by `factor` at each of `drops` (fractions of the steps).
 
-    The defaults are the paper's code for ResNet-32; its Wide ResNets had factor 0.2.
+    The defaults are those of the paper's code for ResNet-32; its Wide ResNets use a factor of 0.2.
     """
 
     @checked
@@ -104,18 +105,19 @@ class StepDecay(_SGD):
 
 
 class Adam:
-    """Adam (Kingma & Ba, 2015) whose rate rises linearly and then falls as `decay` says.
+    """Adam (Kingma & Ba, 2015) with a linear warm-up followed by a decay of the learning rate.
 
     Args:
-        learning_rate: the peak.
-        warmup: fraction of the steps in which the rate rises.
-        decay: "cosine" to zero at the end; "inverse_square_root" of the step, as the original Transformer's (Vaswani
-            et al., 2017, eq. 3, whose rate is the peak times the width's and the warm-up's own roots); "none".
+        learning_rate: the peak learning rate.
+        warmup: fraction of the steps over which the learning rate rises.
+        decay: "cosine" falls to zero at the end; "inverse_square_root" is proportional to step^−1/2, as for the
+            original Transformer (Vaswani et al., 2017, eq. 3); "none" keeps the peak.
         betas: decay rates of the two moments.
-        epsilon: added to the root of the second.
-        weight_decay: L2, on all but normalisation layers.
-        clip_norm: largest global gradient norm, or None.
-        decoupled: weight decay that is no part of the gradient: AdamW (Loshchilov & Hutter, 2019).
+        epsilon: added to the square root of the second moment.
+        weight_decay: L2 penalty of all layers except normalisation layers.
+        clip_norm: maximum global gradient norm, or None.
+        decoupled: whether weight decay is applied separately from the gradient, as in AdamW (Loshchilov & Hutter,
+            2019).
     """
 
     @checked

@@ -1,6 +1,6 @@
-"""Loggers: callbacks that tell somebody else how a run goes, and can't stop it. Chosen by `loggers=[jsonl]`.
+"""Loggers: callbacks that report a run to other programs and can't stop it. They are chosen by `loggers=[jsonl]`.
 
-Each is a class and a file in conf/logger. Whatever loggers there are, metrics.csv and pruning.csv are written.
+Each logger is a class and a file in conf/logger. metrics.csv and pruning.csv are written regardless of the loggers.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Logger(Callback):
-    """A callback that is given the run and its configuration before the first step, also of a resumed training.
+    """A callback that receives the run and its configuration before the first step of a new or resumed training.
 
-    Its first failure becomes one warning in the run's log, after which it is not called again. A constructor may
-    raise: nothing has been written then. It is where a missing library is found, see `runner.extras.need`.
+    Its first failure becomes a warning in the run's log, after which it is not called again. The constructor may raise
+    an error, as nothing has been written yet; it should check for missing libraries, see `runner.extras.need`.
     """
 
     run: Run
@@ -31,25 +31,25 @@ class Logger(Callback):
         self.run, self.config = run, config
 
     def on_sweep(self, rows: Sequence[Mapping[str, str]], figure: Path) -> None:
-        """After the sweep.
+        """Called after the sweep.
 
         Args:
-            rows: of pruning.csv, as text.
-            figure: pruning.png.
+            rows: the rows of pruning.csv, as text.
+            figure: the path of pruning.png.
         """
 
     def close(self, finished: bool) -> None:
-        """Called once, at the very end.
+        """Called once at the end of the run.
 
         Args:
-            finished: False where the run failed or was interrupted.
+            finished: False if the run failed or was interrupted.
         """
 
 
 class JsonLines(Logger):
-    """A line of JSON an epoch, the row of metrics.csv, in the run folder's events.jsonl.
+    """Write each row of metrics.csv as a line of JSON to the run folder's events.jsonl.
 
-    A resumed training appends: an epoch that was repeated stands there twice, the later line counts.
+    A resumed training appends lines. If an epoch was repeated, its last line is the valid one.
     """
 
     def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
@@ -58,23 +58,23 @@ class JsonLines(Logger):
 
 
 def run_id(run: Run) -> str:
-    """What other programs know a run by: the same when it is resumed, another when it is trained again."""
+    """Return the run's id for other programs, which stays the same if it is resumed but not if it is trained again."""
     status = run.status()
     words = f"{status['hash']} {run.folder.resolve()} {status['started']}"
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 def run_name(run: Run) -> str:
-    """`digits-resnet32-targeted-0a1b2c3d/seed0`; the folder alone where it has a name of its own."""
+    """Return a name such as `digits-resnet32-targeted-0a1b2c3d/seed0`, or the folder's name if the user chose it."""
     folder = run.folder.resolve()
     return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed") else folder.name
 
 
 def sweep_values(run: Run, rows: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, int, float]]:
-    """The task's metrics over sparsity, for programs that draw numbers over whole steps.
+    """Yield the task's metrics over sparsity, for programs that plot values over integer steps.
 
     Yields:
-        A name, `pruning/test/weight/own/kept/accuracy`; the sparsity asked for in thousandths; the value.
+        A name such as `pruning/test/weight/own/kept/accuracy`, the requested sparsity in thousandths, and the value.
     """
     metrics = [metric["name"] for metric in run.status()["metrics"]]
     for row in rows:

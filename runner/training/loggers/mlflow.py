@@ -1,4 +1,4 @@
-"""`loggers=[mlflow]`."""
+"""The MLflow logger, `loggers=[mlflow]`."""
 
 import fcntl
 import logging
@@ -18,19 +18,20 @@ from runner.training.loggers import Logger, run_id, run_name, sweep_values
 if TYPE_CHECKING:
     from runner.training.loop import Training
 
-_LONGEST_VALUE = 500  # characters; a longer parameter is cut
+_LONGEST_VALUE = 500  # maximum number of characters of a parameter; longer ones are truncated
 
 
 class MLflow(Logger):
-    """A run of an MLflow experiment: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
+    """Log to a run of an MLflow experiment: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
 
-    The configuration as parameters; metrics of the training over its steps, those of the sweep over the sparsity in
-    thousandths; pruning.csv, its figure and the configuration as artifacts. A resumed training goes on in its run.
+    It logs the configuration as parameters, training metrics over steps, and metrics of the sweep over the sparsity in
+    thousandths. pruning.csv, its figure and the configuration are artifacts. A resumed training continues its MLflow
+    run.
 
     Args:
-        experiment: its name.
-        uri: where MLflow keeps its runs; None: in mlflow.db of the folder that `outputs` names, with the artifacts of
-            new experiments in mlflow-artifacts beside it.
+        experiment: name of the experiment.
+        uri: tracking URI. With None, runs are in mlflow.db in the folder given by `outputs`, and the artifacts of new
+            experiments are in mlflow-artifacts beside it.
 
     Raises:
         ConfigError: MLflow is not installed.
@@ -38,7 +39,7 @@ class MLflow(Logger):
 
     def __init__(self, experiment: str = "run", uri: str | None = None) -> None:
         self.experiment, self.uri = experiment, uri
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers of its use
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reports its usage by default
         for package in ("mlflow", "sqlalchemy", "alembic"):
             need("loggers=[mlflow]", package, extra="mlflow")
 
@@ -51,7 +52,7 @@ class MLflow(Logger):
             folder = Path(config["outputs"]).resolve()
             folder.mkdir(parents=True, exist_ok=True)
             uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlflow-artifacts").as_uri()
-        for name in ("alembic", "mlflow.store.db.utils"):  # a dozen lines about a new database
+        for name in ("alembic", "mlflow.store.db.utils"):  # they log a dozen lines about a new database
             logging.getLogger(name).setLevel(logging.WARNING)
         with nullcontext() if artifacts is None else _one_at_a_time(folder):
             client: Any = MlflowClient(tracking_uri=uri)
@@ -65,7 +66,7 @@ class MLflow(Logger):
         else:
             tags = {"run_id": identity, "folder": str(run.folder.resolve())}
             self._id = client.create_run(number, tags=tags, run_name=run_name(run)).info.run_id
-        self._client = client  # what fails from here on ends the run
+        self._client = client  # from here on a failure also ends the MLflow run
         for option, value in leaves(config) if not begun else ():
             client.log_param(self._id, option, str(value)[:_LONGEST_VALUE])
 
@@ -85,15 +86,15 @@ class MLflow(Logger):
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        # MLflow's names have no parentheses, which a granularity with parameters has.
+        # MLflow does not allow parentheses in names, which granularities with parameters have.
         metrics = [Metric(re.sub(r"[^\w\-./ ]", "_", name), value, now, step) for name, step, value in values]
-        for start in range(0, len(metrics), 1000):  # the most that it takes at once
+        for start in range(0, len(metrics), 1000):  # the limit of one batch
             self._client.log_batch(self._id, metrics=metrics[start : start + 1000])
 
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of jobs that begin together one makes the database; MLflow's migrations of two at once break each other."""
+    """Let only one of several concurrent jobs create the database, since concurrent MLflow migrations conflict."""
     with (folder / "mlflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

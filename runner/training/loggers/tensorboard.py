@@ -1,4 +1,4 @@
-"""`loggers=[tensorboard]`."""
+"""The TensorBoard logger, `loggers=[tensorboard]`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class TensorBoard(Logger):
-    """Event files in the run folder's tensorboard/: `tensorboard --logdir outputs`.
+    """Write event files to the run folder's tensorboard/: `tensorboard --logdir outputs`.
 
-    Scalars of the training over its steps, those of the sweep over the sparsity in thousandths, the figure of the
-    sweep, the configuration as text. What a resumed training repeats replaces what an interrupted one wrote.
+    It logs training metrics over steps, metrics of the sweep over the sparsity in thousandths, the sweep's figure, and
+    the configuration as text. Steps that a resumed training repeats replace those of the interrupted one.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -33,7 +33,7 @@ class TensorBoard(Logger):
         self._writer: Any = None
 
     def _open(self, purge_step: int | None = None) -> Any:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second
+        from torch.utils.tensorboard import SummaryWriter  # importing takes a second
 
         if self._writer is None:
             self._writer = SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=purge_step)
@@ -41,7 +41,7 @@ class TensorBoard(Logger):
 
     def on_start(self, training: "Training") -> None:
         text = self.run.config_file.read_text()
-        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's way to show it as it is
+        indented = "".join(f"    {line}\n" for line in text.splitlines())  # a Markdown code block
         self._open(training.step + 1 if training.step else None).add_text("configuration", indented)
 
     def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`loggers=[wandb]`."""
+"""The Weights & Biases logger, `loggers=[wandb]`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class WeightsAndBiases(Logger):
-    """A run of Weights & Biases in the run folder's wandb/: `wandb sync FOLDER/wandb/offline-run-*` uploads it.
+    """Log to a Weights & Biases run in the run folder's wandb/; `wandb sync FOLDER/wandb/offline-run-*` uploads it.
 
-    Metrics of the training over its steps; the sweep as a table, its figure, and its last values as a summary; the
-    configuration. A resumed training writes a second offline run of the same id.
+    It logs the configuration, training metrics over steps, and the sweep as a table, a figure and summary values. A
+    resumed training writes a second offline run with the same id.
 
     Args:
-        project: of the account that it is uploaded to.
-        mode: offline, which needs no account and no network, or online.
+        project: name of the project.
+        mode: "offline", which needs no account and no network, or "online".
 
     Raises:
         ConfigError: wandb is not installed.
@@ -32,7 +32,7 @@ class WeightsAndBiases(Logger):
         self.project, self.mode = project, mode
         if mode not in ("offline", "online"):
             raise ParameterError("mode", mode, "one of offline, online")
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would tell its makers of errors
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # wandb reports errors to its developers by default
         self._wandb: Any = need("loggers=[wandb]", "wandb")
 
     def begin(self, run: Run, config: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class WeightsAndBiases(Logger):
             resume="allow" if self.mode == "online" else None,
             name=run_name(run),
             config=dict(config),
-            # Only what is logged here: no terminal output, no code, no figures of the machine.
+            # Log only what is passed explicitly: no terminal output, no code, no system metrics.
             settings=self._wandb.Settings(
                 silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True
             ),
