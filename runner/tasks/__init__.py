@@ -1,1 +1,1 @@
-"""What "good" means: the loss of a batch, the metrics of a split, the headline."""
+"""Tasks: the loss of a batch, the metrics of a split, and the headline metric."""

@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, accuracy."""
+"""Image classification: cross-entropy loss and accuracy."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,26 +13,26 @@ from runner.tasks.metrics import ACCURACY, Metric
 
 
 class Classification:
-    """Cross-entropy to learn by, accuracy to judge by.
+    """Image classification with the cross-entropy as loss and the accuracy as metric.
 
     Args:
-        label_smoothing: in [0, 1), of the training loss; the reported loss is without it.
-        distill: the share of the training loss, in [0, 1], that is not about labels but about the teacher's outputs
-            (Hinton et al., 2015): T² times the Kullback-Leibler divergence of both networks' softened probabilities.
-            The teacher is the network that training begins with, before anything is dropped or pruned.
-        temperature: T, above 0, that logits are divided by for it.
-        within: above 0, for classes that are ordered, such as pitches: `within`, the share of the examples whose class
-            is at most so many from the label's, is measured, too, and is the headline.
+        label_smoothing: label smoothing of the training loss, in [0, 1). The reported loss does not have it.
+        distill: weight, in [0, 1], of the distillation loss in the training loss (Hinton et al., 2015): T² times the
+            Kullback-Leibler divergence between the softened probabilities of both networks. The teacher is the network
+            at the beginning of the training, before anything is dropped or pruned.
+        temperature: T > 0, by which logits are divided in the distillation loss.
+        within: for ordered classes, such as pitches. If above 0, the fraction of examples whose class is at most
+            `within` away from the label is also measured, as the headline metric `within`.
     """
 
     kind = "images"  # of data
     output = "a logit for each class"  # of the model, for one image
     headline = "accuracy"
-    metrics: tuple[Metric, ...] = (ACCURACY,)  # while training
-    sweep_metrics: tuple[Metric, ...] = (ACCURACY,)  # of a pruned network
+    metrics: tuple[Metric, ...] = (ACCURACY,)  # during training
+    sweep_metrics: tuple[Metric, ...] = (ACCURACY,)  # of pruned networks
 
     needs_teacher = False
-    teacher: nn.Module | None = None  # is given by the experiment where one is needed
+    teacher: nn.Module | None = None  # set by the experiment if `needs_teacher`
 
     @checked
     def __init__(
@@ -53,11 +53,11 @@ class Classification:
 
     @staticmethod
     def output_shape(classes: int, **_: Any) -> tuple[int, ...]:
-        """The shape of `output`: (classes,)."""
+        """Return the shape of `output`: (classes,)."""
         return (classes,)
 
     def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Returns the mean loss of the batch, sums over examples of its metrics, and how many examples."""
+        """Return the mean loss of the batch, the sums of its metrics over examples, and the number of examples."""
         inputs, labels = batch
         logits = model(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
@@ -66,11 +66,11 @@ class Classification:
         return loss, self._correct(logits.detach(), labels), len(labels)
 
     def imitation_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], taught: Tensor) -> Tensor:
-        """The cross-entropy between another network's probabilities, of which `taught` are the logits, and the own."""
+        """Return the cross-entropy relative to the probabilities given by another network's logits `taught`."""
         return F.cross_entropy(model(batch[0]).float(), taught.float().softmax(1))
 
     def _correct(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """How many examples count as right, by metric."""
+        """Return the number of correct examples for each metric."""
         distance = (logits.argmax(1) - labels).abs()
         right = {"accuracy": (distance == 0).sum()}
         return right if not self.within else {**right, "within": (distance <= self.within).sum()}
@@ -85,7 +85,7 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """The mean loss, the metrics in [0, 1], and the number of examples, over all batches."""
+        """Return the mean loss, the metrics in [0, 1], and the number of examples over all batches."""
         loss, examples = 0.0, 0
         correct: Counter[str] = Counter()
         for inputs, labels in batches:
@@ -102,6 +102,6 @@ class Classification:
     def predictions(
         self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
     ) -> Iterator[tuple[list[int], list[int]]]:
-        """For each batch the labels, and the classes of the largest logits."""
+        """Yield the labels and the predicted classes of each batch."""
         for inputs, labels in batches:
             yield labels.tolist(), model(inputs).float().argmax(1).tolist()

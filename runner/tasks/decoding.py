@@ -1,6 +1,6 @@
-"""Sentences out of an encoder-decoder by greedy and beam search, and continuations by a language model; in batches.
+"""Batched decoding: greedy and beam search with an encoder-decoder, and sampling from a language model.
 
-The tokens before END, padding and BEGIN, are never taken in sentences: none has them in it.
+Padding and BEGIN, whose indices are below END, are never chosen as tokens of a sentence.
 """
 
 import math
@@ -16,7 +16,7 @@ from runner.models.transformer import BEGIN, END, PAD
 
 
 class EncoderDecoder(Protocol):
-    """What decoding needs of a model; see `runner.models.transformer.Transformer`."""
+    """The interface of models for decoding; see `runner.models.transformer.Transformer`."""
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -29,20 +29,20 @@ class EncoderDecoder(Protocol):
     def step(self, tokens: Tensor, state: Any) -> Tensor: ...
 
 
-# A dropout variant may compute each weight anew whenever it is read; a sentence is decoded with one and the same.
+# A dropout variant may recompute each weight whenever it is read; caching computes it once per call.
 @torch.no_grad()
 @parametrize.cached()
 def greedy(model: EncoderDecoder, source: Tensor, limit: int | Tensor, cache: bool = True) -> Tensor:
-    """The likeliest token at every step.
+    """Decode with the most probable token at every step.
 
     Args:
         model: in evaluation mode.
         source: (N, S) int64, padded at the end.
-        limit: most tokens of a sentence, END among them: one number, or one for each sentence (N,).
-        cache: False computes all earlier positions anew at every step; for measuring.
+        limit: maximum number of tokens per sentence including END: one number, or one per sentence (N,).
+        cache: False recomputes all earlier positions at every step, for measurements.
 
     Returns:
-        (N, T) int64 without BEGIN, T <= limit; padded after END. A sentence cut at its limit has no END.
+        (N, T) int64 without BEGIN, T <= limit, padded after END. A sentence that is cut at its limit has no END.
     """
     limits = _limits(limit, source)
     memory, mask = model.encode(source)
@@ -65,21 +65,23 @@ def greedy(model: EncoderDecoder, source: Tensor, limit: int | Tensor, cache: bo
 @torch.no_grad()
 @parametrize.cached()
 def beam_search(model: EncoderDecoder, source: Tensor, beam: int, length_penalty: float, limit: int | Tensor) -> Tensor:
-    """The best of the sentences that `beam` hypotheses at a time lead to.
+    """Decode by beam search.
 
-    Best is the greatest log-probability / ((5 + length) / 6)^length_penalty (Wu et al. 2016, equation 14, without
-    coverage), the length with END. A hypothesis ends where END is among the `beam` best continuations of all. A
-    sentence is done when nothing that still runs can become better than its best one so far.
+    The best sentence is the one with the largest log-probability / ((5 + length) / 6)^length_penalty (Wu et al. 2016,
+    equation 14, without coverage), where the length includes END. A hypothesis ends if its END is among the `beam` best
+    continuations of all hypotheses. The search for a sentence stops when no running hypothesis can become better than
+    the best one that has ended.
 
     Args:
         model: in evaluation mode.
         source: (N, S) int64, padded at the end.
-        beam: at least 1.
-        length_penalty: at least 0; more favours longer sentences.
-        limit: as in `greedy`. Where none has ended at the limit, the likeliest that runs is taken, without END.
+        beam: number of hypotheses per sentence, at least 1.
+        length_penalty: at least 0; larger values favour longer sentences.
+        limit: as in `greedy`. If no hypothesis has ended at the limit, the most probable running one is returned
+            without END.
 
     Returns:
-        as `greedy`.
+        The same as `greedy`.
     """
     limits = _limits(limit, source)
     search = _Search.begin(source, beam, length_penalty, limits)
@@ -95,15 +97,15 @@ def beam_search(model: EncoderDecoder, source: Tensor, beam: int, length_penalty
 def continued(
     model: Any, prompts: Tensor, count: int, temperature: float, generator: torch.Generator, cache: bool = True
 ) -> Tensor:
-    """Tokens that a language model draws behind prompts.
+    """Sample continuations of prompts from a language model.
 
     Args:
-        model: in evaluation mode; see `runner.models.gpt.GPT`. One without `start` and `step` has no cache.
+        model: in evaluation mode; see `runner.models.gpt.GPT`. The cache needs the methods `start` and `step`.
         prompts: (N, T) int64.
-        count: tokens that are added.
-        temperature: what logits are divided by before a token is drawn; 0 takes the likeliest.
+        count: number of tokens to add.
+        temperature: divides the logits before a token is drawn; 0 chooses the most probable token.
         generator: on the CPU.
-        cache: False computes all earlier positions anew at every step; for measuring.
+        cache: False recomputes all earlier positions at every step, for measurements.
 
     Returns:
         (N, count) int64, without the prompts.
@@ -124,13 +126,13 @@ def continued(
 
 @dataclass
 class _Search:
-    """The hypotheses of N sentences, B each, best first, and the best ended one of each."""
+    """The B hypotheses of each of N sentences, best first, and the best ended hypothesis of each sentence."""
 
-    tokens: Tensor  # (N, B), the latest
-    scores: Tensor  # (N, B), log-probabilities; -inf is no hypothesis
+    tokens: Tensor  # (N, B), the latest tokens
+    scores: Tensor  # (N, B), log-probabilities; -inf if there is no hypothesis
     history: Tensor  # (N, B, longest), all tokens
-    best: Tensor  # (N, longest), ended
-    best_values: Tensor  # (N,), log-probability over length penalty; -inf: none has ended
+    best: Tensor  # (N, longest), the best ended hypotheses
+    best_values: Tensor  # (N,), log-probability divided by the length penalty; -inf if none has ended
     done: Tensor  # (N,)
     limits: Tensor  # (N,)
     length_penalty: float
@@ -140,7 +142,7 @@ class _Search:
     def begin(cls, source: Tensor, beam: int, length_penalty: float, limits: Tensor) -> "_Search":
         longest = _longest(limits)
         scores = torch.full((len(source), beam), -math.inf, device=source.device)
-        scores[:, 0] = 0  # all are alike at first: one is enough
+        scores[:, 0] = 0  # all hypotheses are the same at first, so begin with one
         return cls(
             tokens=source.new_full((len(source), beam), BEGIN),
             scores=scores,
@@ -153,15 +155,15 @@ class _Search:
         )
 
     def extend(self, log_probabilities: Tensor) -> Tensor:
-        """Take the next tokens, by their log-probabilities (N, B, vocabulary).
+        """Extend the hypotheses by one token, given log-probabilities (N, B, vocabulary).
 
         Returns:
-            which of the hypotheses each of the new ones goes on from, (N·B,) indices into N·B.
+            (N·B,) indices into the N·B previous hypotheses: the one that each new hypothesis extends.
         """
         log_probabilities = log_probabilities[:, :, END:]
         beam, choices = log_probabilities.shape[1:]
         self.length += 1
-        # Each hypothesis has one continuation that ends, so that among twice the beam there are enough that don't.
+        # Each hypothesis has only one continuation that ends, so at least `beam` of the best 2 * beam don't.
         scores, index = (self.scores[:, :, None] + log_probabilities).flatten(1).topk(2 * beam)
         parents, tokens = index // choices, index % choices + END
         ended = tokens == END
@@ -187,7 +189,7 @@ class _Search:
     def _finish(self) -> None:
         at_limit = self.limits <= self.length
         self._replace(~self.done & at_limit & self.best_values.isneginf(), self.history[:, 0])
-        # Log-probabilities only fall, and the penalty divides by most at the limit.
+        # Log-probabilities never increase, and the length penalty is largest at the limit.
         reachable = self.scores[:, 0] / self._penalty(self.limits)
         self.done = self.done | at_limit | (self.best_values >= reachable)
 

@@ -1,4 +1,4 @@
-"""Embeddings of sentences as another network gives them: cosine distance."""
+"""Sentence embeddings that imitate those of another network: cosine distance."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,11 @@ from runner.tasks.metrics import COSINE, NEAREST, SPEARMAN, Metric
 
 
 class Embedding:
-    """1 − cosine of the network's embedding with the target to learn by; three kinds of agreement to judge by.
+    """Sentence embedding. The loss is 1 − the cosine similarity of the network's embedding and the target.
 
-    `cosine`: the mean cosine with the targets. `spearman`: the rank correlation of all pairwise similarities within the
-    split. `nearest`: how often a sentence's nearest neighbour in the split is the same one.
+    There are three metrics. `cosine` is the mean cosine similarity with the targets, `spearman` the rank correlation of
+    all pairwise similarities within the split, and `nearest` the fraction of sentences that have the same nearest
+    neighbour in the split as with the targets.
     """
 
     kind = "sentences"
@@ -23,14 +24,14 @@ class Embedding:
     sweep_metrics: tuple[Metric, ...] = (COSINE, SPEARMAN, NEAREST)
 
     def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Returns the mean loss of the batch, the sum of its cosines, and how many sentences."""
+        """Return the mean loss of the batch, the sum of its cosine similarities, and the number of sentences."""
         ids, targets = batch
         cosines = F.cosine_similarity(model(ids).float(), targets, dim=-1)
         return 1 - cosines.mean(), {"cosine": cosines.detach().sum()}, len(ids)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """The mean loss, the metrics, and the number of sentences."""
+        """Return the mean loss, the metrics, and the number of sentences."""
         parts = [(model(ids).float(), targets) for ids, targets in batches]
         found, targets = (F.normalize(torch.cat(part), dim=-1) for part in zip(*parts, strict=True))
         cosine = float((found * targets).sum(-1).mean(dtype=torch.float64))
@@ -47,7 +48,7 @@ class Embedding:
 
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """`cosine`, `loss` and the number of sentences."""
+        """Return `cosine`, `loss` and the number of sentences."""
         total, examples = 0.0, 0
         for ids, targets in batches:
             total += float(F.cosine_similarity(model(ids).float(), targets, dim=-1).sum(dtype=torch.float64))
@@ -56,6 +57,6 @@ class Embedding:
 
 
 def spearman(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation of two vectors; equal values are ranked in their order."""
+    """Return Spearman's rank correlation of two vectors. Equal values are ranked in their order."""
     ranks = torch.stack([v.argsort(stable=True).argsort(stable=True).double() for v in (x, y)])
     return float(torch.corrcoef(ranks)[0, 1])

@@ -1,4 +1,4 @@
-"""Language modelling: the next token's cross-entropy to learn by; bits per byte and perplexity to judge by."""
+"""Language modelling: the cross-entropy of the next token as loss; bits per byte and perplexity as metrics."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,24 +12,24 @@ from runner.parameters import Count, CountFrom0, NotNegative, checked
 from runner.tasks.decoding import continued
 from runner.tasks.metrics import BITS_PER_BYTE, PERPLEXITY, TOKEN_ACCURACY, Metric
 
-Batch = Sequence[Any]  # inputs, targets, bytes of targets, (N, T) each; more for evaluation, see TextBatch
+Batch = Sequence[Any]  # inputs, targets and bytes of targets, each (N, T); see TextBatch for evaluation
 
 
 class LanguageModelling:
-    """Windows of text; examples are predicted tokens.
+    """Language modelling on windows of text. Examples are predicted tokens.
 
-    Bits per byte are the bits that all predicted tokens cost together over the bytes that these are of in UTF-8, so
-    that models of characters, bytes and subwords compare. Perplexity, e to the mean loss of a token, doesn't.
+    Bits per byte are the total loss of all predicted tokens in bits divided by their length in UTF-8 bytes, so that
+    models of characters, bytes and subwords can be compared. Perplexity, e to the mean loss per token, can't.
 
     Args:
-        samples: how many continuations of a split are shown.
-        prompt: tokens that each begins with.
-        longer: tokens that are added, as far as the model's context reaches.
-        temperature: of what is drawn; 0 takes the likeliest token.
+        samples: number of continuations of a split that are shown.
+        prompt: number of tokens of the prompts.
+        longer: number of tokens to add to a prompt, as far as the model's context allows.
+        temperature: sampling temperature; 0 chooses the most probable token.
     """
 
     kind = "text"
-    example_unit = "tok"  # in which a training's progress is counted
+    example_unit = "tok"  # unit of the progress bar
     headline = "bits_per_byte"
     metrics: tuple[Metric, ...] = (BITS_PER_BYTE, TOKEN_ACCURACY)
     sweep_metrics: tuple[Metric, ...] = (BITS_PER_BYTE, PERPLEXITY, TOKEN_ACCURACY)
@@ -44,7 +44,7 @@ class LanguageModelling:
         self.temperature = temperature
 
     def training_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Returns the mean loss a token, the sum over tokens of its metrics, and how many tokens."""
+        """Return the mean loss per token, the sums of its metrics over tokens, and the number of tokens."""
         logits, labels = _next_tokens(model, batch)
         loss = F.cross_entropy(logits, labels)
         count = len(labels)
@@ -53,7 +53,7 @@ class LanguageModelling:
 
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Bits per byte, perplexity, the share of tokens that are likeliest after those before, and the mean loss."""
+        """Return bits per byte, the token accuracy, the mean loss per token, and the number of tokens."""
         loss, right, count, size = 0.0, 0, 0, 0
         for batch in batches:
             logits, labels = _next_tokens(model, batch)
@@ -69,14 +69,17 @@ class LanguageModelling:
         }
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
-        """As `validate`, with the perplexity; `samples` shows continuations that the network draws."""
+        """Return the results of `validate`, the perplexity, and `samples` of continuations by the network."""
         known = list(batches)
         found = self.validate(model, known)
-        perplexity = math.exp(min(found["loss"], 700.0))  # of e, more is no number any more
+        perplexity = math.exp(min(found["loss"], 700.0))  # a larger exponent would overflow
         return {**found, "perplexity": perplexity, "samples": self._shown(model, known)}
 
     def _shown(self, model: nn.Module, batches: Sequence[Any]) -> list[list[str]]:
-        """Continuations of windows that lie evenly over the split; the same prompts and numbers for every network."""
+        """Return continuations of windows that are evenly spaced over the split.
+
+        The prompts and random numbers are the same for every network.
+        """
         whole = [row for batch in batches for row in batch[0] if len(row) == batches[0][0].shape[1]]
         count = min(self.samples, len(whole))
         if not count:
@@ -84,7 +87,7 @@ class LanguageModelling:
         prompts = torch.stack([whole[i * len(whole) // count][: self.prompt] for i in range(count)])
         context = getattr(model, "context", None)
         room = self.longer if context is None else int(context) - prompts.shape[1]
-        generator = torch.Generator().manual_seed(0)  # on the CPU: every device draws the same
+        generator = torch.Generator().manual_seed(0)  # on the CPU, so that samples do not depend on the device
         added = continued(model, prompts, max(0, min(self.longer, room)), self.temperature, generator)
         decode: Callable[[Sequence[int]], str] = batches[0].decode
         texts = ([decode(ids) for ids in part.tolist()] for part in (prompts, added))
@@ -92,7 +95,7 @@ class LanguageModelling:
 
 
 def _next_tokens(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (N·T, vocabulary), float32, and labels (N·T,)."""
+    """Return logits (N·T, vocabulary) in float32 and labels (N·T,)."""
     return model(batch[0]).flatten(0, 1).float(), batch[1].flatten()
 
 

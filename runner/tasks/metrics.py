@@ -1,6 +1,6 @@
-"""Metrics: what they are called, how they are printed, which way is better. Imports no torch.
+"""Metrics: their names, how they are printed, and whether higher is better. This module does not import torch.
 
-A task declares its own; a run keeps them in status.json, so that tables and figures need nothing but run folders.
+A task declares its metrics. A run stores them in status.json, so that tables and figures only need run folders.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that judges a network.
+    """A metric by which networks are evaluated.
 
     Args:
-        name: of its column in metrics.csv and pruning.csv.
-        label: in tables and figures; without one the name, with spaces.
-        percent: whether it lies in [0, 1] and is printed in percent.
-        higher_is_better: its direction.
-        decimals: printed after the point; None prints two of a percentage and four significant digits of all others.
+        name: name of the column in metrics.csv and pruning.csv.
+        label: label in tables and figures, by default the name with spaces.
+        percent: whether values are in [0, 1] and printed in percent.
+        higher_is_better: whether larger values are better.
+        decimals: number of printed decimals. None prints percentages with two decimals and other values with four
+            significant digits.
     """
 
     name: str
@@ -31,12 +32,12 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What a stored value is multiplied by to be printed."""
+        """The factor from stored to printed values."""
         return 100.0 if self.percent else 1.0
 
     @property
     def top(self) -> float | None:
-        """The greatest value, as printed; None where there is none."""
+        """The largest possible printed value, or None if there is none."""
         return 100.0 if self.percent else None
 
 
@@ -52,48 +53,48 @@ PERPLEXITY = Metric("perplexity", higher_is_better=False)
 COSINE = Metric("cosine", "cosine with the target", decimals=3)
 SPEARMAN = Metric("spearman", "rank correlation of similarities", decimals=3)
 NEAREST = Metric("nearest", "same nearest neighbour", percent=True)
-# Of the tasks here: run folders and published tables from before metrics were stored name no more than these.
+# Published tables, and run folders from before metrics were stored, only name these.
 _KNOWN = {one.name: one for one in (LOSS, ACCURACY, MSE, BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY)}
 
 
 def by_name(name: str) -> Metric:
-    """The metric of a name, one of the tasks here or printed as it is."""
+    """Return the known metric of this name, or else a metric with default settings."""
     return _KNOWN.get(name, Metric(name))
 
 
 def as_metrics(declared: Iterable[Metric | str]) -> list[Metric]:
-    """Metrics that a task declares; a name alone stands for the metric of that name."""
+    """Return a task's declared metrics; a string stands for the metric of that name."""
     return [by_name(one) if isinstance(one, str) else one for one in declared]
 
 
 def names_of(declared: Iterable[Metric | str]) -> list[str]:
-    """The columns of metrics that a task declares."""
+    """Return the column names of a task's declared metrics."""
     return [metric.name for metric in as_metrics(declared)]
 
 
 def of_task(task: Any) -> dict[str, Metric]:
-    """Name → metric of all that a task's `validate` and `evaluate` give, the loss last."""
+    """Return all metrics that a task's `validate` and `evaluate` return, by name, with the loss last."""
     return {one.name: one for one in (*as_metrics([*task.sweep_metrics, *task.metrics]), LOSS)}
 
 
 def headline_of_task(task: Any) -> Metric:
-    """The metric by which a task judges networks."""
+    """Return a task's headline metric."""
     return of_task(task).get(task.headline, Metric(task.headline))
 
 
 def stored(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    """As status.json has them."""
+    """Return metrics as they are stored in status.json."""
     return [asdict(one) for one in metrics]
 
 
 def _well_typed(stored: Mapping[str, Any]) -> bool:
-    """Whether values are of the kinds that printing needs: the file may be a stranger's."""
+    """Return whether values have the types that printing needs; the file may not be from this package."""
     kinds: dict[str, Any] = {"name": str, "label": str, "decimals": int | None}
     return all(isinstance(value, kinds.get(name, bool)) for name, value in stored.items())
 
 
 def of_status(status: Mapping[str, Any], name: str) -> Metric:
-    """The metric of a run's column, as its status.json describes it; as `by_name` where it says nothing."""
+    """Return the metric of a column as described in a run's status.json, or else as by `by_name`."""
     known = {field.name for field in fields(Metric)}
     for one in status.get("metrics") or []:
         if isinstance(one, Mapping) and one.get("name") == name and set(one) <= known and _well_typed(one):

@@ -1,4 +1,4 @@
-"""Translation: label-smoothed cross-entropy to learn by; BLEU, exact match and token accuracy to judge by."""
+"""Translation: label-smoothed cross-entropy as loss; BLEU, exact match and token accuracy as metrics."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,21 +16,21 @@ from runner.tasks.metrics import BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY
 
 
 class Translation:
-    """Pairs of sentences.
+    """Translation of sentences.
 
-    Examples are target tokens, the one that ends a sentence among them. While training, only the loss and the accuracy
-    of the next token are measured; the sweep translates every sentence.
+    Examples are target tokens, including the END of a sentence. During training, only the loss and the accuracy of the
+    next token are measured. The sweep translates every sentence.
 
     Args:
-        label_smoothing: in [0, 1), of the training loss; the reported loss is without it.
-        beam: hypotheses a sentence; 1 is greedy.
-        length_penalty: of beam search (Wu et al., 2016, equation 14); 0 is none.
-        longer: how many tokens a translation may be longer than its source.
-        samples: how many sentences of a split are shown.
+        label_smoothing: label smoothing of the training loss, in [0, 1). The reported loss does not have it.
+        beam: number of hypotheses per sentence; 1 is greedy search.
+        length_penalty: length penalty of beam search (Wu et al., 2016, equation 14); 0 for none.
+        longer: maximum number of tokens by which a translation may exceed its source.
+        samples: number of sentences of a split that are shown.
     """
 
     kind = "pairs"
-    example_unit = "tok"  # in which a training's progress is counted
+    example_unit = "tok"  # unit of the progress bar
     headline = "bleu"
     metrics: tuple[Metric, ...] = (TOKEN_ACCURACY,)
     sweep_metrics: tuple[Metric, ...] = (BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY)
@@ -54,20 +54,20 @@ class Translation:
 
     @property
     def signatures(self) -> dict[str, str]:
-        """How sacrebleu counts, by metric, in its own words."""
+        """The signature of sacrebleu for each metric."""
         for metric in self._bleu.values():
-            metric.corpus_score(["one"], [["one"]])  # the signature names how many references there were
+            metric.corpus_score(["one"], [["one"]])  # the signature has the number of references
         return {name: str(metric.get_signature()) for name, metric in self._bleu.items()}
 
     def training_loss(self, model: nn.Module, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Returns the mean loss a token, the sum over tokens of its metrics, and how many tokens."""
+        """Return the mean loss per token, the sums of its metrics over tokens, and the number of tokens."""
         logits, labels = _next_tokens(model, batch)
         loss = F.cross_entropy(logits, labels, ignore_index=PAD, label_smoothing=self.label_smoothing)
         return loss, {"token_accuracy": _right(logits.detach(), labels)}, _tokens(batch)
 
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Iterable[PairBatch]) -> dict[str, float]:
-        """The mean loss a token, the share of tokens that are likeliest after the right ones, the number of tokens."""
+        """Return the mean loss per token, the token accuracy given the correct prefix, and the number of tokens."""
         loss, right, tokens = 0.0, 0, 0
         for batch in batches:
             logits, labels = _next_tokens(model, batch)
@@ -77,8 +77,11 @@ class Translation:
         return {"token_accuracy": right / tokens, "loss": loss / tokens, "examples": tokens}
 
     def evaluate(self, model: nn.Module, batches: Iterable[PairBatch]) -> dict[str, Any]:
-        """As `validate`, and of whole translations: corpus BLEU (0 to 100) by sacrebleu, cased and not, and the share
-        that is the reference to the letter; `samples` shows some."""
+        """Return the results of `validate` and the metrics of whole translations.
+
+        These are corpus BLEU (0 to 100) by sacrebleu, cased and uncased, and the fraction of translations that are
+        identical to the reference. `samples` are examples of translations.
+        """
         known = list(batches)
         outputs = [sentence for batch in known for sentence in self.translate(model, batch)]
         references = [reference for batch in known for reference in batch.references]
@@ -92,7 +95,7 @@ class Translation:
         }
 
     def translate(self, model: Any, batch: PairBatch) -> list[str]:
-        """The network's own translations of a batch's sources; the model is in evaluation mode."""
+        """Return the model's translations of a batch's sources; the model must be in evaluation mode."""
         limit = (batch.source != PAD).sum(1) + self.longer
         if self.beam == 1:
             found = greedy(model, batch.source, limit)
@@ -102,7 +105,7 @@ class Translation:
         return [batch.decode(ids) for ids in found.tolist()]
 
     def _shown(self, *texts: Sequence[str]) -> list[list[str]]:
-        """Some sentences, evenly over the split, with their source and reference."""
+        """Return sentences that are evenly spaced over the split, with source, reference and output."""
         count = min(self.samples, len(texts[0]))
         chosen = [i * len(texts[0]) // count for i in range(count)]
         words = ("source   ", "reference", "output   ")
@@ -110,7 +113,7 @@ class Translation:
 
 
 def _next_tokens(model: nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Logits (N·T, vocabulary), float32, and labels (N·T,) of the tokens after each of the target's."""
+    """Return logits (N·T, vocabulary) in float32 and labels (N·T,), the next token at each position of the target."""
     logits = model(batch.source, batch.target[:, :-1])
     return logits.flatten(0, 1).float(), batch.target[:, 1:].flatten()
 
