@@ -1,1 +1,1 @@
-"""What is learned from: whole data sets in memory, their splits, batches and augmentation."""
+"""Data sets: their splits, batches and augmentation."""

@@ -1,4 +1,4 @@
-"""A user's own inputs and labels, in files of NumPy arrays."""
+"""Inputs and labels from the user's files of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from runner.data.splitting import stratified_fraction
 from runner.errors import ParameterError
 from runner.parameters import checked
 
-_ROWS = 4096  # that are looked at together, so that no copy of everything is made
-_SMALLEST = 1e-8  # deviation that is divided by
+_ROWS = 4096  # checked at once, to avoid a copy of the whole array
+_SMALLEST = 1e-8  # smallest standard deviation used as a divisor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +36,26 @@ class ArraySplit(Labelled):
 
 
 class Arrays(InMemory[ArraySplit]):
-    """Inputs of any shape with integer labels, of `.npz` files, in memory on one device. They are not augmented.
+    """Inputs of any shape with integer labels from `.npz` files, in memory on one device. They are not augmented.
 
     Args:
-        train: the file of the training examples; relative names are looked up in `root`.
+        train: file of the training examples; relative names are looked up in `root`.
         validation: a file, or a fraction in [0, 1) of the training examples.
-        test: a file, or a fraction in (0, 1) of the examples in `train`, which leaves the others for training.
-            Fractions are stratified, and the same examples for every seed.
-        root: the folder to look in; None: the current one.
+        test: a file, or a fraction in (0, 1) of the examples in `train`; the others are for training. Fractions are
+            stratified and contain the same examples for every seed.
+        root: folder of the files; None for the current folder.
         inputs, labels: names of the arrays: (N, …) float32 or uint8, and (N,) of any integer type.
-        classes: how many there are; None: one more than the largest label of all splits.
-        normalize: "none"; "example": each by its own mean and standard deviation; "feature": each entry by its mean
-            and standard deviation over the training examples. Inputs of uint8 are divided by 255 first.
+        classes: number of classes; None for one more than the largest label of all splits.
+        normalize: "none"; "example" normalises each example by its own mean and standard deviation; "feature"
+            normalises each entry by its mean and standard deviation over the training examples. Inputs of uint8 are
+            divided by 255 first.
 
     Raises:
-        DataError: a file is missing or damaged, or doesn't hold such arrays; the message names parameter and file.
-        ParameterError: another parameter is bad.
+        DataError: a file is missing or damaged, or doesn't contain such arrays; the message names parameter and file.
+        ParameterError: another parameter is invalid.
     """
 
-    kind = "images"  # inputs with a label each: what tasks and models for images take
+    kind = "images"  # inputs with labels, which tasks and models for images accept
 
     @checked
     def __init__(
@@ -95,7 +96,7 @@ class Arrays(InMemory[ArraySplit]):
         labels: str = "labels",
         **_: object,
     ) -> str:
-        """A hash of the arrays in all files, whatever these are called and however they are compressed."""
+        """Return a hash of the arrays in all files, which does not depend on file names and compression."""
         files = _files(root, train, validation, test)
         hashes = {split: file.hash(inputs, labels) for split, file in files.items()}
         return hashlib.sha256(repr(hashes).encode()).hexdigest()
@@ -106,14 +107,15 @@ class Arrays(InMemory[ArraySplit]):
         return tuple(self.train.inputs.shape[1:])
 
     def fit(self, minimum: int, input_size: int | None = None) -> None:
-        """Check that a model can read the inputs, which are never resized.
+        """Check that a model accepts the inputs, which are never resized.
 
         Args:
-            minimum: pixels of the smallest images that it reads.
-            input_size: that is asked for.
+            minimum: smallest image size that the model accepts, in pixels.
+            input_size: the requested input size; must be None.
 
         Raises:
-            ParameterError: another size is asked for or needed.
+            ParameterError: an input size is requested.
+            ValueError: the inputs are too small for the model.
         """
         if input_size is not None:
             raise ParameterError("input_size", input_size, "null: arrays are not resized")
@@ -122,8 +124,10 @@ class Arrays(InMemory[ArraySplit]):
             raise ValueError(f"the model reads images of {minimum} px or more; the inputs are {self.input_shape}")
 
     def model_arguments(self) -> dict[str, Any]:
-        """What a model must know of the data: `classes`, `input_shape`; of square images (C, S, S) `channels` and
-        `image_size`, too."""
+        """Return the model arguments that depend on the data: `classes` and `input_shape`.
+
+        For square images (C, S, S), also `channels` and `image_size`.
+        """
         shape = self.input_shape
         about: dict[str, Any] = {"classes": self.classes, "input_shape": list(shape)}
         if len(shape) == 3 and shape[1] == shape[2]:
@@ -131,24 +135,24 @@ class Arrays(InMemory[ArraySplit]):
         return about
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
-        """Endless batches of the training split, in an order that `seed` gives."""
+        """Return an endless sequence of batches of the training split, in an order determined by `seed`."""
         return TrainBatches(self, batch_size, seed)
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """x (n, …) float32 and y (n,) int64 of the training examples of these indices."""
+        """Return x (n, …) float32 and y (n,) int64 of the training examples with these indices."""
         return self.prepare(self.train.inputs.index_select(0, chosen)), self.train.labels.index_select(0, chosen)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `limit` examples of a split (all if None), in fixed order: x (n, …) float32, y (n,) int64.
+        """Return batches of the first `limit` examples of a split (all if None), in a fixed order.
 
-        ValueError for a split that holds none.
+        Yields x (n, …) float32 and y (n,) int64. Raises a ValueError if the split is empty.
         """
         return self._in_order(self.first(split, limit), batch_size)
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """The examples of `eval_batches("train", limit)`: arrays are not augmented."""
+        """Return `eval_batches("train", limit)`, since arrays are not augmented."""
         return self.eval_batches("train", limit, batch_size)
 
     def _in_order(self, part: ArraySplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -156,7 +160,7 @@ class Arrays(InMemory[ArraySplit]):
             yield self.prepare(chunk.inputs), chunk.labels
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """Stored inputs (n, …) as a network gets them: float32, normalised."""
+        """Convert stored inputs (n, …) to a network's inputs: float32, normalised."""
         x = inputs / 255 if inputs.dtype == torch.uint8 else inputs
         if self.normalize == "feature":
             return (x - self.mean) / self.std
@@ -167,25 +171,25 @@ class Arrays(InMemory[ArraySplit]):
         return x
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each entry over the training examples; 0 and 1 where nobody asks."""
+        """Return mean and standard deviation of each entry over the training examples; 0 and 1 if they are not used."""
         if self.normalize != "feature":
             return torch.zeros(()), torch.ones(())
         x = self.train.inputs.double() / (255 if self.train.inputs.dtype == torch.uint8 else 1)
         std, mean = torch.std_mean(x, 0, correction=0)
-        # What is the same in all training examples stays at 0 there, and small elsewhere.
+        # An entry that is constant over the training examples becomes 0 there, and remains small elsewhere.
         return mean.float(), torch.where(std < _SMALLEST, 1.0, std).float()
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file, and the parameter that names it."""
+    """A file and the parameter that names it."""
 
     parameter: str
     name: str
     path: Path
 
     def read(self, inputs: str, labels: str, classes: int | None) -> ArraySplit:
-        """DataError that names parameter and file, unless it holds finite inputs and labels from 0 on."""
+        """Read the split. Raises a DataError unless the inputs are finite and the labels valid."""
         x, y = self._arrays(inputs, labels)
         for start in range(0, len(x) if x.dtype == np.float32 else 0, _ROWS):
             finite = np.isfinite(x[start : start + _ROWS].reshape(len(x[start : start + _ROWS]), -1)).all(1)
@@ -199,7 +203,7 @@ class _File:
         return ArraySplit(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)))
 
     def hash(self, inputs: str, labels: str) -> str:
-        """Of both arrays."""
+        """Return a hash of both arrays."""
         digest = hashlib.sha256()
         x, y = self._arrays(inputs, labels)
         for array in (x, y.astype(np.int64)):
@@ -216,7 +220,7 @@ class _File:
         return np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")), y
 
     def _load(self, inputs: str, labels: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The two arrays, whatever they are. Pickled objects are never loaded: they can run code."""
+        """Load the two arrays without checking them. Pickled objects are never loaded, as they can execute code."""
         try:
             loaded = np.load(self.path, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
@@ -237,7 +241,7 @@ class _File:
 
 
 def _files(root: str | Path | None, train: str, validation: str | float, test: str | float) -> dict[str, _File]:
-    """Split → its file, of those that have one. DataError if `root` is no folder."""
+    """Return the files by split, for splits that have one. Raises a DataError if `root` is not a folder."""
     folder = Path() if root is None else Path(str(root)).expanduser()
     if not folder.is_dir():
         raise DataError("no such folder", "root", root)
@@ -250,7 +254,7 @@ def _files(root: str | Path | None, train: str, validation: str | float, test: s
 
 
 def _check_alike(split: str, name: Any, train: ArraySplit, other: ArraySplit) -> None:
-    """DataError unless a split's inputs are of the training inputs' shape and type."""
+    """Raise a DataError unless a split's inputs have the shape and type of the training inputs."""
     ours, theirs = ((part.inputs.dtype, (*part.inputs.shape[1:],)) for part in (train, other))
     if ours != theirs:
         shown = [f"{str(dtype).removeprefix('torch.')} {shape}" for dtype, shape in (theirs, ours)]
@@ -258,6 +262,6 @@ def _check_alike(split: str, name: Any, train: ArraySplit, other: ArraySplit) ->
 
 
 def _parted(part: ArraySplit, fraction: Any, parameter: str) -> tuple[ArraySplit, ArraySplit]:
-    """The examples without a fraction of them, and these. ParameterError if nothing would be left."""
+    """Split off a stratified fraction and return (rest, fraction). Raises a ParameterError if the rest is empty."""
     kept, taken = stratified_fraction(part.labels.numpy(), fraction, parameter)
     return part[torch.from_numpy(kept)], part[torch.from_numpy(taken)]

@@ -1,4 +1,4 @@
-"""What takes seconds to make and is the same each time: kept as files in the user's cache folder."""
+"""A file cache in the user's cache folder for deterministic results that take seconds to compute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """`run` in $XDG_CACHE_HOME, or in ~/.cache where that is unset or, against its specification, relative.
+    """Return the folder `run` in $XDG_CACHE_HOME, or in ~/.cache if that is unset or, invalidly, relative.
 
     Raises:
         OSError: there is no home folder either.
@@ -35,22 +35,22 @@ def cache_folder() -> Path:
 
 
 def load(kind: str, key: str) -> str | None:
-    """The text that was stored by this key; None if there is none, or its file is damaged or can't be read."""
+    """Return the text stored under a key, or None if there is none or its file can't be read."""
     return _load(kind, f"{key}.json", _text_of)
 
 
 def store(kind: str, key: str, text: str) -> None:
-    """Keeps the text for `load`. Where that can't be, nothing is kept."""
+    """Store a text for `load`. If that is impossible, nothing is stored."""
     _store(kind, f"{key}.json", json.dumps({"sha256": hashed(text), "text": text}).encode())
 
 
 def load_tensor(kind: str, key: str) -> Tensor | None:
-    """As `load`, the tensor that was stored."""
+    """Return the tensor stored under a key, like `load`."""
     return _load(kind, f"{key}.safetensors", _tensor_of)
 
 
 def store_tensor(kind: str, key: str, tensor: Tensor) -> None:
-    """As `store`, of a tensor for `load_tensor`."""
+    """Store a tensor for `load_tensor`, like `store`."""
     from safetensors.torch import save
 
     _store(kind, f"{key}.safetensors", save({"tensor": tensor}, {"sha256": _hash_of_tensor(tensor)}))
@@ -74,7 +74,7 @@ def _store(kind: str, name: str, content: bytes) -> None:
     try:
         folder = cache_folder() / kind
         folder.mkdir(parents=True, exist_ok=True)
-        # A place of its own: of two runs that start side by side, both may be making the same.
+        # A folder of its own, since two concurrent runs may store the same file.
         with tempfile.TemporaryDirectory(dir=folder) as own:
             beside = Path(own, name)
             beside.write_bytes(content)

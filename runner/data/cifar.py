@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: 50,000 + 10,000 colour images of 32x32 (Krizhevsky, 2009)."""
+"""CIFAR-10 and CIFAR-100: 50,000 + 10,000 colour images of 32x32 pixels (Krizhevsky, 2009)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ PIXELS = 3 * 32 * 32
 class CIFAR10(ImageData):
     """CIFAR-10, ten classes.
 
-    `root` holds the official binary version (`cifar-10-batches-bin`) or the official Python version as torchvision
-    keeps it (`cifar-10-batches-py`), or is such a folder itself; else `download` fetches the latter through
-    torchvision. DataError if files are missing or damaged.
+    `root` contains the official binary version (`cifar-10-batches-bin`) or the official Python version as stored by
+    torchvision (`cifar-10-batches-py`), or is such a folder itself. Otherwise `download` fetches the Python version
+    through torchvision.
+
+    Raises:
+        DataError: files are missing or damaged.
     """
 
     names: ClassVar[tuple[str, ...]] = CIFAR10_NAMES
@@ -55,7 +58,7 @@ class CIFAR10(ImageData):
         binary = [f"{name}.bin" for name in (*self.train_files, self.test_file)]
         python = (*self.train_files, self.test_file, self.meta_file)
         parents = [root / self.python_folder, *([root] if root.resolve().name == self.python_folder else [])]
-        # The binary version first: the same images, and nothing to unpickle.
+        # Prefer the binary version: it has the same images and needs no unpickling.
         return [
             *(Layout(files_in(folder, binary), self._read_binary) for folder in (root / self.binary_folder, root)),
             *(Layout(files_in(folder, python), self._read_python, torchvision=True) for folder in parents),
@@ -78,7 +81,7 @@ class CIFAR10(ImageData):
         return ImageSplit(torch.from_numpy(images), torch.from_numpy(labels))
 
     def _read_python(self, files: tuple[Path, ...]) -> tuple[ImageSplit, ImageSplit]:
-        # These files are pickles, which can run code: torchvision opens them only if they have the official md5 sums.
+        # These files are pickles, which can execute code. torchvision only opens them if their MD5 sums are official.
         folder = files[0].parent
         loader = getattr(import_torchvision().datasets, type(self).__name__)
         try:
@@ -89,7 +92,7 @@ class CIFAR10(ImageData):
 
 
 class CIFAR100(CIFAR10):
-    """CIFAR-100, a hundred classes (the fine labels): `cifar-100-binary` or `cifar-100-python`, as for CIFAR10."""
+    """CIFAR-100, a hundred classes (fine labels), from `cifar-100-binary` or `cifar-100-python`; see CIFAR10."""
 
     names: ClassVar[tuple[str, ...]] = CIFAR100_NAMES
     binary_folder: ClassVar[str] = "cifar-100-binary"
@@ -106,5 +109,5 @@ def files_in(folder: Path, names: list[str] | tuple[str, ...]) -> tuple[Path, ..
 
 
 def from_torchvision(images: np.ndarray, labels: list[int]) -> ImageSplit:
-    """torchvision's (N, 32, 32, 3) array and list of labels as a split."""
+    """Convert torchvision's (N, 32, 32, 3) array and list of labels to a split."""
     return ImageSplit(torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(labels, dtype=torch.int64))

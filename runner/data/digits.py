@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real images, nothing to download."""
+"""scikit-learn's handwritten digits: real images that need no download."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ TEST_IMAGES = 360
 
 
 class Digits(ImageData):
-    """1,797 grayscale images of 8x8 in ten classes (Alpaydin and Kaynak, 1998).
+    """1,797 grayscale images of 8x8 pixels in ten classes (Alpaydin and Kaynak, 1998).
 
-    Stratified, always the same: 360 for testing, 1,437 for training, of which 144 for validation (10 %) leave 1,293.
+    The splits are stratified and always the same: 360 images for testing and 1,437 for training, of which by default
+    144 (10 %) are for validation, leaving 1,293.
     """
 
     @checked
@@ -43,8 +44,8 @@ class Digits(ImageData):
 
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (1797, 64) from 0 to 16, and labels (1797,); not to be written to."""
-    # Its file is read without importing scikit-learn, which brings SciPy: as long as training's first hundred steps.
+    """Return pixels (1797, 64) from 0 to 16 and labels (1797,), which must not be modified."""
+    # Read the file directly: importing scikit-learn, and with it SciPy, takes as long as a hundred training steps.
     package = importlib.util.find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"

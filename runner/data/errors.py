@@ -1,4 +1,4 @@
-"""The one exception for data that is missing, damaged or not what it should be."""
+"""The exception for data that is missing, damaged or invalid."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from runner.errors import ConfigError
 
 
 class DataError(ConfigError):
-    """Data on disk can't be used. The message is one line: which parameter or file, and what was expected there.
+    """Data on disk can't be used. The message is one line that names the parameter or file and what was expected.
 
     Args:
         problem: what is wrong.
-        parameter: the constructor's parameter that led to the data; its name and value begin the message.
-        value: of the parameter.
+        parameter: the constructor's parameter that names the data; its name and value begin the message.
+        value: value of the parameter.
         remedy: another parameter that may help, and what it does: "download=true fetches it".
     """
 
@@ -24,12 +24,12 @@ class DataError(ConfigError):
         super().__init__(self.text())
 
     def text(self, group: str = "") -> str:
-        """The message, with the names of parameters as the command line has them if a group is given."""
+        """Return the message; with a group, parameters are named as on the command line."""
         prefix = f"{group}." if group else ""
         parts = [f"{prefix}{self.parameter}={self.value}: {self.problem}" if self.parameter else self.problem]
         return "; ".join(parts + ([f"{prefix}{self.remedy}"] if self.remedy else []))
 
 
 def one_line(error: BaseException) -> str:
-    """Another library's message, fit to stand inside a one-line message."""
+    """Return another library's error message as a single line."""
     return " ".join(str(error).split()) or type(error).__name__

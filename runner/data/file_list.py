@@ -1,4 +1,4 @@
-"""Which image files a large set has: found once, kept small, read later."""
+"""A compact list of the image files of a large data set."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from runner.data.image_folder import visible
 
 @dataclass(frozen=True, eq=False)
 class FileList:
-    """names (N,) of files below `folder`, as bytes, and labels (N,) int64.
+    """Names (N,) of files below `folder`, as bytes, and labels (N,) int64.
 
-    Arrays, not lists: of a million Python objects, each process that reads them would get its own copy, page by page,
-    by merely counting references.
+    These are arrays rather than lists because reading a million Python objects changes their reference counts, so that
+    each worker process would copy their memory pages.
     """
 
     folder: Path
@@ -41,9 +41,10 @@ class FileList:
 
 
 def list_files(folder: Path, class_names: Sequence[str]) -> FileList:
-    """The image files of the classes that have a folder here, by class, then by path.
+    """Return the image files of the classes that have a folder here, sorted by class, then by path.
 
-    DataError for a folder of another class, or of one without images.
+    Raises:
+        DataError: a folder belongs to no known class or has no images.
     """
     for present in sorted(path.name for path in folder.iterdir() if visible(path) and path.is_dir()):
         if present not in class_names:
@@ -63,7 +64,7 @@ def list_files(folder: Path, class_names: Sequence[str]) -> FileList:
 
 
 def image_names(folder: Path) -> Iterator[str]:
-    """Paths, relative to the folder, of the image files at or below it; hidden ones are left aside."""
+    """Yield the paths, relative to the folder, of all image files below it, except hidden ones."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder)

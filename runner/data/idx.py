@@ -1,4 +1,4 @@
-"""Files in the MNIST family's idx format: big-endian header, then bytes; gzipped or not."""
+"""Read files in the idx format of MNIST, a big-endian header followed by bytes, optionally gzipped."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ UNSIGNED_BYTE = 8
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The array of bytes in an idx file, which must have that many dimensions.
+    """Return the array of bytes in an idx file.
 
-    DataError, naming the file, if its magic number, dimensions or size are others or its gzip stream is damaged.
+    Raises:
+        DataError: the magic number, number of dimensions or size is not as expected, or the gzip stream is damaged.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -1,4 +1,4 @@
-"""One image file, of whatever format, as an array."""
+"""Read an image file of any common format as an array."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ GRAYSCALE = frozenset(("1", "L", "LA", "La"))
 
 
 def read_image(path: Path, size: int) -> NDArray[np.uint8]:
-    """(size, size) uint8 if the file is grayscale, else (size, size, 3) RGB; stretched to the square.
+    """Return an image, stretched to a square: (size, size) uint8 if it is grayscale, else (size, size, 3) RGB.
 
-    A photograph is turned upright first. DataError, naming the file, if it isn't a whole image of 8 or 16 bits.
+    The image is first rotated according to its EXIF orientation.
+
+    Raises:
+        DataError: the file is not a complete image of 8 or 16 bits.
     """
     try:
         with Image.open(path) as opened:
@@ -29,7 +32,7 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow's own conversion cuts 16-bit grayscale off at 255: most of such an image would be white."""
+    """Convert 16-bit grayscale to 8 bits. Pillow's own conversion clips at 255, so that most pixels become white."""
     if image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of Pillow's mode {image.mode}")
     if image.mode.startswith("I;16"):

@@ -1,4 +1,4 @@
-"""A user's own small set: folders of image files, one folder a class."""
+"""A small image set of the user's own: image files in one folder per class."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ Labelled = list[tuple[Path, int]]
 class ImageFolder(ImageData):
     """Images from `root/train/<class>/` and `root/test/<class>/` (or `root/val/<class>/`), resized to `size` pixels.
 
-    Without such a pair of folders, from `root/<class>/`, of which a stratified `test` fraction is for testing. Folders
-    in a class folder count as part of it. Grayscale if all images are, else RGB. Each split lies in a fixed random
-    order, so that its first images are of all classes. DataError for an unreadable image or a folder without classes.
+    If there is no such pair of folders, images are read from `root/<class>/`, and a stratified fraction `test` is for
+    testing. Subfolders of a class folder belong to the class. Images are grayscale if all files are, otherwise RGB.
+    Each split has a fixed random order, so that its first images are of all classes.
+
+    Raises:
+        DataError: an image can't be read, or a folder has no classes.
     """
 
     @checked
@@ -53,7 +56,7 @@ class ImageFolder(ImageData):
 
     @staticmethod
     def fingerprint(root: str | Path, **_: object) -> str:
-        """A hash of all image files' names and bytes: the same folder with other images is another experiment."""
+        """Return a hash of the names and contents of all image files. With other images, a run is another one."""
         folder = Path(str(root)).expanduser()
         if not folder.is_dir():
             raise DataError("no such folder", "root", root)
@@ -65,8 +68,10 @@ class ImageFolder(ImageData):
 
     @staticmethod
     def inventory(root: str | Path, test: float = 0.2, **_: object) -> dict[str, object]:
-        """What a look at the folder tells without reading an image: the classes, and how many files of which names and
-        sizes. By it a run's images are known again when the run is pruned later."""
+        """Return the classes, the number of files, and a hash of their names and sizes, without reading images.
+
+        It serves to recognise a run's images when the run is pruned later.
+        """
         folder = Path(str(root)).expanduser()
         try:
             train_files, test_files, names = find_files(folder, test)
@@ -79,7 +84,7 @@ class ImageFolder(ImageData):
 
 
 def find_files(root: Path, test: float) -> tuple[Labelled, Labelled, tuple[str, ...]]:
-    """Labelled files for training and for testing, and the class names."""
+    """Return labelled files for training and testing, and the class names."""
     if not root.is_dir():
         raise DataError("no such folder")
     train_folder = root / "train"
@@ -107,7 +112,7 @@ def visible(path: Path) -> bool:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders, sorted; DataError unless there are two or more."""
+    """Return the sorted names of the class folders. Raises a DataError unless there are at least two."""
     names = tuple(sorted(path.name for path in folder.iterdir() if visible(path) and path.is_dir()))
     if len(names) < 2:
         raise DataError(f"{folder} holds {len(names)} class folders; expected one for each of two or more classes")
@@ -115,7 +120,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def labelled(folder: Path, names: Sequence[str]) -> Labelled:
-    """All image files of the classes, in the order of their paths; DataError for an unknown or an empty class."""
+    """Return all image files of the classes, sorted by path. Raises a DataError for an unknown or empty class."""
     present = sorted(path for path in folder.iterdir() if visible(path) and path.is_dir())
     files: Labelled = []
     for class_folder in present:
@@ -136,12 +141,12 @@ def is_image_file(path: Path, folder: Path) -> bool:
 
 
 def shuffled(files: Labelled) -> Labelled:
-    # RandomState's stream never changes between versions of NumPy.
+    # The stream of RandomState is the same in all versions of NumPy.
     return [files[index] for index in np.random.RandomState(0).permutation(len(files))]
 
 
 def read_files(files: Labelled, size: int) -> ImageSplit:
-    """Images (N, 1 or 3, size, size): one channel if all files are grayscale."""
+    """Read images (N, 1 or 3, size, size); they have one channel if all files are grayscale."""
     arrays = [read_image(path, size) for path, _ in files]
     if all(array.ndim == 2 for array in arrays):
         pixels = np.stack(arrays)[:, None]

@@ -1,4 +1,4 @@
-"""ImageNet, or another large set in its layout: streamed from its files, never held in memory."""
+"""ImageNet, or another large set with the same layout, streamed from its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.data.streaming import BatchReader, Request, stream
 from runner.parameters import BelowOne, Count, checked, whole
 from runner.seeding import derive_seed
 
-# Of the training images' pixels / 255, by channel: the constants in use wherever ImageNet is.
+# Statistics of the training images' pixels / 255 by channel, the constants commonly used for ImageNet.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -33,14 +33,15 @@ MOST_WORKERS = 16
 
 
 class ImageNet(Splits):
-    """Images from `root/train/<class>/` and `root/val/<class>/`, in RGB, cut out at `size` pixels.
+    """RGB images from `root/train/<class>/` and `root/val/<class>/`, cropped to `size` pixels.
 
-    `val` is the test split. Validation images are a stratified part of the training set, the same for every seed;
-    `validation` is that fraction, in [0, 1). Training images are random crops, mirrored half of the time; the others
-    are the center (see `streaming.transforms`). Each split has a fixed random order, so that its first images are of
+    `val` is the test split. The validation split is a stratified fraction `validation`, in [0, 1), of the training set
+    and is the same for every seed. Training images are random crops that are flipped with probability 1/2; other images
+    are center crops (see `streaming.transforms`). Each split has a fixed random order, so that its first images are of
     all classes.
 
-    `workers` processes read ahead; None: one a core, at most 16. They make no difference to what is read.
+    Images are prefetched by `workers` processes; None for one per core, at most 16. The batches do not depend on
+    `workers`.
     """
 
     kind = "images"
@@ -59,7 +60,7 @@ class ImageNet(Splits):
         workers: Annotated[int | None, rules.either(None, rules.whole(0))] = None,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """DataError for folders that are not as above; ParameterError for any other bad value."""
+        """Raises a DataError if the folders are not as above, and a ParameterError for other invalid values."""
         self.root = root
         self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
         self.size = self.image_size = size
@@ -70,7 +71,7 @@ class ImageNet(Splits):
 
     @staticmethod
     def fingerprint(root: str | Path, **_: object) -> str:
-        """A hash of all image files' names and sizes; their bytes are too many to read."""
+        """Return a hash of the names and sizes of all image files; reading their contents would take too long."""
         digest = hashlib.sha256()
         for files in files_in(root)[:2]:
             digest.update(files.folder.name.encode())
@@ -79,43 +80,43 @@ class ImageNet(Splits):
         return digest.hexdigest()
 
     def fit(self, minimum: int, input_size: int | None = None) -> None:
-        """Sets the size of the images in all batches from now on: `size`, at least `minimum`; or just `input_size`."""
+        """Set the image size of all future batches: `input_size` if given, else `size` but at least `minimum`."""
         if input_size is not None:
             whole("input_size", input_size, of="pixels")
         self.image_size = max(self.size, minimum) if input_size is None else input_size
 
     def model_arguments(self) -> dict[str, int]:
-        """What a model must know of the data: `channels`, `image_size` in pixels after `fit`, `classes`."""
+        """Return the model arguments that depend on the data: `channels`, `image_size` in pixels, `classes`."""
         return {"channels": 3, "image_size": self.image_size, "classes": len(self.class_names)}
 
     def to(self, device: torch.device | str) -> Self:
-        """Puts all batches to come on the device."""
+        """Set the device of all future batches."""
         self.device = torch.device(device)
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         return self
 
     def train_batches(self, batch_size: int, seed: int) -> StreamedBatches:
-        """Endless augmented batches of the training split, in an order that `seed` gives."""
+        """Return an endless sequence of augmented batches of the training split, in an order determined by `seed`."""
         return StreamedBatches(self, batch_size, seed)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 100
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `limit` images of a split (all if None), in fixed order and without augmentation.
+        """Return batches of the first `limit` images of a split (all if None), in a fixed order, without augmentation.
 
-        Yields x (n, 3, S, S) float32, channels_last, and y (n,) int64. ValueError for a split that holds no images.
+        Yields x (n, 3, S, S) float32, channels_last, and y (n,) int64. Raises a ValueError if the split is empty.
         """
         files: FileList = self.examples_of(split)
         return self.batches(files, map(Request, _in_order(len(files), limit, batch_size)))
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of `eval_batches("train", limit)`, augmented as in training: a pure function of `seed`."""
+        """Return the images of `eval_batches("train", limit)` with training augmentation, a pure function of `seed`."""
         chosen = _in_order(len(self.train), limit, batch_size)
         requests = (Request(part, [derive_seed(seed, "recalibration", index) for index in part]) for part in chosen)
         return self.batches(self.train, requests)
 
     def batches(self, files: FileList, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The requested batches as a network takes them, on the device."""
+        """Yield the requested batches as inputs of a network, on the device."""
         pinned = self.device.type == "cuda"
         try:
             for pixels, labels in stream(BatchReader(files, self.image_size), requests, self.workers, pinned):
@@ -125,22 +126,22 @@ class ImageNet(Splits):
             raise DataError(str(error), "root", self.root) from error
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Pixels (n, S, S, 3) uint8 to a network's input (n, 3, S, S) float32, channels_last."""
+        """Convert pixels (n, S, S, 3) uint8 to a network's inputs (n, 3, S, S) float32, channels_last."""
         return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
 
 def _in_order(images: int, limit: int | None, batch_size: int) -> Iterator[list[int]]:
-    """The indices of each batch of the first `limit` images."""
+    """Yield the indices of each batch of the first `limit` images."""
     count = images if limit is None else min(limit, images)
     for start in range(0, count, batch_size):
         yield [*range(start, min(start + batch_size, count))]
 
 
 class StreamedBatches:
-    """Training batches as a function of the step number alone, so that a run can go on at any step.
+    """Training batches as a function of the step number, so that a run can be resumed at any step.
 
-    Read ahead from the step that was last asked for; asking for any other than the next starts that anew. Each epoch
-    has its own order; an incomplete last batch is left out (a set smaller than a batch is one batch).
+    Batches are prefetched from the last requested step on; requesting any step but the next restarts the prefetching.
+    Each epoch has its own order. An incomplete last batch is dropped, but a set smaller than a batch is one batch.
     """
 
     steps_per_epoch: int
@@ -151,27 +152,27 @@ class StreamedBatches:
         self._data, self._batch_size, self._seed = data, batch_size, seed
         self.steps_per_epoch = max(1, len(data.train) // batch_size)
         self.examples_per_step = batch_size
-        self._next: int | None = None  # the step whose batch comes next out of what is read ahead
+        self._next: int | None = None  # the step whose batch the prefetching yields next
         self._ahead: list[Iterator[tuple[Tensor, Tensor]]] = []  # one, or none before the first step
-        # Not left to the garbage collector: where these batches are part of a cycle, it closes the queues of the
-        # reading processes before they are told to end, and each is waited for in vain.
+        # Do not leave this to the garbage collector. If these batches are part of a reference cycle, it may close the
+        # queues of the worker processes before these are told to end, and waiting for each of them times out.
         weakref.finalize(self, self._ahead.clear)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """x (n, 3, S, S) float32, channels_last, and y (n,) int64 of a step >= 0, a pure function of (seed, step)."""
+        """Return x (n, 3, S, S) float32, channels_last, and y (n,) int64, a pure function of seed and step >= 0."""
         if step != self._next:
             self._ahead.clear()
             requests = training_requests(self._seed, len(self._data.train), self._batch_size, step)
             self._ahead.append(self._data.batches(self._data.train, requests))
-        self._next = None  # if reading fails, nothing comes next
+        self._next = None  # if reading fails, start again
         batch = next(self._ahead[0])
         self._next = step + 1
         return batch
 
 
 def training_requests(seed: int, images: int, batch_size: int, step: int) -> Iterator[Request]:
-    """What to read for this step and for all that follow."""
-    steps = max(1, images // batch_size)  # an epoch
+    """Yield the requests for this step and all following ones."""
+    steps = max(1, images // batch_size)  # per epoch
     for epoch in itertools.count(step // steps):
         order = epoch_order(images, seed, epoch)
         for later in range(max(step, epoch * steps), (epoch + 1) * steps):
@@ -181,7 +182,7 @@ def training_requests(seed: int, images: int, batch_size: int, step: int) -> Ite
 
 
 def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
-    """Training files, test files and class names. DataError that names `root`."""
+    """Return training files, test files and class names. Raises a DataError that names `root`."""
     folder = Path(str(root)).expanduser()
     try:
         for part in (folder, folder / "train", folder / "val"):
@@ -196,7 +197,7 @@ def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
 
 
 def splits_in(root: str | Path, validation: float) -> tuple[FileList, FileList, FileList, tuple[str, ...]]:
-    """Training, validation and test files, each in a fixed random order, and class names."""
+    """Return training, validation and test files, each in a fixed random order, and class names."""
     check_fraction("validation", validation)
     train, test, names = files_in(root)
     train = shuffled(train)
@@ -205,5 +206,5 @@ def splits_in(root: str | Path, validation: float) -> tuple[FileList, FileList, 
 
 
 def shuffled(files: FileList) -> FileList:
-    # RandomState's stream never changes between versions of NumPy.
+    # The stream of RandomState is the same in all versions of NumPy.
     return files[np.random.RandomState(0).permutation(len(files))]

@@ -1,4 +1,4 @@
-"""A whole image set in memory, and its batches."""
+"""Image sets in memory and their batches."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from runner.seeding import derive_seed
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit(Labelled):
-    """images (N, C, H, W) uint8, labels (N,) int64."""
+    """Images (N, C, H, W) uint8 and labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
 
 
 class ImageData(InMemory[ImageSplit]):
-    """A whole image set in memory, as uint8 tensors, on one device.
+    """A whole image set in memory, as uint8 tensors on one device.
 
-    Images are square. Training batches are cropped out of `crop` zero pixels around each image, by a random offset of
-    its own, and mirrored with probability 1/2 if `flip`. Validation images are a stratified part of the training set,
-    the same for every seed; `validation` is that fraction, in [0, 1).
+    Images are square. Each training image is padded with `crop` zero pixels, cropped to its original size at a random
+    position, and flipped horizontally with probability 1/2 if `flip` is true. The validation split is a stratified
+    fraction `validation`, in [0, 1), of the training set and is the same for every seed.
     """
 
     kind = "images"
@@ -53,7 +53,7 @@ class ImageData(InMemory[ImageSplit]):
         flip: bool,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """ParameterError for a bad `validation`, `crop`, `flip` or `normalize`."""
+        """Raises a ParameterError for an invalid `validation`, `crop`, `flip` or `normalize`."""
         if not isinstance(flip, bool):
             raise ParameterError("flip", flip, "true or false")
         for name, split in (("training", train), ("test", test)):
@@ -71,10 +71,11 @@ class ImageData(InMemory[ImageSplit]):
         self.mean, self.std = normalization.channel_statistics(self.train.images.permute(0, 2, 3, 1))
 
     def fit(self, minimum: int, input_size: int | None = None) -> None:
-        """Sets the size of the images in all batches from now on; the stored ones keep theirs.
+        """Set the image size of all future batches; stored images are not changed.
 
-        Images below `minimum` pixels are enlarged by the smallest integer factor that fits, repeating pixels;
-        `input_size` instead resizes to exactly that (bilinear). Crop and flip happen before, at the native size.
+        Images smaller than `minimum` pixels are enlarged by the smallest sufficient integer factor, repeating pixels.
+        If `input_size` is given, images are resized to exactly this size instead (bilinear). Crop and flip are applied
+        before, at the native size.
         """
         if input_size is not None:
             whole("input_size", input_size, of="pixels")
@@ -82,32 +83,32 @@ class ImageData(InMemory[ImageSplit]):
         self.image_size = fitted_size(self.native_size, minimum) if input_size is None else input_size
 
     def model_arguments(self) -> dict[str, int]:
-        """What a model must know of the data: `channels`, `image_size` in pixels after `fit`, `classes`."""
+        """Return the model arguments that depend on the data: `channels`, `image_size` in pixels, `classes`."""
         channels = self.train.images.shape[1]
         return {"channels": channels, "image_size": self.image_size, "classes": len(self.class_names)}
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
-        """Endless augmented batches of the training split, in an order that `seed` gives."""
+        """Return an endless sequence of augmented batches of the training split, in an order determined by `seed`."""
         return TrainBatches(self, batch_size, seed)
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """x and y, as `TrainBatches.batch` gives them, of the training images of these indices."""
+        """Return x and y of the training images with these indices, as in `TrainBatches.batch`."""
         pixels = self.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
         return self.prepare(self.augment(pixels, generator)), self.train.labels.index_select(0, chosen)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `limit` images of a split (all if None), in fixed order and without augmentation.
+        """Return batches of the first `limit` images of a split (all if None), in a fixed order, without augmentation.
 
-        Yields x (n, C, S, S) float32, channels_last, and y (n,) int64. ValueError for a split that holds no images.
+        Yields x (n, C, S, S) float32, channels_last, and y (n,) int64. Raises a ValueError if the split is empty.
         """
         return self._in_order(self.first(split, limit), batch_size)
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of `eval_batches("train", limit)`, augmented as in training: a pure function of `seed`.
+        """Yield the images of `eval_batches("train", limit)` with training augmentation, a pure function of `seed`.
 
-        Without augmentation they are the same batches.
+        If `crop` is 0 and `flip` is false, the batches are the same.
         """
         for number, (pixels, labels) in enumerate(self._chunks(self.train[:limit], batch_size)):
             yield self.prepare(self.augment(pixels, _generator(seed, "recalibration", number))), labels
@@ -118,12 +119,12 @@ class ImageData(InMemory[ImageSplit]):
 
     @staticmethod
     def _chunks(part: ImageSplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Native pixels (n, S, S, C) uint8 and labels, in order."""
+        """Yield native pixels (n, S, S, C) uint8 and labels, in order."""
         for chunk in part.chunks(batch_size):
             yield chunk.images.permute(0, 2, 3, 1), chunk.labels
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Native pixels (n, S, S, C), cropped and mirrored at random, each image on its own."""
+        """Crop and flip native pixels (n, S, S, C) at random, independently for each image."""
         if not (self.crop or self.flip):
             return pixels
         count = len(pixels)
@@ -132,7 +133,7 @@ class ImageData(InMemory[ImageSplit]):
         return crop_and_flip(pixels, offsets[0], offsets[1], flip, self.crop)
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Native pixels (n, S, S, C) uint8 to a network's input (n, C, S', S') float32, channels_last."""
+        """Convert native pixels (n, S, S, C) uint8 to a network's inputs (n, C, S', S') float32, channels_last."""
         pixels = resize(pixels, self.image_size, self.nearest)
         return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
@@ -146,16 +147,16 @@ class Examples(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the examples."""
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs and labels of some examples, augmented by random numbers of the generator."""
+        """Return inputs and labels of the chosen examples, augmented with random numbers of the generator."""
 
 
 class TrainBatches:
-    """Training batches as a function of the step number alone, so that a run can go on at any step.
+    """Training batches as a function of the step number, so that a run can be resumed at any step.
 
-    Each epoch has its own order; an incomplete last batch is left out (a set smaller than a batch is one batch).
+    Each epoch has its own order. An incomplete last batch is dropped, but a set smaller than a batch is one batch.
     """
 
     steps_per_epoch: int
@@ -169,7 +170,7 @@ class TrainBatches:
         self._order_of: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """x (n, …) float32, images channels_last, and y (n,) int64 of a step >= 0, a pure function of (seed, step)."""
+        """Return x (n, …) float32, images channels_last, and y (n,) int64, a pure function of seed and step >= 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self._batch_size
         data = self._data
@@ -183,18 +184,18 @@ class TrainBatches:
 
 
 def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
-    # On the CPU whatever the device: a few hundred numbers a step, and every device sees the same batches.
+    # Always on the CPU, so that batches do not depend on the device; a step only needs a few hundred numbers.
     return torch.Generator().manual_seed(derive_seed(seed, purpose, number))
 
 
 def rows_of_pixels(split: ImageSplit) -> ImageSplit:
-    """The split with its images stored pixel by pixel, (N, H, W, C) in memory, as `prepare` and the models want."""
+    """Return the split with its images stored as (N, H, W, C) in memory, as `prepare` and the models expect."""
     pixels = split.images.permute(0, 2, 3, 1).contiguous()
     return ImageSplit(pixels.permute(0, 3, 1, 2), split.labels)
 
 
 def check_split(name: str, split: ImageSplit, classes: int) -> None:
-    """ValueError unless dtypes, shapes and label values are those of a split of square images."""
+    """Raise a ValueError unless dtypes, shapes and label values are those of a split of square images."""
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"{name} images are {images.dtype} {(*images.shape,)}; expected uint8 (N, C, S, S)")

@@ -1,4 +1,4 @@
-"""What data sets in memory have in common, whatever their examples are."""
+"""Base classes of data sets in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.data.splits import SPLITS, Splits
 
 
 class Labelled:
-    """A dataclass of tensors with a row for each of N examples, of which `labels` (N,) int64 is one."""
+    """Base of dataclasses of tensors that have one row for each of N examples, including `labels` (N,) int64."""
 
     labels: Tensor
 
@@ -30,7 +30,7 @@ class Labelled:
         return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
 
     def chunks(self, size: int) -> Iterator[Self]:
-        """Pieces of `size` examples, in order; the last may be smaller."""
+        """Yield chunks of `size` examples in order; the last one may be smaller."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
@@ -39,7 +39,7 @@ S = TypeVar("S", bound=Labelled)
 
 
 class InMemory(Splits, Generic[S]):
-    """Three splits on one device, and the mean and deviation that inputs are normalised by."""
+    """Three splits on one device, and the mean and standard deviation by which inputs are normalised."""
 
     train: S
     validation: S
@@ -52,13 +52,13 @@ class InMemory(Splits, Generic[S]):
         return self.train.labels.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Moves all splits, in place."""
+        """Move all splits to a device, in place."""
         for name in SPLITS:
             setattr(self, name, getattr(self, name).to(device))
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         return self
 
     def first(self, split: str, limit: int | None) -> S:
-        """The first `limit` examples of a split, all if None. ValueError for a split that holds none."""
+        """Return the first `limit` examples of a split (all if None). Raises a ValueError if the split is empty."""
         part: S = self.examples_of(split)
         return part if limit is None else part[:limit]

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: 60,000 + 10,000 grayscale images of 28x28 in ten classes."""
+"""MNIST and Fashion-MNIST: 60,000 + 10,000 grayscale images of 28x28 pixels in ten classes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 class MNIST(ImageData):
     """MNIST (LeCun et al., 1998).
 
-    `root` holds torchvision's `MNIST/raw`, a folder `mnist`, or the four idx files themselves, gzipped or not; else
-    `download` fetches them through torchvision. DataError if they are missing, incomplete or damaged.
+    `root` contains torchvision's `MNIST/raw`, a folder `mnist`, or the four idx files themselves, gzipped or not.
+    Otherwise `download` fetches them through torchvision.
+
+    Raises:
+        DataError: files are missing, damaged, or of the other of the two data sets.
     """
 
     folders: ClassVar[tuple[str, ...]] = ("mnist",)
     elsewhere: ClassVar[tuple[Path, ...]] = ()
     names: ClassVar[tuple[str, ...]] = tuple("0123456789")
-    # The sets' files have the same names, their labels tell them apart.
+    # MNIST and Fashion-MNIST have the same file names but different labels.
     first_test_labels: ClassVar[tuple[int, ...]] = (7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5)
 
     @checked
@@ -61,7 +64,7 @@ class MNIST(ImageData):
 
 
 class FashionMNIST(MNIST):
-    """Fashion-MNIST (Xiao et al., 2017), looked for as MNIST is, and where Debian's dataset-fashion-mnist puts it."""
+    """Fashion-MNIST (Xiao et al., 2017), found like MNIST or in the folder of Debian's dataset-fashion-mnist."""
 
     folders: ClassVar[tuple[str, ...]] = ("fashion-mnist", "fashion_mnist", "fashion")
     elsewhere: ClassVar[tuple[Path, ...]] = (Path("/usr/share/datasets/fashion-mnist"),)
@@ -85,7 +88,10 @@ class FashionMNIST(MNIST):
 
 
 def idx_files(folder: Path) -> tuple[Path, ...]:
-    """Images and labels for training, then for testing: in each case the variant that is there, else the usual name."""
+    """Return the files of training images and labels, then of test images and labels.
+
+    Each is the first variant of the name that exists, or the usual name.
+    """
     return tuple(idx_file(folder, stem, 3 if stem.endswith("images") else 1) for stem in STEMS)
 
 
@@ -99,7 +105,7 @@ def read_idx_files(files: tuple[Path, ...]) -> tuple[ImageSplit, ImageSplit]:
 
 
 def read_split(image_file: Path, label_file: Path) -> ImageSplit:
-    """One split; DataError if the files don't belong together or aren't ten classes of 28x28 images."""
+    """Read one split. Raises a DataError if the files don't match or aren't ten classes of 28x28 images."""
     images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
     if images.shape[1:] != (28, 28) or not len(images):
         raise DataError(f"{image_file} holds an array of {images.shape}; expected images of 28x28")

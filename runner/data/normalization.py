@@ -1,4 +1,4 @@
-"""Pixels 0..255 to what a network sees: by channel over the training set, by image as in the paper, or only scaled."""
+"""Normalise pixels 0..255: by channel over the training set, by image as in the paper, or to [0, 1] only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Kind = Annotated[str, choice(*KINDS)]
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of pixels / 255, each (C,) float32, of uint8 images (N, H, W, C).
+    """Return mean and standard deviation of pixels / 255, each (C,) float32, for uint8 images (N, H, W, C).
 
-    Counted from histograms, so exact and independent of how a sum is ordered. The deviation is at least 1 / 255.
+    They are computed from histograms, so they do not depend on the order of summation over pixels. The standard
+    deviation is at least 1 / 255.
     """
     pixels = images.reshape(-1, images.shape[-1])
     counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels.unbind(1)]).double()
@@ -28,9 +29,15 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalize(kind: str, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Images (N, H, W, C) of 0..255, contiguous, normalised in one of KINDS; the result is float32.
+    """Normalise images by one of KINDS.
 
-    mean, std: (C,) of pixels / 255, for "channel".
+    Args:
+        kind: "channel", "image" or "pixel".
+        images: (N, H, W, C) with values 0..255, contiguous.
+        mean, std: (C,), statistics of pixels / 255 for "channel".
+
+    Returns:
+        (N, H, W, C) float32.
     """
     if kind == "image":
         return normalize_images(images)
@@ -38,21 +45,22 @@ def normalize(kind: str, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def normalize_channels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(pixels / 255 - mean) / std by channel; images (N, H, W, C) of 0..255, contiguous; the result is float32."""
+    """Return (pixels / 255 - mean) / std by channel in float32, for contiguous images (N, H, W, C) of 0..255."""
     count, height, width, channels = images.shape
     scale = 1 / (255 * std)
-    # Scale and shift are spread over a whole row: a broadcast over the short channel dimension takes 6 times as long.
+    # Repeat scale and shift over a whole row: broadcasting over the short channel dimension takes 6 times as long.
     rows = images.view(count, height, width * channels).to(torch.float32, copy=True)
     rows.mul_(scale.repeat(width)).add_((-mean / std).repeat(width))
     return rows.view(images.shape)
 
 
 def normalize_images(images: Tensor) -> Tensor:
-    """TensorFlow's per_image_standardization: (x - mean) / max(std, 1 / sqrt(n)), x = pixels / 255, n values an image.
+    """Normalise each image like TensorFlow's per_image_standardization.
 
-    images (N, H, W, C) of 0..255, contiguous; the result is float32.
+    The result is (x - mean) / max(std, 1 / sqrt(n)) in float32, where x = pixels / 255 and n is the number of values
+    per image, for contiguous images (N, H, W, C) of 0..255.
     """
-    # Pixels stay in 0..255, which the ratio does not see; only the lower bound is scaled with them.
+    # Pixels remain in 0..255, which cancels in the ratio; only the lower bound has to be scaled.
     flat = images.flatten(1).to(torch.float32, copy=True)
     variance, mean = torch.var_mean(flat, 1, correction=0, keepdim=True)
     flat.sub_(mean).div_(variance.sqrt_().clamp_min_(255 * flat.shape[1] ** -0.5))
@@ -60,5 +68,5 @@ def normalize_images(images: Tensor) -> Tensor:
 
 
 def normalize_pixels(images: Tensor) -> Tensor:
-    """pixels / 255, in [0, 1]; images of 0..255, the result is float32."""
+    """Return pixels / 255 in float32, for images of 0..255."""
     return images.to(torch.float32, copy=True).div_(255)

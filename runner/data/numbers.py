@@ -17,24 +17,25 @@ from runner.extras import need
 from runner.parameters import checked
 
 SIZES = {"train": 20_000, "validation": 500, "test": 1_000}
-LONGEST = 100  # subwords; no number word comes near
+LONGEST = 100  # subwords; all number words are far shorter
 
-FORMAT = 1  # part of the cache's key: to be raised when other pairs are to be drawn
+FORMAT = 1  # part of the cache key; increase it if other pairs are to be drawn
 
-# The names of num2words.
+# Names used by num2words.
 CARDINAL, ORDINAL, YEAR = "cardinal", "ordinal", "year"
 
 
 class Numbers(PairData):
-    """21,500 numbers: "dreiundzwanzigtausendfünf" is "twenty-three thousand and five".
+    """21,500 numbers in German and English: "dreiundzwanzigtausendfünf" is "twenty-three thousand and five".
 
-    Cardinals below 1,000,000, ordinals below 100,000 and years from 1100 to 1999, of short ones all there are. The
-    same for every seed, and no number is in two splits: 20,000 for training, 500 for validation, 1,000 for testing.
+    They are cardinals below 1,000,000, ordinals below 100,000 and years from 1100 to 1999, including all short ones.
+    The pairs are the same for every seed, and no number is in two splits: 20,000 for training, 500 for validation,
+    1,000 for testing.
     """
 
     @checked
     def __init__(self, vocabulary: Size = 400) -> None:
-        """ConfigError if tokenizers or num2words is not installed; ParameterError for a bad `vocabulary`."""
+        """Raises a ConfigError if tokenizers or num2words is missing, and a ParameterError for a bad `vocabulary`."""
         pairs = iter(number_pairs())
         parts = {}
         for split, size in SIZES.items():
@@ -44,7 +45,7 @@ class Numbers(PairData):
 
 
 def number_pairs() -> list[tuple[str, str]]:
-    """All (German, English) pairs, no text of either language twice, out of the cache if they are there."""
+    """Return all (German, English) pairs, from the cache if possible. No text occurs twice."""
     need("data=numbers", "num2words", "text")
     key = hashlib.sha256(repr((FORMAT, metadata.version("num2words"))).encode()).hexdigest()
     kept = cache.load("numbers", key)
@@ -56,7 +57,7 @@ def number_pairs() -> list[tuple[str, str]]:
 
 
 def drawn_pairs(count: int) -> list[tuple[str, str]]:
-    """So many pairs in words, in a fixed random order: that of their hashes."""
+    """Return `count` pairs of number words in a fixed random order, that of their hashes."""
     german, english = converter("de"), converter("en")
     english_of: dict[str, str] = {}
     for kind, number in drawn_numbers():
@@ -67,9 +68,9 @@ def drawn_pairs(count: int) -> list[tuple[str, str]]:
 
 
 def converter(language: str) -> Any:
-    """num2words' own for a language, fit for numbers below a million."""
+    """Return the converter of num2words for a language, limited to numbers up to a million."""
     fast = copy.copy(need("data=numbers", "num2words", "text").CONVERTER_CLASSES[language])
-    # It tries every number that has a name, from 10**600 downwards: without those, it is 14 times as fast.
+    # It tries every number that has a name, from 10**600 downwards. Without the large ones it is 14 times as fast.
     fast.cards = {number: name for number, name in fast.cards.items() if number <= 1_000_000}
     return fast
 
@@ -79,11 +80,11 @@ def in_words(converter: Any, kind: str, number: int) -> str:
 
 
 def drawn_numbers() -> Iterator[tuple[str, int]]:
-    """Endlessly (kind, number), without repeats; those below 10, 100, 1,000 … are drawn equally often."""
+    """Yield (kind, number) endlessly, without repeats; numbers below 10, 100, 1,000 … are drawn equally often."""
     source = random.Random(0)
 
     def below(limit: int) -> int:
-        # Only random() is promised to give the same numbers in all versions of Python.
+        # Only random() is guaranteed to give the same numbers in all versions of Python.
         return int(source.random() * limit)
 
     seen: set[tuple[str, int]] = set()

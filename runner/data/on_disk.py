@@ -1,4 +1,4 @@
-"""Finds a data set in the layouts that people have, or has torchvision download it."""
+"""Find a data set on disk in one of several layouts, or download it through torchvision."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DOWNLOAD_ERRORS = (RuntimeError, OSError, EOFError, http.client.HTTPException, t
 
 @dataclass(frozen=True)
 class Layout:
-    """One way a data set may lie on disk: the files it needs, and how to read (training, test) from them."""
+    """A layout of a data set on disk: the required files, and a function that reads (training, test) from them."""
 
     files: tuple[Path, ...]
     read: Callable[[tuple[Path, ...]], tuple[ImageSplit, ImageSplit]]
-    torchvision: bool = False  # a download completes it
+    torchvision: bool = False  # whether a download completes it
 
     def missing(self) -> list[Path]:
         return [path for path in self.files if not path.is_file()]
@@ -32,10 +32,13 @@ class Layout:
 def load(
     root: Path, dataset: str, layouts: Callable[[], Sequence[Layout]], download: bool
 ) -> tuple[ImageSplit, ImageSplit]:
-    """Training and test split of torchvision's `dataset`, from the first layout that is complete.
+    """Return the training and test split of torchvision's `dataset`, from the first layout that is complete.
 
-    `layouts` is called again after a download. DataError that names `root` if no layout is complete, or one is
-    there in part, or a file is damaged, or the download fails.
+    `layouts` is called again after a download.
+
+    Raises:
+        DataError: no layout is complete, a layout is incomplete, a file is damaged, or the download fails. The message
+            names `root`.
     """
     try:
         found = first_complete(layouts())
@@ -61,7 +64,7 @@ def first_complete(layouts: Sequence[Layout]) -> Layout | None:
 
 
 def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
-    """DataError for a layout with some of its files, unless a download will bring the others."""
+    """Raise a DataError if a layout has only some of its files, unless a download will complete it."""
     for layout in layouts:
         missing = layout.missing()
         if len(missing) < len(layout.files) and not (layout.torchvision and download):
@@ -69,7 +72,7 @@ def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
 
 
 def fetch(root: Path, dataset: str) -> None:
-    """Downloads through torchvision, which checks what it gets; one process at a time."""
+    """Download through torchvision, which verifies the files; one process at a time."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".download.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""Sentences and their translations, in memory as subwords."""
+"""Sentences and their translations in memory, as subwords."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ EVALUATION_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Texts:
-    """Lines, none of them empty, and their translations."""
+    """Non-empty lines and their translations."""
 
     sources: list[str]
     targets: list[str]
 
 
 class PairData(Splits):
-    """Parallel text in memory, on one device, in the subwords of one vocabulary for both languages.
+    """Parallel text in memory on one device, as subwords of one vocabulary for both languages.
 
-    The vocabulary, of at most `vocabulary` ids, is learned from both sides of the training text. Training pairs with
-    more than `longest` subwords on a side are left out. Of the other splits all pairs stay, so that scores are those
-    of the whole split; their sources are cut to `longest` subwords, their references never.
+    The vocabulary of at most `vocabulary` ids is learned from both sides of the training text. Training pairs with more
+    than `longest` subwords on a side are left out. The other splits keep all pairs, so that scores are those of the
+    whole split; their sources are truncated to `longest` subwords, but not their references.
     """
 
     kind: ClassVar[str] = "pairs"
@@ -44,7 +44,7 @@ class PairData(Splits):
     test: TokenPairs
 
     def __init__(self, train: Texts, validation: Texts, test: Texts, *, vocabulary: int, longest: int) -> None:
-        """ParameterError or DataError for a bad `vocabulary` or `longest`."""
+        """Raises a ParameterError or DataError for an invalid `vocabulary` or `longest`."""
         whole("longest", longest, of="subwords")
         self.vocabulary = Vocabulary.of([*train.sources, *train.targets], vocabulary)
         self.longest = longest
@@ -54,39 +54,39 @@ class PairData(Splits):
         self.device = torch.device("cpu")
 
     def model_arguments(self) -> dict[str, int]:
-        """What a model must know of the data: `vocabulary`, its number of ids."""
+        """Return the model arguments that depend on the data: `vocabulary`, the number of ids."""
         return {"vocabulary": self.vocabulary.size}
 
     def to(self, device: torch.device | str) -> Self:
-        """Moves all splits, in place."""
+        """Move all splits to a device, in place."""
         self.device = torch.device(device)
         for name in self.splits:
             setattr(self, name, getattr(self, name).to(device))
         return self
 
     def train_batches(self, batch_size: int, seed: int) -> TokenBatches:
-        """Endless batches of the training split, of `batch_size` target tokens each, in an order that `seed` gives."""
+        """Return an endless sequence of batches of `batch_size` target tokens, in an order determined by `seed`."""
         return TokenBatches(self.train, batch_size, seed)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = EVALUATION_TOKENS
     ) -> Iterator[PairBatch]:
-        """The first `limit` pairs of a split (all if None), from the shortest to the longest, with their texts.
+        """Return batches of the first `limit` pairs of a split (all if None), in ascending order of length, with texts.
 
-        A batch is of `batch_size` tokens on each side at most, padding included, or a single longer pair. ValueError
-        for an unknown split.
+        A batch has at most `batch_size` tokens on each side, including padding, or is a single longer pair. Raises a
+        ValueError for an unknown split.
         """
         return self._by_length(self.examples_of(split), limit, batch_size)
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[PairBatch]:
-        """The pairs of `eval_batches("train", limit)`: sentences are not augmented."""
+        """Return `eval_batches("train", limit)`, since sentences are not augmented."""
         return self.eval_batches("train", limit)
 
     def _by_length(self, pairs: TokenPairs, limit: int | None, batch_size: int) -> Iterator[PairBatch]:
         lengths, order = pairs.lengths()[:limit].sort(stable=True)
         for part in slices(lengths, batch_size):
             batch = pairs.batch(order[part])
-            # Subwords give their text back exactly, so that none need be kept beside them.
+            # Subwords can be decoded to the exact text, so it need not be stored.
             sources, references = (
                 [self.vocabulary.decode(ids) for ids in side.tolist()] for side in (batch.source, batch.target)
             )

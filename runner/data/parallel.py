@@ -1,4 +1,4 @@
-"""A user's own parallel text: files whose lines are translations of one another."""
+"""Parallel text of the user's own: pairs of files whose lines are translations of each other."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ParallelText(PairData):
     """Parallel text from `[source, target]` files for each split; relative names are looked up in `root`.
 
     Line n of a target file is the translation of line n of its source file. White space around a line, a byte order
-    mark and the kind of line end don't count. Pairs with an empty side are left out of every split; for long ones see
-    PairData.
+    mark and the type of line ending are ignored. Pairs with an empty side are left out of every split; for long ones,
+    see PairData.
     """
 
     @checked
@@ -45,27 +45,27 @@ class ParallelText(PairData):
         vocabulary: Size = 8000,
         longest: Count = 100,
     ) -> None:
-        """DataError that names the parameter for files that are missing, damaged, empty or don't fit together."""
+        """Raises a DataError that names the parameter if files are missing, damaged, empty or don't match."""
         texts = [files.read() for files in splits_in(root, train, validation, test)]
         super().__init__(*texts, vocabulary=vocabulary, longest=longest)
 
     @staticmethod
     def fingerprint(train: Names, validation: Names, test: Names, root: str | Path | None = None, **_: object) -> str:
-        """A hash of the six files' contents, wherever they lie, plain or gzipped."""
+        """Return a hash of the uncompressed contents of the six files."""
         hashes = [files.hashes() for files in splits_in(root, train, validation, test)]
         return hashlib.sha256(repr(hashes).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The two files of a split, and the parameter that names them."""
+    """The two files of a split and the parameter that names them."""
 
     split: str
-    names: Any  # as the parameter has them, not checked yet
+    names: Any  # the parameter's value, not checked yet
     folder: Path
 
     def read(self) -> Texts:
-        """The pairs of lines that are not empty. DataError that names the parameter."""
+        """Return the pairs of lines that are not empty. Raises a DataError that names the parameter."""
         with self._paths() as (source, target):
             sources, targets = read_lines(source), read_lines(target)
             if len(sources) != len(targets):
@@ -78,7 +78,7 @@ class SplitFiles:
         return Texts([one for one, _ in pairs], [other for _, other in pairs])
 
     def hashes(self) -> list[str]:
-        """Of each file's content, unpacked. DataError that names the parameter."""
+        """Return the hash of each file's uncompressed content. Raises a DataError that names the parameter."""
         with self._paths() as paths:
             return [hash_of(path) for path in paths]
 
@@ -97,7 +97,7 @@ class SplitFiles:
 
 
 def splits_in(root: str | Path | None, train: Names, validation: Names, test: Names) -> list[SplitFiles]:
-    """Training, validation and test files. DataError if `root` is no folder."""
+    """Return training, validation and test files. Raises a DataError if `root` is not a folder."""
     folder = Path() if root is None else Path(str(root)).expanduser()
     if not folder.is_dir():
         raise DataError("no such folder; expected the one that the files of each split are in", "root", root)
@@ -106,7 +106,7 @@ def splits_in(root: str | Path | None, train: Names, validation: Names, test: Na
 
 
 def shown(names: Any) -> str:
-    """Names of files as the command line has them, for an error."""
+    """Format file names as on the command line, for an error message."""
     return f"[{','.join(map(str, names))}]" if isinstance(names, list | tuple) else str(names)
 
 
@@ -116,9 +116,9 @@ def is_pair_of_names(names: Any) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines without white space around them. DataError, naming file and line, for what is not UTF-8."""
+    """Return the lines without surrounding white space. Raises a DataError, naming file and line, if not UTF-8."""
     lines = []
-    # Only "\n" ends a line: of the other characters that do for Python, one side of a pair may have more.
+    # Only "\n" ends a line. Python knows other line separators, which may occur in one side of a pair only.
     with unpacked(path) as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -135,7 +135,7 @@ def hash_of(path: Path) -> str:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
-    """The file, or what it holds if it is gzipped, whatever its name. DataError, naming it, if it can't be read."""
+    """Open a file and decompress it if its content is gzipped. Raises a DataError, naming it, if it can't be read."""
     try:
         with path.open("rb") as file:
             if file.peek(2)[:2] == GZIP:

@@ -1,4 +1,4 @@
-"""From a data set's own image size to the one a model takes."""
+"""Resize images from a data set's native size to a model's input size."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 def fitted_size(native: int, minimum: int) -> int:
-    """`native` pixels, or their smallest multiple that reaches `minimum`."""
+    """Return the smallest positive multiple of `native` that is at least `minimum`, in pixels."""
     return native * max(1, -(-minimum // native))
 
 
 def resize(images: Tensor, size: int, nearest: bool) -> Tensor:
-    """(N, S, S, C) to (N, size, size, C), contiguous.
+    """Resize images (N, S, S, C) to (N, size, size, C), contiguous.
 
-    `nearest` repeats pixels, needs a multiple of S and keeps the dtype; else bilinear, in float32.
+    With `nearest`, pixels are repeated, `size` must be a multiple of S, and the dtype is kept. Otherwise interpolation
+    is bilinear in float32.
     """
     count, native, _, channels = images.shape
     if size == native:

@@ -1,4 +1,4 @@
-"""Sentences of a user's own, with the embeddings that a trained encoder gives them."""
+"""Sentences of the user's own, with their embeddings by a trained encoder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from runner.parameters import Count, checked, whole
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 64  # sentences, where embeddings are made and where networks are evaluated
+_AT_ONCE = 64  # sentences per batch when computing embeddings and evaluating networks
 
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass
 class Encoded:
-    """N sentences: `ids` (N, T) int64, filled up by `padding`, their `lengths` (N,), and `targets` (N, features)."""
+    """N sentences: `ids` (N, T) int64, padded with 0, their `lengths` (N,), and `targets` (N, features)."""
 
     ids: Tensor
     lengths: Tensor
@@ -39,14 +39,14 @@ class Encoded:
         return len(self.ids)
 
     def batch(self, chosen: Tensor) -> Batch:
-        """Ids as long as the longest of the chosen, and targets."""
+        """Return the ids, padded to the longest of the chosen sentences, and the targets."""
         longest = int(self.lengths[chosen].max())
         chosen = to_device(chosen, self.targets.device)
         return self.ids[chosen, :longest], self.targets[chosen]
 
 
 class SentenceBatches:
-    """Training batches as a function of the step: each epoch's own order, the last incomplete batch left out."""
+    """Training batches as a function of the step. Each epoch has its own order; an incomplete last batch is dropped."""
 
     def __init__(self, split: Encoded, batch_size: int, seed: int) -> None:
         self.examples_per_step = min(whole("batch_size", batch_size, of="sentences"), len(split))
@@ -60,15 +60,15 @@ class SentenceBatches:
 
 
 class SentenceEmbeddings:
-    """Lines of text and their embeddings by an encoder, which are what another network is to give them.
+    """Lines of text and their embeddings by an encoder, which are the targets of another network.
 
-    The encoder's embeddings are made once and kept in the user's cache.
+    The encoder's embeddings are computed once and stored in the user's cache.
 
     Args:
-        train, validation, test: files, a sentence a line, UTF-8, plain or gzipped; empty lines are left out.
+        train, validation, test: UTF-8 files, plain or gzipped, with one sentence per line; empty lines are left out.
         encoder: the encoder's folder, with config.json, model.safetensors and tokenizer.json.
-        root: the folder that files are looked up in; None: the current one.
-        longest: tokens; what is longer is cut.
+        root: folder of the files; None for the current folder.
+        longest: maximum number of tokens; longer sentences are truncated.
 
     Raises:
         DataError: a file is missing, damaged or empty.
@@ -101,7 +101,7 @@ class SentenceEmbeddings:
 
     @staticmethod
     def fingerprint(train: str, validation: str, test: str, encoder: str, root: str | None = None, **_: object) -> str:
-        """A hash of the files' contents and of the encoder's, wherever they lie."""
+        """Return a hash of the contents of the text files and of the encoder's files."""
         named = zip(SPLITS, (train, validation, test), strict=True)
         hashes = [_hash(split, name, root) for split, name in named]
         return hashlib.sha256(repr([*hashes, *_hashes(_encoder_folder(encoder))]).encode()).hexdigest()
@@ -127,26 +127,26 @@ class SentenceEmbeddings:
         return found
 
     def to(self, device: torch.device | str) -> SentenceEmbeddings:
-        """Move all splits, in place."""
+        """Move all splits to a device, in place."""
         self.device = torch.device(device)
         for part in self._parts.values():
             part.ids, part.targets = part.ids.to(device), part.targets.to(device)
         return self
 
     def sizes(self) -> dict[str, int]:
-        """Sentences by split."""
+        """Return the number of sentences in each split."""
         return {split: len(part) for split, part in self._parts.items()}
 
     def model_arguments(self) -> dict[str, Any]:
-        """Nothing: an encoder's folder or arguments say what it is."""
+        """Return no arguments: a model is defined by its encoder's folder or arguments."""
         return {}
 
     def train_batches(self, batch_size: int, seed: int) -> SentenceBatches:
-        """Batches of so many sentences."""
+        """Return batches of `batch_size` sentences of the training split."""
         return SentenceBatches(self._parts["train"], batch_size, seed)
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Batch]:
-        """The first `limit` sentences of a split, in order: ids (n, T), targets (n, features)."""
+        """Yield batches of the first `limit` sentences of a split, in order: ids (n, T), targets (n, features)."""
         if split not in self.splits:
             raise ValueError(f"split {split!r}; expected one of {', '.join(self.splits)}")
         part = self._parts[split]
@@ -154,7 +154,7 @@ class SentenceEmbeddings:
             yield part.batch(chosen)
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Batch]:
-        """The sentences of `eval_batches("train", limit)`: they are not augmented."""
+        """Return `eval_batches("train", limit)`, since sentences are not augmented."""
         return self.eval_batches("train", limit)
 
 
@@ -197,7 +197,7 @@ def _tokenizer(folder: Path, longest: int) -> Any:
     library = need("data=sentences", "tokenizers", "text")
     try:
         tokenizer = library.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # tokenizers raises nothing more special
+    except Exception as error:  # tokenizers raises plain Exceptions
         raise DataError(f"its tokenizer.json can't be read: {error}", "encoder", folder) from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(longest)
@@ -205,7 +205,7 @@ def _tokenizer(folder: Path, longest: int) -> Any:
 
 
 def _network(folder: Path) -> Any:
-    from runner.models.foreign.sentence_encoder import SentenceEncoder  # transformers takes seconds to import
+    from runner.models.foreign.sentence_encoder import SentenceEncoder  # importing transformers takes seconds
 
     settled = SentenceEncoder.settle({"architecture": str(folder)})
     return SentenceEncoder(settled["architecture"], settled["weights"], settled["arguments"]).build().eval()

@@ -1,4 +1,4 @@
-"""The splits of a data set, and the order of its training examples: the same for sets in memory and streamed ones."""
+"""The splits of a data set and the order of its training examples, for sets in memory and streamed ones."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ SPLITS = ("train", "validation", "test")
 
 
 class Splits:
-    """Attributes `train`, `validation` and `test`, of which the last two may be empty."""
+    """Base of data sets with the splits `train`, `validation` and `test`, of which the last two may be empty."""
 
     train: Any
     validation: Any
     test: Any
-    examples = "examples"  # what they are called in an error message
+    examples = "examples"  # their name in error messages
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits that hold examples."""
+        """The names of the splits that are not empty."""
         return tuple(name for name in SPLITS if len(getattr(self, name)))
 
     def sizes(self) -> dict[str, int]:
-        """The number of examples in each split."""
+        """Return the number of examples in each split."""
         return {name: len(getattr(self, name)) for name in self.splits}
 
     def examples_of(self, split: str) -> Any:
-        """The examples of a split.
+        """Return the examples of a split.
 
         Raises:
-            ValueError: it holds none.
+            ValueError: the split is empty.
         """
         if split not in self.splits:
             raise ValueError(f"split {split!r} holds no {self.examples}; those that do: {', '.join(self.splits)}")
@@ -41,5 +41,5 @@ class Splits:
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """A permutation of `count` training examples, (count,) int64, a pure function of the seed and the epoch."""
+    """Return a permutation of `count` training examples, (count,) int64, a pure function of seed and epoch."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))

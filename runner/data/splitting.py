@@ -1,4 +1,4 @@
-"""Stratified splits: the same images on every machine, whatever the run's seed."""
+"""Stratified splits, which are the same on every machine and for every seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.errors import ParameterError
 
 
 def check_fraction(parameter: str, value: Any) -> None:
-    """ParameterError unless `value` is a number in [0, 1)."""
+    """Raise a ParameterError unless `value` is a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise ParameterError(parameter, value, "a fraction from 0 to below 1")
 
@@ -19,9 +19,10 @@ def check_fraction(parameter: str, value: Any) -> None:
 def stratified_fraction(
     labels: NDArray[Any], fraction: float, parameter: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices (kept, taken), `taken` holding `fraction` of the labels: at least one if `fraction` is above 0.
+    """Return indices (kept, taken), where `taken` is a fraction of the labels, at least one if `fraction` is above 0.
 
-    ParameterError if the fraction is outside [0, 1) or leaves nothing behind.
+    Raises:
+        ParameterError: the fraction is outside [0, 1), or `kept` would be empty.
     """
     check_fraction(parameter, fraction)
     count = max(1, round(fraction * len(labels))) if fraction > 0 else 0
@@ -31,10 +32,10 @@ def stratified_fraction(
 
 
 def stratified_count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices (kept, taken), both ascending; each class gives its share of `count`, rounded by largest remainder.
+    """Return indices (kept, taken), both ascending. The share of each class in `count` is rounded by largest remainder.
 
-    `count` is below the number of labels. Every class keeps at least one image, so with classes of a single
-    image fewer than `count` may be taken.
+    `count` must be less than the number of labels. Every class keeps at least one image, so fewer than `count` may be
+    taken if classes have a single image.
     """
     classes, members = np.unique(labels, return_counts=True)
     shares = members * (count / len(labels))
@@ -42,7 +43,7 @@ def stratified_count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64
     order = np.argsort(quotas - shares, kind="stable")
     while (short := count - quotas.sum()) > 0 and len(roomy := order[(quotas < members - 1)[order]]):
         quotas[roomy[:short]] += 1
-    # RandomState, not default_rng: NumPy promises that its stream never changes, and the split must not either.
+    # RandomState instead of default_rng: NumPy guarantees that its stream never changes, and splits must not either.
     random = np.random.RandomState(0)
     chosen = [
         random.permutation(np.flatnonzero(labels == name))[:quota] for name, quota in zip(classes, quotas, strict=True)

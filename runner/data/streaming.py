@@ -1,4 +1,4 @@
-"""Batches of image files, read and augmented by worker processes as they are needed."""
+"""Batches of image files, read and augmented on demand by worker processes."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ Transform = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Request:
-    """One batch: which files, and the seed of each one's augmentation; without seeds, none is augmented."""
+    """A request for one batch: file indices and the seeds of their augmentation; without seeds, none is augmented."""
 
     indices: list[int]
     seeds: list[int] | None = None
 
 
 class BatchReader(Dataset[Any]):
-    """Turns a request into pixels (n, size, size, 3) uint8 and labels (n,) int64, in whatever process.
+    """Read the pixels (n, size, size, 3) uint8 and labels (n,) int64 of a request, in any process.
 
-    All randomness comes with the request, so it doesn't matter which worker reads what, or how many there are.
-    An unreadable file makes a DataError the *result*: raised in a worker, it would come with that process's traceback.
+    All randomness is part of the request, so batches don't depend on the number of workers and on which of them reads a
+    batch. For an unreadable file, a DataError is *returned*: raised in a worker, it would carry that process's
+    traceback.
     """
 
     def __init__(self, files: FileList, size: int) -> None:
         self.files, self.size = files, size
-        transforms(size)  # imported before workers are forked, so that not each of them has to
+        transforms(size)  # import before workers are forked, so that they need not
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | DataError:
         augment, center = transforms(self.size)
@@ -58,9 +59,10 @@ class BatchReader(Dataset[Any]):
 
 @cache
 def transforms(size: int) -> tuple[Transform, Transform]:
-    """The usual two for ImageNet: a random crop of 8 % to all of the image, mirrored half of the time; and its center.
+    """Return the usual two transforms for ImageNet: augmentation and center crop.
 
-    The center is 7/8 of the shorter side: 224 of 256 px.
+    Augmentation is a random crop of 8 % to 100 % of the image, flipped with probability 1/2. The center crop is 7/8 of
+    the shorter side: 224 of 256 pixels.
     """
     import_torchvision()
     v2 = importlib.import_module("torchvision.transforms.v2")
@@ -69,15 +71,19 @@ def transforms(size: int) -> tuple[Transform, Transform]:
 
 
 def seeded(transform: Transform, image: Image.Image, seed: int) -> Image.Image:
-    """The transform with random numbers of its own; torch's generators are left as they were."""
+    """Apply a transform with the given seed, without changing torch's generators."""
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which also seeds every GPU.
+        # torch.manual_seed would also seed every GPU.
         torch.default_generator.manual_seed(seed)
         return transform(image)
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """The image in RGB; as in torchvision, a photograph is not turned upright. DataError, naming an unreadable file."""
+    """Return the image in RGB. As in torchvision, the EXIF orientation is ignored.
+
+    Raises:
+        DataError: the file can't be read; the message names it.
+    """
     try:
         with Image.open(path) as opened:
             return eight_bits(opened).convert("RGB")
@@ -88,18 +94,18 @@ def read_rgb(path: Path) -> Image.Image:
 def stream(
     reader: BatchReader, requests: Iterable[Request], workers: int, pin_memory: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The requests' batches, in their order, read ahead by `workers` processes (0: by this one, when asked for).
+    """Yield the batches of the requests in order, prefetched by `workers` processes (0: read on demand by this one).
 
-    Closing the iterator ends the processes. DataError for an unreadable file.
+    Closing the iterator ends the processes. Raises a DataError for an unreadable file.
     """
     loader = DataLoader(
         reader,
-        batch_size=None,  # a request is a batch already
+        batch_size=None,  # a request already is a batch
         sampler=requests,
         num_workers=workers,
         collate_fn=as_it_is,
         pin_memory=pin_memory,
-        # Else each start draws from torch's own generator, and dropout would depend on when reading was started.
+        # Otherwise each start draws from torch's global generator, and dropout would depend on when reading started.
         generator=torch.Generator(),
     )
     for batch in loader:

@@ -1,4 +1,4 @@
-"""Text to model as language: the user's own files, or one that ships with Python."""
+"""Text for language modelling: the user's own files, or the topics that are part of Python."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runner.seeding import derive_seed
 
 log = logging.getLogger(__name__)
 
-EVALUATION_TOKENS = 8192  # of a batch
+EVALUATION_TOKENS = 8192  # per batch
 ALLOWED = "expected UTF-8 files, plain or gzipped, [a.txt,b.txt.gz]"
 
 Names = str | Path | Sequence[str | Path]
@@ -34,13 +34,13 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def is_files(value: Any) -> str | None:
-    """The rule for one file or several."""
+    """Rule for one or several file names."""
     names = value if isinstance(value, list | tuple) else [value]
     return None if names and all(isinstance(one, str | Path) and str(one) for one in names) else "a file or files"
 
 
 def files_or(rule: rules.Rule) -> rules.Rule:
-    """The names of files, or what the rule lets pass."""
+    """Return a rule that accepts file names and whatever the given rule accepts."""
     return lambda value: (allowed := rule(value)) and is_files(value) and f"a file, files or {allowed}"
 
 
@@ -50,8 +50,11 @@ Part = Annotated[Any, files_or(rules.between(0, 1, open_end=True))]
 class TextBatch(NamedTuple):
     """N windows of a split.
 
-    `inputs` (N, T) int64, `targets` (N, T), the token after each input, and `sizes` (N, T), bytes of each target;
-    `decode` turns ids into text.
+    Attributes:
+        inputs: (N, T) int64.
+        targets: (N, T), the token after each input.
+        sizes: (N, T), the number of bytes of each target.
+        decode: function that converts ids to text.
     """
 
     inputs: Tensor
@@ -61,21 +64,21 @@ class TextBatch(NamedTuple):
 
 
 class Windows:
-    """Training batches as a function of the step: whole windows of `context` tokens, each token once an epoch.
+    """Training batches as a function of the step: windows of `context` tokens that do not overlap within an epoch.
 
-    Where windows begin and the order in which they come are each epoch's own.
+    Each epoch has its own offset of the windows and its own order.
     """
 
     def __init__(self, ids: Tensor, sizes: Tensor, context: int, batch_size: int, seed: int) -> None:
         self._ids, self._sizes, self._context, self._seed = ids, sizes, context, seed
-        # One target behind the last input, and one window less so that windows may begin anywhere.
+        # The last input needs a target after it, and there is one window less so that the offset can vary.
         self._count = max(1, (len(ids) - 1) // context - 1)
         self._rows = min(whole("batch_size", batch_size, of="windows"), self._count)
         self.examples_per_step = self._rows * context
         self.steps_per_epoch = self._count // self._rows
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step >= 0: inputs, targets and bytes of targets, (N, T) each."""
+        """Return the batch of a step >= 0: inputs, targets and bytes of targets, each (N, T)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "windows", epoch))
         first = torch.randint(len(self._ids) - self._count * self._context, (), generator=generator)
@@ -85,29 +88,31 @@ class Windows:
 
 
 def windows(ids: Tensor, sizes: Tensor, starts: Tensor, length: int) -> Batch:
-    """The windows that begin at `starts` (N,): inputs, targets and bytes of targets, (N, length) each."""
+    """Return the windows that begin at `starts` (N,): inputs, targets and bytes of targets, each (N, length)."""
     found = ids[to_device(starts[:, None] + torch.arange(length + 1), ids.device)].long()
     return found[:, :-1], found[:, 1:], sizes[found[:, 1:]]
 
 
 class Text:
-    """Text in memory, on one device, as ids of tokens.
+    """Text in memory on one device, as token ids.
 
-    Evaluation goes through a split in windows that don't overlap, each without what stands before it; of a split's
-    tokens all but the first are predicted once.
+    A split is evaluated in windows that don't overlap, each without the text before it. Every token of a split except
+    the first is predicted once.
 
     Args:
-        train: files, UTF-8, plain or gzipped, one behind the other; None: the topics of Python's help(), about
+        train: UTF-8 files, plain or gzipped, which are concatenated; None for the topics of Python's help(), about
             0.5 MB of English.
-        validation, test: files, or a fraction of the characters in `train`: the last ones test, those before validate.
-        root: the folder that files are looked up in; None: the current one.
-        tokens: "characters" or "bytes", or "subwords", which the training text gives, or a folder with tokenizer.json.
-        vocabulary: subwords at most.
-        context: tokens of a window.
+        validation, test: files, or a fraction of the characters in `train`. The end of the text is for testing and the
+            part before it for validation.
+        root: folder of the files; None for the current folder.
+        tokens: "characters"; "bytes"; "subwords", which are learned from the training text; or a folder with a
+            tokenizer.json.
+        vocabulary: maximum number of subwords.
+        context: number of tokens per window.
 
     Raises:
         DataError: a file is missing, damaged or not UTF-8, or there is too little text.
-        ConfigError: subwords or a tokenizer are asked for and tokenizers is not installed.
+        ConfigError: subwords or a tokenizer are requested and tokenizers is not installed.
     """
 
     kind: ClassVar[str] = "text"
@@ -141,7 +146,7 @@ class Text:
         tokens: str = "characters",
         **_: object,
     ) -> str:
-        """A hash of the files' contents, wherever they lie, or of Python's topics."""
+        """Return a hash of the contents of the files or of Python's topics."""
         named = {"train": train, "validation": validation, "test": test}
         hashes = {
             split: [_in_file(split, names, path, hash_of) for path in _paths(names, root)]
@@ -154,31 +159,34 @@ class Text:
 
     @staticmethod
     def named_contents(part: Mapping[str, Any]) -> tuple[str, ...]:
-        """Options that name files and count by what these hold: of a tokenizer, beside those of the splits."""
+        """Return the options, besides the splits, that name files and are identified by their content: a tokenizer."""
         return () if part.get("tokens", "characters") in KINDS else ("tokens",)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move all splits, in place."""
+        """Move all splits to a device, in place."""
         self._ids = {split: ids.to(device) for split, ids in self._ids.items()}
         self._sizes = self._sizes.to(device)
         return self
 
     def sizes(self) -> dict[str, int]:
-        """Number of windows by split, the last of which may be shorter."""
+        """Return the number of windows in each split; the last window may be shorter."""
         return {split: len(self._starts(split)) for split in self.splits}
 
     def model_arguments(self) -> dict[str, int]:
-        """What a model must know of the data: `vocabulary`, its number of ids, and `context`, the longest input."""
+        """Return the model arguments that depend on the data.
+
+        These are `vocabulary`, the number of ids, and `context`, the maximum input length.
+        """
         return {"vocabulary": len(self.tokens.sizes), "context": self.context}
 
     def train_batches(self, batch_size: int, seed: int) -> Windows:
-        """Endless batches of so many windows of the training split, in an order that `seed` gives."""
+        """Return an endless sequence of batches of `batch_size` training windows, in an order determined by `seed`."""
         return Windows(self._ids["train"], self._sizes, self.context, batch_size, seed)
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[TextBatch]:
-        """The first `limit` windows of a split (all if None), in order; a shorter last one is a batch of its own.
+        """Yield batches of the first `limit` windows of a split (all if None), in order.
 
-        ValueError for a split that holds no text.
+        If the last window is shorter, it is a batch of its own. Raises a ValueError if the split is empty.
         """
         if split not in self.splits:
             raise ValueError(f"split {split!r} holds no text; those that do: {', '.join(self.splits)}")
@@ -191,7 +199,7 @@ class Text:
             yield TextBatch(*windows(ids, self._sizes, start[None], rest), self.tokens.decode)
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Batch]:
-        """About `limit` windows of the training split, evenly over it."""
+        """Yield at most `limit` windows that are evenly spaced over the training split."""
         ids = self._ids["train"]
         starts = torch.arange(0, len(ids) - self.context, self.context)
         chosen = starts[torch.arange(min(limit, len(starts))) * len(starts) // min(limit, len(starts))]
@@ -205,7 +213,7 @@ class Text:
         return 0 if self.tokens.unknown is None else int((self._ids[split] == self.tokens.unknown).sum())
 
     def _check_bytes(self, texts: dict[str, str]) -> None:
-        """Warn where bytes of tokens are not those of the text, of a tokenizer that changes it."""
+        """Warn if the tokens' bytes differ from the text's, which happens if a tokenizer changes the text."""
         for split, text in texts.items():
             expected, found = len(text.encode()), int(self._sizes[self._ids[split].long()].sum())
             if abs(found - expected) > 0.01 * expected and not self._unknown(split):
@@ -224,7 +232,7 @@ class Text:
 
 
 def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str, str]:
-    """The text of each split that holds any."""
+    """Return the text of each split that is not empty."""
     found = {}
     rest = len(text)
     for split, value in (("test", test), ("validation", validation)):
@@ -238,7 +246,7 @@ def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str,
 
 
 def _text(split: str, names: Any, root: str | None) -> str:
-    """What files hold, one behind the other. DataError that names the parameter."""
+    """Return the concatenated contents of files. Raises a DataError that names the parameter."""
     if names is None:
         return _topics()
     return "".join(_in_file(split, names, path, _read) for path in _paths(names, root))
@@ -268,7 +276,7 @@ def _read(path: Path) -> str:
 
 
 def _topics() -> str:
-    """The topics that Python's help() explains: language reference, about 0.5 MB; other versions have others."""
+    """Return the topics of Python's help(), about 0.5 MB of language reference; they depend on Python's version."""
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Sentences as subwords in flat tensors, and batches of them by number of tokens."""
+"""Sentences as subwords in flat tensors, and their batches, which are limited by the number of tokens."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from runner.seeding import derive_seed
 
 log = logging.getLogger(__name__)
 
-CHUNK = 10_000  # lines that are encoded at once: the library's results take far more memory than their ids
+CHUNK = 10_000  # lines encoded at once; the library's results take far more memory than their ids
 
 
 @dataclass(frozen=True, eq=False)
 class PairBatch:
     """N pairs of sentences.
 
-    `source` (N, S) int64, each row ending with END, and `target` (N, T + 1) int64, each row from BEGIN to END; PAD
-    behind it. For evaluation also the text of both, and what turns ids into text.
+    Attributes:
+        source: (N, S) int64, rows end with END and are padded with PAD.
+        target: (N, T + 1) int64, rows begin with BEGIN, end with END and are padded with PAD.
+        sources, references: texts of both sides, for evaluation.
+        decode: function that converts ids to text, for evaluation.
     """
 
     source: Tensor
@@ -46,10 +49,12 @@ class PairBatch:
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """N sentences, one behind the other: `tokens` int32, PAD and then every sentence with its END.
+    """N concatenated sentences.
 
-    `starts` (N,) is where each begins in `tokens`, `lengths` (N,) its number of tokens, END included; both int64, on
-    the CPU wherever the tokens are.
+    Attributes:
+        tokens: int32, PAD followed by every sentence with its END.
+        starts: (N,) int64, positions of the sentences in `tokens`, always on the CPU.
+        lengths: (N,) int64, number of tokens of each sentence including END, always on the CPU.
     """
 
     tokens: Tensor
@@ -73,20 +78,20 @@ class Sentences:
         return len(self.lengths)
 
     def padded(self, chosen: Tensor) -> Tensor:
-        """The chosen sentences (n, S) int64, padded to the longest of them; `chosen` (n,) is on the CPU."""
+        """Return the chosen sentences (n, S) int64, padded to the longest of them; `chosen` (n,) is on the CPU."""
         lengths = self.lengths[chosen]
         places = torch.arange(int(lengths.max()))
-        # Token 0 is PAD, so one lookup gives tokens and padding.
+        # tokens[0] is PAD, so one lookup gives both tokens and padding.
         where = (self.starts[chosen, None] + places).where(places < lengths[:, None], 0)
         return self.tokens[to_device(where, self.tokens.device)].long()
 
     def kept(self, keep: Tensor) -> Sentences:
-        """Those where `keep` (N,) is true."""
+        """Return the sentences for which `keep` (N,) is true."""
         tokens = torch.cat([torch.ones(1, dtype=torch.bool), keep.repeat_interleave(self.lengths)])
         return self.joined(self.tokens[tokens], self.lengths[keep])
 
     def cut(self, longest: int) -> Sentences:
-        """Each with its first `longest` tokens and END."""
+        """Return the sentences truncated to their first `longest` tokens and END."""
         place = torch.arange(1, len(self.tokens)) - self.starts.repeat_interleave(self.lengths)
         keep = (place < longest) | (self.tokens[1:] == END)
         return self.joined(
@@ -99,7 +104,7 @@ class Sentences:
 
 @dataclass(frozen=True, eq=False)
 class TokenPairs:
-    """Sentences and their translations, pair by pair."""
+    """Sentences and their translations."""
 
     source: Sentences
     target: Sentences
@@ -108,7 +113,7 @@ class TokenPairs:
         return len(self.source)
 
     def lengths(self) -> Tensor:
-        """(N,) tokens of the longer side of each pair, END included."""
+        """Return (N,) the number of tokens of the longer side of each pair, including END."""
         return torch.maximum(self.source.lengths, self.target.lengths)
 
     def batch(self, chosen: Tensor) -> PairBatch:
@@ -124,15 +129,15 @@ class TokenPairs:
 
 
 class TokenBatches:
-    """Training batches as a function of the step number alone, so that a run can go on at any step.
+    """Training batches as a function of the step number, so that a run can be resumed at any step.
 
-    A batch is of `batch_size` tokens on each side at most, padding and END included, or a single longer pair. Pairs
-    are sorted by the length of their longer side and cut into batches at the same places in each epoch, so that every
-    epoch has as many steps. Which pairs of a length come together and the order of the batches are each epoch's own.
+    A batch has at most `batch_size` tokens on each side, including padding and END, or is a single longer pair. Pairs
+    are sorted by the length of their longer side and cut into batches at the same positions in each epoch, so that all
+    epochs have the same number of steps. Each epoch shuffles pairs of the same length and the order of the batches.
     """
 
     steps_per_epoch: int
-    examples_per_step: int  # mean target tokens of a batch, END included, padding not
+    examples_per_step: int  # mean number of target tokens per batch, including END but not padding
 
     def __init__(self, pairs: TokenPairs, batch_size: int, seed: int) -> None:
         whole("batch_size", batch_size, of="target tokens")
@@ -147,13 +152,13 @@ class TokenBatches:
         self._epoch: tuple[int, Tensor, list[int]] | None = None
 
     def batch(self, step: int) -> PairBatch:
-        """The batch of a step >= 0, without texts: a pure function of (seed, step)."""
+        """Return the batch of a step >= 0, without texts, a pure function of (seed, step)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order, batches = self._shuffled(epoch)
         return self._pairs.batch(order[self._slices[batches[position]]])
 
     def _shuffled(self, epoch: int) -> tuple[Tensor, list[int]]:
-        """The epoch's pairs, shuffled and then sorted by length, and the order of their batches."""
+        """Return the epoch's pairs, shuffled and then sorted by length, and the order of their batches."""
         if self._epoch is None or self._epoch[0] != epoch:
             pairs = epoch_order(len(self._pairs), self._seed, epoch)
             order = pairs[self._lengths[pairs].argsort(stable=True)]
@@ -162,12 +167,12 @@ class TokenBatches:
         return self._epoch[1:]
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
-        # On the CPU whatever the device: every device sees the same batches.
+        # Always on the CPU, so that batches do not depend on the device.
         return torch.Generator().manual_seed(derive_seed(self._seed, purpose, number))
 
 
 def slices(lengths: Tensor, batch_size: int) -> Iterator[slice]:
-    """Cuts ascending lengths (N,) into runs whose number times longest is `batch_size` at most, or of one."""
+    """Yield slices of ascending lengths (N,), whose size times maximum is at most `batch_size`, or of a single one."""
     start = 0
     while start < len(lengths):
         window = lengths[start : start + max(1, batch_size // int(lengths[start]))]

@@ -1,4 +1,4 @@
-"""Text as numbers: characters, bytes, subwords, or the tokens of a stored tokenizer."""
+"""Convert text to token ids: characters, bytes, subwords, or the tokens of a stored tokenizer."""
 
 from __future__ import annotations
 
@@ -19,49 +19,50 @@ from runner.data.vocabulary import Vocabulary, tokenizers
 
 KINDS = ("characters", "bytes", "subwords")
 TOKENIZER = "tokenizer.json"
-_PIECE = 2**20  # characters that are encoded at once
+_PIECE = 2**20  # minimum number of characters encoded at once
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokens(Protocol):
-    """The tokens of a text.
+    """A conversion between text and token ids.
 
     Attributes:
-        sizes: (ids,) int64, bytes in UTF-8 of each token.
-        unknown: the id of what the training text lacks; None where there is no such thing.
+        sizes: (ids,) int64, length of each token in UTF-8 bytes.
+        unknown: the id of unknown tokens, or None if there is none.
     """
 
     sizes: Tensor
     unknown: int | None
 
     def encode(self, text: str) -> Tensor:
-        """The ids of a text, (n,) int32."""
+        """Return the ids of a text, (n,) int32."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
+        """Return the text of ids."""
 
 
 def tokenizer_file(folder: str) -> Path:
-    """The tokenizer.json of a folder."""
+    """Return the path of a folder's tokenizer.json."""
     return Path(folder).expanduser() / TOKENIZER
 
 
 def is_kind(value: Any) -> str | None:
-    """The rule for kinds of tokens."""
+    """Rule for kinds of tokens."""
     known = isinstance(value, str) and (value in KINDS or tokenizer_file(value).is_file())
     return None if known else f"one of {', '.join(KINDS)} or a folder with {TOKENIZER}"
 
 
 def tokens_of(kind: str, text: str, vocabulary: int) -> Tokens:
-    """The tokens that a training text gives.
+    """Return the tokens of a kind for a training text.
 
     Args:
         kind: one of KINDS, or a folder with a tokenizer.json.
-        vocabulary: subwords at most.
+        text: the training text.
+        vocabulary: maximum number of subwords.
 
     Raises:
-        ParameterError, ConfigError: of subwords, see `Vocabulary.of`.
-        DataError: of a tokenizer, see `Stored`.
+        ParameterError, ConfigError: raised for subwords, see `Vocabulary.of`.
+        DataError: raised for a tokenizer, see `Stored`.
     """
     if kind not in KINDS:
         return Stored(tokenizer_file(kind))
@@ -71,9 +72,9 @@ def tokens_of(kind: str, text: str, vocabulary: int) -> Tokens:
 
 
 class Characters:
-    """The characters of a training text, by id from 1 on; 0 is any other character, shown as U+FFFD.
+    """The characters of a training text, with ids from 1.
 
-    Another character counts as one byte.
+    The id 0 stands for any other character. It is decoded as U+FFFD and counts as one byte.
     """
 
     unknown: int | None = 0
@@ -109,7 +110,7 @@ class Bytes:
 
 
 class Subwords:
-    """Byte-level byte pair encoding, see `Vocabulary`; no subword goes beyond a line."""
+    """Byte-level byte pair encoding, see `Vocabulary`. No subword extends over several lines."""
 
     unknown: int | None = None
 
@@ -130,12 +131,13 @@ class Subwords:
 
 
 class Stored:
-    """The tokens of a tokenizer.json, as the tokenizers library and transformers write it; without special ones added.
+    """The tokens of a tokenizer.json as written by tokenizers and transformers. No special tokens are added to a text.
 
-    Bytes are known of byte-level tokens, as GPT-2's, and of those that have "▁" for a space, as Llama's.
+    The tokenizer must be byte-level, as GPT-2's, or use "▁" for a space, as Llama's, so that the number of bytes of a
+    token is known.
 
     Raises:
-        DataError: the file can't be read, or is of another kind.
+        DataError: the file can't be read or is of another kind.
         ConfigError: tokenizers is not installed.
     """
 
@@ -170,7 +172,7 @@ class Stored:
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """All parts of a tokenizer's description that have a type."""
+    """Yield all parts of a tokenizer's description that have a type."""
     if isinstance(value, dict):
         if "type" in value:
             yield value
@@ -183,17 +185,17 @@ def _parts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _size_of(parts: Iterator[dict[str, Any]]) -> Any:
-    """The bytes of a token by how it is written; None where that is not known."""
+    """Return a function from a token's spelling to its number of bytes, or None if that is unknown."""
     for part in parts:
         if part["type"] == "ByteLevel":
-            return len  # a character a byte
+            return len  # one character per byte
         if part["type"] == "Metaspace" or "▁" in str(part.get("content", "")) + str(part.get("pattern", "")):
             return lambda word: 1 if _BYTE.fullmatch(word) else len(word.replace("▁", " ").encode())
     return None
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """A text in pieces that end with a line, so that no more than a piece is encoded at once."""
+    """Yield pieces of a text that end with a line, to limit how much is encoded at once."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + _PIECE) + 1 or len(text)

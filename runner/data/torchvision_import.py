@@ -1,4 +1,4 @@
-"""Imports torchvision, also where its compiled operators can't be loaded."""
+"""Import torchvision, even if its compiled operators can't be loaded."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-# A declaration lives as long as its Library object.
+# A declaration exists as long as its Library object.
 _declared: list[torch.library.Library] = []
 
 
 def import_torchvision(importer: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:
-    """The torchvision module, its data sets and transforms usable.
+    """Import torchvision so that its data sets and transforms can be used.
 
-    torchvision built for CUDA beside a CPU-only torch can't load its operators and fails on the first one that it
-    expects. Only then are they declared, without code behind them: where they exist, a second declaration would break
-    them. Any other error is passed on.
+    With a CPU-only torch, a torchvision built for CUDA can't load its operators and fails at the first one. Only in
+    this case are the operators declared, without an implementation: if they exist, a second declaration would break
+    them. Any other error is propagated.
     """
     try:
         return importer("torchvision")
@@ -38,7 +38,7 @@ def import_torchvision(importer: Callable[[str], ModuleType] = importlib.import_
 
 
 def declare_operators() -> None:
-    """Makes the names of torchvision's operators known to torch."""
+    """Declare torchvision's operators to torch."""
     library = torch.library.Library("torchvision", "FRAGMENT")
     for schema in SCHEMAS:
         library.define(schema)

@@ -1,13 +1,13 @@
-"""Small tensors on their way from the processor to a GPU, at every step."""
+"""Copy small tensors from the CPU to a GPU at every step."""
 
 import torch
 from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device. A GPU gets it in the background: a plain copy waits for all that the GPU has to do."""
+    """Copy a tensor to a device, asynchronously to a GPU. A plain copy would wait for all queued work of the GPU."""
     if device.type in ("cpu", "mps"):
         return tensor.to(device)
-    if device.type == "cuda":  # only such memory is copied in the background
+    if device.type == "cuda":  # only pinned memory is copied asynchronously
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

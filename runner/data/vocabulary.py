@@ -16,29 +16,29 @@ from runner.parameters import whole
 log = logging.getLogger(__name__)
 
 PAD, BEGIN, END = 0, 1, 2
-SPECIAL = 3  # so many ids come before those of the subwords
-SMALLEST = SPECIAL + 256  # every byte is a subword, so no text is unknown
+SPECIAL = 3  # number of ids before those of the subwords
+SMALLEST = SPECIAL + 256  # every byte is a subword, so any text can be encoded
 Size = Annotated[int, rules.whole(SMALLEST)]
 
-FORMAT = 1  # part of the cache's key: to be raised when the same text is to give other subwords
+FORMAT = 1  # part of the cache key; increase it if the same text is to give other subwords
 
 
 class Vocabulary:
-    """Subwords of one language or two, by id from 3 on; 0 to 2 are PAD, BEGIN and END.
+    """Subwords of one or two languages, with ids from 3; the ids 0 to 2 are PAD, BEGIN and END.
 
-    These three are no text: a line that spells out such a name is encoded like any other.
+    These three have no text: a line that contains such a name is encoded like any other.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """`tokenizer` is a Hugging Face Tokenizer without special tokens."""
+        """Wrap `tokenizer`, a Hugging Face Tokenizer without special tokens."""
         self._tokenizer = tokenizer
 
     @classmethod
     def of(cls, lines: Sequence[str], size: int) -> Vocabulary:
-        """The vocabulary of at most `size` ids that these lines give, out of the cache if it is there.
+        """Return a vocabulary of at most `size` ids learned from the lines, from the cache if possible.
 
         Raises:
-            ParameterError: `size` is no whole number of at least 259.
+            ParameterError: `size` is not a whole number of at least 259.
             ConfigError: tokenizers is not installed.
         """
         whole("vocabulary", size, SMALLEST, "subwords")
@@ -52,7 +52,7 @@ class Vocabulary:
 
     @classmethod
     def learned(cls, lines: Sequence[str], size: int) -> Vocabulary:
-        """As `of`, without the cache. The same on every machine, with any number of threads."""
+        """Learn a vocabulary without the cache. It does not depend on the machine or the number of threads."""
         log.info("learning a vocabulary of %d subwords from %d lines", size, len(lines))
         library = tokenizers()
         byte_level = library.pre_tokenizers.ByteLevel
@@ -67,35 +67,35 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Number of ids, PAD, BEGIN and END among them."""
+        """The number of ids, including PAD, BEGIN and END."""
         return SPECIAL + int(self._tokenizer.get_vocab_size())
 
     def sizes(self) -> list[int]:
-        """Bytes of each id's subword; 0 of PAD, BEGIN and END."""
-        # A byte-level subword is spelt with one character a byte.
+        """Return the number of bytes of each id's subword, 0 for PAD, BEGIN and END."""
+        # A byte-level subword is spelt with one character per byte.
         words = (self._tokenizer.id_to_token(number) for number in range(self.size - SPECIAL))
         return [0] * SPECIAL + [len(word) for word in words]
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of each line, without BEGIN and END."""
+        """Return the ids of each line, without BEGIN and END."""
         encodings = self._tokenizer.encode_batch_fast(lines)
         return [[number + SPECIAL for number in encoding.ids] for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids up to the first END; PAD and BEGIN are left out.
+        """Return the text of the ids up to the first END, without PAD and BEGIN.
 
-        What `encode` gave comes back exactly; ids that make no whole character come back as U+FFFD.
+        Ids from `encode` give the exact text; ids that form no complete character give U+FFFD.
         """
         end = ids.index(END) if END in ids else len(ids)
         return str(self._tokenizer.decode([number - SPECIAL for number in ids[:end] if number >= SPECIAL]))
 
     def json(self) -> str:
-        """All of it, as the tokenizers library writes and reads it."""
+        """Return the vocabulary in the JSON format of the tokenizers library."""
         return str(self._tokenizer.to_str())
 
 
 def content_key(lines: Sequence[str], size: int) -> str:
-    """A hash of all that a vocabulary follows from."""
+    """Return a hash of everything that determines a vocabulary."""
     digest = hashlib.sha256(json.dumps([FORMAT, tokenizers().__version__, size]).encode())
     for line in lines:
         digest.update(line.encode() + b"\n")
@@ -103,5 +103,5 @@ def content_key(lines: Sequence[str], size: int) -> str:
 
 
 def tokenizers() -> Any:
-    """The library, imported when it is needed: an optional dependency."""
+    """Import and return the tokenizers library, an optional dependency."""
     return need("this data", "tokenizers", "text")
