@@ -1,1 +1,1 @@
-"""The choice: composing configurations with Hydra, checking them, and building what they name. Imports no torch."""
+"""Compose configurations with Hydra, check them, and build the objects they name. Does not import torch."""

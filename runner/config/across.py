@@ -1,4 +1,4 @@
-"""What the choice of one group means for another: settings of models that are the data's, and of debug=smoke."""
+"""Effects of one group's choice on another group: settings of a model for its data, and of debug=smoke for models."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from runner.config.paths import content_of, options_in
 
 
 def set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
-    """Take `own_models` of debug=smoke out, and over into a model of this package.
+    """Remove `own_models` of debug=smoke, and set its options in a model of this package.
 
-    A user's model may have an option of the same name that means something else, or no such option.
+    A user's model may have no such option, or an option of the same name with another meaning.
 
     Args:
-        named: options that the user has given; they stay.
+        named: options that the user has given, which are not changed.
     """
     options = config.pop("own_models", {})
     if options and str(config["model"].get("_target_")).startswith(f"{PACKAGES['model']}."):
@@ -23,10 +23,10 @@ def set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
 
 
 def without_models_own(config: dict[str, Any], named: Container[str], folders: Sequence[Path]) -> None:
-    """Leave out what a model's file sets for data that has no such option, as images that are streamed have no `crop`.
+    """Remove options that a model's file sets for the data if the data has no such option, e.g. `crop` for ImageNet.
 
     Args:
-        named: options that the user has given; they stay, and the data's class refuses them.
+        named: options that the user has given. They are kept, and the data's class rejects them.
     """
     if "model" in config and "data" in config:
         has = options_in("data", str(config["data"].get("name")), folders)

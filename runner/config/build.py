@@ -1,4 +1,4 @@
-"""From a `_target_` to an object, only for classes of the group's own package or of the user's own --config-dir."""
+"""Build objects from `_target_`s, restricted to classes of the group's package or of the user's --config-dir."""
 
 import importlib
 import inspect
@@ -14,8 +14,8 @@ from runner.data.errors import DataError
 from runner.errors import ConfigError, ParameterError, UserError, located
 from runner.parameters import check_arguments
 
-# Group → the package whose classes it may name. Hydra's own check is a list of forbidden names, which lets
-# pandas.read_pickle pass; this is the list of allowed ones.
+# Group → the package whose classes it may name. Hydra itself only has a list of forbidden names, which does not include
+# pandas.read_pickle; this is a list of allowed ones.
 PACKAGES = {
     "data": "runner.data",
     "task": "runner.tasks",
@@ -24,25 +24,25 @@ PACKAGES = {
     "regularizer": "runner.regularizers",
     "schedule": "runner.training",
 }
-# Where classes have been, → where they are now: stored configurations name them as they were called then.
+# Former path of a class → its current path. Stored configurations may name former paths.
 MOVED: dict[str, str] = {}
 NAMED_CLASS = "runner.models.foreign.module.Module"  # builds any class that the user names
-# The same of what a run can have several of.
+# The same for groups of which a run can have several choices.
 PLUGINS = {
     "criterion": "runner.pruning.criteria",
     "granularity": "runner.pruning.granularities",
     "logger": "runner.training.loggers",
 }
-# Making one costs nothing, so whatever its constructor refuses is found early.
+# Creating these objects is cheap, so errors of their constructors are found early.
 _MADE_FOR_NOTHING = ("task", "dropout", "regularizer", "schedule")
 _HERE = Path(__file__).resolve().parent.parent
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-# Keys of a group that are for other readers than its class.
+# Keys of a group that are not arguments of its class.
 _NOT_ARGUMENTS = ("_target_", "name", "length", "batch_size", "input_size")
 
 
 def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:
-    """Raises: ConfigError unless every group names a class of its own package (any class if `foreign`)."""
+    """Raise a ConfigError unless every group names a class of its own package (any class if `foreign`)."""
     for group, package in PACKAGES.items():
         part = config.get(group)
         if not isinstance(part, Mapping):
@@ -56,10 +56,13 @@ def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:
 
 
 def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
-    """`check_targets` for a configuration that a stranger may have stored: foreign classes only of the --config-dir.
+    """Check the targets of a stored configuration, whose author may not be trusted.
+
+    Foreign classes are only allowed from the --config-dir or if they are trusted.
 
     Raises:
         ConfigError: a group names another class.
+        ForeignRun: the model is a class that is not trusted.
     """
     check_targets(config, foreign=config_dir is not None)
     if config["model"]["_target_"] == NAMED_CLASS:
@@ -73,7 +76,7 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
 
 
 def targets(part: Any, name: str) -> list[tuple[str, Any]]:
-    """All `_target_`s of a part of the configuration, however deep: their dotted options and what they name."""
+    """Return all `_target_`s at any depth of a part of the configuration, as (dotted option, value)."""
     if isinstance(part, Mapping):
         found = [(f"{name}.{key}", value) for key, value in part.items() if key == "_target_"]
         return found + [pair for key, value in part.items() for pair in targets(value, f"{name}.{key}")]
@@ -83,7 +86,7 @@ def targets(part: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def target(config: Mapping[str, Any], group: str) -> type:
-    """The class that the group's `_target_` names; `check_targets` has allowed its module.
+    """Return the class that the group's `_target_` names; its module must have passed `check_targets`.
 
     Raises:
         ConfigError: there is no such class.
@@ -92,19 +95,19 @@ def target(config: Mapping[str, Any], group: str) -> type:
 
 
 def canonical(path: str) -> str:
-    """Today's path of a class."""
+    """Return the current path of a class."""
     return MOVED.get(path, path)
 
 
 def check_class(option: str, path: Any, package: str, foreign: bool) -> None:
-    """Raises: ConfigError unless a path names a class of the package (any class if `foreign`)."""
+    """Raise a ConfigError unless a path names a class of the package (any class if `foreign`)."""
     own = str(path).startswith(f"{package}.")
     if not _DOTTED.fullmatch(str(path)) or not (own or foreign):
         raise ConfigError(f"{option}={path}: expected a class of {package}")
 
 
 def find_class(option: str, path: str, package: str) -> type:
-    """The class of a dotted path whose module is allowed.
+    """Return the class of a dotted path whose module is allowed.
 
     Raises:
         ConfigError: there is no such class.
@@ -112,7 +115,7 @@ def find_class(option: str, path: str, package: str) -> type:
     module_name, _, class_name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever is wrong in a user's own file
+    except Exception as error:  # any error in a user's own file
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError(f"{option}={path}: {error}") from None
         folder = _HERE if path.startswith("runner.") else None
@@ -121,35 +124,35 @@ def find_class(option: str, path: str, package: str) -> type:
         found = getattr(module, class_name)
     except AttributeError as error:
         raise ConfigError(f"{option}={path}: {error}") from None
-    # A name that a module merely imported (runner.data.mnist.Path, say) is not the group's own class.
+    # A name that the module only imports, such as runner.data.mnist.Path, is not the group's own class.
     if not inspect.isclass(found) or (path.startswith("runner.") and not found.__module__.startswith(package)):
         raise ConfigError(f"{option}={path}: expected a class of {package}")
     return found
 
 
 def arguments(config: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """The group's keys that are its class's arguments."""
+    """Return the group's keys that are arguments of its class."""
     return {key: value for key, value in config[group].items() if key not in _NOT_ARGUMENTS}
 
 
 def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
-    """An object of the group's class, with the group's other keys as arguments, and `more`.
+    """Create an object of the group's class, with the group's other keys and `more` as arguments.
 
     Raises:
-        ConfigError: the class refuses an argument.
+        ConfigError: the class rejects an argument.
     """
     given = {**arguments(config, group), **more}
     return instantiate(group, config[group].get("name"), target(config, group), given)
 
 
 def build_model(config: Mapping[str, Any], **about: Any) -> Any:
-    """The model: an object of the group's class, or the network that a builder of other people's networks makes.
+    """Create the model: an object of the group's class, or the network that a builder of foreign networks makes.
 
     Args:
-        about: the data, see `Data.model_arguments`.
+        about: the arguments that depend on the data, see `Data.model_arguments`.
 
     Raises:
-        ConfigError: the class or the library refuses an argument.
+        ConfigError: the class or the library rejects an argument.
     """
     made = build(config, "model", **about_inputs(config, about))
     with options_of("model"):
@@ -157,10 +160,10 @@ def build_model(config: Mapping[str, Any], **about: Any) -> Any:
 
 
 def about_inputs(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model is told of the data: all, but `input_shape` only where its class takes it.
+    """Return the data's arguments for a model, with `input_shape` only if its class accepts it.
 
     Raises:
-        ConfigError: the class is for images, and the inputs are none.
+        ConfigError: the class is for images, and the inputs are not images.
     """
     takes_shape = "input_shape" in inspect.signature(target(config, "model")).parameters
     if "input_shape" in about and "channels" not in about and not takes_shape:
@@ -171,15 +174,15 @@ def about_inputs(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 
 
 def is_builder(cls: type) -> bool:
-    """Whether objects of a class are no networks but build one, as those of `runner.models.foreign`."""
+    """Return whether a class is a builder of networks instead of a network, like those of `runner.models.foreign`."""
     return cls.__module__.startswith("runner.models.foreign.")
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Hold every group's options against the rules in its class's constructor, before data is read or a network built.
+    """Check every group's options by the rules in its class's constructor, before data is read or a network is built.
 
     Raises:
-        ConfigError: names the option, the value and what is allowed.
+        ConfigError: a value is invalid; the message names the option, the value and what is allowed.
     """
     for group in PACKAGES:
         with options_of(group):
@@ -189,10 +192,10 @@ def check_values(config: Mapping[str, Any]) -> None:
 
 
 def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> Any:
-    """An object of a class with these arguments; its errors name the option and the choice.
+    """Create an object of a class with the given arguments. Errors name the option and the choice.
 
     Raises:
-        ConfigError: the class refuses an argument.
+        ConfigError: the class rejects an argument.
     """
     try:
         inspect.signature(cls).bind(**given)
@@ -211,10 +214,10 @@ def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> 
 
 @contextmanager
 def options_of(group: str) -> Iterator[None]:
-    """Name refused parameters as the command line does, `dropout.alpha` for `alpha`.
+    """Name rejected parameters as on the command line: `dropout.alpha` instead of `alpha`.
 
     Raises:
-        ConfigError: in place of any ValueError.
+        ConfigError: raised instead of any ValueError.
     """
     try:
         yield

@@ -1,7 +1,8 @@
-"""Choices of which a run can have several, by name: pruning criteria, granularities, loggers. Imports no torch.
+"""Choices of which a run can have several: pruning criteria, granularities and loggers. Does not import torch.
 
-A choice is a file of conf/criterion, conf/granularity or conf/logger, or of the same folder in the user's --config-dir.
-In a configuration it is a name, or a name with parameters, `{n_of_m: {n: 1}}`; composed, it is the file's content.
+A choice is a file in conf/criterion, conf/granularity or conf/logger, or in the same folder of the user's --config-dir.
+In a configuration it is a name, or a name with parameters, `{n_of_m: {n: 1}}`; composing replaces it by the file's
+content.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,27 +23,27 @@ Part = dict[str, Any]
 OPTIONS = {"criterion": "prune.criterion", "granularity": "prune.granularity", "logger": "loggers"}
 
 
-# Listed before any others: the finest granularity, the usual criterion.
+# Listed before all others: common granularities and criteria.
 _FIRST = ("weight", "unit", "feature", "own", "magnitude", "random")
 
 
 def names(group: str, folders: Iterable[Path] = (CONF,)) -> list[str]:
-    """The choices of a group, in the order in which help, tables and figures list them."""
+    """Return the choices of a group in the order of help texts, tables and figures."""
     return in_order(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Keys of choices, each once, in the order of `names`."""
+    """Return the distinct keys of choices in the order of `names`."""
     place = {name: number for number, name in enumerate(_FIRST)}
     return sorted(set(keys), key=lambda key: (place.get(key, len(place)), key))
 
 
 @cache
 def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
-    """The content of a choice's file; the last folder that has one goes first.
+    """Return the content of a choice's file; a later folder takes precedence.
 
     Raises:
-        ConfigError: no folder has one, or it names no class.
+        ConfigError: no folder has such a file, or it names no class.
     """
     for folder in reversed(folders):
         path = folder / group / f"{name}.yaml"
@@ -61,9 +62,9 @@ def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
 
 
 def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Part]:
-    """A configuration's value as whole parts: `name`, `key`, `_target_` and the class's arguments.
+    """Convert a configuration's value to complete parts: `name`, `key`, `_target_` and the class's arguments.
 
-    The key, which names the choice in pruning.csv, has those parameters that differ from the file's: `n_of_m(n=1)`.
+    The key identifies the choice in pruning.csv. It includes the parameters that differ from the file: `n_of_m(n=1)`.
 
     Args:
         value: a name, a mapping of names to parameters, a part, or a list of these.
@@ -97,7 +98,7 @@ def _part(group: str, name: str, given: Any, folders: tuple[Path, ...]) -> Part:
 
 
 def label(group: str, key: str) -> str:
-    """The choice in figures and tables, `filters`; its key where no file of ours says more."""
+    """Return the label of a choice in figures and tables, such as `filters`, or its key if the choice isn't ours."""
     name, bracket, parameters = key.partition("(")
     path = CONF / group / f"{name}.yaml"
     if Path(name).name != name or not path.is_file():
@@ -106,10 +107,10 @@ def label(group: str, key: str) -> str:
 
 
 def make(group: str, part: Mapping[str, Any]) -> Any:
-    """The object of a whole part.
+    """Create the object of a complete part.
 
     Raises:
-        ConfigError: there is no such class, or it refuses a parameter.
+        ConfigError: there is no such class, or it rejects a parameter.
     """
     given = {key: value for key, value in part.items() if key not in ("_target_", "name", "key", "label")}
     option = OPTIONS[group]
@@ -117,12 +118,12 @@ def make(group: str, part: Mapping[str, Any]) -> Any:
 
 
 def make_all(group: str, parts: Any) -> dict[str, Any]:
-    """Key → object of all whole parts; {} for `auto`."""
+    """Create the objects of all complete parts, by key; {} for `auto`."""
     return {part["key"]: make(group, part) for part in parts} if isinstance(parts, list) else {}
 
 
 def builtin(group: str, key: str) -> Any:
-    """The object of a shipped choice, by its name or a key with parameters, `n_of_m(m=8)`."""
+    """Create the object of a shipped choice, given its name or a key with parameters such as `n_of_m(m=8)`."""
     name, _, words = key.removesuffix(")").partition("(")
     given = dict(word.split("=", 1) for word in words.split(",") if word)
     return make(group, settle(group, {name: {word: yaml.safe_load(value) for word, value in given.items()}})[0])

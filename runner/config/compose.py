@@ -1,4 +1,4 @@
-"""Hydra's composition, with errors that name the option, the value and what is near."""
+"""Compose configurations with Hydra. Errors name the option and the value, and suggest the nearest valid one."""
 
 import re
 import sys
@@ -28,40 +28,40 @@ from runner.config.rules import check, leaves
 from runner.config.trust import trust, trust_folder
 from runner.errors import ConfigError, first_line
 
-# Older names of options, which stand in stored overrides and in people's scripts.
+# Former names of options, which may occur in stored overrides and in users' scripts.
 _RENAMED = {"prune.scores": "prune.criterion"}
-_WITH_MODEL = ("train", "bench", "inspect")  # commands that have the option themselves
+_WITH_MODEL = ("train", "bench", "inspect")  # commands that have model options
 ARCHITECTURE = "model.architecture="
 _PATHS = ("folder", "init", "outputs", "out", "predictions")
 
 
 @dataclass
 class _Known:
-    """What has been composed so far. Composing takes far longer than setting options in its result, and most
-    configurations of one process share their choices of groups."""
+    """A cache of composed configurations, as composing takes far longer than setting options in the result, and most
+    configurations of a process have the same choices of groups."""
 
     parsed: dict[str, list[Override]] = field(default_factory=dict)
-    groups: dict[str, list[str]] = field(default_factory=dict)  # the choices of each
+    groups: dict[str, list[str]] = field(default_factory=dict)  # group → its choices
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # by command and choices
     own: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # the same without Hydra's own part
-    defaults: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # in plain values
+    defaults: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # as plain values
 
 
 _KNOWN = _Known()
 
 
 class Composer:
-    """Composes one command's configurations.
+    """Compose the configurations of one command.
 
     Args:
-        command: names the primary configuration, conf/<command>.yaml.
+        command: name of the primary configuration, conf/<command>.yaml.
         config_dir: the user's own folder of configurations and classes.
     """
 
     def __init__(self, command: str, config_dir: Path | None = None) -> None:
         self.command = command
         self.config_dir = config_dir
-        # The user's own files may change while the process lives.
+        # The user's own files may change during the process, so nothing is shared.
         self._known = _KNOWN if config_dir is None else _Known()
         if config_dir is not None:
             if not config_dir.is_dir():
@@ -70,7 +70,7 @@ class Composer:
             trust_folder(config_dir.resolve())
 
     def single(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """One checked configuration, in plain values, with the name of every group's choice in it."""
+        """Return one checked configuration as plain values, including the name of every group's choice."""
         with self._hydra(), _names_as_typed(overrides):
             overrides = self._without_trusted(renamed(overrides))
             for override in self._parse(overrides):
@@ -79,7 +79,7 @@ class Composer:
             return self._checked(overrides)
 
     def _without_trusted(self, overrides: Sequence[str]) -> list[str]:
-        """Without the class of a stored run, which the commands that build it again are told by its option's name."""
+        """For commands without model options, trust the classes in `model.architecture=` and remove these overrides."""
         if self.command in _WITH_MODEL:
             return list(overrides)
         named = [text for text in overrides if text.startswith(ARCHITECTURE)]
@@ -88,7 +88,7 @@ class Composer:
         return [text for text in overrides if text not in named]
 
     def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-        """All checked configurations of a multirun, in Hydra's order, and Hydra's own launcher configuration."""
+        """Return all checked configurations of a multirun, in Hydra's order, and Hydra's launcher configuration."""
         with self._hydra(), _names_as_typed(overrides):
             overrides = self._without_trusted(renamed(overrides))
             from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -100,7 +100,7 @@ class Composer:
             return jobs, {str(key): value for key, value in launcher.items()}
 
     def words(self, overrides: Sequence[str]) -> list[list[str]]:
-        """The overrides of each of these jobs, without those that are Hydra's own."""
+        """Return the overrides of each job of a multirun, without those of Hydra itself."""
         with self._hydra():
             from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -109,7 +109,7 @@ class Composer:
 
     @property
     def _folders(self) -> list[Path]:
-        """Where choices' files are; the last folder that has one goes first."""
+        """The folders of configuration files; later ones take precedence."""
         return [CONF] if self.config_dir is None else [CONF, self.config_dir]
 
     @contextmanager
@@ -119,7 +119,7 @@ class Composer:
             if self.config_dir is not None:
                 loader = GlobalHydra.instance().config_loader()
                 loader.get_search_path().prepend("user", f"file://{self.config_dir.resolve()}", "schema")
-                # The repository of sources is made when the loader is; make it again with the user's folder.
+                # The repository of sources was created with the loader; create it again with the user's folder.
                 loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
             yield
 
@@ -138,10 +138,10 @@ class Composer:
         return [override for text in overrides for override in self._known.parsed[text]]
 
     def _compose(self, overrides: Sequence[Override], whole: bool = False) -> DictConfig:
-        """The configuration: the choices of groups composed, then, as Hydra does it, options set in the result.
+        """Return the configuration: compose the choices of groups, then set options in the result like Hydra.
 
         Args:
-            whole: with Hydra's own part, which is several times as large as ours.
+            whole: whether to include Hydra's own part, which is several times as large as ours.
         """
         key = (self.command, *self._chosen(overrides))
         if key not in self._known.composed:
@@ -152,19 +152,19 @@ class Composer:
         options = [override for override in overrides if not self._choices(override.key_or_group)]
         hydras = [override for override in options if override.key_or_group.startswith("hydra.")]
         if hydras and not whole:
-            self._compose(overrides, whole=True)  # refuses what Hydra does not have
+            self._compose(overrides, whole=True)  # rejects options that Hydra does not have
             options = [override for override in options if override not in hydras]
         ConfigLoaderImpl._apply_overrides_to_config(options, config)
         return config
 
     def _chosen(self, overrides: Sequence[Override]) -> tuple[str, ...]:
-        """The overrides that choose a group's file, as they were typed."""
+        """Return the overrides that choose a group's file, as they were typed."""
         return tuple(override.input_line or "" for override in overrides if self._choices(override.key_or_group))
 
     def _checked(self, overrides: Sequence[str]) -> dict[str, Any]:
         parsed = self._parse(overrides)
         self._check_choices(parsed)
-        # The same choices without the user's values; the jobs of a sweep share most of them.
+        # The same choices without the user's values. The jobs of a sweep have most of them in common.
         choices = self._chosen(parsed)
         key = (self.command, *choices)
         if key not in self._known.defaults:
@@ -189,7 +189,7 @@ class Composer:
         return config
 
     def _settled(self, group: str, value: Any) -> list[dict[str, Any]]:
-        """Choices as whole parts, so that a configuration says all that it means."""
+        """Return choices as complete parts, so that the configuration is self-contained."""
         parts = settle(group, value, self._folders)
         for part in parts:
             check_class(f"{OPTIONS[group]}._target_", part["_target_"], PLUGINS[group], self.config_dir is not None)
@@ -197,7 +197,7 @@ class Composer:
 
     def _plain(self, overrides: Sequence[str]) -> dict[str, Any]:
         parsed = self._parse(overrides)
-        # Hydra would take them for choices of the groups of these names.
+        # Hydra would interpret these options as choices of the groups with the same names.
         apart = {override.key_or_group: override.value() for override in parsed if override.key_or_group in PLUGINS}
         try:
             own = self._compose([override for override in parsed if override.key_or_group not in apart])
@@ -213,7 +213,7 @@ class Composer:
         for group in PACKAGES:
             if isinstance(config.get(group), dict):
                 config[group] = {"name": choices.get(group), **config[group]}
-        if "architecture" in config.get("model", {}):  # folders and tables name the network, not who made it
+        if "architecture" in config.get("model", {}):  # folders and tables are named after the network
             config["model"]["name"] = architecture_name(str(config["model"]["architecture"]))
         named = {override.key_or_group for override in parsed}
         without_models_own(config, named, self._folders)
@@ -221,14 +221,14 @@ class Composer:
         return config
 
     def _choices(self, group: str) -> list[str]:
-        if group in PLUGINS:  # their files are no part of a defaults list, and run ticket has options of these names
+        if group in PLUGINS:  # not in a defaults list, and run ticket has options of these names
             return []
         if group not in self._known.groups:
             self._known.groups[group] = GlobalHydra.instance().config_loader().get_group_options(group)
         return self._known.groups[group]
 
     def _check_choices(self, parsed: Sequence[Override]) -> None:
-        """Unknown choices of groups, with the nearest that there is."""
+        """Reject unknown choices of groups, and suggest the nearest one."""
         for override in parsed:
             key, value = override.key_or_group, override.value()
             choices = self._choices(key)
@@ -239,7 +239,7 @@ class Composer:
                 raise ConfigError(f"{override.input_line}: unknown{hint}; expected {', '.join(choices)}")
 
     def _check_options(self, parsed: Sequence[Override], defaults: Mapping[str, Any]) -> None:
-        """Unknown options, with the nearest that there is."""
+        """Reject unknown options, and suggest the nearest one."""
         known = _all_names(defaults)
         for override in parsed:
             key = override.key_or_group
@@ -250,19 +250,19 @@ class Composer:
 
 
 def architecture_name(architecture: str) -> str:
-    """An architecture as part of a folder's name: `Net` for my_file:Net and folder/Net."""
+    """Return the name of an architecture for use in folder names: `Net` for my_file:Net and folder/Net."""
     return re.sub(r"[^\w.]+", "_", re.split(r"[:/]", architecture.rstrip("/"))[-1])
 
 
 def renamed(overrides: Sequence[str]) -> list[str]:
-    """Overrides with today's names in place of older ones."""
+    """Replace former names of options in overrides by the current ones."""
     parts = [text.partition("=") for text in overrides]
     return [_RENAMED.get(name, name) + equals + value for name, equals, value in parts]
 
 
 @contextmanager
 def _names_as_typed(overrides: Sequence[str]) -> Iterator[None]:
-    """Errors name an option as the user did."""
+    """Make errors name options as the user typed them."""
     try:
         yield
     except ConfigError as error:
@@ -274,14 +274,14 @@ def _names_as_typed(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:
-    """Dotted names of options, and of the groups and parts that hold them."""
+    """Return the dotted names of all options and of the groups and parts that contain them."""
     names = [name for name, _ in leaves(config) if not name.endswith(".name")]
     parts = {name.rpartition(".")[0] for name in names if "." in name}
     return names + sorted(parts)
 
 
 def _may_be_added(key: str, defaults: Mapping[str, Any]) -> bool:
-    """Whether somebody would read it: a class has arguments beyond its YAML, a mapping any keys."""
+    """Return whether an option may be added: a class can have more arguments than its YAML, a mapping any keys."""
     group, _, rest = key.partition(".")
     return (group in PACKAGES and rest not in ("", "name")) or any(key.startswith(f"{n}.") for n, _ in leaves(defaults))
 
@@ -291,7 +291,7 @@ def _hint(text: str) -> str:
 
 
 def options(group: str, folder: Path = CONF) -> dict[str, str]:
-    """The choices of a group and the one-line description that each file begins with."""
+    """Return the choices of a group, each with the one-line description at the beginning of its file."""
     found = {}
     for path in sorted((folder / group).glob("*.yaml")):
         lines = (line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line)

@@ -1,8 +1,8 @@
-"""What makes two runs the same experiment: a hash of all that determines the weights and differs from the defaults.
+"""The identity of a run: a hash of everything that determines the weights and differs from the defaults.
 
-A new option with a default therefore renames no run. Defaults are those of the classes when they were released
-(`released.json`), not those that they have now: a class whose default changes makes other runs, and the old ones keep
-their names. Run folders of format 1 hashed every option, whether it had its default or not; they are still found.
+A new option with a default therefore does not rename runs. Defaults are those of the classes when they were released
+(`released.json`), not the current ones: if a default changes, new runs have another identity and old ones keep theirs.
+Run folders of format 1 hashed all options, including those with default values; they are still found.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from runner.config.build import PACKAGES, canonical, target
 from runner.config.paths import CONF, options_in
 from runner.runs import NOT_IDENTITY_OF_DATA
 
-# Options beside the groups that determine the weights, with the value that changes nothing.
+# Options outside groups that determine the weights, with the value that has no effect.
 _OPTIONS = {"precision": None, "compile": False, "limit": None, "sync_batch_norm": True}
-# Options of a group that are for others than its class, with the value that changes nothing.
+# Options of a group that are not arguments of its class, with the value that has no effect.
 _BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}}
-_FILES = ("train", "validation", "test")  # a fraction of the images, or files
+_FILES = ("train", "validation", "test")  # a fraction of the examples, or files
 _NOTHING = "runner.regularizers.NoRegularizer"
 
 
 def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str:
-    """Hash, 64 hex digits, of all that determines the weights but the seed.
+    """Return a hash, 64 hex digits, of everything that determines the weights except the seed.
 
     Args:
-        config: the settled configuration: plain values, resolved precision.
-        content: hashes of the user's own files: of the "data", of the weights in "init" and in the model's "weights",
-            and of the source of own classes by the option that names them.
+        config: the complete configuration, with plain values and resolved precision.
+        content: hashes of the user's own files: "data", the weights in "init" and in the model's "weights", and the
+            source of the user's own classes by the option that names them.
     """
     content = dict(content or {})
     kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name, value) != value}
@@ -44,15 +44,15 @@ def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None
 
 
 def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: bool = False) -> dict[str, Any]:
-    """A group's class and those of its options that have other values than the released defaults."""
+    """Return a group's class and its options that differ from the released defaults."""
     path = canonical(str(config[group]["_target_"]))
     released, now = released_defaults().get(path, {}), defaults_now(target(config, group))
-    # Of an option that is not given, the default counts that the class has now.
+    # An option that is not given has the current default of the class.
     given = {**{name: value for name, value in now.items() if name in released}, **config[group]}
     ignored = {"name", "_target_", *(NOT_IDENTITY_OF_DATA if group == "data" else ())}
-    if group == "model" and weights:  # what the file holds, not where it is
+    if group == "model" and weights:  # the content of the file counts, not its path
         ignored |= {"weights"}
-    if group == "data" and own_files:  # what files are called makes no other data
+    if group == "data" and own_files:  # the content of files counts, not their names
         ignored |= {name for name in _FILES if isinstance(given.get(name), list | str)}
         named_contents = getattr(target(config, group), "named_contents", None)
         ignored |= set(named_contents(given)) if named_contents else set()
@@ -66,10 +66,10 @@ def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: 
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the defaults of options that its classes gained after the run.
+    """Return a stored configuration with the defaults of options that were added after the run.
 
-    Runs that differ in nothing but when they were made then compare equal. Imports no class: defaults are the released
-    ones or, of an option that came later, that of the choice's file.
+    Runs of different versions with otherwise equal options then compare equal. No class is imported: defaults are the
+    released ones or, for a later option, the one in the choice's file.
     """
     filled = dict(config)
     for group in PACKAGES:
@@ -86,7 +86,7 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def released_defaults() -> dict[str, dict[str, Any]]:
-    """Class → parameter → default, as released."""
+    """Return the released defaults: class → parameter → default."""
     found: dict[str, dict[str, Any]] = {}
     for release in _releases().values():
         for path, defaults in release.items():
@@ -101,13 +101,13 @@ def _releases() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def defaults_now(cls: type) -> dict[str, Any]:
-    """Parameter → default of a class as it is now, plain values."""
+    """Return the current defaults of a class as plain values: parameter → default."""
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: plain(p.default) for p in parameters if p.default is not p.empty}
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it, and each number in one way only: 1.0 is 1, and a tuple is a list."""
+    """Convert a value to JSON types in a unique form: 1.0 becomes 1, and a tuple becomes a list."""
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -118,9 +118,9 @@ def plain(value: Any) -> Any:
 
 
 def identity_of_format_1(config: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str | None:
-    """The hash that format 1 had for a configuration; None where it had no such configuration.
+    """Return the hash of a configuration in format 1, or None if format 1 had no such configuration.
 
-    It was of all options that there were then, in the order and spelling of their values. Frozen.
+    It included all options that existed then, with the exact spelling of their values. This function is frozen.
     """
     content = dict(content or {})
     if set(content) - {"data"}:
@@ -143,10 +143,10 @@ def identity_of_format_1(config: Mapping[str, Any], content: Mapping[str, str] |
 
 
 def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None:
-    """A group without the options that came later; None where one of them has another value than its default."""
+    """Return a group without the options added later, or None if one of them differs from its default."""
     path = canonical(str(config[group]["_target_"]))
     then = _releases()["format 1"].get(path)
-    if then is None:  # a class of the user's own, or one that came later
+    if then is None:  # a class of the user's own, or one added later
         return dict(config[group]) if not path.startswith("runner.") else None
     now = defaults_now(target(config, group))
     came_later = {name for name in now if name not in then}
@@ -156,10 +156,10 @@ def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None
 
 
 def same_sweep(swept: Any, prune: Mapping[str, Any], scope: str = "layer") -> bool:
-    """Whether a stored `prune` part asks for what this one asks for: by what differs from the defaults.
+    """Return whether a stored `prune` part requests the same sweep, comparing what differs from the defaults.
 
     Args:
-        scope: of the run's variant, which `scope: auto` means.
+        scope: the scope of the run's variant, which replaces `scope: auto`.
     """
     return isinstance(swept, Mapping) and _sweep(swept, scope) == _sweep(prune, scope)
 
@@ -168,7 +168,7 @@ def _sweep(prune: Mapping[str, Any], scope: str) -> dict[str, Any]:
     given = dict(prune)
     if given.get("scope") == "auto":
         given["scope"] = scope
-    if "scores" in given:  # the name that `criterion` had in format 1
+    if "scores" in given:  # the name of `criterion` in format 1
         given["criterion"] = given.pop("scores")
     for name in ("granularity", "criterion"):
         value = given.get(name)

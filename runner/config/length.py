@@ -1,4 +1,4 @@
-"""Training lengths: `30ep` or `500it`; with `0it` nothing is trained, and the sweep prunes the initial weights."""
+"""Training lengths: `30ep` or `500it`. With `0it` there is no training, and the sweep prunes the initial weights."""
 
 import re
 from dataclasses import dataclass
@@ -8,14 +8,18 @@ _FORM = re.compile(r"([1-9][0-9]*|0(?=it))(ep|it)")
 
 @dataclass(frozen=True)
 class Length:
-    """So many epochs or iterations (training steps)."""
+    """A number of epochs or iterations (training steps)."""
 
     number: int
     unit: str  # ep or it
 
     @classmethod
     def parse(cls, text: object) -> "Length":
-        """Raises: ValueError if the text is not a whole number, above 0 or of iterations, followed by ep or it."""
+        """Parse a length.
+
+        Raises:
+            ValueError: the text is not a positive whole number followed by `ep` or `it`, or `0it`.
+        """
         match = _FORM.fullmatch(str(text))
         if match is None:
             raise ValueError("expected a positive whole number of epochs or iterations: 30ep, 500it")

@@ -1,4 +1,4 @@
-"""What was probably meant where a word is not known."""
+"""Suggestions for unknown options and choices."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ import yaml
 
 from runner.config.build import PACKAGES
 
-# What many people call an option or a group, that no spelling leads to.
+# Common names for options and groups that are not similar in spelling.
 ABBREVIATIONS = {
     "lr": "schedule.learning_rate",
     "wd": "schedule.weight_decay",
@@ -28,18 +28,18 @@ ABBREVIATIONS = {
 
 
 def near(word: str, words: Sequence[str]) -> str:
-    """`; did you mean …?` with the nearest of the words, or nothing."""
+    """Return `; did you mean …?` with the nearest of the words, or "" if none is near."""
     found = _nearest(word, words)
     return f"; did you mean {found}?" if found else ""
 
 
 def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """The nearest option: one that there is, one of another choice, or those that the choice has.
+    """Return a hint for an unknown option: the nearest option, one of another choice, or those of the current choice.
 
     Args:
-        known: dotted names of the options that there are.
+        known: dotted names of the existing options.
         config: composed values; a group's choice is its `name`.
-        folders: hold the groups' files.
+        folders: configuration folders with the groups' files.
     """
     group, _, option = key.partition(".")
     part = config.get(group)
@@ -60,7 +60,7 @@ def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folde
 
 
 def _nearest(word: str, words: Sequence[str]) -> str | None:
-    """A common abbreviation of one, one spelt alike, or one whose last part is (gamma is near dropout.gamma)."""
+    """Return a name with this abbreviation, with a similar spelling, or with a similar last part (dropout.gamma)."""
     if ABBREVIATIONS.get(word) in words:
         return ABBREVIATIONS[word]
     by_last = {name.rpartition(".")[2]: name for name in reversed(words)}
@@ -71,12 +71,12 @@ def _nearest(word: str, words: Sequence[str]) -> str | None:
 
 
 def _same(word: str, words: Sequence[str]) -> list[str]:
-    """Names whose last part is the word's."""
+    """Return the first name with the same last part, as a list, which is empty if there is none."""
     return [name for name in words if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
 
 
 def _elsewhere(option: str, config: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """The group that has the option with other choices than this one."""
+    """Return a hint to the group that has the option with other choices than the current one."""
     for group in PACKAGES:
         part = config.get(group)
         if isinstance(part, Mapping) and (others := _choices_with(option, group, folders)):
@@ -86,7 +86,7 @@ def _elsewhere(option: str, config: Mapping[str, Any], folders: Sequence[Path]) 
 
 
 def _choices_with(option: str, group: str, folders: Sequence[Path]) -> list[str]:
-    """The choices of a group whose files have the option."""
+    """Return the choices of a group whose files have the option."""
     found = []
     for path in sorted(path for folder in folders for path in (folder / group).glob("*.yaml")):
         try:

@@ -1,5 +1,7 @@
-"""What values options may have that are no class's: a rule by the option's name, and its YAML's own kind of value for
-all others. Parameters of classes have their rules in the classes' constructors, see `runner.parameters`.
+"""Rules for the values of options that are not parameters of a class.
+
+An option without a rule must have the type of its value in YAML. Parameters of classes have their rules in the
+constructors, see `runner.parameters`.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -26,19 +28,19 @@ def _device(value: Any) -> str | None:
 
 
 def _part(value: Any) -> str | None:
-    """A split: a fraction of the training examples, or files; which of them is the rule of the data's class."""
+    """Accept a fraction or files for a split; the data's class decides which of them it supports."""
     return None if isinstance(value, list) or not is_path(value) else "a fraction, a file or files"
 
 
 def _choices(value: Any) -> str | None:
-    """Names, which `runner.config.choices` looks up."""
+    """Accept names, which `runner.config.choices` looks up."""
     fits = (
         all(isinstance(one, str | Mapping) for one in (value if isinstance(value, list) else [value])) and value != []
     )
     return None if fits else "a name or a list of names"
 
 
-# By full name.
+# Rules by full name of the option.
 RULES: dict[str, Rule] = {
     "seed": whole(0),
     "device": _device,
@@ -70,14 +72,14 @@ RULES: dict[str, Rule] = {
 
 
 def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Hold every value against its rule; one without a rule must be of the kind that its YAML has.
+    """Check every value by its rule; without a rule, it must have the type of its default.
 
     Args:
         config: plain, composed values.
         defaults: the same choices composed without the user's values.
 
     Raises:
-        ConfigError: names the option, the value and what is allowed.
+        ConfigError: a value is invalid or missing; the message names the option, the value and what is allowed.
     """
     kinds = dict(leaves(defaults))
     for name, value in leaves(config, stop=kinds):
@@ -90,7 +92,7 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
 
 
 def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """A command's own options by its own rules; ConfigError as `check`."""
+    """Check a command's own options by its own rules; raises the same errors as `check`."""
     for name, rule in rules.items():
         if allowed := rule(values[name]):
             raise ConfigError(f"{prefix}{name}={show(values[name])}: expected {allowed}")
@@ -99,7 +101,7 @@ def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str
 def leaves(
     config: Mapping[str, Any], prefix: str = "", stop: Container[str] = frozenset()
 ) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values; a list is one value, and so is what `stop` names."""
+    """Yield dotted names and values. Lists, and the options in `stop`, are single values."""
     for key, value in config.items():
         if isinstance(value, Mapping) and f"{prefix}{key}" not in stop:
             yield from leaves(value, f"{prefix}{key}.", stop)
@@ -108,7 +110,7 @@ def leaves(
 
 
 def show(value: Any) -> str:
-    """A value as the command line has it."""
+    """Format a value as on the command line."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(show, value))}]"
     if value is None or isinstance(value, bool):
@@ -117,12 +119,12 @@ def show(value: Any) -> str:
 
 
 def _same_kind(value: Any, default: Any) -> str | None:
-    """What is allowed, if the value is of another kind than the default."""
+    """Return what is allowed if the value does not have the type of the default, otherwise None."""
     if default is None or value is None or default == "???":
         return None
     for kind, word in ((bool, "true or false"), (int | float, "a number"), (str, "a word"), (list, "a list, [a,b,…]")):
         if isinstance(default, kind):
             fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-            # A number is a fine name: data.root=2024.
+            # A number is a valid name: data.root=2024.
             return None if fits or (kind is str and not isinstance(value, list)) else word
     return None

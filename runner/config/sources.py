@@ -1,4 +1,4 @@
-"""The source of a user's own classes: with other code, the same options make another network."""
+"""Hash the source of the user's own classes: with other code, the same options make another network."""
 
 import ast
 import hashlib
@@ -11,14 +11,15 @@ from typing import Any
 from runner.config.build import NAMED_CLASS, PACKAGES, targets
 from runner.files import sha256_of
 
-# The standard library and installed packages go by their names.
+# Modules of the standard library and of installed packages are identified by name, not by content.
 _INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def own_sources(config: Mapping[str, Any]) -> dict[str, str]:
-    """Option → a hash of the module that its `_target_` names and of all that this imports from beside itself.
+    """Return hashes of the source of the user's own classes, by the option that names each class.
 
-    Only of classes outside this package and outside installed ones; {} where there is none.
+    A hash includes the module and everything it imports from the same folder. Classes of this package and of installed
+    packages are left out.
     """
     named = {name: str(value) for group in PACKAGES for name, value in targets(config[group], group)}
     if config["model"]["_target_"] == NAMED_CLASS:
@@ -39,7 +40,7 @@ def _source_hash(target: str) -> str | None:
 
 
 def _root(module: str) -> Path | None:
-    """The folder that a module is imported from, unless it is an installed one."""
+    """Return the folder that a module is imported from, or None if it is installed or can't be found."""
     try:
         spec = importlib.util.find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
@@ -56,7 +57,7 @@ def _root(module: str) -> Path | None:
 
 
 def _with_imports(module: str, root: Path) -> set[Path]:
-    """The files below `root` that importing a module reads, those of its imports among them."""
+    """Return the files below `root` that are read by importing a module, including its imports."""
     found: set[Path] = set()
     waiting = list(_files(module, root))
     while waiting:
@@ -68,7 +69,7 @@ def _with_imports(module: str, root: Path) -> set[Path]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """The files of a dotted name that lie below `root`: of the packages on the way to it, and its own."""
+    """Yield the files below `root` of a dotted name, including those of its parent packages."""
     if name.partition(".")[0] == "runner":
         return
     place = root
@@ -78,11 +79,11 @@ def _files(name: str, root: Path) -> Iterator[Path]:
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    """The dotted names that a file imports; of `from a import b` it is a.b, which may be a module or not."""
+    """Yield the dotted names that a file imports. `from a import b` gives a.b, which may not be a module."""
     package = file.relative_to(root).parent.parts
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # said where the class is imported
+    except SyntaxError:  # reported when the class is imported
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

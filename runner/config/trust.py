@@ -1,6 +1,6 @@
-"""Which classes a stored configuration may name: its author may be a stranger, and importing runs code.
+"""Trust in classes named by stored configurations, whose author may be unknown: importing a class executes code.
 
-A class is trusted that the user has named on this command line, or whose file lies in the --config-dir.
+A class is trusted if the user has named it on this command line, or if its file is in the --config-dir.
 """
 
 import sys
@@ -13,19 +13,19 @@ _folders: set[Path] = set()
 
 
 def trust(architecture: str) -> None:
-    """Allow `my_file:Net`, and find it in the current folder."""
+    """Trust a class such as `my_file:Net`, and let it be imported from the current folder."""
     _named.add(architecture)
-    if (here := str(Path.cwd())) not in sys.path:  # behind all installed packages
+    if (here := str(Path.cwd())) not in sys.path:  # after all installed packages
         sys.path.append(here)
 
 
 def trust_folder(folder: Path) -> None:
-    """Allow the classes of the files of a folder."""
+    """Trust the classes in the files of a folder."""
     _folders.add(folder)
 
 
 def check_trusted(architecture: str) -> None:
-    """Raises: ForeignRun unless the user has named the class, or the folder that its file is in."""
+    """Raise a ForeignRun error unless the user has named the class or the folder of its file."""
     module = architecture.partition(":")[0].partition(".")[0]
     files = [file for folder in _folders for file in (folder / f"{module}.py", folder / module / "__init__.py")]
     if architecture not in _named and not any(file.is_file() for file in files):
