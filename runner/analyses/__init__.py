@@ -1,1 +1,1 @@
-"""Analyses of finished runs: a package each, with its computation and its report."""
+"""Analyses of finished runs. Each is a package with its computation and its report."""

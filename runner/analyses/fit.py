@@ -1,4 +1,4 @@
-"""The smallest pruned network within a budget: chosen on validation rows, confirmed on test rows."""
+"""Find the smallest pruned network within a budget, chosen on validation data and confirmed on test data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ SHOWN = 6
 
 
 def study(found_runs: Sequence[Run], options: Mapping[str, Any], config_dir: Path | None) -> tuple[str, list[Path]]:
-    """Choose a network; returns the page and the files that were written: tables and Pareto figures.
+    """Choose a network, and return the page and the written files, which are tables and Pareto figures.
 
     Raises:
-        ConfigError: the runs have different tasks, or no sweep on validation data.
+        ConfigError: the runs have different headline metrics, or no sweep on validation data.
     """
     limits = {cost: amount(options[cost]) for cost in COSTS if options[cost] is not None}
     measured, notes = gather(found_runs, {})
@@ -77,13 +77,13 @@ def study(found_runs: Sequence[Run], options: Mapping[str, Any], config_dir: Pat
 def _latencies(
     rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any], config_dir: Path | None
 ) -> list[tuple[float, str]]:
-    from runner.compaction.latency import latencies  # other budgets need no compilers and exporters
+    from runner.compaction.latency import latencies  # only this budget needs compilers and exporters
 
     return latencies(rows, options["batch"], options["data"], config_dir)
 
 
 def _measured_again(found: Choice, options: Mapping[str, Any], config_dir: Path | None) -> str:
-    """The shortest of many measured times is too short by chance, so that the first network is measured once more."""
+    """Measure the first network again, since the smallest of many measured times is biased, and return a note on it."""
     first = found.candidates.iloc[0]
     if pd.isna(first["latency_ms"]):
         return "no latency was measured, for no network is within the rest of the budget"

@@ -1,4 +1,4 @@
-"""What an analysis leaves: a folder with CSV files, a Markdown page and figures, all of them named on the terminal."""
+"""The output of an analysis: a folder with CSV files, a Markdown page and figures, whose paths are printed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from runner.files import write_frame, write_text
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], text: str) -> list[Path]:
-    """Write <name>.csv for each table, and table.md; returns their paths."""
+    """Write <name>.csv for each table and table.md, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.csv" for name in tables]
     for path, frame in zip(paths, tables.values(), strict=True):
@@ -20,7 +20,7 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], text: str) ->
 
 
 def folder_of(options: Mapping[str, Any], *default: str) -> Path:
-    """Where the output goes: `out`, or a folder below `outputs`."""
+    """Return the output folder: `out`, or a folder below `outputs`."""
     return Path(options["out"] or Path(options["outputs"], *default))
 
 

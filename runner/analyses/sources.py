@@ -1,4 +1,4 @@
-"""The finished runs that an analysis is given: their configurations, grouped by everything but the seed."""
+"""The finished runs for an analysis: their configurations, grouped by everything except the seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from runner.stored import stored_config
 
 @dataclass(frozen=True)
 class Sources:
-    """Finished runs, one of each seed.
+    """Finished runs, one per seed.
 
     Attributes:
-        configs: each run's checked configuration, on the requested device.
-        groups: runs that differ only in their seed, together.
-        notes: what was left out, for people.
+        configs: each run's checked configuration, with the requested device.
+        groups: groups of runs that differ only in their seed.
+        notes: notes on the runs that were left out.
     """
 
     configs: dict[Run, dict[str, Any]]
@@ -30,7 +30,7 @@ class Sources:
         """Read and check the runs.
 
         Args:
-            options: of the command; `device` and `data` are for the stored configurations.
+            options: options of the command; `device` and `data` override the stored configurations.
 
         Raises:
             ConfigError: a run is not finished, or its data is missing.
@@ -40,11 +40,11 @@ class Sources:
         return cls(configs, *seed_groups(configs))
 
     def columns(self) -> list[tuple[str, Measured]]:
-        """Every run with the name of its group, runs without dropout first."""
+        """Return every run with the name of its group, runs without dropout first."""
         return in_columns(self.groups)
 
     def names(self, *groups: str) -> str:
-        """The choices of these groups, for a folder's name: `cifar10-mlp`."""
+        """Return the runs' choices in configuration groups, for use as a folder's name: `cifar10-mlp`."""
         configs = [self.configs[one.run] for _, one in self.columns()]
         return "-".join(
             name for group in groups for name in dict.fromkeys(str(config[group]["name"]) for config in configs)

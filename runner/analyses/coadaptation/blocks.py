@@ -1,4 +1,4 @@
-"""The three parts into which pruning divides a symmetric matrix over weights."""
+"""The three blocks into which pruning divides a symmetric matrix over weights."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Blocks:
-    """A number of each part."""
+    """One number for each block."""
 
-    kept: float  # kept weights with kept ones
-    between: float  # kept with pruned ones, both halves of the matrix
-    pruned: float  # pruned with pruned ones
+    kept: float  # pairs of kept weights
+    between: float  # pairs of a kept and a pruned weight, from both halves of the matrix
+    pruned: float  # pairs of pruned weights
 
     @classmethod
     def of(cls, matrix: Tensor, pruned: Tensor) -> "Blocks":
-        """Sums over the parts of (m, m), which need not be symmetric; pruned (m,) bool."""
+        """Sum the entries of each block.
+
+        Args:
+            matrix: (m, m), which need not be symmetric.
+            pruned: (m,) bool.
+        """
         rows = (matrix[~pruned].sum(0), matrix[pruned].sum(0))
         kept, between = float(rows[0][~pruned].sum()), float(rows[0][pruned].sum() + rows[1][~pruned].sum())
         return cls(kept, between, float(rows[1][pruned].sum()))
@@ -26,6 +31,6 @@ class Blocks:
 
     @property
     def shares(self) -> "Blocks":
-        """Fractions of the total; NaN where that is 0."""
+        """The blocks as fractions of their total; NaN if it is 0."""
         total = self.total or float("nan")
         return Blocks(self.kept / total, self.between / total, self.pruned / total)

@@ -1,12 +1,12 @@
-"""What pruning changes, as the gradient and the Hessian predict it, and which weights depend on which.
+"""The change of the loss by pruning as predicted by gradient and Hessian, and the dependence between weights.
 
 Paper, eq. 3: with d_i = θ_i for every weight that pruning removes and 0 elsewhere,
 
     ΔE = E(θ − d) − E(θ) = −∇Eᵀd + ½ dᵀH d + O(‖d‖³),
 
-and [θᵀ ⊙ H ⊙ θ]_ij = θ_i H_ij θ_j says how much the network depends on the weights i and j together; the sum of its
-entries over removed weights is dᵀH d. Removed are the smallest |θ_i| of every filter (eq. 2), as `run prune` does;
-that divides the matrix into three blocks.
+and [θᵀ ⊙ H ⊙ θ]_ij = θ_i H_ij θ_j measures how much the network depends on the weights i and j together. The sum of its
+entries over removed weights is dᵀH d. As in `run prune`, the smallest |θ_i| of every filter are removed (eq. 2), which
+divides the matrix into three blocks.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from runner.pruning.ranking import Ranking
 
 @dataclass(frozen=True)
 class Shown:
-    """The matrix over m weights, sorted by falling magnitude."""
+    """The matrix over m weights, sorted by descending magnitude."""
 
     matrix: Tensor  # (m, m), θ_i H_ij θ_j
-    members: Tensor  # (m,) int64, their places in θ
+    members: Tensor  # (m,) int64, indices of the weights in θ
     theta: Tensor  # (m,)
     gradient: Tensor  # (m,)
     pruned: Tensor  # (m,) bool
@@ -40,15 +40,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Dependence:
-    """What was found of one network."""
+    """The measurements of one network."""
 
-    shapes: Mapping[str, torch.Size]  # of the layers' weights, by name
+    shapes: Mapping[str, torch.Size]  # layer → shape of its weight
     sparsity: float
     before: Level
-    after: Level  # really pruned
+    after: Level  # measured with pruned weights
     gradient_term: float  # −∇Eᵀd
     curvature_term: float  # ½ dᵀH d
-    sums: Blocks  # Σ θ_i H_ij θ_j over all weights, signed, without estimating
+    sums: Blocks  # Σ θ_i H_ij θ_j over all weights, signed and exact
     squares: Squares | None  # Σ (θ_i H_ij θ_j)² over all weights
     shown: Shown | None
 
@@ -58,7 +58,7 @@ class Dependence:
 
     @property
     def predicted(self) -> float:
-        """ΔE by eq. 3."""
+        """ΔE predicted by eq. 3."""
         return self.gradient_term + self.curvature_term
 
     @property
@@ -67,13 +67,14 @@ class Dependence:
 
 
 def dependence(surface: Surface, sparsity: float, members: int, probes: int, generator: torch.Generator) -> Dependence:
-    """All of it.
+    """Measure the dependence between the weights of a network.
 
     Args:
         sparsity: fraction of every filter that is pruned, in [0, 1].
-        members: how many weights the matrix shows, at most all; 0: no matrix.
-        probes: random vectors for the squares, at least 2, where the matrix does not show all weights; 0: no squares.
-        generator: of the probes, on the processor.
+        members: number of weights in the matrix, at most all; 0 for no matrix.
+        probes: number of random vectors to estimate the squares if the matrix does not contain all weights, at least 2;
+            0 for no squares.
+        generator: generator of the probes, on the CPU.
     """
     theta, pruned = surface.theta, pruned_weights(surface, sparsity)
     kept_theta, removed = theta * ~pruned, theta * pruned
@@ -102,26 +103,26 @@ def dependence(surface: Surface, sparsity: float, members: int, probes: int, gen
 
 
 def passes(weights: int, members: int, probes: int) -> int:
-    """How many passes over the examples `dependence` makes, each for one direction."""
+    """Return the number of passes over the examples in `dependence`, each for one direction."""
     return 5 + members + (0 if members == weights else 2 * probes)
 
 
 def pruned_weights(surface: Surface, sparsity: float) -> Tensor:
-    """(n,) bool: the smallest weights of every filter, by the rule that pruning has."""
+    """Return a mask (n,) of the smallest weights of every filter, by the same rule as pruning."""
     magnitudes = {name: filter_matrix(weight).abs() for name, weight in surface.matrices(surface.theta).items()}
     removed = Ranking(magnitudes).pruned(sparsity)
     return torch.cat([mask.flatten() for mask in removed.values()])
 
 
 def spread_ranks(theta: Tensor, members: int) -> Tensor:
-    """(m,) int64: so many weights in the order of falling magnitude, ties by place, at evenly spaced ranks."""
+    """Return the indices (m,) of `members` weights at evenly spaced ranks of descending magnitude; ties by index."""
     order = theta.abs().argsort(descending=True, stable=True)
     ranks = ((torch.arange(members, device=theta.device) + 0.5) * (len(theta) / members)).long()
     return order[ranks]
 
 
 def matrix_of(surface: Surface, members: Tensor, gradient: Tensor, pruned: Tensor) -> Shown:
-    """The matrix over the named weights."""
+    """Return the matrix over the given weights."""
     theta = surface.theta[members]
     matrix = theta[:, None] * surface.hessian(members) * theta
     return Shown(matrix, members, theta, gradient[members], pruned[members])

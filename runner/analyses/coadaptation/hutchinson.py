@@ -1,8 +1,9 @@
-"""Squared sums of the dependence matrix's blocks without the matrix, for networks with millions of weights.
+"""Sums of squares over the dependence matrix's blocks without the matrix, for networks with millions of weights.
 
-With M = diag(θ) H diag(θ), z a vector of random signs and z_b what is left of it on block b, the rows a of M z_b have
-the expected squared length E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², as E z_j z_k is 1 for j = k and else 0 (Hutchinson,
-1990). One product with H a block and probe gives an unbiased estimate; the spread over probes gives its error.
+Let M = diag(θ) H diag(θ), let z be a vector of random signs, and let z_b be z restricted to block b and 0 elsewhere.
+The rows a of M z_b have the expected squared norm E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², because E z_j z_k is 1 for j = k
+and 0 otherwise (Hutchinson, 1990). One product with H per block and probe gives an unbiased estimate, and the standard
+deviation over probes gives its error.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from runner.analyses.coadaptation.surface import Surface
 
 @dataclass(frozen=True)
 class Squares:
-    """Σ (θ_i H_ij θ_j)² of each block, with standard errors where it is an estimate."""
+    """Σ (θ_i H_ij θ_j)² of each block, with standard errors if it is an estimate."""
 
     values: Blocks
     errors: Blocks | None = None
@@ -29,10 +30,10 @@ class Squares:
 
     @classmethod
     def estimated(cls, samples: Tensor) -> "Squares":
-        """From (probes, 3), at least two probes."""
+        """Estimate the sums from samples (probes, 3) of at least two probes."""
         probes, means = len(samples), samples.mean(0)
         errors = samples.std(0) / probes**0.5
-        # A share is a ratio of means; to first order its error is that of the numerator less share times denominator.
+        # A share is a ratio of means; to first order its error is that of (numerator − share · denominator).
         totals = samples.sum(1, keepdim=True)
         shares = means / means.sum()
         share_errors = (samples - shares * totals).std(0) / (probes**0.5 * means.sum())
@@ -40,16 +41,16 @@ class Squares:
 
 
 def block_squares(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Squares:
-    """The three sums, estimated with so many probes (at least 2)."""
+    """Estimate the three sums with a number of probes, at least 2."""
     size = max(1, surface.at_once // 2)
     samples = [_samples(surface, pruned, min(size, probes - start), generator) for start in range(0, probes, size)]
     return Squares.estimated(torch.cat(samples))
 
 
 def _samples(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Tensor:
-    """(probes, 3) float64: kept, between, pruned."""
+    """Return samples (probes, 3) float64 of kept, between and pruned."""
     theta = surface.theta
-    # Drawn on the processor, so that every device has the same probes.
+    # Drawn on the CPU, so that probes do not depend on the device.
     signs = torch.randint(0, 2, (probes, len(theta)), generator=generator, dtype=torch.int8).to(theta.device) * 2 - 1
     weighted = signs * theta
     rows = (theta * surface.products(torch.cat([weighted * ~pruned, weighted * pruned]))).square()

@@ -1,4 +1,4 @@
-"""What `run coadapt` shows: table 1 and figure 1 of the paper, and the matrices as files."""
+"""The report of `run coadapt`: table 1 and figure 1 of the paper, and the matrices as files."""
 
 import csv
 import io
@@ -29,22 +29,22 @@ from runner.reporting.published import FOLDER
 from runner.reporting.writing import padded
 from runner.tasks.metrics import Metric
 
-# The runs that the rows of the paper's table 1 are about.
+# The configuration of the paper's table 1.
 _TOY = {"data": "cifar10", "model": "mlp", "model.widths": [10]}
 _PUBLISHED = {"None": "none", "Targeted Dropout": "targeted"}
 _SPARSITY = 0.75
 _WORDS = ("kind", "column", "layers", "split", "seed", "n")
 _PARTS = ("kept", "between", "pruned")
-_BRIGHT = 0.999  # of all entries lie within the colours; single ones are many times as large
-_LINEAR = 0.01  # of the colours' end; below it, they are linear
-_INCHES = 4.2  # of a panel
+_BRIGHT = 0.999  # fraction of entries within the colour scale; a few are many times as large
+_LINEAR = 0.01  # limit of the scale's linear part, as a fraction of its maximum
+_INCHES = 4.2  # size of a panel
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run, and what was found."""
+    """The measurements of one run."""
 
-    column: str  # what tells its kind from the others
+    column: str  # name of the group of runs that differ only in their seed
     config: Mapping[str, Any]
     split: str
     examples: int
@@ -60,10 +60,11 @@ class Result:
 
 
 def table(results: Sequence[Result]) -> pd.DataFrame:
-    """A row a run, then mean and deviation (n − 1) of each kind of which there are several seeds, then the paper's.
+    """Return one row per run, then mean and standard deviation (n − 1) of groups with several seeds, then the paper's.
 
-    `kind` is run, mean, std or paper. Of the blocks, `sum` is Σ θ_i H_ij θ_j and `square` Σ(θ_i H_ij θ_j)² over all
-    weights, `abs` Σ|θ_i H_ij θ_j| over those shown; shares are fractions of the three blocks together.
+    `kind` is run, mean, std or paper. For each block, `sum` is Σ θ_i H_ij θ_j and `square` is Σ(θ_i H_ij θ_j)², both
+    over all weights, and `abs` is Σ|θ_i H_ij θ_j| over the weights in the matrix. Shares are fractions of the sum of
+    the three blocks.
     """
     rows = [{"kind": "run", "column": one.column, "seed": one.seed, "n": 1, **_numbers(one)} for one in results]
     runs = pd.DataFrame(rows)
@@ -110,7 +111,7 @@ def _blocks(name: str, blocks: Blocks | None) -> dict[str, float]:
 
 
 def _paper(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Rows of the paper's table 1 for the kinds of runs that it is about."""
+    """Return the rows of the paper's table 1 for which there is a matching run."""
     with (FOLDER / "paper1.csv").open(newline="") as file:
         published = list(csv.DictReader(file))
     rows = []
@@ -129,7 +130,7 @@ def _as_the_paper(one: Result) -> bool:
 
 
 def markdown(rows: pd.DataFrame, results: Sequence[Result], notes: Sequence[str] = ()) -> str:
-    """Two tables: what pruning changes, and in which blocks the dependence lies; with what was computed how."""
+    """Return two Markdown tables, the changes by pruning and the dependence by block, with notes on the computation."""
     change = [["", "predicted abs(ΔE)", "measured abs(ΔE)", "−∇Eᵀd", "½ dᵀHd", "accuracy %", "pruned %"]]
     where = [["", *(f"{what} {part}" for what in ("Σ abs(M) %", "Σ M² %", "Σ M") for part in _PARTS)]]
     deviations = rows[rows["kind"] == "std"].set_index("column")
@@ -185,10 +186,10 @@ def _notes(rows: pd.DataFrame, results: Sequence[Result]) -> list[str]:
 
 
 def save_matrix(one: Result, folder: Path) -> Path:
-    """The matrix with all that belongs to it, as NumPy arrays without pickles; returns the file.
+    """Save the matrix and what belongs to it as NumPy arrays without pickles, and return the file.
 
-    `matrix` (m, m), sorted by falling magnitude; `theta`, `gradient`, `pruned` (m,); `layer` (m,), a place in `layers`
-    (names), and `index` (m,), the weight's place in its layer's weight, flattened in contiguous order.
+    The arrays are `matrix` (m, m), sorted by descending magnitude; `theta`, `gradient` and `pruned` (m,); `layer` (m,),
+    indices into the names `layers`; and `index` (m,), indices into the layers' weights, flattened in contiguous order.
     """
     shown = one.found.shown
     assert shown is not None
@@ -214,7 +215,10 @@ def save_matrix(one: Result, folder: Path) -> Path:
 
 
 def picture(results: Sequence[Result], path: Path) -> Path:
-    """Figure 1: a matrix a run, a column a kind, a row a seed, one colour scale; the kept fraction is framed."""
+    """Draw figure 1: one matrix per run on a common colour scale, with groups as columns and seeds as rows.
+
+    The block of kept weights is framed.
+    """
     shown = [one for one in results if one.found.shown]
     columns = list(dict.fromkeys(one.column for one in shown))
     seeds = sorted({one.seed for one in shown})
@@ -228,7 +232,7 @@ def picture(results: Sequence[Result], path: Path) -> Path:
     for one in shown:
         place = axes[seeds.index(one.seed)][columns.index(one.column)]
         image = _panel(place, one, matrices[one.title], norm)
-    # Matplotlib's own ticks run into each other around 0.
+    # Matplotlib's default ticks overlap around 0.
     powers = [10.0**power for power in range(floor(log10(_LINEAR * end)) + 1, floor(log10(end)) + 1)]
     bar = figure.colorbar(image, ax=axes, shrink=0.8, extend="both", ticks=[*(-p for p in powers), 0.0, *powers])
     bar.set_label(r"$\theta_i\,H_{ij}\,\theta_j$")

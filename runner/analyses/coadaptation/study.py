@@ -1,4 +1,4 @@
-"""All of run coadapt: study each run, write tables, matrices and a picture."""
+"""The main function of `run coadapt`: study each run, and write tables, matrices and a figure."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -23,15 +23,15 @@ from runner.seeding import derive_seed
 from runner.tasks.classification import Classification
 from runner.training.progress import Progress
 
-# Up to so many weights the matrix shows all; up to SOME_OF it shows SOME of them; above, there is no matrix, and
-# computing is in float32.
+# By default the matrix contains all of up to ALL weights, or SOME of up to SOME_OF weights. Above that there is no
+# matrix, and computation is in float32.
 ALL = 4_000
 SOME_OF = 100_000
 SOME = 1_000
 
 
 def study(sources: Sources, options: Mapping[str, Any]) -> tuple[str, list[Path]]:
-    """Study every run; returns the page and the files that were written."""
+    """Study every run, and return the page and the written files."""
     results = [_result(column, one.run, sources.configs[one.run], options) for column, one in sources.columns()]
     folder = folder_of(options, "coadaptation", sources.names("data", "model"))
     rows = table(results)
@@ -57,7 +57,7 @@ def _result(column: str, run: Run, config: dict[str, Any], options: Mapping[str,
     generator = torch.Generator().manual_seed(derive_seed(options["seed"], "probes"))
     with (
         Progress().counting(examples * passes(weights, members, probes), str(run.folder)) as advance,
-        # TF32 on a GPU would lose half of float32's digits.
+        # TF32 on a GPU would lose half of the digits of float32.
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
     ):
         surface = Surface(parts.model, layers, batches, dtype, advance)

@@ -1,8 +1,8 @@
-"""The loss over a split as a function of some layers' weights, with its first two derivatives.
+"""The loss over a split as a function of the weights of some layers, with its first two derivatives.
 
-Everything else of the network is held fixed, BatchNorm uses its running statistics, and the loss is the *mean*
-cross-entropy: a plain function E of one long vector θ. The Hessian H of E is never assembled; products H v are made by
-differentiating the gradient once more (backward through backward, which gives vᵀH = (H v)ᵀ as H is symmetric).
+All other parameters are fixed, BatchNorm uses its running statistics, and the loss is the *mean* cross-entropy, so that
+it is a function E of one long vector θ. The Hessian H of E is never assembled. Products H v are computed by
+differentiating the gradient (double backward, which gives vᵀH = (H v)ᵀ because H is symmetric).
 """
 
 import copy
@@ -19,8 +19,8 @@ from runner.models.layers import prunable_layers
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
-# How many numbers may be held at once: 2 GiB of float64 on a processor, and on a GPU, which needs large batches to be
-# fast, 4 GiB of float32.
+# Maximum number of values in memory: 2 GiB of float64 on a CPU, and 4 GiB of float32 on a GPU, which needs large
+# batches to be fast.
 _NUMBERS = 2**28
 _NUMBERS_ON_GPU = 2**30
 _MOST_EXAMPLES = 500
@@ -29,24 +29,24 @@ _MOST_DIRECTIONS = 128
 
 @dataclass(frozen=True)
 class Level:
-    """The network at one θ."""
+    """Loss and accuracy of the network at one θ."""
 
     loss: float  # mean cross-entropy, nats
     accuracy: float  # in [0, 1]
 
 
 class Surface:
-    """E(θ), θ being the weights of the named layers, one after the other, each in contiguous order.
+    """The function E(θ), where θ concatenates the weights of the given layers, each in contiguous order.
 
     Args:
-        model: plain and trained; it is copied, not changed. Takes inputs (N, …) and gives logits (N, classes).
-        layers: their names; None: the prunable ones.
-        batches: makes a new pass over the examples, inputs (N, …) and labels (N,), on the model's device.
-        dtype: of all computing.
-        advance: told after each piece of work, examples times directions.
+        model: a plain trained model that maps inputs (N, …) to logits (N, classes). It is copied and not changed.
+        layers: names of the layers; None for the prunable ones.
+        batches: returns a new iterable of batches, inputs (N, …) and labels (N,), on the model's device.
+        dtype: dtype of all computation.
+        advance: called after each chunk with the number of examples times directions.
 
     Raises:
-        ValueError: a layer is not there or has no weight matrix.
+        ValueError: a layer does not exist or has no weight matrix.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Surface:
         self._batches = batches
         numbers = _NUMBERS_ON_GPU if self.theta.is_cuda else _NUMBERS
         self._examples, self._directions = fitting(len(self.theta), self._activations(), numbers)
-        self.at_once = max(1, numbers // (4 * len(self.theta)))  # directions that `products` should be given
+        self.at_once = max(1, numbers // (4 * len(self.theta)))  # suggested number of directions for `products`
 
     def matrices(self, theta: Tensor) -> dict[str, Tensor]:
-        """θ, or anything in its order, as the layers' weights: name → tensor of the weight's shape."""
+        """Split θ, or a vector in the same order, into tensors with the shapes of the layers' weights, by name."""
         parts = theta.split([shape.numel() for shape in self.shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     @torch.no_grad()
     def level(self, theta: Tensor) -> Level:
-        """Loss and accuracy at another θ."""
+        """Return loss and accuracy at a given θ."""
         loss, correct, examples = 0.0, 0, 0
         for inputs, labels in self._pieces():
             logits = self._logits(theta, inputs)
@@ -85,7 +85,7 @@ class Surface:
         return Level(loss / examples, correct / examples)
 
     def gradient(self) -> Tensor:
-        """∇E(θ), (n,)."""
+        """Return ∇E(θ), (n,)."""
         total, examples = torch.zeros_like(self.theta), 0
         for inputs, labels in self._pieces():
             total += grad(partial(self._loss, inputs, labels))(self.theta)
@@ -94,11 +94,11 @@ class Surface:
         return total / examples
 
     def products(self, directions: Tensor) -> Tensor:
-        """H v for every row v: (k, n) → (k, n)."""
+        """Return H v for every row v: (k, n) → (k, n)."""
         return self._products(len(directions), directions.__getitem__, lambda product: product)
 
     def hessian(self, members: Tensor) -> Tensor:
-        """The rows and columns of H that are named, (m,) → (m, m)."""
+        """Return the rows and columns of H with the given indices: (m,) → (m, m)."""
 
         def unit_vectors(part: slice) -> Tensor:
             chosen = members[part]
@@ -108,7 +108,7 @@ class Surface:
         return self._products(len(members), unit_vectors, lambda product: product[:, members])
 
     def _products(self, k: int, rows: Callable[[slice], Tensor], kept: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `kept` keeps of the products with k directions, as many at once as memory allows."""
+        """Return `kept` of the products with k directions, computing as many at once as memory allows."""
         parts = [slice(start, min(start + self._directions, k)) for start in range(0, k, self._directions)]
         totals: list[Tensor | float] = [0.0] * len(parts)
         examples = 0
@@ -116,7 +116,7 @@ class Surface:
             product = vjp(grad(partial(self._loss, inputs, labels)), self.theta)[1]
             for index, part in enumerate(parts):
                 vectors = rows(part)
-                # Vectorised convolutions are grouped ones, which are slow; a single direction needs none.
+                # vmap turns convolutions into grouped ones, which are slow; avoid it for a single direction.
                 (found,) = vmap(product)(vectors) if len(vectors) > 1 else product(vectors[0])
                 totals[index] = totals[index] + kept(found.view(vectors.shape))
                 self._advance(len(labels) * len(vectors))
@@ -138,7 +138,7 @@ class Surface:
 
     @torch.no_grad()
     def _activations(self) -> int:
-        """How many numbers the layers put out for one example."""
+        """Return the number of activations of all layers for one example."""
         counts: list[int] = []
         leaves = [module for module in self._model.modules() if not any(module.children())]
         hooks = [leaf.register_forward_hook(lambda _, __, out: counts.append(out.numel())) for leaf in leaves]
@@ -150,11 +150,13 @@ class Surface:
 
 
 def fitting(weights: int, activations: int, numbers: int) -> tuple[int, int]:
-    """How many examples, and how many directions for each of them, fit into so many numbers.
+    """Return the number of examples, and of directions for each of them, that fit into memory.
 
     Args:
-        activations: what the layers put out for one example. A gradient that can be differentiated keeps about six
-            times that; a product takes half of it again, and four vectors as long as θ.
+        weights: length of θ.
+        activations: number of activations for one example. A differentiable gradient keeps about six times as many
+            values; a product needs half of these again, and four vectors of the length of θ.
+        numbers: maximum number of values in memory.
     """
     examples = min(max(1, numbers // (6 * activations)), _MOST_EXAMPLES)
     directions = numbers // (4 * weights + 3 * activations * examples)

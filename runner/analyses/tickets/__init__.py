@@ -1,1 +1,1 @@
-"""Winning tickets (Frankle & Carbin, 2019): masked networks trained anew, and what they cost beside other ways."""
+"""Winning tickets (Frankle & Carbin, 2019): masked networks trained again, and their costs beside other methods."""

@@ -1,4 +1,4 @@
-"""Which masked trainings there are, what a configuration says of each, and how masks are found. Nothing here trains."""
+"""The masked trainings to run, their configurations and masks. This module does not train."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from runner.runs import TICKET_DROPOUT
 
 @dataclass(frozen=True)
 class Ticket:
-    """One masked training: its name beside others of the same source, and arguments as `Masked` has them."""
+    """One masked training: its name among those of the same source, and the arguments of `Masked`."""
 
     name: str
     granularity: str
@@ -22,20 +22,20 @@ class Ticket:
     weights: str = "rewound"
     rewind: int = 0
     round: int = 1
-    length: str | None = None  # of training; None: the source's
-    rate: float = 1.0  # the learning rate's peak, as a fraction of the source's
+    length: str | None = None  # length of the training; None for the source's
+    rate: float = 1.0  # peak learning rate, as a fraction of the source's
 
     @property
     def needs_source(self) -> bool:
-        """Whether a trained run has a part in it: a random mask on initial weights is the same for all of a seed."""
+        """Whether it depends on a trained run; a random mask on initial weights only depends on the seed."""
         return self.scores != "random" or self.weights == "final" or self.rewind > 0
 
     def config(self, first: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """The run's configuration: the trained run's with another dropout, and the sweep at its own sparsity.
+        """Return the training's configuration: the trained run's with another dropout and a sweep at its own sparsity.
 
         Args:
-            first: the configuration of the run that it all began with.
-            source: the name of the run whose mask it is, see `Masked`.
+            first: the configuration of the original trained run.
+            source: the name of the run that the mask comes from, see `Masked`.
         """
         name = f"{first['dropout']['name'] if self.needs_source else 'any'}-{self.name}"
         dropout = {
@@ -53,7 +53,7 @@ class Ticket:
 
 
 def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[float]) -> dict[str, Any]:
-    """The `prune` part that measures networks at these sparsities, both ways with BatchNorm."""
+    """Return the `prune` part that measures networks at these sparsities with both BatchNorm modes."""
     return {
         "sparsities": sparsities,
         "granularity": choices.settle("granularity", granularity),
@@ -64,15 +64,14 @@ def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[fl
 
 
 def rounds(last: Ticket, iterations: int) -> list[Ticket]:
-    """The trainings of iterative magnitude pruning: each removes the same fraction of what the one before left.
+    """Return the trainings of iterative magnitude pruning. Each removes the same fraction of the remaining members.
 
-    With final weights they are the classical loop of pruning and fine-tuning.
-
-    Round r of n has sparsity 1 - (1 - s)^(r / n), the last one exactly s.
+    With final weights, this is the classical loop of pruning and fine-tuning. Round r of n has sparsity
+    1 - (1 - s)^(r / n), the last one exactly s.
     """
     steps = [1 - (1 - last.sparsity) ** (r / iterations) for r in range(1, iterations)]
     sparsities = [*(round(sparsity, 9) for sparsity in steps), last.sparsity]
-    # From the second on a run's own scores are magnitudes, with what is gone below all.
+    # From the second round, a run's own scores are magnitudes, with removed members below all others.
     return [
         replace(
             last,
@@ -86,10 +85,10 @@ def rounds(last: Ticket, iterations: int) -> list[Ticket]:
 
 
 def removed(sweeper: Sweeper, ticket: Ticket) -> dict[str, Tensor]:
-    """Module → mask, True for what goes, of the trained weights that the sweeper's model holds; ranked as in a sweep.
+    """Return masks by module, True for what is removed, of the weights in the sweeper's model, ranked as in a sweep.
 
     Raises:
-        ValueError: features are to go and the model declares no places.
+        ValueError: the granularity is features and the model has no places for them.
     """
     members = choices.builtin("granularity", ticket.granularity).members(sweeper.model)
     return members.masks(sweeper.ranking(members, "layer", ticket.scores).pruned(ticket.sparsity))

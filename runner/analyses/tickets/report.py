@@ -1,4 +1,4 @@
-"""What masked trainings reach and cost, beside the runs that they came from: mean and deviation over seeds."""
+"""Results and costs of masked trainings beside their source runs: mean and standard deviation over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from runner.reporting.formats import NONE, mean_and_deviation, metric_label
 from runner.reporting.writing import padded
 from runner.tasks.metrics import Metric
 
-# What each row is, for the notes below a table.
+# The meaning of each row, for the notes below a table.
 METHODS = {
     "dense": "the trained run itself; one of targeted dropout is pruned at its γ, as in its own sweep",
     "pruned": "the run pruned once, nothing after",
@@ -22,30 +22,30 @@ METHODS = {
     "iterative": "iterative magnitude pruning: pruned a little, rewound and trained, again and again",
 }
 _KEY = ["column", "method"]
-_BASE = "iterative"  # what others' training is set against
+_BASE = "iterative"  # the method with which the costs of others are compared
 _COSTS = ("actual_sparsity", "epochs", "total_epochs", "seconds", "total_seconds")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One way to a sparse network, from one run."""
+    """The result of one method of sparse training for one run."""
 
-    column: str  # what tells the run's kind from the others
+    column: str  # name of the group of runs that differ only in their seed
     method: str
     seed: int
-    epochs: float  # of training, beyond the run that was pruned
+    epochs: float  # of training, without that of the source run
     seconds: float
-    total_epochs: float  # with all that had to be trained before
+    total_epochs: float  # including everything that had to be trained before
     total_seconds: float
     actual_sparsity: float
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (split, batch_norm) → the headline metric
 
 
 def table(outcomes: Sequence[Outcome], metric: Metric, granularity: str, sparsity: float) -> pd.DataFrame:
-    """A row a kind of run, method, split and way with BatchNorm; deviations have n - 1 in the denominator.
+    """Return one row per column, method, split and BatchNorm mode; deviations have n - 1 in the denominator.
 
-    `saved_epochs`, `saved_seconds`: the fraction of iterative magnitude pruning's total that a way does without; where
-    no kind of run was pruned so, or several were, there is nothing to compare with.
+    `saved_epochs` and `saved_seconds` are the savings as a fraction of iterative magnitude pruning's total. They are
+    missing unless exactly one column has this method.
     """
     rows = pd.DataFrame(
         [
@@ -69,9 +69,12 @@ def table(outcomes: Sequence[Outcome], metric: Metric, granularity: str, sparsit
 
 
 def markdown(rows: pd.DataFrame, metric: Metric, title: str, notes: Sequence[str] = ()) -> str:
-    """A line a kind of run and method; epochs and seconds of it alone, and in all with what came before it."""
+    """Return a Markdown table with one row per column and method.
+
+    Epochs and seconds are given for the method alone, and in total with everything trained before.
+    """
     there = set(zip(rows["split"], rows["batch_norm"], strict=True))
-    # Columns for people; the CSV file has all.
+    # Only some columns are shown; the CSV file has all.
     heads = {("test", "kept"): metric_label("test", metric), ("test", "none"): metric_label("test", metric)}
     heads |= {("test", "recalibrated"): "recalibrated", **{("validation", n): "validation" for n in ("kept", "none")}}
     shown = [pair for pair in heads if pair in there]

@@ -1,4 +1,4 @@
-"""The trained runs that run ticket is given: read and checked before anything is trained."""
+"""The source runs of `run ticket`, which are read and checked before anything is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from runner.tasks.metrics import Metric, headline_of_task
 
 @dataclass(frozen=True)
 class Source:
-    """A trained run whose tickets are asked for."""
+    """A trained run for which tickets are requested."""
 
-    column: str  # what tells its kind from the others
+    column: str  # name of the group of runs that differ only in their seed
     run: Run
     config: dict[str, Any]
     variant: Variant
     steps_per_epoch: int
-    rewind: int  # steps
-    steps: int  # that it trained
+    rewind: int  # step to rewind to
+    steps: int  # number of steps it was trained
     seconds: float
     metric: Metric
 
@@ -38,8 +38,11 @@ class Source:
 def find_sources(
     found: Sequence[Run], asked: dict[str, Any], config_dir: Path | None
 ) -> tuple[list[Source], str, list[str]]:
-    """The runs, those without dropout first, all that is asked of them checked; what they have in common, for a title;
-    and notes on which were left out."""
+    """Read the source runs and check everything that is requested of them.
+
+    Returns:
+        The runs, those without dropout first; a title of what they have in common; and notes on runs left out.
+    """
     tickets = {run for run in found if _is_ticket(run)}
     if tickets == set(found):
         raise ConfigError(f"{found[0].folder} is a masked training itself; give the runs that masks are to come from")
@@ -88,5 +91,5 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
 
 
 def hash_of(run: Run) -> str:
-    """Eight digits, as in folders' names."""
+    """Return the first eight digits of a run's hash, as in folder names."""
     return f"{int(str(run.status()['hash'])[:8], 16):08x}"

@@ -1,4 +1,4 @@
-"""All of run ticket: the missing trainings of every run, and a table of what they reach and cost."""
+"""The main function of `run ticket`: run the missing trainings, and write a table of their results and costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,10 +21,10 @@ from runner.workers import failure_of, side_by_side
 def study(
     found: Sequence[Run], options: dict[str, Any], overrides: Sequence[str], config_dir: Path | None
 ) -> tuple[str, list[Path]]:
-    """Train what is missing, then compare; returns the page and the files that were written.
+    """Run the missing trainings, compare them, and return the page and the written files.
 
     Args:
-        overrides: of the command line, for the status of the trained runs.
+        overrides: the command line's overrides, for the status of the trained runs.
     """
     sources, title, notes = find_sources(found, options, config_dir)
     granularity, sparsity = _granularity(sources, options), options["sparsity"]
@@ -55,9 +55,10 @@ def _granularity(sources: Sequence[Source], options: Mapping[str, Any]) -> str:
 
 
 def _train_side_by_side(trainings: Sequence[Trainings], workers: int) -> None:
-    """Train all that is missing, so many chains at a time; afterwards nothing is left to be trained here.
+    """Run all missing trainings with several worker processes.
 
-    Chains that begin with the same run are one; all of a source are one where its weights have to be found again.
+    Chains that begin with the same run are only trained once. All chains of a source are in one process if they need
+    its rewound weights.
     """
     work: dict[Path, tuple[Trainings, list[list[Ticket]], str]] = {}
     for one in trainings:
@@ -82,5 +83,5 @@ def _train_side_by_side(trainings: Sequence[Trainings], workers: int) -> None:
 
 
 def _train_chains(trainings: Trainings, chains: Sequence[Sequence[Ticket]]) -> str | None:
-    """In a worker: what went wrong, if anything did."""
+    """Train chains in a worker process, and return the error message, or None."""
     return failure_of(partial(trainings.train_all, chains))

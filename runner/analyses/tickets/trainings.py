@@ -1,4 +1,4 @@
-"""The masked trainings of one finished run: what is missing is trained, and what all of them reach and cost."""
+"""The masked trainings of one finished run: run the missing ones and collect their results and costs."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,20 +30,20 @@ from runner.training.progress import Progress
 
 @dataclass
 class Trainings:
-    """All that is asked of one source."""
+    """All requested trainings of one source run."""
 
     source: Source
     asked: Mapping[str, Any]
     overrides: Sequence[str]
     foreign: bool
-    made: set[Path]  # folders of trainings that this command has dealt with
-    shown: bool = True  # whether each one's folder is printed
-    early: dict[str, Tensor] = field(default_factory=dict)  # the source's weights where they are rewound to
+    made: set[Path]  # folders of trainings that this command has finished
+    shown: bool = True  # whether the folder of each training is printed
+    early: dict[str, Tensor] = field(default_factory=dict)  # the source's weights at the step to rewind to
 
     def chains(self) -> dict[str, list[Ticket]]:
-        """What is asked for by name: trainings, each on a mask of the one before."""
+        """Return the requested methods as chains of trainings, each of which uses a mask from the one before."""
         source, asked = self.source, self.asked
-        # As in the run's own sweep: never below its γ.
+        # As in the run's own sweep, the sparsity is never below its γ.
         sparsity = max(asked["sparsity"], source.variant.floor(asked["granularity"]))
         what = (asked["granularity"], sparsity, self._scores())
         first = Ticket("ticket", *what, rewind=source.rewind, length=asked["length"])
@@ -63,12 +63,12 @@ class Trainings:
         return {name: plan for name, plan in plans.items() if name in wanted}
 
     def outcomes(self) -> list[Outcome]:
-        """What all of them reach and cost, beside the run itself; what is missing is trained."""
+        """Run the missing trainings, and return the results and costs of the run itself and of all trainings."""
         self._share_threads()
         return [*self._untrained(), *(self._outcome(name, plan) for name, plan in self.chains().items())]
 
     def train_all(self, chains: Iterable[Sequence[Ticket]]) -> None:
-        """Train what is missing of these chains."""
+        """Run the missing trainings of the chains."""
         self._share_threads()
         for chain in chains:
             run = self.source.run
@@ -76,21 +76,21 @@ class Trainings:
                 run = self._trained(one, run)
 
     def first_folder(self, chain: Sequence[Ticket]) -> Path:
-        """The run folder of a chain's first training; chains of several sources can share it."""
+        """Return the run folder of a chain's first training, which chains of several sources can have in common."""
         return run_of(self._config(chain[0], self.source.run), self.foreign)[0].folder
 
     def _share_threads(self) -> None:
-        if threads := self.source.run.threads():  # masked trainings are as the source's, to the last bit
+        if threads := self.source.run.threads():  # for bitwise agreement with the source's training
             torch.set_num_threads(threads)
 
     def _scores(self) -> str:
-        """`own` only where the run has scores of its own, so that equal trainings are found to be equal."""
+        """Return the scores, "own" only if the run has scores of its own, so that equal trainings are recognised."""
         asked = str(self.asked["scores"])
         own = load_scores(self.source.run, torch.device("cpu")) if asked == "own" else {}
         return "magnitude" if asked == "own" and self.asked["granularity"] not in own else asked
 
     def _untrained(self) -> list[Outcome]:
-        """The run itself, dense and pruned: measured here, nothing is written into its folder."""
+        """Measure the run itself, dense and pruned, without writing into its folder."""
         source, sparsity = self.source, self.asked["sparsity"]
         parts = Experiment.from_config(source.config)
         parts.load(source.run)
@@ -110,14 +110,14 @@ class Trainings:
         ]
 
     def _outcome(self, method: str, trainings: Sequence[Ticket]) -> Outcome:
-        """What trainings, each on a mask of the one before, reach and cost."""
+        """Return the results and costs of a chain of trainings."""
         source, last = self.source, trainings[-1]
         run, steps, seconds = source.run, 0, 0.0
         for one in trainings:
             run = self._trained(one, run)
             steps += int(run.status()["steps"]) - one.rewind
             seconds += float(run.status()["seconds"])
-        # A random mask asks for no other training, but for the weights that it is rewound to.
+        # A random mask needs no other training, except for the steps up to the weights that it is rewound to.
         part = last.rewind / source.steps if method == "random" else 1.0
         points = read_points(run)
         points = points[points["sparsity"] == round(last.sparsity, 9)]
@@ -131,7 +131,7 @@ class Trainings:
         )
 
     def _trained(self, one: Ticket, base: Run) -> Run:
-        """The run of one masked training, with a mask found in the base's weights; trained if it is missing."""
+        """Return the run of one masked training, whose mask comes from `base`; train it if it is missing."""
         config = self._config(one, base)
         config["force"] = self.asked["force"] and run_of(config, self.foreign)[0].folder not in self.made
         run, _ = execute(
@@ -151,7 +151,7 @@ class Trainings:
         return {**one.config(self.source.config, name), "outputs": self.asked["outputs"], "force": False}
 
     def _training(self, one: Ticket, base: Run, parts: Experiment) -> Training:
-        """The masked training: the mask out of the base's weights, then the weights to begin with."""
+        """Prepare the masked training: set the mask from the weights of `base`, then load the initial weights."""
         initial = copy.deepcopy(parts.model.state_dict())
         own = {}
         if one.needs_source:
@@ -168,10 +168,10 @@ class Trainings:
         return parts.training(start_step=one.rewind)
 
     def _rewind(self, model: nn.Module) -> None:
-        """Put the source's weights at the step to rewind to into the model: kept ones where there are any.
+        """Load the source's weights at the step to rewind to into the model, from a file if they were kept.
 
         Raises:
-            DamagedRun: they can't be read or are another model's.
+            DamagedRun: they can't be read or belong to another model.
         """
         source = self.source
         names = [source.config[group]["name"] for group in ("data", "model", "dropout")]
@@ -192,7 +192,7 @@ class Trainings:
         model.load_state_dict(self.early)
 
     def _early(self) -> dict[str, Tensor]:
-        """A run is a function of its configuration, so its first steps are trained once more."""
+        """Repeat the source's first steps; the result is the same, as a run is a function of its configuration."""
         parts, steps = Experiment.from_config(self.source.config), self.source.rewind
         training = parts.training()
         with Progress().counting(steps, "rewinding") as advance:
