@@ -1,4 +1,4 @@
-"""Settings that must stand before torch is imported, what no test may leave behind, and what most need not wait for."""
+"""Settings that must be made before torch is imported, and fixtures that apply to all tests."""
 
 import logging
 import os
@@ -9,17 +9,17 @@ import pytest
 
 from runner.files import write_bytes
 
-# Tests run side by side; two processes with two threads each on two cores wait for one another.
+# Tests run in parallel; two processes with two threads each on two cores would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
-# How long an example takes says more about what else the machine does than about the code.
+# The time of an example depends more on the load of the machine than on the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
-    """Commands keep the log from the terminal, for good; a test of the log must see it whatever ran before."""
+    """Restore the log's configuration: commands detach the log from the terminal permanently."""
     log = logging.getLogger("runner")
     log.propagate = True
     log.setLevel(logging.NOTSET)
@@ -28,11 +28,11 @@ def log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def drawn() -> None:
-    """For a test that looks at the figure that a sweep ends with."""
+    """For a test that needs the figure at the end of a sweep."""
 
 
 @pytest.fixture(autouse=True)
 def figures_of_sweeps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty files in their place: drawing one takes as long as the rest of a tiny run."""
+    """Write empty files instead of figures, because drawing one takes as long as the rest of a tiny run."""
     if "drawn" not in request.fixturenames:
         monkeypatch.setattr("runner.reporting.curves.pruning_figure", lambda run: write_bytes(run.pruning_figure, b""))

@@ -10,7 +10,7 @@ import torch
 import runner
 from runner.errors import ConfigError, UserError
 
-# In float32: a model that the API hands out computes so, whatever the processor makes of precision=auto.
+# In float32, which the models of the API use, whatever precision=auto means on this processor.
 SMALL = ("model=resnet32_he", "model.blocks=1", "model.width=0.125", "debug=smoke", "precision=float32")
 SMALL += ("prune.batch_norm=[kept]",)
 

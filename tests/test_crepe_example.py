@@ -1,4 +1,4 @@
-"""A pretrained network on data of one's own: examples/harmonic_tones.py and examples/crepe_network.py."""
+"""A pretrained network on one's own data: examples/harmonic_tones.py and examples/crepe_network.py."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_tones_follow_from_the_seed_and_have_the_pitch_of_their_class(
     assert frames.dtype == np.float32 and frames.shape == (60, 1024)
     assert np.allclose(frames.mean(1), 0, atol=1e-5) and np.allclose(frames.std(1, ddof=1), 1, atol=1e-4)
     assert labels.min() >= 0 and labels.max() < 360 and len(np.unique(labels)) > 40
-    # The energy of a tone lies at multiples of its pitch: more of it than at multiples shifted by half.
+    # The energy of a tone is concentrated at multiples of its pitch, not at multiples shifted by half.
     pitch = harmonic_tones.frequency(harmonic_tones.LOWEST + harmonic_tones.CENTS * labels)
     spectra = np.abs(np.fft.rfft(frames * np.hanning(1024), 16 * 1024)) ** 2
 
@@ -38,7 +38,7 @@ def test_tones_follow_from_the_seed_and_have_the_pitch_of_their_class(
         bins = np.rint((pitch[:, None] * (np.arange(1, 4) + shift)) * 16 * 1024 / 16_000).astype(int)
         return np.take_along_axis(spectra, bins, 1).sum(1)
 
-    high = pitch > 100  # lower ones are blurred by the short frame
+    high = pitch > 100  # the short frame blurs lower pitches
     assert (energy(0) > 3 * energy(0.5))[high].mean() > 0.9
 
 

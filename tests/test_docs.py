@@ -1,4 +1,4 @@
-"""README and docs/: what must have a page has one, and the commands on them are ones that `run` understands."""
+"""README and docs/: everything that needs a page has one, and `run` understands the commands on the pages."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ VARIANTS = "".join(page.read_text() for page in (DOCS / "variants").glob("*.md")
 
 
 def entries(nav):
-    """The files of mkdocs.yml's nav."""
+    """Return the files in mkdocs.yml's nav."""
     for entry in nav:
         what = entry if isinstance(entry, str) else next(iter(entry.values()))
         yield from [what] if isinstance(what, str) else entries(what)
@@ -64,7 +64,7 @@ def test_what_pages_show_exists():
 
 
 def commands_of(page):
-    """Commands of the page's shell blocks, a list of words each, without `run`; not those of a user's own folder."""
+    """Return the commands in the page's shell blocks as lists of words, except for a user's own folder."""
     for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
@@ -73,7 +73,7 @@ def commands_of(page):
 
 
 def dotted(values, prefix=""):
-    """The names of all options in a file, those that hold others among them."""
+    """Return the dotted names of all options in a file, including those that hold other options."""
     for name, value in values.items():
         yield prefix + name
         if isinstance(value, dict):
@@ -82,7 +82,7 @@ def dotted(values, prefix=""):
 
 @cache
 def option_names(command):
-    """Options of the command's file and of all choices of its groups: quicker than composing what a page says."""
+    """Return the options of the command's file and of all choices of its groups, which is faster than composing."""
     values = yaml.safe_load((CONF / f"{command}.yaml").read_text())
     names = set(dotted({name: value for name, value in values.items() if name != "defaults"}))
     for group in [group for entry in values["defaults"] if isinstance(entry, dict) for group in entry]:
@@ -101,7 +101,7 @@ def test_commands_on_a_page_are_understood(page):
             continue
         names = option_names(command) | (option_names("train") if command == "reproduce" else set())
         for option, _, value in (word.partition("=") for word in words if "=" in word):
-            # A stored run of a class of somebody's own is only built if it is named again.
+            # A stored run with a user's own class is only built if the class is named again.
             assert option in names or option.startswith("hydra/") or option == "model.architecture"
             if (CONF / option).is_dir():
                 assert set(value.split(",")) <= set(options(option)), option

@@ -1,4 +1,4 @@
-"""Every dropout on a few models, and every model with two dropouts: a new file in conf/ is covered, too."""
+"""Every dropout with a few models, and every model with two dropouts. A new file in conf/ is covered, too."""
 
 import copy
 
@@ -20,19 +20,19 @@ FOREIGN = {
     "transformers",
     "module",
     "sentence_encoder",
-}  # what others define: tests/models/test_foreign.py
+}  # defined by other libraries, see tests/models/test_foreign.py
 MODELS = [name for name in options("model") if name not in FOREIGN]
-# Residual blocks with projections and BatchNorm; attention and embeddings; plain convolutions and dense layers, biased.
+# Residual blocks with projections and BatchNorm; attention and embeddings; convolutions and dense layers, with biases.
 FEW_MODELS = ("resnet32", "transformer", "gpt", "lenet")
-TWO_DROPOUTS = ("targeted", "tail")  # in weights, and in features
+TWO_DROPOUTS = ("targeted", "tail")  # on weights, and on features
 PAIRS = [(d, m) for d in DROPOUTS for m in MODELS if d in TWO_DROPOUTS or m in FEW_MODELS]
-# Small enough for a step in well under a second, wide enough that every fraction has something to prune.
+# Small enough for a step in well under a second, large enough that every fraction prunes something.
 TINY = ["debug=smoke", "schedule.length=3it", "schedule.batch_size=8", "precision=float32"]
 
 
 @pytest.fixture(scope="session")
 def choices(tmp_path_factory):
-    """Each file composed once, and pairs put together from parts: composing takes as long as training does here."""
+    """Compose each file once and combine the parts into pairs, because composing takes as long as training here."""
     composer = Composer("train")
     composed = {name: composer.single([name, *TINY]) for name in _names()}
     text = _sentences(tmp_path_factory.mktemp("text"))
@@ -50,7 +50,7 @@ def _names():
 
 
 def _sentences(folder):
-    """A user's own small corpus: quicker to read than the number words."""
+    """Write a small corpus of a user, which is faster to read than the number words."""
     for side in ("source", "target"):
         (folder / side).write_text("".join(f"{side} {i} {'ab'[i % 2] * (i % 7)}\n" for i in range(40)))
     files = [str(folder / "source"), str(folder / "target")]
@@ -62,7 +62,7 @@ def _sentences(folder):
 def config(request, choices):
     dropout, model = request.param
     config = {**choices[f"model={model}"], "dropout": choices[f"dropout={dropout}"]["dropout"]}
-    # One residual unit a stage has every kind of layer that the model has.
+    # One residual unit per stage contains every kind of layer of the model.
     given = config["model"]
     shallow = {"blocks": 1, "layers": 1, "stages": [1] * len(given.get("stages", [])), "depth": 10, "widen": 1}
     config["model"] = {key: shallow.get(key, value) for key, value in given.items()}
@@ -70,7 +70,7 @@ def config(request, choices):
 
 
 def inputs_of(parts):
-    """What the model is called with, for eight examples."""
+    """Return the model's inputs for eight examples."""
     batch = next(iter(parts.data.eval_batches("train", limit=8)))
     return (batch.source, batch.target[:, :-1]) if parts.data.kind == "pairs" else batch[:1]
 
@@ -111,7 +111,7 @@ def test_trains_resumes_detaches_prunes_saves_and_loads(config, tmp_path):
     assert all(torch.equal(t, second_parts.model.state_dict()[name]) for name, t in trained.items())
     assert not all(torch.equal(t, initial[name]) for name, t in trained.items())
 
-    # The plain model, pruned at the variant's floor, is what the attached one computed in evaluation.
+    # The model, detached and pruned at the variant's floor, equals the attached model in evaluation.
     for granularity, floor in floors.items():
         prune(parts.model, floor, granularity, scores=own.get(granularity))
     with torch.no_grad():

@@ -37,7 +37,7 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
     return use_fast_memory_format(ResNet(1, 8, 10, blocks=1, width=0.25)), IMAGES
 
 
-# Every kind of arguments in each format; the cut networks below are the other two pairs.
+# Every kind of arguments with each format. The cut networks below are the other two combinations.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "task, format",
@@ -63,7 +63,7 @@ def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task, format", [("classification", "onnx"), ("translation", "torch_export")])
 def test_networks_that_were_cut(task, format, tmp_path):
-    """Sums that are written by index, fewer heads, attention and feed-forward layers of their own widths."""
+    """Sums written by index, fewer heads, attention and feed-forward layers of different widths."""
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
@@ -84,7 +84,7 @@ def test_other_outputs_leave_no_file(found, tmp_path, monkeypatch):
 
 
 def test_what_is_compared_is_the_file(tmp_path, monkeypatch):
-    """The file of another network than the one that it is compared with is found out."""
+    """A file that contains another network than the one compared is detected."""
     model, write = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), exporting._write
 
     def other(network, *rest):

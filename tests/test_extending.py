@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, run as they stand: in a folder of one's own, and in the project."""
+"""The examples of docs/extending.md, run as they are: in a user's folder, and in the project."""
 
 import os
 import re
@@ -24,7 +24,7 @@ SMALL = ["debug=smoke", "data.validation=0.2", "prune.sparsities=[0,0.5]", "prun
 
 
 def files_of(page):
-    """Path below the user's folder → content, of the code blocks that a page names by a path in my/."""
+    """Return path below the user's folder → content, for the page's code blocks that name a path in my/."""
     text = (ROOT / page).read_text()
     blocks = re.findall(r"`my/([\w/]+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```", text, re.S)
     assert {Path(name).stem for name, _ in blocks} == set(PAGES[page])
@@ -32,7 +32,7 @@ def files_of(page):
 
 
 def commands_of(page):
-    """The words of the page's commands that use the folder."""
+    """Return the words of the page's commands that use the folder."""
     lines = re.findall(r"^run (train .*--config-dir my)$", (ROOT / page).read_text(), re.M)
     return [shlex.split(line) for line in lines]
 
@@ -45,7 +45,7 @@ def write(folder, files):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A folder my/ with all examples, in the current folder."""
+    """Create a folder my/ with all examples in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     for page in PAGES:
@@ -56,7 +56,7 @@ def own(tmp_path, monkeypatch):
 
 
 def small(words):
-    """The same command in seconds: options that a choice of the command doesn't have are left out."""
+    """Shorten a command to seconds, leaving out options that a choice in the command does not have."""
     chosen = " ".join(words)
     return [*words, *(word for word in SMALL if not (word.startswith("model.") and "model=" in chosen))]
 
@@ -76,7 +76,7 @@ def test_the_examples_work_from_a_folder_of_ones_own(words, own, capsys):
         group, _, choice = option.partition("=")
         if group in PACKAGES and (own / group / f"{choice}.yaml").exists():
             assert finished.config()[group]["_target_"].startswith(f"{choice}.")
-            # debug=smoke is for our own models: what a user's are called is not touched.
+            # debug=smoke applies to the package's own models; options of a user's model are not changed.
             stored = {key: value for key, value in finished.config()[group].items() if key != "name"}
             assert stored == yaml.safe_load((own / group / f"{choice}.yaml").read_text()) | (
                 {"alpha": 0.1} if choice == "mine" else {"validation": 0.2} if choice == "squares" else {}
@@ -85,7 +85,7 @@ def test_the_examples_work_from_a_folder_of_ones_own(words, own, capsys):
 
 @pytest.mark.slow
 def test_the_examples_work_as_a_part_of_the_project(tmp_path):
-    """The same files in a copy of the project, with the `_target_` that the pages name."""
+    """The same files in a copy of the project, with the `_target_` given on the page."""
     project = tmp_path / "project"
     shutil.copytree(ROOT / "runner", project / "runner", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(CONF, project / "conf")
@@ -139,7 +139,7 @@ def test_an_error_in_a_users_file_is_a_line_that_names_file_and_line(old, new, s
     assert len(lines) == 1
     assert f"{file}, line {line}: {said}" in lines[0]
     assert not any("Traceback" in line for line in shown)
-    if said.startswith("RuntimeError"):  # only training finds it
+    if said.startswith("RuntimeError"):  # found only in training
         assert "Traceback" in (own.parent / "run" / "run.log").read_text()
     else:
         assert not (own.parent / "run" / "status.json").exists()
@@ -161,7 +161,7 @@ def test_a_users_value_that_is_refused_is_named_as_the_option(own, capsys):
 
 
 def test_smoke_leaves_the_width_of_a_users_own_model_alone(own, capsys):
-    """In our models it is a factor; in somebody else's it may be anything, or not there."""
+    """In the package's models width is a factor; in a user's model it may mean anything or be missing."""
     for name in ("tiny.py", "model/tiny.yaml"):
         (own / name).write_text((own / name).read_text().replace("hidden", "width"))
     words = ["train", "model=tiny", "data=squares", "--config-dir", "my", *SMALL[:-1]]
@@ -174,7 +174,7 @@ def test_smoke_leaves_the_width_of_a_users_own_model_alone(own, capsys):
 
 
 def test_first_and_last_layer_of_a_users_model_are_those_of_the_computation(own, capsys):
-    """Whatever the order in which it registers them."""
+    """Independent of the order in which the model registers them."""
     file = own / "tiny.py"
     lines = file.read_text().splitlines(keepends=True)
     logits = next(line for line in lines if "self.logits = " in line)

@@ -1,4 +1,4 @@
-"""Files that are never half written, CSV files that grow row by row, and YAML."""
+"""Files that are written atomically, CSV files that grow row by row, and YAML."""
 
 import os
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_numbers_survive_to_the_last_bit(tmp_path):
 
 
 def test_an_empty_file_gets_its_header(tmp_path):
-    """A crash can leave it so."""
+    """A crash can leave an empty file."""
     path = tmp_path / "x.csv"
     path.touch()
     append_row(path, COLUMNS, {"a": 1, "b": 2})
@@ -70,9 +70,9 @@ def test_a_row_is_on_disk_when_append_returns(tmp_path, monkeypatch):
     ("text", "rows"),
     [
         ("a,b\n1,2\n3,", 1),  # cut inside a row
-        ("a,b\n1,2\n3,4", 1),  # whole, perhaps, but who knows
-        ("a,b\n1,2\n3\n4,5\n", 2),  # a row too short
-        ("a,b\n1,2\n3,4,5\n", 1),  # too long
+        ("a,b\n1,2\n3,4", 1),  # possibly complete, but that is uncertain
+        ("a,b\n1,2\n3\n4,5\n", 2),  # a row that is too short
+        ("a,b\n1,2\n3,4,5\n", 1),  # a row that is too long
         ("a,", 0),
         ("a,b\n", 0),
         ("", 0),

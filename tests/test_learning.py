@@ -1,4 +1,4 @@
-"""Every variant learns digits on one tiny network, and leaves as many zeros as its family promises."""
+"""Every variant learns digits with one tiny network, and leaves the number of zeros that its family guarantees."""
 
 import pytest
 
@@ -12,14 +12,14 @@ NETWORK = [
     *("model=resnet32_narrow", "model.blocks=1", "model.width=0.5", "model.widths=[16,32]"),
     *("schedule.length=20ep", "schedule.batch_size=64", "precision=float32"),
 ]
-# A hundredth of 72 entries is no entry, and a tenth of 16 filters is one.
+# One percent of 72 entries is no entry, and ten percent of 16 filters is one filter.
 GENTLER = {
     "ramping": ["dropout.gamma=0.9"],
     "ramping_unit": ["dropout.gamma=0.5"],
     "ordered": ["dropout.widths=[0.5,1]"],
-    "targeted_unit": ["schedule.length=30ep"],  # after 20 it is at 0.9, above or not as the processor rounds
+    "targeted_unit": ["schedule.length=30ep"],  # after 20 epochs, rounding decides whether it reaches 0.9
 }
-# What is exactly zero, as a fraction of weights (or of filters), in the detached network.
+# The fraction of weights (or filters) that are exactly zero in the detached network.
 ZEROS = {
     "delayed": (0.48, 0.5),
     "delayed_unit": (0.5, 0.5),
@@ -27,10 +27,10 @@ ZEROS = {
     "rigl": (0.899, 0.9),
     "xtreme": (0.94, 0.99),
 }
-# What these drop half of in training is all there in evaluation, or none of it is, and nothing is rescaled, so that
-# BatchNorm's statistics fit once they are measured anew. (Dropping by magnitude takes weights that matter less.)
+# These drop half of the members in training, but all or none in evaluation, without rescaling, so that BatchNorm's
+# statistics must be measured again. (Dropping by magnitude removes weights that matter less.)
 SHIFTED = {"random_targeted", "random_targeted_unit", "targeted_ard"}
-# Without a promise: gates and log α decide for themselves.
+# Without a guarantee: gates and log α determine the number of zeros.
 FREE = {"hard_concrete", "hard_concrete_unit", "variational", "variational_unit", "smallify", "smallify_unit"}
 
 

@@ -1,4 +1,4 @@
-"""The promise of README and docs/own-loop.md: three lines put any weight variant into anyone's own model and loop."""
+"""The claim of README and docs/own-loop.md: three lines add any weight variant to any model and training loop."""
 
 import re
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_three_lines_in_an_own_loop(make, variant):
 
 
 def blocks_of(page):
-    """The page's Python code that attaches something."""
+    """Return the page's Python code that attaches a variant."""
     code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
     return [block for block in code if "variant.attach(model)" in block or "FixedMask" in block]
 
@@ -84,7 +84,7 @@ def test_the_loops_on_the_pages_run():
 
 
 def test_a_checkpoint_in_between_holds_the_model_and_the_variant(tmp_path):
-    """As docs/own-loop.md says; saving the module itself fails with an error of PyTorch's own."""
+    """As described in docs/own-loop.md. Saving the module itself fails with an error from PyTorch."""
     torch.manual_seed(0)
     (model, inputs), (other, _) = mlp(), mlp()
     first, second = Targeted(0.5, 0.75, ramp=[0.2, 0.4, 0.4]), Targeted(0.5, 0.75, ramp=[0.2, 0.4, 0.4])

@@ -1,4 +1,4 @@
-"""What stands in several files of the project says the same in each."""
+"""Statements that occur in several files of the project agree."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ def test_one_version():
 
 
 def test_no_file_tells_to_install_a_strangers_package():
-    """`runner` on PyPI is another project."""
+    """`runner` on PyPI is a different project."""
     assert PROJECT["name"] != "runner"
     files = [ROOT / "README.md", *(ROOT / "runner").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
     assert [path for path in files if re.search(r"pip install '?runner\b", path.read_text())] == []

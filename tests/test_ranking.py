@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from runner.ranking import count, like_weight, lowest, ranks, rows
 
-# Few different values, so that ties are common.
+# Only a few different values, so that ties are common.
 matrices = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=st.integers(0, 4).map(float)
 )

@@ -105,7 +105,7 @@ def test_no_configuration_is_no_run(run):
         run.config()
 
 
-# --- what is in the folder -------------------------------------------------------------------------------------------
+# --- content of the folder -------------------------------------------------------------------------------------------
 
 
 def test_clear_deletes_what_a_run_writes_and_nothing_else(run):
@@ -122,7 +122,7 @@ def test_clear_deletes_what_a_run_writes_and_nothing_else(run):
 def test_somebody_elses_files_are_told_from_a_runs(run):
     assert run.not_ours() == []
     run.folder.mkdir()
-    run.log_file.touch()  # all that a run killed at its very beginning leaves, with its lock
+    run.log_file.touch()  # all that a run killed at its start leaves, besides its lock
     run.lock_file.touch()
     assert run.not_ours() == []
     run.metrics_file.write_text("x")
@@ -180,7 +180,7 @@ def test_another_processes_lock_is_seen_and_respected(run):
         with pytest.raises(FolderInUse, match="is in use by another process"), run.locked():
             pass
     finally:
-        holder.kill()  # the lock goes with the process, whatever becomes of it
+        holder.kill()  # the lock is released with the process, however it ends
         holder.communicate()
     assert not run.in_use()
     with run.locked():
@@ -188,7 +188,7 @@ def test_another_processes_lock_is_seen_and_respected(run):
 
 
 def test_looking_whether_it_is_in_use_disturbs_nobody(run, monkeypatch):
-    """A look takes the lock for a moment."""
+    """Checking takes the lock for a moment."""
     import fcntl
 
     run.folder.mkdir()

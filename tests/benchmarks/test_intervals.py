@@ -10,13 +10,13 @@ from runner.benchmarks.intervals import FEWEST, median_interval, spread
 
 @pytest.mark.parametrize(("n", "k"), [(6, 1), (8, 1), (9, 2), (20, 6), (30, 10), (50, 18), (100, 40)])
 def test_the_tables_of_order_statistics(n, k):
-    # Conover, Practical Nonparametric Statistics: ranks of the 95 % interval of a median.
+    # Conover, Practical Nonparametric Statistics: the ranks of the 95 % interval of a median.
     values = list(range(1, n + 1))
     assert median_interval(values[::-1]) == (k, n + 1 - k)
 
 
 def test_it_holds_the_median_in_95_percent_of_all_samples():
-    # Every way in which 9 values can fall below or above a true median of 0.
+    # All combinations of 9 values below or above a true median of 0.
     held = [low <= 0 <= high for low, high in map(median_interval, itertools.product((-1, 1), repeat=9))]
     assert sum(held) / len(held) >= 0.95
 

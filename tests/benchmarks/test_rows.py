@@ -17,7 +17,7 @@ CALLS = 5
 
 @pytest.fixture
 def made():
-    """The parts that a row has asked for, in order."""
+    """The parts that a row has requested, in order."""
     return []
 
 
@@ -122,7 +122,7 @@ def test_flops_of_a_step_are_those_of_its_matrix_products(setup):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(lambda m, _, output, name=name: count_flops(name, m, output))
     training = on_one_batch(late_training(parts))
-    # Backward takes as much again for the weights and for the inputs, which the stem's need not.
+    # The backward pass needs the same number for the weights and for the inputs, except the inputs of the stem.
     counted = step_flops(training)
     assert counted == 3 * sum(forward.values()) - forward["stem"]
 
@@ -140,7 +140,7 @@ def test_the_share_is_of_a_product_in_the_same_precision(setup):
 def test_our_transformer_and_pytorchs_have_as_many_parameters_and_learn_on_the_same_batch(setup):
     ours, heads, dropout = model_of("model=transformer")
     theirs = TorchTransformer(ours, heads, dropout)
-    # PyTorch's has the same matrices; its packed projections hold the same weights and biases.
+    # PyTorch's Transformer has the same matrices; its packed projections hold the same weights and biases.
     assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
     batch = random_pairs()
     assert len(batch) == 160

@@ -1,4 +1,4 @@
-"""What TailDropout is timed against."""
+"""The alternatives that TailDropout is compared with."""
 
 import torch
 

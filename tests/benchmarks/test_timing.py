@@ -7,7 +7,7 @@ from runner.benchmarks.timing import WARM_UP, Comparison, Stopwatch, measure
 
 
 class Machine:
-    """A clock that only work moves; `slower` seconds are added to every second of work as time goes on."""
+    """A clock that advances only with work; `slower` seconds are added per second of work as time passes."""
 
     def __init__(self, drift=0.0, others=0.0):
         self.now, self.drift, self.others, self.calls, self.waits = 0.0, drift, others, [], 0
@@ -57,7 +57,7 @@ def test_a_ratio_of_speeds():
 
 
 def test_steady_drift_cancels():
-    # Each call is 1 % slower than the one before: a always before b would see 1 / 1.01 and less at every pair.
+    # Each call is 1 % slower than the one before. If a always came before b, every pair would give 1 / 1.01 or less.
     machine = Machine(drift=0.01)
     result = measure(machine.comparison(a=1.0, b=1.0), 30, machine.stopwatch())
     assert result.ratio == pytest.approx(1.0, abs=2e-4)

@@ -1,4 +1,4 @@
-"""The command, as a process of its own and in this one, and runs that are as small as they can be."""
+"""The command, in a separate process and in this one, and the smallest possible runs."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from runner.cli import main
 from runner.files import read_rows
 from runner.runs import TIMING_COLUMNS, Run
 
-# The smallest run that still has all its parts: four steps of a narrow network of four layers, two points of a sweep.
+# The smallest run with all its parts: four steps of a narrow network of four layers, two points of a sweep.
 TINY = (
     "debug=smoke",
     "model.blocks=1",
@@ -30,7 +30,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -47,7 +47,7 @@ def tiny() -> tuple[str, ...]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Call:
-    """Runs the command as a process of its own, in an empty folder."""
+    """Run the command in a separate process, in an empty folder."""
 
     def run(*words: str, cwd: Path = tmp_path, timeout: float = 250, **environment: str) -> Result:
         done = subprocess.run(
@@ -65,7 +65,7 @@ def command(tmp_path: Path) -> Call:
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts the command as `command` does, as a terminal does: Ctrl-C reaches it."""
+    """Start the command in the same way, as a terminal does: it receives Ctrl-C."""
 
     def start(*words: str, new_session: bool = False) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -75,7 +75,7 @@ def begin(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=new_session,
-            # What started the tests may ignore Ctrl-C, as shells do for what they run in the background.
+            # The parent of the tests may ignore Ctrl-C, as shells do for background processes.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -84,7 +84,7 @@ def begin(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command in this process, in an empty folder; what it raises comes out."""
+    """Run the command in this process, in an empty folder. Its exceptions are propagated."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -103,7 +103,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def train(call: Call) -> Callable[..., Run]:
-    """Trains a tiny run, which must succeed, and gives its folder as the command printed it."""
+    """Train a tiny run, which must succeed, and return its folder as printed by the command."""
 
     def run(*words: str) -> Run:
         result = call("train", *TINY, *words)
@@ -115,7 +115,7 @@ def train(call: Call) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run of targeted dropout, for all tests: only to look at."""
+    """A finished run of targeted dropout, shared by all tests, which must not change it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.raises(SystemExit) as ended:
         main(["train", *TINY, "dropout=targeted", f"folder={folder}"])
@@ -125,7 +125,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def finished(finished_once: Run, tmp_path: Path) -> Run:
-    """A copy of it, to change."""
+    """A copy of the finished run, which a test may change."""
     folder = tmp_path / "a run"
     shutil.copytree(finished_once.folder, folder)
     return Run(folder)
@@ -133,7 +133,7 @@ def finished(finished_once: Run, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def tree() -> Callable[[Path], dict[str, bytes]]:
-    """All files below a folder, with their content."""
+    """Return all files below a folder, with their content."""
 
     def files(folder: Path) -> dict[str, bytes]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -141,10 +141,10 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
     return files
 
 
-# Eighteen steps in six epochs, in which ramping's rates rise, and a sweep of twelve points.
+# Eighteen steps in six epochs, in which the rates of ramping rise, and a sweep of twelve points.
 LONGER = (
     *("debug=smoke", "model.blocks=1", "dropout=ramping", "schedule.length=18it"),
-    *("data.validation=0.9", "schedule.batch_size=40"),  # three steps an epoch
+    *("data.validation=0.9", "schedule.batch_size=40"),  # three steps per epoch
     *("prune.sparsities=[0,0.9,0.99]", "prune.floor=0"),
 )
 
@@ -156,7 +156,7 @@ def longer() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., ForkServerProcess]:
-    """Starts the command as a process that need not import everything first."""
+    """Start the command in a process that has already imported most modules."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["runner.experiment", "runner.reporting.curves", "torch._dynamo"])
 
@@ -170,7 +170,7 @@ def start() -> Callable[..., ForkServerProcess]:
 
 @pytest.fixture(scope="session")
 def left_alone(start: Callable[..., ForkServerProcess], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """Trains a run that nothing happens to."""
+    """Train a run without interruption."""
 
     def train(*words: str) -> Run:
         folder = tmp_path_factory.mktemp("uninterrupted") / "run"
@@ -184,13 +184,13 @@ def left_alone(start: Callable[..., ForkServerProcess], tmp_path_factory: pytest
 
 @pytest.fixture(scope="session")
 def uninterrupted(left_alone: Callable[..., Run], longer: tuple[str, ...]) -> Run:
-    """A run of `longer` that nothing happened to."""
+    """A run of `longer` that was not interrupted."""
     return left_alone(*longer)
 
 
 @pytest.fixture
 def same() -> Callable[[Run, Run], None]:
-    """Asserts that two runs have the same numbers, to the last bit, timing aside."""
+    """Assert that two runs have bitwise identical numbers, except for timing."""
 
     def check(run: Run, other: Run) -> None:
         assert run.state() == other.state() == "finished"

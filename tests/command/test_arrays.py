@@ -1,4 +1,4 @@
-"""A user's own arrays, and a network of one's own for them, from training to a compact network and a table."""
+"""A user's own arrays and a matching network, from training to a compact network and a table."""
 
 import sys
 from pathlib import Path

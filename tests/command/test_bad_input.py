@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-# The words after `run train`, and what the message must name: option, value and what is allowed.
+# The words after `run train`, and what the message must contain: option, value and allowed values.
 BAD = {
     "alpha above 1": (["dropout=targeted", "dropout.alpha=1.5"], ["dropout.alpha=1.5", "from 0 to 1"]),
     "alpha below 0": (["dropout=targeted", "dropout.alpha=-0.1"], ["dropout.alpha=-0.1", "from 0 to 1"]),
@@ -136,7 +136,7 @@ def test_a_device_that_is_not_there(call, tmp_path):
 
 
 def test_one_jobs_data_missing(call, tmp_path, make_images):
-    """What only the data can tell is found before the first job starts, too."""
+    """Errors that only the data reveals are found before the first job starts, too."""
     make_images(tmp_path / "images")
     result = call("train", "debug=smoke", "-m", "data=image_folder", "data.root=images,nowhere", "outputs=out")
     assert result.code == 2
@@ -176,7 +176,7 @@ def test_a_data_file_that_may_not_be_read(call, tmp_path, make_images):
 
 @pytest.fixture
 def make_images():
-    """Writes two classes of twelve small images; gives the path of one."""
+    """Write two classes of twelve small images, and return the path of one."""
 
     def make(folder: Path) -> Path:
         random = np.random.default_rng(0)

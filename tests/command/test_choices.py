@@ -1,4 +1,4 @@
-"""Criteria and granularities: several at once, and a user's own from a --config-dir."""
+"""Criteria and granularities: several at once, and a user's own in a --config-dir."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ class GroupsOf:
 
 @pytest.fixture
 def own(tmp_path):
-    """A folder with criterion/largest.yaml, granularity/two_of_four.yaml, and the module whose classes they name."""
+    """Create a folder with criterion/largest.yaml, granularity/two_of_four.yaml and the module with their classes."""
     folder = tmp_path / "own files"
     for group, name, content in (
         ("criterion", "largest", "_target_: my_pruning.Largest\n"),
@@ -70,7 +70,7 @@ def test_ones_own_criterion_and_pattern_need_no_change_of_the_package(call, own,
     for key in ("groups", "groups(size=2)"):
         for criterion in ("magnitude", "largest"):
             assert (key, criterion, "0.5") in found
-    # Two of every four weights are zero, the two smallest.
+    # The two smallest of every four weights are zero.
     asked = {"device": "cpu", "data": {}}
     config = {**stored_config(run, asked, own), "prune": run.config()["prune"]}
     experiment = Experiment.from_config(config)
@@ -90,7 +90,7 @@ def test_ones_own_criterion_and_pattern_need_no_change_of_the_package(call, own,
 def test_a_stored_sweep_of_ones_own_is_not_made_without_the_folder(call, own, tiny):
     assert call("train", *tiny, "prune.criterion=largest", "folder=run", "--config-dir", str(own)).code == 0
     again = call("prune", "run", "prune.sparsities=[0.3]")
-    assert again.code == 0, again.err  # its classes are the package's; the sweep is another one
+    assert again.code == 0, again.err  # its classes are in the package; only the sweep differs
     unknown = call("prune", "run", "prune.criterion=largest")
     assert (unknown.code, "prune.criterion=largest: unknown" in unknown.err) == (2, True)
 

@@ -16,7 +16,7 @@ from runner.errors import ConfigError
 from runner.files import read_rows
 from runner.runs import Run
 
-# One layer of 320 weights can be pruned.
+# One prunable layer of 320 weights.
 TOY = (
     "debug=smoke",
     "experiment=toy",
@@ -31,7 +31,7 @@ SWEEP = ("prune.sparsities=[0,0.75]", "prune.splits=[test]", "prune.granularity=
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two seeds without dropout and one with: only to look at."""
+    """Two seeds without dropout and one with, which tests must not change."""
     folder = tmp_path_factory.mktemp("toys")
     for name, words in {
         "none0": ("dropout=none", "seed=0"),
@@ -140,7 +140,7 @@ def test_the_same_call_gives_the_same_bytes(trained, tree):
 
 
 def test_a_convolutional_network_with_batch_norm(finished_once, trained):
-    """Block sums without a matrix, beside a run of another network; every layer's own, or a named one."""
+    """Block sums without a matrix, together with runs of another network, for all layers or a given one."""
     words = ["members=0", "probes=2", "limit=20", "split=validation", "out=here", "dtype=float64"]
     coadapt([str(finished_once.folder), str(trained / "none0")], words)
     rows = _rows("here").set_index("column")

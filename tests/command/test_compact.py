@@ -26,7 +26,7 @@ print(network(torch.randn(4, 1, int(sys.argv[2]), int(sys.argv[2]))).double().su
 
 @pytest.fixture(scope="module")
 def tail(tmp_path_factory):
-    """A finished run of tail dropout: only to look at."""
+    """A finished run of tail dropout, which tests must not change."""
     folder = tmp_path_factory.mktemp("tail") / "run"
     with pytest.raises(SystemExit) as ended:
         main(["train", "debug=smoke", "model=mlp", "dropout=tail", "prune.splits=[test]", f"folder={folder}"])
@@ -64,7 +64,7 @@ def test_a_smaller_network_with_its_certificate(call, finished, granularity, fil
     assert int(compact["bytes"]) < int(dense["bytes"])
     assert int(compact["flops"]) < int(dense["flops"])
     assert int(compact["nonzero"]) < int(dense["nonzero"])
-    if compact["way"]:  # without a compiler nothing executes a packed network
+    if compact["way"]:  # without a compiler, packed networks cannot be executed
         assert float(compact["ideal_speedup"]) == pytest.approx(int(dense["flops"]) / int(compact["flops"]))
 
     again = call("compact", str(finished.folder), "sparsity=0.9", f"granularity={granularity}", *QUICK)
@@ -167,7 +167,7 @@ def test_what_the_proof_refuses_is_not_kept(call, finished, monkeypatch, tree):
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(call, finished, tree, monkeypatch, words, expected):
-    if "granularity=feature" in words:  # as a network without feature places
+    if "granularity=feature" in words:  # as for a network without feature places
         from runner.models.resnet import PreActResNet
 
         build = PreActResNet.__init__

@@ -1,4 +1,4 @@
-"""A user's own YAML files and classes, beside the package's."""
+"""A user's own YAML files and classes, in addition to the package's."""
 
 import sys
 
@@ -30,7 +30,7 @@ class Mine(WeightVariant):
 
 @pytest.fixture
 def own(tmp_path):
-    """A folder with dropout/mine.yaml, and the module whose class it names."""
+    """Create a folder with dropout/mine.yaml and the module with its class."""
     folder = tmp_path / "own files"
     (folder / "dropout").mkdir(parents=True)
     (folder / "dropout" / "mine.yaml").write_text("# weights halved\n_target_: mine_module.Mine\nstrength: 2\n")
@@ -48,8 +48,8 @@ def test_trains_and_prunes(call, own, tiny, tmp_path):
 
 
 def test_an_edited_class_is_another_run(call, own, tiny, monkeypatch):
-    """Its results are not those of the class as it was; a module that it imports belongs to it."""
-    monkeypatch.delitem(sys.modules, "mine_module", raising=False)  # of another test's folder
+    """Results of the old class are not reused. Modules that the class's module imports count as well."""
+    monkeypatch.delitem(sys.modules, "mine_module", raising=False)  # from the folder of another test
     (own / "helpers.py").write_text("FACTOR = 0.5\n")
     module = own / "mine_module.py"
     module.write_text(VARIANT.replace("import torch\n", "import torch\nfrom helpers import FACTOR\n"))
@@ -82,7 +82,7 @@ def test_a_stored_run_needs_the_folder_again(call, own, tiny, tmp_path):
 
 
 def test_an_edited_class_is_not_swept(call, own, tiny, tmp_path, monkeypatch):
-    """Its weights were trained with the class as it was."""
+    """Its weights were trained with the unedited class."""
     monkeypatch.delitem(sys.modules, "mine_module", raising=False)
     assert call("train", *tiny, "dropout=mine", "folder=run", f"--config-dir={own}").code == 0
     before = (tmp_path / "run" / "pruning.csv").read_bytes()
@@ -168,7 +168,7 @@ class Errors(Classification):
 
 
 def test_a_task_of_ones_own_says_how_its_metric_is_printed(call, own, tiny, tmp_path):
-    """Tables, lists and budgets know the metric from the run folder, without the class."""
+    """Tables, lists and budgets read the metric from the run folder, without the class."""
     (own / "task").mkdir()
     (own / "task" / "errors.yaml").write_text("# counts errors\n_target_: errors_module.Errors\n")
     (own / "errors_module.py").write_text(TASK)

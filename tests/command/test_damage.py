@@ -1,4 +1,4 @@
-"""Files of a finished run that were changed afterwards: noticed, named, and a way out."""
+"""Files of a finished run that were changed later are detected and named, with a remedy."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SWEEP = ("prune.sparsities=[0.25]", "prune.splits=[test]", "prune.batch_norm=[ke
 
 
 def flip(path: Path, place: int = -1) -> None:
-    """Change one byte, by default the last one: of safetensors, a weight's."""
+    """Change one byte, by default the last one, which in safetensors belongs to a weight."""
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
@@ -25,7 +25,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 @pytest.fixture
 def with_scores(train):
-    """A run whose variant has scores of its own."""
+    """A run whose variant has its own scores."""
     return train("dropout=smallify", "folder=scored")
 
 
@@ -43,7 +43,7 @@ def test_a_flipped_byte_of_tensors(name, call, with_scores, tree):
 
 @pytest.mark.parametrize("command", ["prune", "table", "coadapt", "ticket", "scree"])
 def test_a_changed_configuration(command, call, finished):
-    """Any letter of it determines what is made of the weights."""
+    """Every letter of the configuration affects how the weights are used."""
     replace(finished.config_file, "alpha: 0.66", "alpha: 0.67")
     result = call(command, str(finished.folder))
     assert (result.code, result.out) == (2, "")
@@ -74,7 +74,7 @@ def test_damaged_rows(damage, command, call, finished):
 
 @pytest.mark.parametrize("damage", [("kept", "kepu"), ("test", "tezt"), ("0.75", "0.x5")])
 def test_a_flipped_letter_in_rows_without_a_checksum(damage, call, finished):
-    """As runs from before there were checksums."""
+    """As in runs from before checksums were introduced."""
     finished.unseal(finished.pruning_file)
     replace(finished.pruning_file, *damage)
     result = call("table", str(finished.folder))
@@ -84,7 +84,7 @@ def test_a_flipped_letter_in_rows_without_a_checksum(damage, call, finished):
 
 
 def test_a_deleted_table_is_measured_again(call, finished, tiny):
-    """What the message advises."""
+    """This is what the message advises."""
     rows = read_rows(finished.pruning_file)
     flip(finished.pruning_file, 40)
     assert f"delete it and run prune {finished.folder} measures again" in call("table", str(finished.folder)).err

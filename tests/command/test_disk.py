@@ -1,4 +1,4 @@
-"""A full or read-only disk: a clear error, finished epochs kept, and the run goes on once there is room."""
+"""A full or read-only disk: a clear error, finished epochs are kept, and the run resumes once there is space."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import pytest
 from runner.files import read_rows
 from runner.runs import Run
 
-# What writing to it says is what a full disk says.
+# Writing to this device gives the same error as a full disk.
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 
@@ -60,7 +60,7 @@ def test_no_room_for_a_result(name, call, words, run, uninterrupted, same):
 
 @pytest.mark.parametrize("rows", [3, 8])
 def test_a_disk_that_fills_up(rows, call, words, run, uninterrupted, same):
-    """After so many rows, of metrics.csv and then of pruning.csv; not even the status can be written then."""
+    """The disk fills up after some rows of metrics.csv or pruning.csv; then even the status cannot be written."""
     synced, fsync, write_all = count(1), os.fsync, Path.write_bytes
     full = OSError(errno.ENOSPC, "No space left on device")
 

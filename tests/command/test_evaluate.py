@@ -11,7 +11,7 @@ from runner.files import read_rows
 
 
 def cells(out: str) -> list[dict[str, str]]:
-    """The rows of the printed table."""
+    """Return the cells of the printed table, by row."""
     lines = [line for line in out.splitlines() if line.startswith("|")]
     head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(head, row, strict=True)) for row in body]
@@ -19,7 +19,7 @@ def cells(out: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def compact(finished):
-    """The whole network in a folder of a compact one."""
+    """Store the whole network in a folder like that of a compact one."""
     import runner
 
     result = runner.load(finished.folder)

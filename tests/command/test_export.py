@@ -1,4 +1,4 @@
-"""run export: networks of finished runs as files."""
+"""run export: networks of finished runs as files for other programs."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""From stored weights: prune once and train on, drop what is least important, learn from the dense network."""
+"""From stored weights: prune once and train, drop the least important members, learn from the dense network."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def network():
 def test_zeros_stay_zeros_under_every_optimiser(granularity, schedule):
     model = network()
     with torch.no_grad():
-        model[1].weight[0, 0] = 0  # as an earlier pruning left it
+        model[1].weight[0, 0] = 0  # as left by an earlier pruning
     groups = decay_groups(model, schedule.weight_decay)
     variant = OneShot(0.5, granularity)
     variant.attach(model)
@@ -61,7 +61,7 @@ def test_the_command_fine_tunes_a_pruned_network(call, tmp_path):
     zeros = after[hidden] == 0
     assert zeros.float().mean() == pytest.approx(0.75, abs=0.02)
     assert before[hidden].abs()[zeros].mean() < before[hidden].abs()[~zeros].mean()
-    # Sweeping on never brings anything back.
+    # Further pruning never restores anything.
     rows = [row for row in read_rows(tmp_path / "tuned" / "pruning.csv") if row["sparsity"] == "0.5"]
     assert all(float(row["actual_sparsity"]) == pytest.approx(0.75, abs=0.02) for row in rows)
 

@@ -1,4 +1,4 @@
-"""run fit, from a real sweep on digits to the choice."""
+"""run fit, from a real sweep on digits to the chosen network."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from runner.runs import Run
 
 @pytest.fixture
 def swept(call, finished: Run) -> Run:
-    """Filters and weights at two sparsities, on both splits."""
+    """Runs with filters and weights pruned at two sparsities, on both splits."""
     words = ["prune.splits=[validation,test]", "prune.granularity=[unit,weight]", "prune.sparsities=[0,0.5]"]
     result = call("prune", str(finished.folder), *words, "prune.floor=0")
     assert result.code == 0, result.err
@@ -19,7 +19,7 @@ def swept(call, finished: Run) -> Run:
 
 
 def test_each_kind_of_budget(call, swept, monkeypatch):
-    """Those that every network meets, and none."""
+    """Budgets that every network meets, and budgets that none meets."""
     drawn = []
     monkeypatch.setattr("runner.analyses.fit.draw", lambda panels, *rest: drawn.append(rest[-1]))
     monkeypatch.setattr(latency, "ROUNDS", 1)

@@ -1,4 +1,4 @@
-"""Run folders of format 1, which hashed every option of the configuration, are still used."""
+"""Run folders of format 1, whose hash covered every option of the configuration, can still be used."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from runner.runs import Run
 
 STORED = Path(__file__).parents[1] / "fixtures" / "format1"
 NAME = "digits-resnet32_he-targeted-95c11c88"
-# The command that made it.
+# The command that created the folder.
 WORDS = (
     *("train", "model=resnet32_he", "model.blocks=1", "model.width=0.125", "debug=smoke", "dropout=targeted"),
     *("precision=float32", "prune.sparsities=[0,0.5,0.9]", "prune.batch_norm=[kept]", "outputs=outputs"),
@@ -36,7 +36,7 @@ def test_it_is_listed_tabulated_and_swept_further(call, run):
 
 
 def test_recalibrated_rows_of_an_older_version_are_pointed_at(call, run):
-    """They may be of images without augmentation; those that this version measured are not."""
+    """They may use images without augmentation; rows measured by this version do not."""
     words = ("prune", str(run.folder), "prune.batch_norm=[recalibrated]", "prune.splits=[test]")
     for sparsity in (0.8, 0.7):
         assert call(*words, f"prune.sparsities=[{sparsity}]").err == ""

@@ -1,4 +1,4 @@
-"""What people see first: help, versions, and the answers to words that are not understood."""
+"""Help, versions, and the response to words that are not understood."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stde
 
 
 def imported_by(*words: str, cwd: Path, code: int = 0) -> set[str]:
-    """The packages that a command has imported when it ends."""
+    """Return the packages that a command has imported by the time it ends."""
     script = IMPORTED.format(code=code)
     done = subprocess.run([sys.executable, "-c", script, *words], cwd=cwd, capture_output=True, text=True, check=True)
     return set(done.stderr.splitlines()[-1].split())
@@ -137,7 +137,7 @@ def test_help_of_the_table_names_what_is_shown(call):
 
 
 def options_of(text: str) -> set[str]:
-    """The names that a help text lists with a default."""
+    """Return the names that a help text lists with a default."""
     return {line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and "=" in line}
 
 

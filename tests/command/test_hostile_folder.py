@@ -1,4 +1,4 @@
-"""A run folder from a stranger: nothing in it is run, whatever it says."""
+"""A run folder from an untrusted source: no code in it is executed."""
 
 import os
 import pickle
@@ -13,13 +13,13 @@ from runner.runs import Run, find_runs
 
 @pytest.fixture
 def finished(finished):
-    """Without checksums: a stranger writes what fits, or none."""
+    """Without checksums, because an attacker would adapt them or leave them out."""
     finished.write_status(checksums={})
     return finished
 
 
 class Bomb:
-    """Unpickled, it leaves a file behind."""
+    """An object that leaves a file behind when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -30,11 +30,11 @@ class Bomb:
 
 @pytest.fixture
 def trace(tmp_path) -> Path:
-    """What exists once foreign code has run."""
+    """The file that exists once foreign code has run."""
     return tmp_path / "trace"
 
 
-# Group → what its `_target_` and arguments are replaced by.
+# Group → replacements of its `_target_` and arguments.
 TARGETS = {
     "a function that runs commands": ("data", {"_target_": "os.system", "command": "touch {trace}"}),
     "a class that runs commands": ("data", {"_target_": "subprocess.Popen", "args": ["touch", "{trace}"]}),
@@ -53,7 +53,7 @@ TARGETS = {
 
 
 def filled(value, **names):
-    """The value with {trace} and {bomb} filled in, however deep."""
+    """Fill in {trace} and {bomb} in a nested value."""
     if isinstance(value, dict):
         return {key: filled(item, **names) for key, item in value.items()}
     if isinstance(value, list):
@@ -109,7 +109,7 @@ def test_yaml_nested_without_end_is_damage(text, call, finished):
 
 
 def test_resolvers_are_not_asked(call, finished, monkeypatch):
-    """An interpolation is the text that it is."""
+    """Interpolations remain plain text."""
     monkeypatch.setenv("SECRET", "0.5")
     config = finished.config()
     config["dropout"]["alpha"] = "${oc.env:SECRET}"
@@ -121,7 +121,7 @@ def test_resolvers_are_not_asked(call, finished, monkeypatch):
 
 
 def test_its_checkpoint_is_not_unpickled(call, tmp_path, tiny, trace):
-    """Not even where the status claims to be of the very run that was typed."""
+    """Not even if the status claims to belong to the run of the command."""
     words = ("train", *tiny, "dropout=targeted", "outputs=out")
     assert call(*words).code == 0
     (run,) = find_runs([tmp_path / "out"])
@@ -148,7 +148,7 @@ def test_its_weights_are_not_unpickled(call, finished, trace):
 
 
 def test_the_bomb_is_one(trace, tmp_path):
-    """So that the tests above can fail."""
+    """This shows that the tests above can fail."""
     path = tmp_path / "checkpoint.pt"
     torch.save({"step": 1, "model": Bomb(trace)}, path)
     torch.load(path, weights_only=False)

@@ -15,7 +15,7 @@ SMALL = ("model=mlp", "model.widths=[8]", "debug=smoke", "prune.sparsities=[0]",
 
 @pytest.fixture
 def start(monkeypatch):
-    """The weights at a training's first step."""
+    """Return the weights at the first step of a training."""
     found, one_step = [], Training.one_step
 
     def spy(self):

@@ -1,4 +1,4 @@
-"""Interruptions at chosen places, and what a resumed run takes over."""
+"""Interruptions at specific points, and the state that a resumed run restores."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ ALWAYS = "checkpoint_minutes=1e-9"  # after every step
 
 @contextmanager
 def interruption(owner: object, name: str, n: int, after: bool) -> Iterator[None]:
-    """While it lasts, the n-th call of a function ends in Ctrl-C, before or after it did its work."""
+    """A context in which the n-th call of a function raises KeyboardInterrupt, before or after doing its work."""
     original, calls = getattr(owner, name), count(1)
 
     def interrupted(*args, **options):
@@ -90,7 +90,7 @@ def test_before_anything_is_written_it_promises_nothing(call, words, run):
 
 
 def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):
-    """Its row is over all its examples, not over those since the interruption."""
+    """Its row averages over all examples of the epoch, not only those since the interruption."""
     with interruption(Training, "one_step", 3, False):
         assert call(*words).code == 130
     state = checkpoint.load(run.checkpoint_file, torch.device("cpu"))
@@ -104,7 +104,7 @@ def test_an_epoch_in_pieces_keeps_its_averages(call, words, run, uninterrupted):
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_repeated_sweep_cut_short_is_no_damage(n, call, finished):
-    """Before and after its only row, in all commands that read the rows."""
+    """Before and after its only row, for all commands that read the rows."""
     words = ("prune", str(finished.folder), "prune.sparsities=[0.25]", "prune.splits=[test]")
     with interruption(experiment, "append_row", n, False):
         assert call(*words).code == 130
@@ -118,10 +118,10 @@ def test_a_repeated_sweep_cut_short_is_no_damage(n, call, finished):
 
 @pytest.mark.parametrize("dropout", ["rigl", "smallify"])
 def test_what_a_variant_remembers_is_taken_over(dropout, call, words, same):
-    """Grown connections, switches and their averages."""
+    """Grown connections, and switches with their averages."""
     words = [word.replace("ramping", dropout) for word in words]
     assert call(*words[:-2], "folder=through").code == 0
-    for step in (5, 6):  # the fifth, and the tenth of all
+    for step in (5, 6):  # the fifth step of the epoch, and the tenth of all
         with interruption(Training, "one_step", step, False):
             assert call(*words).code == 130
     assert call(*words).code == 0
@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_is_named_and_force_starts_over(call, words, run, u
         assert call(*words).code == 130
     whole, status = run.checkpoint_file.read_bytes(), run.status_file.read_bytes()
     flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1  # in a weight: one that can be read, and goes unnoticed into every number
+    flipped[len(whole) // 2] ^= 1  # in a weight: one that remains readable and would silently change every number
     for damage in (whole[: len(whole) // 2], b"", b"no checkpoint at all", bytes(flipped)):
         run.checkpoint_file.write_bytes(damage)
         result = call(*words)

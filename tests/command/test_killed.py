@@ -1,4 +1,4 @@
-"""Killed at any moment, typed again: the same numbers to the last bit, as if nothing had happened."""
+"""A run that is killed at any moment and started again gives bitwise the same numbers as an uninterrupted one."""
 
 import os
 import random
@@ -11,12 +11,12 @@ import pytest
 from runner.files import read_rows
 from runner.runs import Run
 
-OFTEN = "checkpoint_minutes=0.0005"  # every 30 ms, about every step
+OFTEN = "checkpoint_minutes=0.0005"  # every 30 ms, which is about every step
 
 
 @pytest.fixture(scope="module")
 def longer(longer) -> tuple[str, ...]:
-    """With steps that last long enough to be killed in."""
+    """A run whose steps take long enough to be killed in."""
     return (*longer, "data.validation=0.1", "schedule.batch_size=400")
 
 
@@ -26,7 +26,7 @@ def uninterrupted(left_alone, longer) -> Run:
 
 
 def wait_for(happened: Callable[[], object], alive: Callable[[], bool], seconds: float = 200) -> None:
-    """Looks every few milliseconds until something has happened or the process has ended by itself."""
+    """Wait until something has happened or the process has ended."""
     end = time.monotonic() + seconds
     while alive() and not happened():
         assert time.monotonic() < end, "nothing happened"
@@ -42,13 +42,13 @@ def points(run: Run) -> int:
 
 
 def checkpointed_inside_an_epoch(run: Run) -> bool:
-    """Whether there is a checkpoint newer than the last epoch's row."""
+    """Whether there is a checkpoint that is newer than the last epoch's row."""
     if not (run.checkpoint_file.exists() and run.metrics_file.exists()):
         return run.checkpoint_file.exists()
     return run.checkpoint_file.stat().st_mtime_ns > run.metrics_file.stat().st_mtime_ns
 
 
-# When a run is killed, one after the other.
+# The moments at which a run is killed, one after the other.
 MOMENTS: list[Callable[[Run], object]] = [
     lambda run: run.lock_file.exists(),
     lambda run: run.status_file.exists(),
@@ -109,7 +109,7 @@ def test_two_at_once(start, longer, uninterrupted, same, call, tmp_path):
     words = ("train", *longer, f"folder={run.folder}")
     first = start(*words)
     wait_for(lambda: rows(run) >= 1, first.is_alive)
-    os.kill(first.pid, signal.SIGSTOP)  # so that it is there for as long as we look
+    os.kill(first.pid, signal.SIGSTOP)  # so that it exists while the test checks
     try:
         assert run.state() == "running"
         for second in (words, (*words, "force=true")):

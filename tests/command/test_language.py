@@ -1,4 +1,4 @@
-"""A language model of a user's own text, from the command line to its compact network."""
+"""A language model on a user's own text, from the command line to its compact network."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_a_model_brings_text_task_and_schedule(call, text, tmp_path, positions):
     (epoch,) = read_rows(run.metrics_file)
     assert float(epoch["validation_bits_per_byte"]) == pytest.approx(float(epoch["validation_loss"]) / 0.6931, rel=1e-3)
     samples = (tmp_path / "one" / "samples.txt").read_text()
-    assert samples.count("prompt '") == samples.count("output '") == 3 * 6  # unpruned once, five pruned
+    assert samples.count("prompt '") == samples.count("output '") == 3 * 6  # once unpruned, five times pruned
     status = json.loads((tmp_path / "one" / "status.json").read_text())
     assert status["headline"] == {"metric": "bits_per_byte", "higher_is_better": False}
 
@@ -77,7 +77,7 @@ LANGUAGE = ("task=language_modelling", "data=text", "debug=smoke", "data.context
 
 @pytest.fixture
 def folder(tmp_path):
-    """A Llama as transformers and tokenizers save one."""
+    """Create a folder with a Llama, as saved by transformers and tokenizers."""
     tokenizers = pytest.importorskip("tokenizers")
     pytest.importorskip("transformers")
     transformers = import_transformers()
@@ -123,7 +123,7 @@ def test_a_causal_model_of_transformers_from_a_small_configuration(call, text, t
     for granularity, left in (("feature", 32), ("head", 64), ("weight", 64)):
         made = compacted(call, "one", granularity)
         assert made.code == 0, made.err
-        # Features are cut; the reshape to heads is in the network's own code, which the certificate says.
+        # Features are cut. The certificate says that the reshape to heads is in the network's own code.
         kept = tmp_path / "one" / "compact" / f"{granularity}-0.5"
         assert load_compact(kept).network.transformer.h[0].mlp.c_fc.out_features == left
         certificate = (kept / "certificate.md").read_text()
@@ -144,7 +144,7 @@ def test_a_causal_model_of_transformers_from_a_folder_with_its_tokenizer(call, t
         assert rows[granularity, "wanda", 0.5]["bits_per_byte"] != rows[granularity, "wanda", 0.0]["bits_per_byte"]
     made = compacted(call, str(run.folder), "feature")
     assert made.code == 0, made.err
-    # Another place of the same files is the same run, and the stored one doesn't need the weights.
+    # The same files at another location are the same run, and a stored run does not need the weights.
     (tmp_path / "moved").mkdir()
     folder.rename(tmp_path / "moved" / "llama")
     words = tuple(word.replace(str(folder), "moved/llama") for word in words)

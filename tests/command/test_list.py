@@ -1,4 +1,4 @@
-"""What there is to choose from, and what ran."""
+"""run list: available choices, and existing runs."""
 
 import shutil
 

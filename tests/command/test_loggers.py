@@ -1,4 +1,4 @@
-"""Loggers, the shipped one and a user's own."""
+"""Loggers, the package's and a user's own."""
 
 import fcntl
 import json
@@ -125,7 +125,7 @@ def test_mlflow(train, tmp_path):
 
 
 def test_jobs_that_begin_together_make_one_database(tmp_path):
-    """The second waits until the first has made it: MLflow's migrations of two at once break each other."""
+    """The second waits until the first has created it, because two concurrent MLflow migrations break each other."""
     for package in ("mlflow", "sqlalchemy", "alembic"):
         pytest.importorskip(package)
     from runner.training.loggers.mlflow import MLflow

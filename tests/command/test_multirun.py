@@ -1,4 +1,4 @@
-"""Sweeps: each job's failure is its own, the others finish, and repeating one runs what is missing."""
+"""Sweeps: a job that fails does not affect the others, and repeating a sweep runs only what is missing."""
 
 import os
 import shutil
@@ -133,7 +133,7 @@ PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
 
 @pytest.mark.slow
 def test_in_parallel(command, tiny, tmp_path):
-    """Each worker has its share of the cores from the moment when it imports torch; failures are kept and listed."""
+    """Each worker has its share of the cores when it imports torch. Failures are stored and listed."""
     result = command("train", "-m", *tiny, *ONE_FAILS, *PARALLEL, OMP_NUM_THREADS="", MKL_NUM_THREADS="")
     assert result.code == 1
     runs = by_rate(tmp_path / "out")
@@ -161,7 +161,7 @@ def test_in_parallel(command, tiny, tmp_path):
 
 @pytest.mark.slow
 def test_interrupted_again_and_again_in_parallel(begin, tiny, tmp_path):
-    """One line, whatever the number of Ctrl-C; the workers end with their parent and leave nothing behind."""
+    """Any number of Ctrl-C gives one line of output. The workers end with their parent and leave nothing behind."""
     small = [word for word in tiny if not word.startswith("model.")]
     words = ["train", "-m", *small, "model=mlp", "schedule.length=100000it", "seed=0,1,2", *PARALLEL]
     process = begin(*words, new_session=True)
@@ -170,10 +170,10 @@ def test_interrupted_again_and_again_in_parallel(begin, tiny, tmp_path):
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         with suppress(ProcessLookupError):
-            for _ in range(5):  # to all of the terminal's processes, as a terminal sends it
+            for _ in range(5):  # to all processes of the terminal, as a terminal sends it
                 os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=200)
-    finally:  # a test that ends early leaves nothing that trains on
+    finally:  # no training may outlive a test that ends early
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert err == "\nrun: interrupted; the same command goes on with what is missing\n"

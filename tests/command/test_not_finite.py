@@ -1,4 +1,4 @@
-"""A loss that is not finite stops the run, says so, and keeps what was written."""
+"""A loss that is not finite stops the run with a message, and keeps what was written."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from runner.files import read_rows
 from runner.runs import Run
 
-# Each step makes the weights some fifty times as large, with the other sign.
+# Each step makes the weights about fifty times as large, with the opposite sign.
 EXPLODING = (
     *("debug=smoke", "model.blocks=1", "precision=float32", "schedule.length=18it", "schedule.batch_size=400"),
     *("schedule.weight_decay=100", "schedule.momentum=0", "schedule.nesterov=false", "schedule.warmup=0"),
@@ -17,7 +17,7 @@ EXPLODING = (
 
 @pytest.fixture
 def exploded(call, tmp_path):
-    """The run folder, and how the command ended."""
+    """Return the run folder and the result of the command."""
     result = call("train", *EXPLODING, "folder=run")
     return Run(tmp_path / "run"), result
 

@@ -1,4 +1,4 @@
-"""A run on the user's own images, looked at again after the images changed."""
+"""A run on the user's own images, used again after the images have changed."""
 
 import shutil
 
@@ -14,7 +14,7 @@ PRUNE = ("prune", "run", "prune.sparsities=[0.25]", "prune.splits=[test]")
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory):
-    """Three classes of twelve small images, and a run on them."""
+    """Create three classes of twelve small images, and a run on them."""
     folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for name in ("cat", "dog", "owl"):

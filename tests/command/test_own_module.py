@@ -1,4 +1,4 @@
-"""A user's own nn.Module in a file, from inspection to export, and what a stranger's run folder can't do."""
+"""A user's own nn.Module in a file, from inspection to export, and protection against untrusted run folders."""
 
 import sys
 
@@ -33,7 +33,7 @@ NAMED = "model.architecture=users_file:Net"
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A folder with a class, and the YAML of a model that names it."""
+    """Create a folder with a class, and the YAML of a model that names it."""
     forget(monkeypatch)
     folder = tmp_path / "own"
     (folder / "model").mkdir(parents=True)
@@ -44,7 +44,7 @@ def own(tmp_path, monkeypatch):
 
 
 def forget(monkeypatch):
-    """As in a new process: nothing is imported, nothing trusted."""
+    """Restore the state of a new process: nothing is imported, nothing trusted."""
     monkeypatch.setattr(trust, "_named", set())
     monkeypatch.setattr(trust, "_folders", set())
     monkeypatch.delitem(sys.modules, "users_file", raising=False)
@@ -98,7 +98,7 @@ def test_weights_count_by_their_content(call, own, tiny, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["module", "users"])
 def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, tmp_path, monkeypatch):
-    """By its name alone, and by a YAML in the --config-dir."""
+    """Named directly, and through a YAML in the --config-dir."""
     if chosen == "module":
         (own / "users_file.py").rename(tmp_path / "users_file.py")
         words, again = ("model=module", NAMED), (NAMED,)
@@ -134,7 +134,7 @@ def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, t
 
 
 def test_its_features_are_cut_at_any_width_from_one_file(call, own, tiny, tmp_path):
-    """Its places are found by tracing, in the run and in the file."""
+    """Its places are found by tracing, for the run and for the file."""
     (own / "users_file.py").rename(tmp_path / "users_file.py")
     words = ("train", *tiny[:1], *tiny[2:], "model=module", NAMED, "dropout=tail", "folder=run")
     assert call(*words).code == 0

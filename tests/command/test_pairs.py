@@ -1,4 +1,4 @@
-"""Every task with every model: either they fit each other, or one line says why not before anything is written."""
+"""Every task with every model: they fit together, or one line explains why not before anything is written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Constructors refuse bad values, and the command line does so before it reads data or builds a network."""
+"""Constructors reject invalid values, and the command line does so before it reads data or builds a network."""
 
 import inspect
 import math
@@ -17,7 +17,7 @@ from runner.parameters import Count, check_arguments, checked, rules_of
 from runner.running import settle
 from runner.training.schedules import Adam
 
-# What data sets give to models, and what is looked at where it is used: files, names of places in a model.
+# Arguments that data sets provide to models, and values that are checked where they are used: files, places.
 ELSEWHERE = {
     "model": (
         *("channels", "image_size", "classes", "vocabulary", "context", "input_shape"),
@@ -26,7 +26,7 @@ ELSEWHERE = {
     "data": ("root",),
     "dropout": ("places", "granularity"),
 }
-# Names of files, which may be any word, and of what these hold.
+# Names of files, which may be any word, and of their contents.
 FILES = {
     "Text": ("train", "validation", "test"),
     "ParallelText": ("train", "validation", "test"),
@@ -36,7 +36,7 @@ FILES = {
 
 
 def shipped():
-    """Every class that a file of conf/ names, with its group."""
+    """Return every class that a file of conf/ names, with its group."""
     for group, package in PACKAGES.items():
         for path in sorted((CONF / group).glob("*.yaml")):
             content = yaml.safe_load(path.read_text())
@@ -50,7 +50,7 @@ CLASSES = sorted(set(shipped()), key=str)
 
 @pytest.mark.parametrize(("group", "cls"), CLASSES, ids=lambda one: one if isinstance(one, str) else one.__name__)
 def test_every_parameter_refuses_what_no_parameter_can_be(group, cls):
-    """An option that nobody checks would be found hours later, or never."""
+    """An option that nobody checks would cause an error hours later, or never."""
     known = rules_of(cls.__init__)
     required = {
         "Transformer": {"vocabulary": 300},
@@ -111,7 +111,7 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_ones_data_is_read(call
 
 
 def test_a_users_own_constructor_is_asked_early_too():
-    """Dropouts, tasks, regularizers and schedules are made, as their constructors may check in their own way."""
+    """Dropouts, tasks, regularizers and schedules are built early, as their constructors may have their own checks."""
     config = Composer("train").single(["dropout=rigl", "dropout.distribution=none"])
     with pytest.raises(ConfigError, match=r"dropout\.distribution=none: expected one of erk, uniform"):
         check_values(config)

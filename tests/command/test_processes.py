@@ -1,4 +1,4 @@
-"""run train in several processes: killed in one of them, typed again in as many or as few as one likes."""
+"""run train in several processes: one of them is killed, and the command is repeated with any number of processes."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def wait_for(happened):
 
 
 def children(process):
-    """The processes that one has started to work, first one first."""
+    """Return the processes that a process has started, in order of rank."""
     found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
@@ -36,7 +36,7 @@ def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
     run, often = Run(tmp_path / "run"), "checkpoint_minutes=1e-9"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # as torchrun gives it
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # as set by torchrun
     command, text = [sys.executable, "-m", "runner", *WORDS, "folder=run", often], {"text": True, "cwd": tmp_path}
     two = [
         subprocess.Popen(command, env={**os.environ, **place, "RANK": str(rank)}, stderr=subprocess.PIPE, **text)

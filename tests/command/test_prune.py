@@ -1,4 +1,4 @@
-"""run prune: more rows for a finished run, without training."""
+"""run prune: further rows for a finished run, without training."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def test_adds_rows_and_changes_nothing_else(call, finished, tree, drawn):
     more = read_rows(finished.pruning_file)
     assert more[: len(rows)] == rows
     assert [(row["scores"], row["sparsity"], row["batch_norm"]) for row in more[len(rows) :]] == [
-        ("own", "0.0", "recalibrated"),  # the unpruned network, which was not yet measured so
+        ("own", "0.0", "recalibrated"),  # the unpruned network, which had not been measured recalibrated
         ("random", "0.5", "kept"),
         ("random", "0.5", "recalibrated"),
     ]
@@ -91,7 +91,7 @@ def test_folders_that_are_no_finished_run(call, finished, tmp_path):
 
 @pytest.mark.parametrize("checksums", [True, False])
 def test_damaged_files_are_named(checksums, call, finished, tmp_path):
-    if not checksums:  # as runs from before there were checksums
+    if not checksums:  # as in runs from before checksums were introduced
         finished.write_status(checksums={})
     for name in ("weights.safetensors", "scores.safetensors", "status.json", ".hydra/config.yaml", "pruning.csv"):
         copy = tmp_path / "copy"
@@ -122,20 +122,20 @@ def test_a_configuration_with_a_part_missing_or_bad(call, finished):
 
 
 def test_a_place_for_data_is_for_the_sets_that_have_one(call, finished):
-    """So that one command sweeps runs on digits and on CIFAR-10 together."""
+    """This allows one command to sweep runs on digits and on CIFAR-10 together."""
     result = call("prune", str(finished.folder), "data.root=nowhere", "prune.sparsities=[0.5]")
     assert (result.code, result.err) == (0, "")
 
 
 @pytest.fixture
 def foreign(finished, tmp_path):
-    """A copy of the finished run whose model is of its user's own."""
+    """Return a copy of the finished run whose model is a user's own class."""
     shutil.copytree(finished.folder, tmp_path / "runs" / "own classes")
     run = Run(tmp_path / "runs" / "own classes")
     config = run.config()
     config["model"]["_target_"] = "own_models.Mine"
     run.config_file.write_text(yaml.safe_dump(config))
-    run.write_status(checksums={})  # as if it had been trained with them
+    run.write_status(checksums={})  # as if it had been trained with that class
     return run
 
 

@@ -1,4 +1,4 @@
-"""A network that is trained to lose the smallest weights of all layers together is swept, listed and shown that way."""
+"""A network trained with global scope is swept, listed and shown with that scope."""
 
 from runner.files import read_rows
 

@@ -1,4 +1,4 @@
-"""run scree: finished runs at their first k features, with tables and pictures."""
+"""run scree: finished runs at their first k features, with tables and figures."""
 
 import shutil
 from pathlib import Path
@@ -43,7 +43,7 @@ OUT = Path("outputs/scree/digits-autoencoder-tail")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Makes finished runs, each when it is first asked for: only to look at."""
+    """Create finished runs on first use, which tests must not change."""
     folder = tmp_path_factory.mktemp("runs")
 
     def run(name):
@@ -69,7 +69,7 @@ def _table(out=OUT, **wanted):
 
 
 def _pruned(folder, batch_norm="none"):
-    """(sparsity, split) → row of pruning.csv."""
+    """Return (sparsity, split) → row of pruning.csv."""
     rows = read_rows(Run(Path(folder)).pruning_file)
     return {(float(row["sparsity"]), row["split"]): row for row in rows if row["batch_norm"] == batch_norm}
 
@@ -180,7 +180,7 @@ def test_pictures_show_every_k_that_was_asked_for(trained):
         for index in range(8):
             movie.seek(index)
             frames.append(np.asarray(movie.convert("L")))
-    # The originals stay, what is made of them changes, and the last frame is what the network really makes.
+    # The originals stay, their reconstructions change, and the last frame is the network's actual output.
     edge = 24 + (len(frames[0]) - 24) // 2
     label, above, below = zip(*((f[:24], f[24:edge], f[edge:]) for f in frames), strict=True)
     for index in range(1, 8):
@@ -195,7 +195,7 @@ def test_pictures_show_every_k_that_was_asked_for(trained):
     with torch.no_grad():
         made = parts.model.eval()(images[chosen])
     for shown, expected in ((above[0], images[chosen]), (below[7], made)):
-        # Eight pixels wide and high each, and a line as wide between images.
+        # Each pixel of an image is drawn eight pixels wide and high, and the lines between images are as wide.
         pixels = shown[4::8, 4::8].reshape(9, 10, 9)[1:, :, 1:].transpose(1, 0, 2)
         np.testing.assert_allclose(pixels, 255 * expected[:, 0].clamp(0, 1).numpy(), atol=0.51)
     for name in PICTURES:

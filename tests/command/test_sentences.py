@@ -1,4 +1,4 @@
-"""A sentence encoder of transformers: fine-tuned towards its own dense embeddings, pruned by any criterion."""
+"""A sentence encoder from transformers, fine-tuned towards its own dense embeddings and pruned by any criterion."""
 
 import json
 
@@ -14,7 +14,7 @@ SIZES = {"vocab_size": 15, "hidden_size": 16, "num_hidden_layers": 1, "num_atten
 
 @pytest.fixture
 def encoder(tmp_path, monkeypatch):
-    """A folder as sentence-transformers have it, of a tiny BERT."""
+    """Create a folder with a tiny BERT, in the format of sentence-transformers."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tokenizers = pytest.importorskip("tokenizers")
     pytest.importorskip("transformers")

@@ -1,4 +1,4 @@
-"""run ticket: masked networks trained from finished runs, and the table of them."""
+"""run ticket: masked networks trained from finished runs, and their table."""
 
 import shutil
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def trained_run(*words):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two seeds without dropout and one with: only to look at."""
+    """Two seeds without dropout and one with, which tests must not change."""
     folder = tmp_path_factory.mktemp("sources")
     runs = {"none0": ["dropout=none"], "none1": ["dropout=none", "seed=1"], "targeted0": ["dropout=targeted"]}
     for name, words in runs.items():
@@ -55,7 +55,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def begun(monkeypatch):
-    """Every training's first step and weights, as its layers have them, by the dropout's name."""
+    """Return every training's first step and weights, in the shapes of its layers, by the dropout's name."""
     found, fit = {}, Training.fit
 
     def spy(self, callbacks):
@@ -70,7 +70,7 @@ def begun(monkeypatch):
 
 
 def made(name, seed=0):
-    """The one run with this dropout."""
+    """Return the only run with this dropout."""
     (folder,) = Path("outputs/train").glob(f"digits-mlp-{name}-*/seed{seed}")
     return Run(folder)
 
@@ -80,7 +80,7 @@ def weights(run):
 
 
 def masks(run):
-    """Where the pruned layers are zero."""
+    """Return where the pruned layers are zero."""
     return {name: weights(run)[f"{name}.weight"] == 0 for name in LAYERS}
 
 
@@ -112,7 +112,7 @@ def test_a_table_of_all_ways_and_what_they_cost(trained, tree, capsys):
     assert epochs[:8] == [[3, 3], [0, 3], [1, 4], [2, 5], [3, 6], [3, 6], [3, 3], [6, 9]]
     assert epochs[8:] == [*epochs[:3], *epochs[4:7]]
     assert found["saved_epochs"].tolist() == pytest.approx([1 - total / 9 for _, total in epochs])
-    # The one that trained with targeted dropout is pruned at its γ at least, as in its sweep.
+    # The run with targeted dropout is pruned at least at its γ, as in its sweep.
     gone = [0.0] + [0.5] * 7 + [0.75] * 6
     assert found["actual_sparsity"].tolist() == pytest.approx(gone, abs=0.01)
     seconds = [Run(trained / name).status()["seconds"] for name in ("none0", "none1")]
@@ -122,7 +122,7 @@ def test_a_table_of_all_ways_and_what_they_cost(trained, tree, capsys):
     assert status["command"] == f"run ticket {trained / 'none0'} {' '.join(words)}"
     assert tree(trained) == before
 
-    # Once more: nothing is trained, and the tickets that lie beside the runs are not taken for runs to prune.
+    # When repeated, nothing is trained, and the tickets next to the runs are not taken as runs to prune.
     shutil.copytree(trained, "outputs/train/sources")
     finished = tree(Path("outputs/train"))
     assert ticket(["outputs/train"], [*words, "out=again"]) == 0
@@ -153,13 +153,13 @@ def test_what_each_training_begins_with(trained, begun):
         for name, tensor in start.items():
             assert torch.equal(state[name], tensor * mask.get(name, 1)), (kind, name)
         assert all(torch.equal(gone, mask[f"{name}.weight"] == 0) for name, gone in masks(made(kind)).items())
-    # Other weights, the same mask.
+    # Different weights, the same mask.
     _, fresh = begun["digits-mlp-targeted-fresh"]
     for name, kept in mask.items():
         assert torch.equal(fresh[name] == 0, kept == 0)
         assert not (fresh[name] == first[name])[kept == 1].any()
     assert not torch.equal(fresh["logits.weight"], first["logits.weight"])
-    # The same weights, another mask, of which as much is left in every filter.
+    # The same weights, but another mask, which keeps the same number of weights in every filter.
     _, random = begun["digits-mlp-any-random"]
     assert torch.equal(random["logits.weight"], first["logits.weight"])
     for name, kept in mask.items():
@@ -169,11 +169,11 @@ def test_what_each_training_begins_with(trained, begun):
     schedule = made("targeted-finetuned").config()["schedule"]
     assert (schedule["length"], schedule["learning_rate"]) == ("4it", 0.1)
     rate = pd.read_csv(made("targeted-finetuned").metrics_file)["learning_rate"].item()
-    assert rate == OneCycle(0.1).rate(3, 4)  # of its own four steps
+    assert rate == OneCycle(0.1).rate(3, 4)  # over its own four steps
 
 
 def test_without_a_mask_the_ticket_is_the_run_again(trained):
-    """Same initial weights, same order of the data, same schedule."""
+    """The same initial weights, order of the data and schedule."""
     ticket([str(trained / "none0")], ["sparsity=0", "kinds=[ticket]", "rewind=5it"])
     ticket([str(trained / "none0")], ["sparsity=0", "kinds=[ticket]"])
     source = weights(Run(trained / "none0"))
@@ -184,7 +184,7 @@ def test_without_a_mask_the_ticket_is_the_run_again(trained):
 
 
 def test_rewound_weights_are_the_runs_at_that_step(trained, begun, monkeypatch):
-    """Of the run's own checkpoint there; training goes on from it to the run's end, in the run's own order."""
+    """From the run's own checkpoint at that step. Training continues to the end of the run, in the run's own order."""
     original, calls = checkpoint.save, count(1)
 
     def save(path, state):
@@ -276,7 +276,7 @@ def test_rounds_are_nested_and_end_exactly_where_asked(trained):
 
 @contextmanager
 def interruption(n):
-    """Ctrl-C at the n-th step."""
+    """Raise KeyboardInterrupt at the n-th step."""
     original, calls = Training.one_step, count(1)
 
     def one_step(self):
@@ -435,7 +435,7 @@ def test_nothing_that_a_strangers_run_names_is_called_or_written_to(group, part,
 
 @pytest.mark.slow
 def test_side_by_side_gives_the_same_as_one_after_another(trained, monkeypatch, capsys):
-    """Random masks on initial weights are one training for both runs of a seed: it is made once."""
+    """Random masks on initial weights are the same training for both runs of a seed, which is done once."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = ["sparsity=0.8", "kinds=[ticket,random]"]
     folders = [str(trained / name) for name in ("none0", "targeted0")]

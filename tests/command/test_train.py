@@ -1,4 +1,4 @@
-"""What a finished run leaves, and that a finished one is not run again."""
+"""The files that a finished run leaves, and that a finished run is not repeated."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A user's own parallel files, from the command line to samples.txt."""
+"""A user's own parallel text files, from the command line to samples.txt."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ TINY = ["model=transformer", "debug=smoke", "data=parallel", "data.vocabulary=30
 
 @pytest.fixture
 def text(tmp_path):
-    """Options that name a small corpus."""
+    """Return the options that name a small corpus."""
     options = []
     for split, lines in (("train", 40), ("validation", 5), ("test", 6)):
         names = [f"{split}.de", f"{split}.en.gz"]
@@ -58,7 +58,7 @@ def test_own_files(call, text, tmp_path, monkeypatch):
     assert (folder / "samples.txt").read_text().startswith(samples)
     assert "== weight sparsity 0.3" in (folder / "samples.txt").read_text()[len(samples) :]
 
-    monkeypatch.setattr(linear, "_FASTER", 0)  # every linear layer without its zeros
+    monkeypatch.setattr(linear, "_FASTER", 0)  # every linear layer becomes sparse
     certified = call("compact", str(folder), "sparsity=0.9", "granularity=weight", "rounds=6", "turn=0")
     assert certified.code == 0, certified.err
     (certificate,) = folder.glob("compact/weight-0.9/certificate.csv")

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait, which is decided when torch is imported."""
+"""How OpenMP's threads wait, which must be decided before torch is imported."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ os._exit(0)
 
 
 def seen_by_torch(folder: Path, **environment: str) -> list[str]:
-    """The variables as they are when a command imports torch."""
+    """Return the variables as they are when a command imports torch."""
     (folder / "torch").mkdir()
     (folder / "torch" / "__init__.py").write_text(TORCH)
     env = {name: value for name, value in os.environ.items() if name not in NAMES}

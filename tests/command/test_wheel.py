@@ -1,4 +1,4 @@
-"""From an installed wheel, in another folder, without the checkout."""
+"""The package installed from a wheel, in another folder, without the checkout."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ WHERE = "import runner.config.compose as c, runner; print(runner.__file__); prin
 
 
 def output(*words: str | Path, cwd: Path, **environment: str) -> str:
-    # Not this folder, and not whatever else this process may import.
+    # Exclude this folder and everything else that this process can import.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(words, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -26,7 +26,7 @@ def output(*words: str | Path, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The folder that a wheel of this checkout was installed into."""
+    """Install a wheel of this checkout, and return the folder."""
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
@@ -40,7 +40,7 @@ def installed(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(installed) -> Callable[..., str]:
-    """Runs Python with the wheel, which stands before the checkout, and the dependencies that are installed here."""
+    """Run Python with the wheel, which precedes the checkout, and with the installed dependencies."""
 
     def run(*words: str | Path, cwd: Path) -> str:
         return output(sys.executable, *words, cwd=cwd, PYTHONPATH=str(installed), OMP_NUM_THREADS="1")
@@ -76,7 +76,7 @@ def test_lists_trains_and_leaves_its_own_folder_alone(installed, python, tmp_pat
 
 
 def test_there_is_the_command(installed, python, tmp_path):
-    """The script that pip makes of the wheel's entry point."""
+    """The script that pip creates from the wheel's entry point."""
     assert python(installed / "bin" / "run", "--version", cwd=tmp_path) == f"run {__version__}\n"
 
 

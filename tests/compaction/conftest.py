@@ -1,4 +1,4 @@
-"""Small networks of every family, as if trained: BatchNorm has statistics and shifts, layers have biases."""
+"""Small networks of every family, as if trained: BatchNorm has statistics and shifts, and layers have biases."""
 
 import importlib
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def _families() -> dict[str, Family]:
         "preactivation-102": Family(f"{resnets}.ImageNetResNet", {"block": "preactivation", **stages}),
         "wide": Family("runner.models.wide_resnet.WideResNet", {"depth": 10, "widen": 1}, 16),
         "vgg": Family("runner.models.vgg.VGG", {"width": 0.125}),
-        "vgg-unflat": Family(  # four pixels of each channel are left when it is flattened
+        "vgg-unflat": Family(  # four pixels of each channel are left before flattening
             "runner.models.vgg.VGG", {"widths": [8, 16], "stages": [1, 2], "dense": [32, 16]}, 8
         ),
         "lenet": Family("runner.models.lenet.LeNet", {"dense": [40]}, 16),

@@ -32,10 +32,10 @@ def test_convolutions_and_matrices_by_hand():
 
 def test_attention_on_a_processor_by_hand(families):
     family = families["transformer"]
-    model = family.build()  # one layer each, 32 features, 64 inner ones, 40 tokens
+    model = family.build()  # one layer of each kind, 32 features, 64 hidden features, 40 tokens
     source, target = (part.shape[1] for part in family.batch())
     linear = source * (4 * 32 * 32 + 2 * 32 * 64) + target * (6 * 32 * 32 + 2 * 32 * 64 + 32 * 40)
-    linear += 2 * source * 32 * 32  # keys and values of what is attended to
+    linear += 2 * source * 32 * 32  # keys and values for the attended tokens
     attention = 2 * 32 * (source * source + target * target + target * source)
     for examples in (1, 3):
         assert count_flops(model, family.batch(examples)) == examples * 2 * (linear + attention)
@@ -56,7 +56,7 @@ def test_peak_memory_by_hand():
     network = nn.Sequential(nn.Linear(10, 1000), nn.ReLU(), nn.Linear(1000, 10, bias=False))
     x = torch.randn(8, 10)
     parameters = 10 * 1000 + 1000 + 1000 * 10
-    # While ReLU runs, its input and its output live.
+    # While ReLU is computed, both its input and its output are in memory.
     assert peak_bytes(network, (x,)) == 4 * (parameters + 2 * 8 * 1000)
 
 
@@ -94,7 +94,7 @@ def test_masks_of_single_weights_remove_only_what_is_wholly_zero(families):
     masks = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     masks["hidden.0"][3] = True  # a whole filter
     masks["hidden.0"][4, 1:] = True  # not quite
-    masks["hidden.2"][:, 7] = True  # a feature that nothing reads
+    masks["hidden.2"][:, 7] = True  # a feature that no filter reads
     coupling = find_coupling(model, family.batch())
     plan = make_plan(coupling, masked_zeros(coupling, masks), constants=False)
     assert len(plan.outputs["hidden.0"]) == len(model.hidden[0].weight) - 2

@@ -41,7 +41,7 @@ def test_what_goes_together_is_what_torch_pruning_finds(families, name):
     coupling = find_coupling(model, family.batch(2))
     family.pixels = before
     layers = [layer for layer in coupling.layers.values() if (coupling.group[layer.outputs] != FIXED).all()]
-    assert len(layers) == len(coupling.layers) - 1  # all but the logits
+    assert len(layers) == len(coupling.layers) - 1  # all except the logits
     for layer in layers:
         module = model.get_submodule(layer.name)
         group = int(coupling.group[layer.outputs[1]])
@@ -50,7 +50,7 @@ def test_what_goes_together_is_what_torch_pruning_finds(families, name):
 
 def test_channels_beside_the_padding_of_a_shortcut_stay(families):
     coupling = find_coupling(families["resnet"].build(), families["resnet"].batch(2))
-    # widths 8, 16, 32: in the middle of the second stage's stream stand the 8 channels of the first
+    # the widths are 8, 16, 32: the 8 channels of the first stage are in the middle of the second stage's stream
     fixed = coupling.group[coupling.layers["blocks.1.conv2"].outputs] == FIXED
     assert fixed.tolist() == [True] * 4 + [False] * 8 + [True] * 4
     stem = coupling.group[coupling.layers["stem"].outputs]
@@ -58,7 +58,7 @@ def test_channels_beside_the_padding_of_a_shortcut_stay(families):
 
 
 class Mixed(nn.Module):
-    """Concatenation, slices, a depthwise convolution, a gate, and a LayerNorm that nothing may be cut before."""
+    """Concatenation, slices, a depthwise convolution, a gate, and a LayerNorm whose inputs cannot be cut."""
 
     def __init__(self):
         super().__init__()
@@ -78,14 +78,14 @@ class Mixed(nn.Module):
 def test_channels_are_followed_through_concatenation_slices_gates_and_depthwise_convolutions():
     coupling = find_coupling(Mixed(), (torch.randn(2, 3, 8, 8),))
     group, layers = coupling.group, coupling.layers
-    # channel 0 of the first half is a's first filter, and is multiplied with the gate's first
+    # channel 0 of the first half is a's first filter, and is multiplied by the gate's first
     assert {(n, s): i for n, s, i in coupling.members(int(group[layers["a"].outputs[0]]))} == {
         ("a", "out"): [0],
         ("gate", "out"): [0],
         ("up", "in"): [0],
         ("depthwise", "channel"): [0],
     }
-    # the second half is a's last filter and all of b, read by the gate alone
+    # the second half is a's last filter and all of b, which only the gate reads
     assert (
         group[layers["gate"].inputs].tolist()
         == group[torch.cat([layers["a"].outputs[5:], layers["b"].outputs])].tolist()
@@ -114,7 +114,7 @@ def test_a_layer_that_is_called_twice_reads_what_it_makes():
 
 
 class Shared(nn.Module):
-    """A BatchNorm and a weight that two layers share, and an output in a container of its own."""
+    """A BatchNorm and a weight that two layers share, and an output in a custom container."""
 
     def __init__(self):
         super().__init__()
@@ -156,7 +156,7 @@ def test_tracing_leaves_the_models_mode(families):
 
 
 def test_what_is_added_in_place_is_no_output():
-    """As torchvision's residual blocks do: `out += identity`."""
+    """As in torchvision's residual blocks: `out += identity`."""
 
     class Block(nn.Module):
         def __init__(self):

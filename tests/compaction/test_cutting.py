@@ -82,11 +82,11 @@ def test_exact_says_what_padding_keeps(families):
     model, masks = pruned(families["vgg"], 0.75, "unit")
     result = compact(model, families["vgg"].batch(), "exact")
     rows = {row.name: row for row in result.report}
-    # A shift that ReLU makes zero needs nothing added, so that some of these filters go.
+    # If ReLU makes the shift zero, no constant has to be added, so some of these filters are removed.
     second = rows["features.3"]
     assert second.stays.keys() == {PADDING}
     assert 0 < second.stays[PADDING] < int(masks["features.3"].sum())
-    # Dense layers have no padding: all go, and their constants are in the next bias.
+    # Dense layers have no padding: all filters are removed, and the next bias absorbs their constants.
     assert rows["dense.0"].filters_left == int((~masks["dense.0"].flatten()).sum())
     assert rows["dense.0"].stays == {}
 
@@ -119,7 +119,7 @@ def test_one_filter_stays_where_all_are_zero(families):
 
 
 def test_filters_without_batch_norm_leave_their_constant_in_the_next_bias(families):
-    family = families["lenet"]  # unpadded convolutions, so that nothing has to stay or to be cleaned
+    family = families["lenet"]  # unpadded convolutions, so no filter has to stay
     model, _ = pruned(family, 0.5, "unit")
     for removal in ("exact", "clean"):
         result = compact(model, family.batch(), removal)
@@ -155,14 +155,14 @@ def test_whole_heads_go(families):
         for layer in (attention.query, attention.key, attention.value):
             layer.weight.unflatten(0, (4, 8))[[0, 2]] = 0
         attention.output.weight.unflatten(1, (4, 8))[:, [0, 2]] = 0
-        model.decoder[0].cross_attention.output.weight[:, 8:16] = 0  # nobody reads this head; its weights are there
+        model.decoder[0].cross_attention.output.weight[:, 8:16] = 0  # no layer reads this head, but its weights exist
     result = compact(model, family.batch(), "exact")
     assert result.network.encoder[0].attention.heads == 2
     assert result.network.encoder[0].attention.query.weight.shape == (16, 32)
     assert result.network.encoder[0].attention.query.matrices == 2
     assert result.network.decoder[0].cross_attention.heads == 3
     check(family, result)
-    # decoding by steps has the same shapes
+    # decoding step by step uses the same shapes
     with torch.no_grad():
         source, target = family.batch(3, 8)
         state = result.network.start(*result.network.encode(source))
@@ -198,7 +198,7 @@ def test_heads_of_a_language_model_go_and_it_still_decodes(families, name):
     result = compact(model, family.batch())
     cut = result.network.layers[0]
     assert cut.attention.heads == 2
-    # What turns keys' features with one another can't do without single ones.
+    # Rotary positions mix the features of keys in pairs, so single features cannot be removed.
     assert cut.attention.key.weight.shape[0] == 2 * (8 if name == "gpt-rotary" else 5)
     assert cut.attention.value.weight.shape[0] == 2 * 7
     assert cut.feed_forward.inner.weight.shape[0] == 32
@@ -220,7 +220,7 @@ def test_masks_with_nothing_zero_change_nothing(family):
 
 
 class Foreign(nn.Module):
-    """A residual sum, a transposed and a depthwise convolution in blocks that are not ours."""
+    """A residual sum, a transposed and a depthwise convolution in blocks from outside this package."""
 
     def __init__(self):
         super().__init__()

@@ -36,14 +36,14 @@ for width in json.loads(sys.argv[2]):
 
 
 def with_statistics(network, example, order, widths):
-    """BatchNorm measured at each width on random images."""
+    """Measure BatchNorm at each width on random images."""
     found = {}
     for width in widths:
         narrow = narrowed(network, order, width).train()
         for module in narrow.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.reset_running_stats()
-                module.momentum = None  # an average, so that what is gone has no variance
+                module.momentum = None  # an average, so that removed features have no variance
         for _ in range(3):
             narrow(torch.rand_like(example))
         found[width] = statistics(narrow.eval())
@@ -157,7 +157,7 @@ def test_a_file_of_another_name(elastic, tmp_path):
 
 
 def rewritten(file, change, **about):
-    """The file with other tensors or other metadata."""
+    """Rewrite the file with other tensors or other metadata."""
     tensors = load_file(file)
     change(tensors)
     from safetensors import safe_open

@@ -1,4 +1,4 @@
-"""What run inspect says of a network before anything is trained, and that cutting keeps the word."""
+"""run inspect before any training, and agreement of its predictions with cutting."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from runner.pruning.apply import prune
 
 
 class Net(nn.Module):
-    """A residual sum, a depthwise convolution, a shared weight and a layer that nothing calls."""
+    """A residual sum, a depthwise convolution, a shared weight and a layer that is never called."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ def test_layers_in_order_of_computation_with_reasons():
 
 def test_groups_are_what_goes_together():
     _, found = inspected()
-    assert [*found.groups.values()] == [["wide", "depthwise"]]  # the sum is read by the shared weight, so it stays
+    assert [*found.groups.values()] == [["wide", "depthwise"]]  # the shared weight reads the sum, so the sum stays
 
 
 def test_the_saving_is_what_cutting_saves():

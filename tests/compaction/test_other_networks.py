@@ -1,4 +1,4 @@
-"""examples/other_networks.py on the smallest networks: what it says, and that it would say if something were wrong."""
+"""examples/other_networks.py on the smallest networks: its output, and that it would report errors."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "other_networks.py"
 def script():
     spec = importlib.util.spec_from_file_location("other_networks", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["other_networks"] = module  # dataclasses look their module up
+    sys.modules["other_networks"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     yield module
     del sys.modules["other_networks"]
@@ -28,11 +28,11 @@ def script():
     [
         ("torchvision", "mobilenet_v3_small", 0.3),  # gates, depthwise convolutions
         ("timm", "mobilenetv3_small_050", 0.3),
-        ("transformers", "bert", 0.8),  # whose attention stays
+        ("transformers", "bert", 0.8),  # the attention stays
     ],
 )
 def test_trains_is_cut_stored_and_gives_the_same_outputs(library, architecture, most_left, script):
-    import_torchvision()  # the others' own import of it fails where it was built for CUDA
+    import_torchvision()  # the libraries' own import of it fails if torchvision was built for CUDA
     pytest.importorskip(library)
     (network,) = [one for one in script.NETWORKS if one.name == f"{library} {architecture}"]
     _, _, _, targeted, targeted_unit, left, agreement, _ = script.row_of(network)

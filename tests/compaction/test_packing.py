@@ -50,7 +50,7 @@ def test_99_percent_are_25_times_smaller_with_everything_that_is_stored():
     model = ResNet()  # resnet32_he
     prune(model, 0.99, "weight")
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # as trained: no two values are the same, and none is zero
+        if isinstance(module, torch.nn.BatchNorm2d):  # as if trained: no two values are equal, and none is zero
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 tensor.data.normal_()
     dense = len(save_torch(stored_tensors(model)))
@@ -73,7 +73,7 @@ def test_half_rounds_matrices_only(tmp_path):
     torch.manual_seed(0)
     weight, vector = torch.randn(20, 30), torch.randn(30)
     weight[torch.rand(20, 30) < 0.5] = 0
-    weight[0, 0] = 1e-12  # nothing is left of it
+    weight[0, 0] = 1e-12  # rounds to zero
     save_packed(tmp_path / "p", {"w": weight, "v": vector}, half=True)
     tensors = load_packed(tmp_path / "p").tensors
     assert torch.equal(tensors["w"], weight.half().float())

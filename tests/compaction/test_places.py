@@ -1,4 +1,4 @@
-"""Places whose features can be cut, of networks that declare none."""
+"""Places whose features can be cut, in networks that declare none."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from runner.models.layers import FeaturePlace
 
 
 class Net(nn.Module):
-    """A place behind BatchNorm and a depthwise convolution; a sum, which is none; a linear one."""
+    """A place behind BatchNorm and a depthwise convolution; a sum, which is not a place; a linear place."""
 
     def __init__(self):
         super().__init__()

@@ -16,7 +16,7 @@ from runner.pruning.apply import prune
 
 
 def saved(family, folder, removal="exact", **options):
-    """Unit pruning and removal="exact" have everything: scattered terms with constants, new biases, heads."""
+    """Save a network with all that unit pruning and removal="exact" produce: scattered terms, biases, fewer heads."""
     model = family.build()
     prune(model, 0.75, "unit")
     result = compact(model, family.batch(), removal, **options)

@@ -1,4 +1,4 @@
-"""What of networks that read tokens is timed, and that all ways give the same outputs."""
+"""Timing of networks that read tokens, and agreement of the outputs of all execution methods."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ TOKENS = torch.arange(18).view(2, 9) % 11
 
 @pytest.fixture
 def sparse_is_faster(monkeypatch):
-    """Times are given, so that each layer with less than half its weights is sparse."""
+    """Set the times so that each layer with less than half of its weights is sparse."""
     try:
         kernels()
     except NoKernels:
@@ -50,10 +50,10 @@ def test_a_language_model_is_executed_whole_and_token_by_token_without_its_zeros
     found = token_ways(model, model, (TOKENS,), True, notes)
     keys = [("dense", "eager"), ("compact", LINEAR)]
     assert {part: list(calls) for part, calls in found.items()} == dict.fromkeys((WHOLE, FEED_FORWARD, DECODING), keys)
-    assert notes == [] and set(sparse_is_faster) == {64, 1}  # layers are chosen for the tokens that they see
+    assert notes == [] and set(sparse_is_faster) == {64, 1}  # layers are chosen for the number of tokens they process
     for key in keys:
         assert torch.allclose(found[WHOLE][key](), model(TOKENS), atol=1e-5)
-        for _ in range(2):  # a step leaves the state that it is timed with
+        for _ in range(2):  # a step does not change the state that it is timed with
             assert torch.allclose(found[DECODING][key](), model(TOKENS)[:1, -1:], atol=1e-5)
     network = found[DECODING]["compact", LINEAR].args[0]
     assert {name for name, module in network.named_modules() if isinstance(module, SparseLinear)} == set(model.prunable)

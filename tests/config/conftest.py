@@ -1,4 +1,4 @@
-"""Composed configurations, each kind once."""
+"""Composed configurations, each composed only once."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,6 +14,6 @@ Compose = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def compose() -> Compose:
-    """Composes and checks `run train` with some words; a second time it is remembered."""
+    """Compose and check `run train` with the given words, and cache the result."""
     composed = cache(lambda words: Composer("train").single(words))
     return lambda *words: deepcopy(composed(words))

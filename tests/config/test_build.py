@@ -1,4 +1,4 @@
-"""Only classes of a group's own package are built, or of a user's own folder."""
+"""Only classes of a group's own package, or from a user's own folder, are built."""
 
 import pickle
 import sys
@@ -68,7 +68,7 @@ def test_a_group_or_its_target_missing(config):
         "runner.models.resnet.Nothing",
         "runner.models.nothing.Thing",
         "runner.models.layers.prunable_layers",  # a function
-        "runner.models.resnet.Tensor",  # imported there
+        "runner.models.resnet.Tensor",  # only imported there
     ],
 )
 def test_only_classes_that_the_package_defines(config, path):
@@ -100,7 +100,7 @@ def test_own_classes(config, tmp_path, monkeypatch):
 
 
 def test_a_stored_configuration_names_classes_of_ones_own_folder_and_of_no_other(config, tmp_path):
-    """Even when foreign classes are allowed: subprocess.Popen is one."""
+    """Even if foreign classes are allowed: subprocess.Popen is a foreign class."""
     for path in ("subprocess.Popen", "own_classes.Mine", "runner.cli.Arguments"):
         with pytest.raises(ConfigError, match=f"data._target_={path}: expected a class of runner.data"):
             check_stored(with_target(config, "data", path), tmp_path)
@@ -124,7 +124,7 @@ def test_in_ones_own_loop_an_error_names_the_parameter(make, message):
         make()
     assert str(raised.value) == message
     assert isinstance(raised.value, ValueError)
-    assert str(pickle.loads(pickle.dumps(raised.value))) == message  # it may cross processes
+    assert str(pickle.loads(pickle.dumps(raised.value))) == message  # it can be sent between processes
 
 
 def test_on_the_command_line_the_same_error_names_the_option(config, tmp_path):

@@ -1,4 +1,4 @@
-"""What wins, what is near, and which jobs a sweep has."""
+"""Precedence of overrides, suggestions for misspelled names, and the jobs of a sweep."""
 
 import pytest
 from hydra import compose as hydra_compose
@@ -114,7 +114,7 @@ def test_paths_are_text_and_begin_at_home(compose, monkeypatch):
         ("epochs=3", "schedule.length"),
         ("sparsity=0.5", "prune.sparsities"),
         ("dataset=cifar10", "data"),
-        ("alpha=0.66", "dropout.alpha"),  # dropout=none has none
+        ("alpha=0.66", "dropout.alpha"),  # dropout=none has no alpha
         ("code=8", "model.code"),
     ],
 )

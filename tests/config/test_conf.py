@@ -1,4 +1,4 @@
-"""Every file of conf/: described, composed, and its class built with its arguments."""
+"""Every file in conf/ has a description, can be composed, and its class can be built with its arguments."""
 
 import inspect
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = [str(path.relative_to(CONF)) for path in FILES]
 CHOICES = [
     (path.parent.name, path.stem) for path in FILES if path.parent.name in (*PACKAGES, "prune", "experiment", "debug")
 ]
-# What a choice can't do without.
+# Arguments that a choice requires.
 NEEDS = {
     ("data", "image_folder"): ["data.root=images"],
     ("data", "imagenet"): ["data.root=images"],
@@ -59,7 +59,7 @@ def test_composes_with_train_and_fits_its_class(group, name, compose):
     for part in PACKAGES:
         cls = target(config, part)
         signature = inspect.signature(cls)
-        if part == "model":  # the data tells it the rest
+        if part == "model":  # the data provides the other arguments
             pairs = {"vocabulary": 300}
             images = {"channels": 1, "image_size": 8, "classes": 10}
             text = {**pairs, "context": 16}
@@ -89,7 +89,7 @@ def test_every_table_composes(name):
 
 
 def test_the_names_that_users_type(compose):
-    """Fixed: scripts rely on them."""
+    """These names must not change, because scripts rely on them."""
     config = compose("data=cifar10", "dropout=targeted")
     for name in (
         *("data.root", "data.download", "data.validation", "schedule.length", "schedule.batch_size"),

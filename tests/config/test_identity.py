@@ -1,4 +1,4 @@
-"""Which options make two runs different ones, what their folders are called, and that older folders are found.
+"""Which options make two runs different, the names of their folders, and how older folders are found.
 
 `python tests/config/test_identity.py` prints the defaults that a release adds to runner/config/released.json.
 """
@@ -21,7 +21,7 @@ from runner.runs import default_folder
 
 
 def defaults() -> dict[str, dict[str, object]]:
-    """Class → parameter → default of all classes that a file of conf/ names, as they are now."""
+    """Return class → parameter → current default, for all classes that a file in conf/ names."""
     found = {}
     for group, package in PACKAGES.items():
         for path in sorted((CONF / group).glob("*.yaml")):
@@ -44,7 +44,7 @@ def config(composed) -> dict:
 
 
 def changed(config: dict, name: str, value: object) -> dict:
-    """A copy with one option changed, which must be another value than before."""
+    """Return a copy with one option changed, whose value must differ from the old one."""
     copy = deepcopy(config)
     *path, last = name.split(".")
     part = copy
@@ -75,7 +75,7 @@ def changed(config: dict, name: str, value: object) -> dict:
     ],
 )
 def test_what_does_not_change_the_weights_does_not_change_the_hash(name, value, config):
-    if name in ("dropout.alpha", "model.width"):  # the default, spelt as a whole number or left out
+    if name in ("dropout.alpha", "model.width"):  # the default, written as a whole number or left out
         del config[name.partition(".")[0]][name.partition(".")[2]]
         without = identity(config)
         config[name.partition(".")[0]][name.partition(".")[2]] = value
@@ -122,7 +122,7 @@ def test_content_of_ones_own_files_counts(config):
 
 
 class Extended(Targeted):
-    """Targeted with an option that came later."""
+    """Targeted with an option that was added later."""
 
     def __init__(
         self, alpha: float = 0.66, gamma: float = 0.75, ramp: object = None, scope: str = "filter", late: str = "no"
@@ -135,7 +135,7 @@ def test_a_new_option_with_a_default_renames_no_run(config, monkeypatch):
     monkeypatch.setattr(module, "target", lambda config, group: Extended if group == "dropout" else dict)
     with_it = deepcopy(config)
     with_it["dropout"]["late"] = "no"
-    # `dict` has no defaults of its own, so compare what is said of the dropout alone.
+    # `dict` has no defaults of its own, so only the description of the dropout is compared.
     assert module._differing(with_it, "dropout", False) == module._differing(config, "dropout", False)
     assert "late" not in (module._of_format_1(with_it, "dropout") or {"late": 1})
     with_it["dropout"]["late"] = "yes"
@@ -163,7 +163,7 @@ def test_a_default_that_changes_makes_another_run_and_keeps_the_old_name(config,
 
 
 def test_released_defaults_are_those_of_the_classes():
-    """A default that differs makes another experiment of the same words: `released.json` says what it was."""
+    """With another default, the same options would mean another experiment; `released.json` records the old default."""
     now, released = defaults(), released_defaults()
     differing = {
         path: {name: value for name, value in options.items() if name in now[path] and now[path][name] != value}

@@ -1,4 +1,4 @@
-"""What values options may have, and how a value that may not be is shown."""
+"""Allowed values of options, and the messages for other values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The source of classes that a user wrote, as far as it belongs to a run's identity."""
+"""The source of a user's own classes, as far as it is part of a run's identity."""
 
 import sys
 
@@ -10,7 +10,7 @@ from runner.config.sources import own_sources
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
-    """The hash of the source of the class that dropout._target_ names, in a folder of own modules."""
+    """Return the hash of the source of the class that dropout._target_ names, in a folder of own modules."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def of(target):
@@ -34,7 +34,7 @@ def test_the_projects_and_installed_classes_have_none(sources):
         ("def later():\n    import own_pack.part", "own_pack/part.py"),
         ("from own_pack import part", "own_pack/part.py"),
         ("import own_pack.part", "own_pack/__init__.py"),
-        ("import own_b", "own_pack/part.py"),  # which own_b imports
+        ("import own_b", "own_pack/part.py"),  # imported by own_b
     ],
 )
 def test_what_a_module_imports_belongs_to_it(importing, imported, sources, tmp_path):

@@ -1,4 +1,4 @@
-"""Tiny image sets, and files as the real sets have them."""
+"""Tiny image sets, and files in the formats of the real sets."""
 
 import gzip
 import struct
@@ -20,7 +20,7 @@ def random_split(count: int, channels: int, size: int, classes: int, seed: int) 
 
 @pytest.fixture
 def make_data() -> Callable[..., ImageData]:
-    """ImageData of random images; keyword arguments go to it."""
+    """Create ImageData of random images, with the given keyword arguments."""
 
     def make(count: int = 40, channels: int = 3, size: int = 6, classes: int = 4, **options: object) -> ImageData:
         train = random_split(count, channels, size, classes, seed=1)
@@ -37,7 +37,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def write_idx() -> Callable[..., dict[str, np.ndarray]]:
-    """Writes the four files of an MNIST-like set into a folder; returns the arrays by file name."""
+    """Write the four files of an MNIST-like set into a folder, and return the arrays by file name."""
 
     def write(folder: Path, gz: bool = False, mark: str = "-") -> dict[str, np.ndarray]:
         folder.mkdir(parents=True, exist_ok=True)

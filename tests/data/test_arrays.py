@@ -20,7 +20,7 @@ COUNT, CLASSES = 40, 4
 def examples(shape: tuple[int, ...] = (3, 2), dtype: Any = np.float32, seed: int = 0) -> dict[str, NDArray[Any]]:
     random = np.random.default_rng(seed)
     inputs = (random.standard_normal((COUNT, *shape)) * 3 + 100).astype(dtype)
-    inputs[:, 0, 0] = np.arange(COUNT)  # tells which one it is
+    inputs[:, 0, 0] = np.arange(COUNT)  # identifies the example
     return {"inputs": inputs, "labels": np.arange(COUNT) % CLASSES}
 
 

@@ -9,7 +9,7 @@ from runner.data.cifar import CIFAR10, CIFAR100
 from runner.data.errors import DataError
 from runner.data.torchvision_import import import_torchvision
 
-TRAIN, TEST = 40, 20  # images in each file
+TRAIN, TEST = 40, 20  # images per file
 SETS = [CIFAR10, CIFAR100]
 
 
@@ -21,7 +21,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def content(dataset: type[CIFAR10]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(images, labels) by file name."""
+    """Return (images, labels) by file name."""
     random = np.random.default_rng(0)
     counts = {**dict.fromkeys(dataset.train_files, TRAIN), dataset.test_file: TEST}
     return {
@@ -46,7 +46,7 @@ def write_binary(dataset: type[CIFAR10], folder: Path) -> dict[str, tuple[np.nda
 def write_python(
     dataset: type[CIFAR10], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """As the official Python version; torchvision is told the md5 sums of these files instead of the official ones."""
+    """Write files in the format of the official Python version, and make torchvision expect their MD5 sums."""
     folder.mkdir(parents=True, exist_ok=True)
     files, sums = content(dataset), {}
     key, meta_key = ("fine_labels", "fine_label_names") if dataset is CIFAR100 else ("labels", "label_names")
@@ -92,7 +92,7 @@ def test_python_version(dataset: type[CIFAR10], inside: bool, tmp_path: Path, mo
 
 
 class Bomb:
-    """A pickle that creates a file when it is opened."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Holds for every file in conf/data, those to come included."""
+"""Checks of every file in conf/data, including future ones."""
 
 import importlib
 import inspect

@@ -11,7 +11,7 @@ from runner.data.digits import Digits
 
 @pytest.fixture(scope="module")
 def original():
-    return importlib.import_module("sklearn.datasets").load_digits()  # not at collection: it brings SciPy
+    return importlib.import_module("sklearn.datasets").load_digits()  # not at collection, because it imports SciPy
 
 
 def test_sizes_are_those_stated() -> None:

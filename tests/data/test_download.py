@@ -13,7 +13,7 @@ from runner.data.mnist import MNIST
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, **datasets: object) -> None:
-    """Puts these in the place of torchvision's data sets."""
+    """Replace torchvision's data sets by these."""
     monkeypatch.setattr(on_disk, "import_torchvision", lambda: SimpleNamespace(datasets=SimpleNamespace(**datasets)))
 
 

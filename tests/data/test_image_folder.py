@@ -91,7 +91,7 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 2, "b": 2}, mode="L")
     photograph = Image.fromarray(np.array([[255, 0], [255, 0]], dtype=np.uint8).repeat(8, 0).repeat(8, 1))
     tags = Image.Exif()
-    tags[0x0112] = 6  # to be shown turned right: its left side is up
+    tags[0x0112] = 6  # to be displayed rotated to the right: its left side becomes the top
     photograph.save(tmp_path / "a" / "photograph.png", exif=tags)
     data = ImageFolder(tmp_path, size=2, validation=0)
     bright = [image for image in [*data.train.images, *data.test.images] if image.max() > 200]

@@ -27,7 +27,7 @@ Make = Callable[..., ImageNet]
 
 
 def picture(seed: int, size: tuple[int, int] = (30, 24)) -> Image.Image:
-    """A smooth picture of random colours, so that every crop of it is another one."""
+    """Return a smooth image of random colours, in which every crop is different."""
     corners = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), dtype=np.uint8)
     return Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC)
 
@@ -122,7 +122,7 @@ def test_an_incomplete_last_batch_is_left_out_and_a_small_set_is_one_batch(make:
 
 def test_evaluation_sees_the_center_normalised_by_imagenets_constants(tmp_path: Path) -> None:
     write(tmp_path, train=2, val=1)
-    image = picture(7, size=(320, 256))  # its shorter side is the 256 px that it is resized to
+    image = picture(7, size=(320, 256))  # its shorter side already has the 256 px that images are resized to
     for name in CLASSES:
         (tmp_path / "val" / name / "0.jpg").unlink()
         image.save(tmp_path / "val" / name / "0.png")
@@ -208,14 +208,14 @@ def test_processes_end_when_nobody_wants_their_batches(make: Make) -> None:
     batches = make(workers=2).train_batches(4, seed=0)
     batches.batch(0)
     assert len(multiprocessing.active_children()) == 2
-    batches.batch(9)  # reading starts anew, with two others
+    batches.batch(9)  # reading restarts with two other processes
     assert len(multiprocessing.active_children()) == 2
-    batches.itself = batches  # type: ignore[attr-defined]  # a cycle, as around a training
+    batches.itself = batches  # type: ignore[attr-defined]  # a reference cycle, as around a training
     del batches
     began = time.monotonic()
     gc.collect()
     assert not multiprocessing.active_children()
-    assert time.monotonic() - began < 4  # they end at once, are not waited for in vain, 5 s each, and killed
+    assert time.monotonic() - began < 4  # they end at once, without being waited for and killed after 5 s each
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_input_size_is_exact_and_overrides(make_data: Make) -> None:
     native, _ = next(data.eval_batches("test"))
     data.fit(12, input_size=3)
     x, _ = next(data.eval_batches("test"))
-    # Halving by bilinear interpolation at pixel centres averages 2x2 pixels.
+    # Halving the size by bilinear interpolation at pixel centres averages 2x2 pixels.
     assert torch.allclose(x, torch.nn.functional.avg_pool2d(native, 2), atol=1e-5)
     data.fit(12)
     assert data.model_arguments()["image_size"] == 12

@@ -48,7 +48,7 @@ def test_floats_come_out_anew() -> None:
 def test_by_image_as_tensorflow_does() -> None:
     images = pixels(6, 4, 5, 3)
     images[4] = 10
-    images[4, 0, 0, 0] = 12  # its deviation lies below 1 / sqrt(n)
+    images[4, 0, 0, 0] = 12  # its standard deviation is below 1 / sqrt(n)
     images[5] = 200
     result = normalize_images(torch.from_numpy(images))
     for image, normalized in zip(images / 255, result.numpy(), strict=True):

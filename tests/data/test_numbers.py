@@ -16,7 +16,7 @@ from runner.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with the real pairs in it."""
+    """A cache folder that contains the real pairs."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -65,7 +65,7 @@ def test_lines_are_short_in_subwords(data: Numbers) -> None:
 
 
 def test_the_drawn_numbers_never_change() -> None:
-    # Other numbers would make every result with these data incomparable to those before.
+    # Different numbers would make all earlier results with these data incomparable.
     known = [("cardinal", 42_057), ("ordinal", 405), ("cardinal", 47), ("cardinal", 504_686), ("ordinal", 6_184)]
     assert list(islice(drawn_numbers(), 5)) == known
 
@@ -74,7 +74,7 @@ def test_the_pairs_never_change(cached: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("XDG_CACHE_HOME", str(cached))
     pairs = numbers.number_pairs()
     assert pairs[2] == ("vierhundertzwölf", "four hundred and twelve")
-    # Of num2words 0.5.14; a version that spells some number otherwise gives another hash.
+    # For num2words 0.5.14; a version that spells a number differently gives another hash.
     text = "\n".join("\t".join(pair) for pair in pairs)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "2ef4a878ffd2343d"
 
@@ -105,7 +105,7 @@ def test_a_german_text_that_two_numbers_share_keeps_its_first_translation(monkey
 
 @pytest.fixture
 def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small set, and an empty folder for its cache."""
+    """A small set, with an empty folder as its cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(numbers, "SIZES", {"train": 60, "validation": 10, "test": 20})
     return tmp_path / "run" / "numbers"

@@ -2,7 +2,7 @@ from runner.seeding import derive_seed
 
 
 def test_known_value_never_changes() -> None:
-    # Another number here would change the batches of every run that is to be resumed or repeated.
+    # Another number here would change the batches of every run that is resumed or repeated.
     assert derive_seed(0, "order", 0) == 4_819_849_257_279_361_181
 
 

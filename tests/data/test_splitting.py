@@ -7,7 +7,7 @@ from runner.data.splitting import stratified_count, stratified_fraction
 def test_classes_give_their_share_and_the_count_is_exact() -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 21])
     kept, taken = stratified_count(labels, 10)
-    # Shares 4.95, 2.97 and 2.08: by largest remainder 5, 3 and 2.
+    # The shares 4.95, 2.97 and 2.08 are 5, 3 and 2 by largest remainder.
     assert np.bincount(labels[taken]).tolist() == [5, 3, 2]
     assert sorted([*kept, *taken]) == list(range(101))
     assert np.all(np.diff(kept) > 0) and np.all(np.diff(taken) > 0)

@@ -22,7 +22,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def text_of(data, split):
-    """What the windows of a split hold, put together again."""
+    """Return the joined content of the windows of a split."""
     batches = list(data.eval_batches(split))
     ids = [batches[0].inputs[0, 0].item(), *(int(i) for batch in batches for i in batch.targets.flatten())]
     return data.tokens.decode(ids)
@@ -120,7 +120,7 @@ def test_subwords_without_the_library_are_one_clear_line(monkeypatch):
 
 
 def tokenizer(folder, kind):
-    """Saves a tokenizer as GPT-2 and Llama have them, and one whose tokens can't be counted in bytes."""
+    """Save tokenizers as GPT-2 and Llama have them, and one whose tokens do not correspond to bytes."""
     tokenizers = pytest.importorskip("tokenizers")
     folder.mkdir()
     models, before, decoders = tokenizers.models, tokenizers.pre_tokenizers, tokenizers.decoders

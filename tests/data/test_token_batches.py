@@ -11,13 +11,13 @@ from runner.data.vocabulary import BEGIN, END, PAD
 
 
 def sentences(rows: list[list[int]]) -> Sentences:
-    """As `Sentences.encoded` makes them, from rows of ids without END."""
+    """Create sentences as `Sentences.encoded` does, from rows of ids without END."""
     tokens = [PAD, *itertools.chain.from_iterable([*row, END] for row in rows)]
     return Sentences.joined(torch.tensor(tokens, dtype=torch.int32), torch.tensor([len(row) + 1 for row in rows]))
 
 
 def numbered(count: int = 200, seed: int = 0) -> TokenPairs:
-    """Pair n is 1 to 15 times the id n + 10 on one side and its double on the other, of a length of its own."""
+    """Return pairs of which the n-th repeats id n + 10 on one side and its double on the other, each 1 to 15 times."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 16, (count, 2), generator=generator).tolist()
     source = [[number + 10] * length for number, (length, _) in enumerate(lengths)]
@@ -96,7 +96,7 @@ def test_every_pair_comes_once_an_epoch_in_batches_of_each_epochs_own() -> None:
 
 def test_short_and_long_batches_come_in_any_order() -> None:
     batches = TokenBatches(numbered(200), 100, seed=0)
-    # The longer side's length is the same in every epoch for what stands at one place in the order by length.
+    # Sorted by length, the n-th longer side has the same length in every epoch.
     lengths = [
         [max(batch.source.shape[1], batch.target.shape[1] - 1) for batch in epoch(batches, number)]
         for number in range(3)
@@ -146,7 +146,7 @@ def test_little_of_a_batch_is_padding() -> None:
 def test_examples_per_step_are_target_tokens_with_end_and_without_padding() -> None:
     pairs = TokenPairs(sentences([[5]] * 4), sentences([[6, 6], [6, 6, 6], [6], [6]]))
     batches = TokenBatches(pairs, 6, seed=0)
-    # Two of 2 tokens are followed by one of 3 and one of 4, which don't fit together into 6.
+    # Two pairs of 2 tokens are followed by one of 3 and one of 4, which do not fit together into 6.
     assert batches.steps_per_epoch == 3
     assert batches.examples_per_step == round((3 + 4 + 2 + 2) / 3)
     assert sum(int((batch.target[:, 1:] != PAD).sum()) for batch in epoch(batches, 0)) == 11

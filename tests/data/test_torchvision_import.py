@@ -9,7 +9,7 @@ from runner.data.torchvision_import import MISSING_OPERATORS, import_torchvision
 
 
 class Importer:
-    """Raises the given errors one after the other, leaving a half-imported module behind; then succeeds."""
+    """An importer that raises the given errors in order, each time leaving a half-imported module, then succeeds."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -26,7 +26,7 @@ class Importer:
 
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands for the declaration, which a process can make only once; keeps the modules of this process, too."""
+    """Replace the declaration, which a process can make only once, and restore the modules of this process."""
     log: list[str] = []
     kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] != "torchvision"}
     monkeypatch.setattr(sys, "modules", kept)
@@ -61,7 +61,7 @@ def test_a_second_failure_is_passed_on(declared: list[str]) -> None:
 
 
 def test_declaring_in_a_fresh_process() -> None:
-    """The real declaration, where no torchvision has been imported: both operators are there afterwards."""
+    """The real declaration, where torchvision has not been imported: afterwards both operators exist."""
     code = (
         "import torch\n"
         "from runner.data.torchvision_import import declare_operators\n"

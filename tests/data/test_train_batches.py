@@ -9,7 +9,7 @@ Make = Callable[..., ImageData]
 
 
 def numbered(count: int = 64, size: int = 5, **options: object) -> ImageData:
-    """Image n is blank but for its number in the first pixel, so that batches tell where each image came from."""
+    """Return images that are blank except for their number in the first pixel, which identifies them in batches."""
     images = torch.zeros(count, 1, size, size, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.arange(1, count + 1)
     split = ImageSplit(images, torch.arange(count) % 2)
@@ -17,7 +17,7 @@ def numbered(count: int = 64, size: int = 5, **options: object) -> ImageData:
 
 
 def where(data: ImageData, x: torch.Tensor) -> list[tuple[int, int, int]]:
-    """(number, row, column) of each image's one bright pixel; zeros where it was cropped away."""
+    """Return (number, row, column) of each image's only bright pixel, or zeros if it was cropped away."""
     pixels = (x * data.std + data.mean).mul(255).round().long()[:, 0]
     found = []
     for image in pixels:
@@ -89,7 +89,7 @@ def test_crops_are_spread_over_all_offsets_image_by_image() -> None:
     for number, row, column in where(data, x):
         place = (row, column) if number else (-1, -1)
         seen[place] = seen.get(place, 0) + 1
-    # The pixel from the corner goes one right, one down, or neither, and is cut off by five of the nine offsets.
+    # The pixel moves from the corner to the right, down, or not at all, and five of the nine offsets crop it away.
     assert set(seen) == {(0, 0), (0, 1), (1, 0), (1, 1), (-1, -1)}
     assert all(8 <= seen[place] <= 40 for place in set(seen) - {(-1, -1)})
 
@@ -142,7 +142,7 @@ def test_augmented_batches_are_the_first_training_images_as_training_sees_them()
     ]
     found = [place for x, _ in batches for place in where(data, x)]
     assert all(number in (0, expected) for expected, (number, _, _) in enumerate(found, 1))
-    # The bright pixel is in the corner: cropped away, moved by one, or mirrored.
+    # The bright pixel in the corner is cropped away, moved by one, or mirrored.
     assert {row for number, row, _ in found if number} == {0, 1}
     assert {column for number, _, column in found if number} == {0, 1, 3, 4}
     again, other = (list(data.augmented_batches(50, seed, 20)) for seed in (3, 4))

@@ -33,7 +33,7 @@ def learned() -> Vocabulary:
 
 @pytest.fixture
 def count_learning(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one whenever a vocabulary is learned."""
+    """A list that grows by one whenever a vocabulary is learned."""
     log: list[int] = []
     learn = Vocabulary.learned
 

@@ -1,4 +1,4 @@
-"""Variants in modules that are not ours: attention, transposed convolutions, weights that no layer computes with."""
+"""Variants in other modules: attention, transposed convolutions, weights that no layer is called with."""
 
 import copy
 
@@ -22,7 +22,7 @@ from runner.pruning.apply import prune
 
 @pytest.fixture(scope="session")
 def variants():
-    """Makes the variant of every file of conf/dropout that is about weights."""
+    """Create the variant of every file in conf/dropout that works on weights."""
     composer = Composer("train")
     configs = {name: composer.single([f"dropout={name}"]) for name in options("dropout")}
 
@@ -123,7 +123,7 @@ def test_filters_of_a_transposed_convolution_are_in_dim_1(variant):
     torch.manual_seed(0)
     layer = nn.ConvTranspose2d(6, 4, 3)
     with torch.no_grad():
-        layer.weight[:, 1] *= 9  # large filters, and input channels that are small everywhere
+        layer.weight[:, 1] *= 9  # large filters, and input channels that are small in every filter
         layer.weight[:, 2] *= 9
         layer.weight[:2] *= 0.01
     variant.attach(layer, [""])
@@ -138,7 +138,7 @@ def test_filters_of_a_transposed_convolution_are_in_dim_1(variant):
 
 
 class Reads(nn.Module):
-    """A layer's weight, read by another module."""
+    """A module that reads the weight of another module's layer."""
 
     def __init__(self):
         super().__init__()
@@ -152,10 +152,10 @@ class Reads(nn.Module):
 def test_a_layer_that_is_never_called_is_an_error_in_training_and_not_silence(make):
     model, variant = Reads(), make()
     variant.attach(model)
-    assert model.inner.weight.shape == (4, 4)  # to look at it is no use of it
+    assert model.inner.weight.shape == (4, 4)  # reading the shape does not count as using the weight
     with pytest.raises(UserError, match=r"can't work in layer 'inner': its weight is used, but .* never called"):
         model(torch.ones(2, 4))
-    model.eval()(torch.ones(2, 4))  # nothing is expected of it there
+    model.eval()(torch.ones(2, 4))  # nothing is checked in evaluation
     model.train()
     variant.detach()
     model(torch.ones(2, 4))
@@ -174,7 +174,7 @@ def test_pruning_while_a_variant_is_attached_is_refused():
     variant.detach()
     prune(model, 0.5)
     assert int((model[0].weight == 0).sum()) == 8
-    torch_prune.l1_unstructured(model[0], "weight", amount=0.5)  # PyTorch's own computes the weight too
+    torch_prune.l1_unstructured(model[0], "weight", amount=0.5)  # PyTorch's own pruning computes the weight too
     with pytest.raises(ValueError, match=r"^the weight of layer '0' is computed"):
         prune(model, 0.9)
 
@@ -191,7 +191,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("make", [transposed, encoder])
 def test_fine_tuning_with_a_fixed_mask_brings_nothing_back(granularity, optimizer, make):
-    """With an optimiser that has momentum from before, too: without the mask such a one moves zeros at once."""
+    """Also with an optimizer that already has momentum, which would move zeros immediately without the mask."""
     torch.manual_seed(0)
     model, inputs, layers = make()
     made = OPTIMIZERS[optimizer](model.parameters())

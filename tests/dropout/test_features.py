@@ -1,4 +1,4 @@
-"""Plain dropout at feature places."""
+"""Ordinary dropout at feature places."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from runner.models.layers import FeaturePlace
 
 
 class Network(nn.Module):
-    """One layer that hands its input on, so that the output is what it was given."""
+    """One layer that passes its input on, so that the output shows the input of the layer."""
 
     def __init__(self, dim, shape):
         super().__init__()

@@ -37,7 +37,7 @@ def test_random_targets_stay_the_same_and_are_exact(cls, count):
     kept = torch.zeros_like(model[1].weight)
     draws = [(model[1].weight != 0) for _ in range(200)]
     never = torch.stack(draws).all(0)
-    assert (~never).sum() == count  # the targeted ones, whatever their magnitude
+    assert (~never).sum() == count  # the targeted ones, regardless of magnitude
     rate = torch.stack(draws).float().mean(0)[~never].mean()
     assert rate == pytest.approx(0.5, abs=0.05)
     if cls is RandomTargetedUnit:

@@ -1,4 +1,4 @@
-"""Nested and ordered dropout: how many features are kept, and where."""
+"""Nested and ordered dropout: how many features are kept, and at which places."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from runner.models.mlp import MLP
 
 
 class Ones(nn.Module):
-    """Two places of ten and six features, all of them one."""
+    """Two places of ten and six features, which are all one."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +72,7 @@ def test_ordered_has_one_width_a_step_everywhere():
 
 
 def test_ordered_keeps_as_many_as_the_sweep_does():
-    """Widths whose products with n are no whole numbers in floating point: 0.3 · 180 is 54."""
+    """Widths whose products with n are not whole numbers in floating point: 0.3 · 180 is 54."""
     variant = Ordered(widths=(0.3, 1.0))
     place = FeaturePlace("consumer", "producer", -1)
     change = variant.change_at(place, nn.Linear(180, 1))

@@ -1,4 +1,4 @@
-"""Hard concrete, variational, Smallify, L1: against plain NumPy from PAPER's formulas, and finite differences."""
+"""Hard concrete, variational, Smallify, L1: compared with NumPy code of PAPER's formulas and finite differences."""
 
 import math
 
@@ -32,7 +32,7 @@ def attached(variant):
 
 
 def gradients_agree(loss, parameter, tolerance=1e-6):
-    """Central differences, at five places, against autograd."""
+    """Compare central differences at five entries with autograd."""
     (gradient,) = torch.autograd.grad(loss(), parameter)
     places = torch.randperm(parameter.numel(), generator=torch.Generator().manual_seed(1))[:5]
     for place in places:
@@ -161,7 +161,7 @@ def test_smallify_masks_wavering_switches_for_good(cls):
     assert mask[~flips].min() == 1
     for step in range(60):
         variant.before_step(step, 60)
-    assert not module.variance.max() >= 0.5  # calm again, and masked all the same
+    assert not module.variance.max() >= 0.5  # calm again, but still masked
     assert not module.mask[torch.from_numpy(flips)].any()
     factor = (switch * module.mask).detach().numpy()
     expected = raw * (factor.reshape(4, 1, 1, 1) if cls is SmallifyUnit else factor)

@@ -1,4 +1,4 @@
-"""What targeted dropout compares with what, beyond one filter's entries: the sweep's ranking is the reference."""
+"""Scopes of targeted dropout other than a single filter, compared with the ranking of the sweep."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Against slow NumPy written from the paper's text (sections 2 to 4), one filter and one entry at a time."""
+"""Comparison with slow NumPy code, written from the paper's text (sections 2 to 4), entry by entry."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from runner.dropout import Targeted, TargetedUnit, UnitDropout, WeightDropout
 from runner.dropout.rates import ramped_gamma, rise
 from runner.models.resnet import PreActResNet
 
-SHAPE = (6, 4, 3, 3)  # 36 entries a filter
+SHAPE = (6, 4, 3, 3)  # 36 entries per filter
 
 
 def layer(seed=0, channels_last=False):
@@ -21,7 +21,7 @@ def layer(seed=0, channels_last=False):
 
 
 def drawn(variant, channels_last=False, training=True, draws=1):
-    """The raw weight and the weights of some forward passes."""
+    """Return the raw weight and the weights of some forward passes."""
     model = layer(channels_last=channels_last)
     raw = model[0].weight.detach().clone()
     variant.attach(model, ["0"])
@@ -30,7 +30,7 @@ def drawn(variant, channels_last=False, training=True, draws=1):
 
 
 def targeted_weights(weight, gamma):
-    """Eq. 2 turned round: in every filter the entries of smallest magnitude, floor(γ n) of them."""
+    """The complement of eq. 2: in every filter the floor(γ n) entries of smallest magnitude."""
     mask = np.zeros(weight.shape, dtype=bool)
     for o, filter_ in enumerate(weight):
         flat = np.abs(filter_).ravel()
@@ -40,7 +40,7 @@ def targeted_weights(weight, gamma):
 
 
 def targeted_units(weight, gamma):
-    """Eq. 1 turned round: the filters of smallest L2 norm, floor(γ m) of them."""
+    """The complement of eq. 1: the floor(γ m) filters of smallest L2 norm."""
     norms = [np.sqrt((filter_**2).sum()) for filter_ in weight]
     chosen = sorted(range(len(norms)), key=lambda o: norms[o])[: int(gamma * len(norms) + 1e-9)]
     mask = np.zeros(weight.shape, dtype=bool)
@@ -71,7 +71,7 @@ def test_training_drops_targets_alone_at_rate_alpha_and_rescales_nothing(variant
     assert all(np.array_equal(w[~mask], raw[~mask]) for w in weights)
     kept = np.mean([w[mask] == raw[mask] for w in weights], axis=0)
     assert all(np.isin(w[mask] - raw[mask], np.append(-raw[mask], 0)).all() for w in weights)
-    assert np.abs(kept - 0.34).max() < 0.12  # 5 deviations of 400 draws
+    assert np.abs(kept - 0.34).max() < 0.12  # 5 standard deviations of 400 draws
     assert np.abs(kept.mean() - 0.34) < 0.04
     variant.detach()
 

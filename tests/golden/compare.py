@@ -1,15 +1,16 @@
-"""Run the same small experiments at two commits on this machine and compare what they leave, bit for bit.
+"""Run the same small experiments at two commits on this machine and compare the results bit by bit.
 
     python tests/golden/compare.py BASE            # BASE against the working tree
     python tests/golden/compare.py BASE HEAD       # two commits
 
-Numbers of a training depend on the processor, so none is stored: both sides are computed here, in float32 with one
-thread. Compared are the names of the run folders, the weights, the variant's own scores, the rows of `metrics.csv`
-(timing aside) and of `pruning.csv`. Columns and rows that only the newer side has are named, and no difference.
-Exits with 1 if anything differs. Takes about five minutes on two cores.
+The numbers of a training depend on the processor, so no results are stored: both sides are computed here, in float32
+with one thread. The names of the run folders, the weights, the variant's own scores and the rows of `metrics.csv`
+(except timing) and `pruning.csv` are compared. Columns and rows that exist only on the newer side are listed, but are
+not counted as differences. Exits with 1 if anything differs. Takes about five minutes on two cores.
 
-What differs as it should: up to bd7e5a2 the digits of a folder's name hashed every option, since then only those that
-differ from the released defaults. Across that commit `--other-hashes` tells folders apart by names and first losses.
+An expected difference: up to bd7e5a2 the digits in a folder's name were a hash of every option, since then only of
+those that differ from the released defaults. Across that commit, `--other-hashes` identifies folders by name and first
+loss.
 """
 
 import argparse
@@ -30,7 +31,7 @@ WITHOUT_PENALTY = "none,targeted,ramping,targeted_unit,ramping_unit,weight_dropo
 WITH_STATE = "hard_concrete,variational,smallify,rigl,gradual_magnitude,delayed,xtreme,targeted_ard,tail"
 TEXT = tuple(f"data.{split}=[source.txt,target.txt]" for split in ("train", "validation", "test"))
 
-# Each a list of commands that are run in one folder of its own, in turn.
+# Lists of commands, each run one after the other in a folder of its own.
 EXPERIMENTS: dict[str, list[tuple[str, ...]]] = {
     "images": [("train", "-m", *NET, f"dropout={WITHOUT_PENALTY}", "seed=0,1")],
     "state": [("train", "-m", *NET, f"dropout={WITH_STATE}")],
@@ -84,7 +85,7 @@ def start(code: Path, folder: Path, words: tuple[str, ...], check: bool) -> subp
 
 
 def interrupt(code: Path, folder: Path, words: tuple[str, ...]) -> None:
-    """Start a training and kill it as soon as it has a checkpoint."""
+    """Start a training and kill it as soon as there is a checkpoint."""
     process = start(code, folder, words, check=False)
     while process.poll() is None and not list(folder.rglob("checkpoint.pt")):
         time.sleep(0.01)
@@ -93,7 +94,7 @@ def interrupt(code: Path, folder: Path, words: tuple[str, ...]) -> None:
 
 
 def differences(old: Path, new: Path, hashes: bool) -> list[str]:
-    """What differs between two sides' run folders."""
+    """Return the differences between the run folders of two sides."""
     found = []
     for name in EXPERIMENTS:
         sides = [run_folders(side / name, hashes) for side in (old, new)]
@@ -107,7 +108,7 @@ def differences(old: Path, new: Path, hashes: bool) -> list[str]:
 
 
 def run_folders(work: Path, hashes: bool) -> dict[str, Path]:
-    """Run folders by their names below a folder, with or without the digits of their hashes."""
+    """Return the run folders below a folder by name, with or without the digits of their hashes."""
     found: dict[str, Path] = {}
     for status in sorted(work.rglob("status.json")):
         name = str(status.parent.relative_to(work))
@@ -120,13 +121,13 @@ def run_folders(work: Path, hashes: bool) -> dict[str, Path]:
 
 
 def first_loss(folder: Path) -> str:
-    """The learning curve's first loss: what tells apart runs whose names differ in their hash alone."""
+    """Return the first loss of the learning curve, which distinguishes runs whose names differ only in the hash."""
     with (folder / "metrics.csv").open() as lines:
         return next(csv.DictReader(lines))["train_loss"]
 
 
 def compare_runs(old: Path, new: Path) -> list[str]:
-    """What differs between two run folders."""
+    """Return the differences between two run folders."""
     found = []
     for file in ("weights.safetensors", "scores.safetensors"):
         if (old / file).read_bytes() != (new / file).read_bytes():

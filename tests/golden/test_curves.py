@@ -1,9 +1,10 @@
-"""Learning curves of three small runs, beside what they were when curves.csv was made.
+"""Learning curves of three small runs, compared with those stored in curves.csv.
 
-Rounding differs between processors and grows in training, so these are within a tolerance, and short. They notice what
-changes the numbers of every training: an initialisation, a rate, an order of batches, a loss. Where a change is meant:
+Rounding differs between processors and the differences grow in training, so the runs are short and compared with a
+tolerance. They detect changes that affect every training: an initialization, a rate, an order of batches, a loss. If
+such a change is intended:
 
-    python tests/golden/test_curves.py    # writes curves.csv anew
+    python tests/golden/test_curves.py    # writes curves.csv again
 """
 
 import csv
@@ -36,7 +37,7 @@ class Rows(Callback):
 
 
 def curve(name):
-    """The rows of a run, each with loss and accuracy of training and validation."""
+    """Return the rows of a run, each with loss and accuracy of training and validation."""
     words = [*RUNS[name], *COMMON, f"schedule.length={LENGTHS[name]}"]
     callback = Rows()
     Experiment.from_config(settle(Composer("train").single(words))).training().fit([callback])

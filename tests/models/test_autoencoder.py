@@ -1,4 +1,4 @@
-"""Autoencoders: shapes, sizes, what they offer to pruning."""
+"""Autoencoders: shapes, sizes, and interfaces for pruning."""
 
 from itertools import pairwise
 
@@ -77,7 +77,7 @@ def test_the_feature_place_is_the_code(cls):
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_learns_to_reconstruct(cls):
-    """In a few steps, half of the variance of images made of three patterns."""
+    """Within a few steps, it explains half of the variance of images made of three patterns."""
     torch.manual_seed(0)
     images = torch.rand(32, 3) @ torch.rand(3, 64)
     images = (images / images.max()).view(-1, 1, 8, 8)

@@ -1,4 +1,4 @@
-"""Causal language models of transformers: several families, built tiny and compared with the library's own."""
+"""Causal language models from transformers: several families, built tiny and compared with the library's own."""
 
 import copy
 
@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 
 COMMON = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
 GROUPED = {**COMMON, "num_key_value_heads": 2}
-# Arguments, groups of heads, the feed-forward's layers.
+# Arguments, groups of heads, layers of the feed-forward part.
 FAMILIES = {
     "gpt2": ({"n_embd": 16, "n_layer": 1, "n_head": 4}, 4, ("mlp.c_proj", "mlp.c_fc")),
     "llama": (GROUPED, 2, ("mlp.down_proj", "mlp.up_proj")),
@@ -31,7 +31,7 @@ def family(request):
     arguments, groups, place = FAMILIES[request.param]
     model = Transformers(request.param, arguments=arguments, vocabulary=40, context=12).build().eval()
     torch.manual_seed(0)
-    for parameter in model.parameters():  # so that each of them matters
+    for parameter in model.parameters():  # so that each of them has an effect
         nn.init.normal_(parameter, std=0.3)
     return model, groups, place
 
@@ -60,7 +60,7 @@ def test_features_of_the_feed_forward_sublayer_are_found(family):
 
 @torch.no_grad()
 def test_what_is_pruned_as_a_head_is_all_that_its_output_is_made_of(family):
-    """Where nobody reads the head's output, it makes no difference whether its queries, keys and values are there."""
+    """If the head's output is not read, it makes no difference whether its queries, keys and values exist."""
     model, groups, _ = family
     members = Head().members(model)
     (rows,) = members.magnitude().values()
@@ -86,7 +86,7 @@ def test_a_folder_gives_its_own_sizes_and_weights(tmp_path):
     assert (settled["architecture"], settled["arguments"]["vocab_size"]) == ("llama", 44)
     ours = Transformers(**settled, vocabulary=40, context=12).build().eval()
     assert torch.equal(ours(TOKENS), theirs(TOKENS).logits)
-    # A stored run has its weights elsewhere; the network has the same shapes without the file.
+    # A stored run has its own weights, and the network has the same shapes without the file.
     again = Transformers(**{**settled, "weights": None}, vocabulary=40, context=12).build()
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in ours.state_dict().items()}
 

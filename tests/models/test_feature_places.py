@@ -1,4 +1,4 @@
-"""Feature places of every model: cutting a feature is a matter of the consumer's weights alone."""
+"""Feature places of every model: cutting a feature affects only weights of the consumer."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ MODELS = {
 
 
 def ready(name):
-    """The model in evaluation, BatchNorm's statistics and all parameters random, and images for it."""
+    """The model in evaluation mode with random BatchNorm statistics and parameters, and images for it."""
     torch.manual_seed(0)
     model = MODELS[name]().double().eval()
     with torch.no_grad():
@@ -39,7 +39,7 @@ def ready(name):
             if tensor.is_floating_point() and tensor.dim() == 1:
                 tensor.uniform_(0.5, 1.5)
                 if kind.endswith("running_mean"):
-                    tensor.neg_()  # so that no ReLU is all zero
+                    tensor.neg_()  # so that no ReLU outputs only zeros
     size = {"mlp": 8, "lenet": 16, "vgg": 32}.get(name, 32 if name.startswith("imagenet") else 8)
     return model, torch.rand(2, 1, size, size, dtype=torch.float64)
 
@@ -72,7 +72,7 @@ def test_cutting_a_feature_is_zeroing_the_consumers_weights(name):
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_a_producers_filter_makes_the_feature_and_nothing_else(name):
-    """Another filter c changes feature c of the consumer's input, and no other."""
+    """A change of filter c changes feature c of the consumer's input, and no other."""
     model, images = ready(name)
     for place in feature_places(model):
         consumer, producer = model.get_submodule(place.consumer), model.get_submodule(place.producer)

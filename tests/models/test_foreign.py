@@ -1,4 +1,4 @@
-"""Other people's networks: built by their libraries, with weights of files, and refused in one line."""
+"""Other libraries' networks: built by these libraries, with weights from files, and refused with a one-line message."""
 
 import json
 import pickle
@@ -48,7 +48,7 @@ def nothing_trusted(monkeypatch):
 
 @pytest.fixture
 def net(tmp_path, monkeypatch):
-    """A file of the user's own in the current folder; gives the name of its class."""
+    """Write a user's own file in the current folder, and return the name of its class."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "somebodys.py").write_text(NET.format(name="Net"))
     monkeypatch.delitem(sys.modules, "somebodys", raising=False)
@@ -174,7 +174,7 @@ def test_transformers(tmp_path):
     assert "did you mean" in refused(Transformers("bertt"))
     for name in ("attn_implementation", "_attn_implementation", "auto_map"):
         assert f"{name} can't be set" in refused(Transformers("bert", arguments={name: "somebody/kernel"}))
-    # A folder as transformers writes it is read once; what is stored doesn't need it.
+    # A folder written by transformers is read once; a stored run does not need it.
     network.network.save_pretrained(tmp_path / "folder")
     file = tmp_path / "folder" / "config.json"
     old = {
@@ -194,7 +194,7 @@ def test_transformers(tmp_path):
     deeper = {**settled, "arguments": {**settled["arguments"], "num_hidden_layers": 2}}
     said = refused(Transformers(**deeper, channels=1, image_size=8, classes=3))
     assert "of another model: it lacks vit.layers.1." in said
-    # GPT-2's layers are nn.Linear here, and its files still fit.
+    # GPT-2's layers are nn.Linear here, but its files still load.
     sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 40, "n_positions": 16}
     gpt = Transformers("gpt2", classes=3, arguments=sizes)
     model = gpt.build()

@@ -14,7 +14,7 @@ SIZES = {"vocabulary": 11, "context": 9, "layers": 2, "features": 16, "heads": 2
 def tiny(**more):
     torch.manual_seed(0)
     model = GPT(**{**SIZES, **more}).eval()
-    for parameter in model.parameters():  # so that each of them matters
+    for parameter in model.parameters():  # so that each of them has an effect
         nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -65,7 +65,7 @@ def test_no_token_sees_those_after_it(positions):
 
 
 def test_rotary_positions_turn_pairs_of_features_by_the_papers_angles():
-    """Equation 15: the matrix of rotations, for pairs i and i + half."""
+    """Equation 15: the rotation matrix, for pairs i and i + half."""
     size, first = 6, 3
     x = torch.randn(2, 2, 4, size)
     found = rotated(x, rotation(first, 4, size, x.device))

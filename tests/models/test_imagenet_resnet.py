@@ -9,8 +9,8 @@ RESNET101 = (ImageNetResNet, {"block": "bottleneck", "stages": (3, 4, 23, 3), "c
 RESNET102 = (ImageNetResNet, {"block": "preactivation", "stages": (3, 8, 36, 3), "classes": 1000})
 RESNET18 = (SmallImageResNet, {"block": "basic", "stages": (2, 2, 2, 2), "classes": 10})
 
-# Against post-activation basic blocks, tensor2tensor's project the first stage too (64x64 weights and BatchNorm), and
-# the first BatchNorm of stages 2, 3 and 4 sees the channels that come in.
+# Unlike post-activation basic blocks, tensor2tensor's also have a projection in the first stage (64x64 weights and
+# BatchNorm), and the first BatchNorm of stages 2, 3 and 4 has the number of input channels.
 PREACTIVATION_MORE = 64 * 64 + 2 * 64 - 2 * (64 + 128 + 256)
 
 
@@ -56,7 +56,7 @@ def test_prunable_are_all_convolutions_but_the_stem(cls, arguments, projections)
 
 
 def test_resnet18_has_the_batch_norms_and_logits_that_the_paper_counts_with():
-    # PAPER.md 2.6: of the 29,706 parameters that Xtreme-3 leaves, 9,600 are BatchNorm's and 5,130 the logits'.
+    # PAPER.md 2.6: the 29,706 parameters that Xtreme-3 leaves include 9,600 of BatchNorm and 5,130 of the logits.
     model = on_meta(*RESNET18)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert sum(map(parameter_count, norms)) == 9_600

@@ -44,7 +44,7 @@ def test_one_linear_layer_is_its_own_logits():
 
 
 class HeadFirst(nn.Module):
-    """Registers its layers in another order than it computes with them."""
+    """A network that registers its layers in a different order than it computes them."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ class HeadFirst(nn.Module):
 
 
 class Tied(nn.Module):
-    """Logits by the embedding's own matrix, as the Transformer's here; so no linear layer makes them."""
+    """Logits by the embedding matrix, as in this package's Transformer, so that no linear layer computes them."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ class Tied(nn.Module):
 
 
 class Shared(nn.Module):
-    """Two names of one weight; and a layer whose weight is read without calling it."""
+    """One weight with two names, and a layer whose weight is read without calling the layer."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ def test_first_and_last_are_those_of_the_computation_if_there_is_an_example(mode
     attached = Targeted()
     attached.attach(model, example=example)
     assert list(attached.layers) == computed
-    assert list(prunable_layers(model, example=example)) == computed  # with a parametrization before the weights too
+    assert list(prunable_layers(model, example=example)) == computed  # also if a parametrization precedes the weights
     attached.detach()
     assert list(prune(model, 0.5, example=example)) == computed
 

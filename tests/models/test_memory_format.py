@@ -64,7 +64,7 @@ def foreign() -> nn.Module:
 
 def test_training_never_corrupts_memory(tmp_path):
     (tmp_path / "foreign.py").write_text(FOREIGN)
-    # The kernels of a processor without AVX-512, and an allocator that ends the process at the first damage.
+    # Kernels of a processor without AVX-512, and an allocator that aborts the process at the first corruption.
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MALLOC_CHECK_": "3"}
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *sys.path])
     if library := ctypes.util.find_library("c_malloc_debug"):
@@ -91,7 +91,7 @@ def test_a_strided_1x1_convolution_is_the_one_of_pytorch(stride, size, channels_
     for parameter, expected in zip(ours.parameters(), plain.parameters(), strict=True):
         assert torch.equal(parameter, expected)
     x = torch.randn(3, 5, size, size)
-    if channels_last:  # of the input alone: PyTorch's own must not run the kernel in question
+    if channels_last:  # only for the input, because PyTorch's own must not run the kernel in question
         ours = ours.to(memory_format=torch.channels_last)
     y = ours(x.contiguous(memory_format=torch.channels_last) if channels_last else x)
     torch.testing.assert_close(y, plain(x))

@@ -59,5 +59,5 @@ def test_shapes_of_the_mlp():
     model = MLP(3, 8, 5, width=0.25)
     assert [layer.out_features for layer in model.hidden[::2]] == [32, 16, 8]
     assert model(x).shape == (2, 5)
-    # However the pixels lie in memory, each meets the same weight.
+    # Every pixel is multiplied by the same weight in any memory format.
     assert torch.allclose(model(x.contiguous(memory_format=torch.channels_last)), model(x))

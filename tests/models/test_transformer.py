@@ -19,7 +19,7 @@ TARGET = torch.tensor([[BEGIN, 9, 10, 3], [BEGIN, 5, PAD, PAD]])
 def tiny(**more):
     torch.manual_seed(0)
     model = Transformer(**{**SIZES, "residual_dropout": 0.0, **more})
-    for module in model.modules():  # so that a missing bias or norm is seen
+    for module in model.modules():  # so that a missing bias or norm changes the output
         if isinstance(module, nn.Linear | nn.LayerNorm):
             nn.init.normal_(module.bias)
     return model
@@ -110,7 +110,7 @@ def test_hypotheses_of_a_sentence_do_not_see_each_other_and_can_be_exchanged():
     state = model.start(*model.encode(SOURCE))
     for position in range(2):
         model.step(torch.stack([first[:, position], second[:, position]], 1), state)
-    state.select(torch.tensor([1, 0, 3, 3]))  # exchanged for one sentence, the second doubled for the other
+    state.select(torch.tensor([1, 0, 3, 3]))  # swapped for one sentence; for the other, the second is duplicated
     logits = model.step(torch.tensor([[6, 10], [6, 6]]), state)
     firsts, seconds = model(SOURCE, first)[:, -1], model(SOURCE, second)[:, -1]
     assert torch.allclose(logits, torch.stack([torch.stack([seconds[0], firsts[0]]), seconds[[1, 1]]]), atol=1e-5)
@@ -141,7 +141,7 @@ def test_export_with_dynamic_batch_and_lengths():
 def test_gradients_reach_all_parameters():
     model = tiny()
     model(SOURCE, TARGET).log_softmax(-1)[..., 5].sum().backward()
-    # A key's bias adds the same to all of a query's scores, which changes nothing.
+    # A key's bias adds the same to all scores of a query, which has no effect.
     without = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-6]
     assert without == [name for name, _ in model.named_parameters() if name.endswith("key.bias")]
 
@@ -167,7 +167,7 @@ def test_parameters_of_the_original_base_model():
         model = Transformer(**BASE)
     attention, feed_forward, norm = 4 * (512 + 1) * 512, (512 + 1) * 2048 + (2048 + 1) * 512, 2 * 512
     encoder, decoder = attention + feed_forward + 2 * norm, 2 * attention + feed_forward + 3 * norm
-    # Vaswani et al., table 3, say 65 million at "about 37000 tokens".
+    # Vaswani et al., table 3, give 65 million at "about 37000 tokens".
     assert parameter_count(model) == 37_000 * 512 + 6 * (encoder + decoder) + 2 * norm == 63_084_544
     weights = sum(layer.weight.numel() for layer in prunable_layers(model).values())
     assert weights == 6 * (3 * 4 * 512 * 512 + 2 * 2 * 512 * 2048) == 44_040_192
@@ -198,7 +198,7 @@ def test_feature_places_are_the_feed_forwards_hidden_units():
         consumer, producer = modules[place.consumer], modules[place.producer]
         assert consumer.in_features == producer.out_features == 24
         assert place.dim == -1
-    # Cutting one leaves the network with that column of zeros.
+    # Cutting a feature is equivalent to setting that column to zero.
     place = feature_places(model)[0]
 
     def cut(module, inputs):

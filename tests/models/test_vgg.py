@@ -6,7 +6,8 @@ from runner.models.layers import parameter_count, prunable_layers
 from runner.models.vgg import VGG
 
 # torchvision's vgg16 at 224 px and 1000 classes, configuration D of Simonyan & Zisserman: 138,357,544. It has 4,224
-# biases of convolutions where we have as many pairs of BatchNorm, and no BatchNorm after its dense layers.
+# biases of convolutions where our network has as many pairs of BatchNorm parameters, and no BatchNorm after its dense
+# layers.
 CONVOLUTION_FILTERS = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512
 OURS_MORE = CONVOLUTION_FILTERS + 2 * 2 * 4096
 
@@ -20,11 +21,11 @@ def test_parameters_are_those_of_configuration_d_but_for_batch_norm():
 def test_parameters_at_32_px():
     with torch.device("meta"):
         model = VGG(channels=3, image_size=32, classes=100)
-    shrunk = (7 * 7 - 1) * 512 * 4096 + 900 * (4096 + 1)  # one pixel is left for the dense layers; 900 classes fewer
+    shrunk = (7 * 7 - 1) * 512 * 4096 + 900 * (4096 + 1)  # the dense layers see a single pixel; 900 classes fewer
     assert parameter_count(model) == 138_357_544 + OURS_MORE - shrunk == 34_027_556
     prunable = prunable_layers(model)
     assert len(prunable) == 12 + 2
-    # All 14,710,464 weights of the convolutions but the stem's, and of the dense layers.
+    # All 14,710,464 weights of the convolutions except the stem's, and those of the dense layers.
     assert (
         sum(layer.weight.numel() for layer in prunable.values()) == 14_710_464 - 9 * 3 * 64 + 512 * 4096 + 4096 * 4096
     )

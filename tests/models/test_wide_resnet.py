@@ -7,7 +7,7 @@ from runner.models.wide_resnet import WideResNet
 
 @pytest.mark.parametrize(
     ("depth", "widen", "millions"),
-    # Zagoruyko & Komodakis, tables 4 and 5; 16-2 from Zagoruyko & Komodakis (2017), attention transfer.
+    # Zagoruyko & Komodakis, tables 4 and 5; 16-2 is from Zagoruyko & Komodakis (2017), attention transfer.
     [(40, 1, 0.6), (16, 2, 0.7), (40, 4, 8.9), (16, 8, 11.0), (22, 8, 17.2), (28, 10, 36.5), (28, 12, 52.5)],
 )
 def test_parameter_counts_are_those_of_the_paper(depth, widen, millions):

@@ -1,4 +1,4 @@
-"""Criteria against their formulas, written out for one small network."""
+"""Criteria compared with their formulas, written out for one small network."""
 
 import copy
 
@@ -33,7 +33,7 @@ def network():
 
 
 class Data:
-    """120 training images; anything else would be noticed."""
+    """120 training images; the use of any other number would be noticed."""
 
     def __init__(self):
         generator = torch.Generator().manual_seed(1)
@@ -61,7 +61,7 @@ def batches(limit=120):
 
 
 def products(model, images, labels):
-    """w ∂L/∂w of each layer."""
+    """Return w ∂L/∂w for each layer."""
     layers = [model.get_submodule(name) for name in LAYERS]
     found = torch.autograd.grad(F.cross_entropy(model(images), labels), [layer.weight for layer in layers])
     return {name: (layer.weight * g).flatten(1) for name, layer, g in zip(LAYERS, layers, found, strict=True)}
@@ -87,7 +87,7 @@ def test_wanda_is_weight_times_the_norm_of_its_inputs():
     unfolded = F.unfold(inputs["2"], 3, stride=2, padding=1)  # (120, 36, positions)
     norms = unfolded.square().sum((0, 2)).sqrt()
     assert torch.allclose(found["2"], model[2].weight.flatten(1).abs() * norms, rtol=1e-4)
-    grouped = F.unfold(inputs["4"], 3).square().sum((0, 2)).sqrt().view(2, 27)  # a group of filters reads half
+    grouped = F.unfold(inputs["4"], 3).square().sum((0, 2)).sqrt().view(2, 27)  # each group of filters reads half
     expected = model[4].weight.flatten(1).abs() * grouped.repeat_interleave(3, dim=0)
     assert torch.allclose(found["4"], expected, rtol=1e-4)
     filters = Wanda(examples=120).scores(members(model, "unit"), evidence(model))
@@ -132,7 +132,7 @@ def test_hessian_is_half_the_squared_weight_times_the_curvature(granularity, of)
 
 
 def test_the_fisher_information_stands_for_the_hessian():
-    """Summed over filters, at a random initialisation, within a tenth of the whole."""
+    """Summed over filters, at a random initialization, with an error of less than a tenth of the whole."""
     model = network()
     images, labels, weight = Data().images, Data().labels, model[4].weight
 
@@ -183,7 +183,7 @@ def test_every_criterion_sweeps_and_leaves_the_network_as_it_was(criterion, gran
 
 
 def test_scores_are_of_training_data_alone():
-    """A sweep of the test split with labels turned round prunes the same weights."""
+    """A sweep on the test split with reversed labels prunes the same weights."""
 
     class Turned(Data):
         def eval_batches(self, split, limit=None):

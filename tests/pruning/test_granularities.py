@@ -88,7 +88,7 @@ def attention():
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 8), nn.Linear(8, 2))
     model[1].matrices = 2  # heads
     with torch.no_grad():
-        model[1].weight[:4] *= 10  # every filter of the second head is smaller than any of the first
+        model[1].weight[:4] *= 10  # every filter of the second head is smaller than all those of the first
     return model
 
 

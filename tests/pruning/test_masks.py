@@ -21,7 +21,7 @@ def weights(seed=0):
 
 
 def members(granularity, of):
-    """The members of a model that holds just these weights."""
+    """Return the members of a model that has only these weights."""
     model = nn.Module()
     for name, weight in of.items():
         layer = nn.Linear(1, 1)
@@ -82,7 +82,7 @@ def test_global_weights_are_the_smallest_of_all(sparsity):
 
 
 def test_global_filters_are_compared_by_norm_over_root_of_fan_in():
-    of = {"wide": torch.full((1, 100), 1.0), "narrow": torch.full((1, 4), 2.0)}  # norms 10 and 4, but 1 and 2 an entry
+    of = {"wide": torch.full((1, 100), 1.0), "narrow": torch.full((1, 4), 2.0)}  # norms 10 and 4, but 1 and 2 per entry
     gone = masks("unit", 0.5, "global", of)
     assert gone["wide"].all()
     assert not gone["narrow"].any()

@@ -1,4 +1,4 @@
-"""Effective sparsity against a search for paths, and through residual sums."""
+"""Effective sparsity compared with a search for paths, also through residual sums."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def test_emptied_filters_take_with_them_what_fed_and_what_read_them():
     with torch.no_grad():
         model[3].weight[:3] = 0  # half of the filters
     found = effective_sparsity(model, ["3", "5"], (torch.randn(2, 3, 9, 9),))
-    assert found == pytest.approx(0.5)  # and the half of the 1x1's weights that read them
+    assert found == pytest.approx(0.5)  # and half of the 1x1 convolution's weights, which read them
     before = model[3].weight.detach().clone()
     assert torch.equal(model[3].weight, before) and model[1].running_mean.eq(0).all()
 

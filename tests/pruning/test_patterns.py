@@ -31,10 +31,10 @@ def test_of_every_group_of_input_channels_the_smallest_weights_go(m, sparsity, k
 
 def test_layers_that_groups_or_blocks_do_not_fit_are_left_whole():
     model = network()
-    prune(model, 0.5, NofM(8))  # 12 input channels are no multiple
+    prune(model, 0.5, NofM(8))  # 12 input channels are not a multiple of 8
     assert (model[2].weight != 0).all() and (model[1].weight == 0).float().mean() == 0.5
     model = network()
-    prune(model, 0.5, Block(4, 4))  # 6 filters are no multiple
+    prune(model, 0.5, Block(4, 4))  # 6 filters are not a multiple of 4
     assert (model[2].weight != 0).all() and (model[1].weight == 0).float().mean() == 0.5
     with pytest.raises(ValueError, match="no prunable layer has a multiple of m=5 input channels"):
         NofM(5).members(model)
@@ -72,7 +72,7 @@ class PyTorchs(nn.Module):
 
 
 def test_heads_of_pytorchs_attention_go_whole():
-    """As a network computes in which what the head gives is not read."""
+    """The outputs equal those of a network that does not read the head's output."""
     model, x = PyTorchs().eval(), torch.randn(5, 7, 12)
     attention = model.attention
     sizes = attention.in_proj_weight.detach().view(3, 3, 4, 12).square().sum((0, 2, 3))
@@ -94,7 +94,7 @@ def test_heads_of_our_transformer():
     model = Transformer(20, layers=1, features=16, heads=4, feed_forward=8)
     prune(model, 0.5, "head")
     members = builtin("granularity", "head").members(model)
-    assert len(members.attentions) == 3  # the encoder's, the decoder's two
+    assert len(members.attentions) == 3  # one in the encoder, two in the decoder
     assert members.sparsity() == 0.5
     for name in members.attentions:
         assert int((model.get_submodule(name).weight.view(16, 4, 4) == 0).all(0).all(-1).sum()) == 2

@@ -1,4 +1,4 @@
-"""SparseGPT against optimal brain surgery written out, and beside criteria that change no weights."""
+"""SparseGPT compared with optimal brain surgery, written out, and with criteria that do not change weights."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def pruned(model, sparsity, granularity="weight", scope="layer", **more):
 
 
 def slowly(weight, inputs, sparsity, block, group=None):
-    """Row by row; the inverse Hessian of the columns that are left is computed anew for each."""
+    """Prune row by row, where the inverse Hessian of the remaining columns is computed again for each."""
     hessian = inputs.T @ inputs
     hessian += 0.01 * np.diag(hessian).mean() * np.eye(len(hessian))
     columns = len(hessian)
@@ -88,7 +88,7 @@ def test_it_is_optimal_brain_surgery_column_by_column(granularity, block, group)
 
 @torch.no_grad()
 def errors_of(model, replaced):
-    """Squared error of each layer's outputs on the inputs that it has in the unpruned network."""
+    """Return the squared error of each layer's outputs, given its inputs in the unpruned network."""
     found = {}
     for name, weight in replaced.items():
         layer = model.get_submodule(name)

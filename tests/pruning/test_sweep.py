@@ -23,7 +23,7 @@ GRID = {
 
 
 class Data:
-    """Random images, and a count of how often each split was asked for."""
+    """Random images, and a count of how often each split was requested."""
 
     def __init__(self):
         generator = torch.Generator().manual_seed(0)
@@ -115,7 +115,7 @@ def test_the_unpruned_network_is_asked_for_once_where_a_floor_hides_it():
     unpruned = Point("weight", "layer", "own", 0.0, "kept", 0.0, "test")
     floored = points(floor=0.75, batch_norm=["kept"], splits=["test"], scope="global", scores="random")
     assert with_unpruned(floored) == [unpruned, *floored]
-    # At floor 0 the row of sparsity 0 is it; a grid without 0 lacks it.
+    # With floor 0, the row of sparsity 0 is the unpruned network; a grid without 0 lacks it.
     from_zero = points(batch_norm=["kept"], splits=["test"])
     assert with_unpruned(from_zero) == from_zero
     high = points(batch_norm=["kept"], splits=["test"], sparsities=[0.9])
@@ -125,10 +125,10 @@ def test_the_unpruned_network_is_asked_for_once_where_a_floor_hides_it():
 def test_the_unpruned_network_is_measured_once_for_all_granularities_with_the_counts_of_each():
     model, data = network(), Data()
     with torch.no_grad():
-        model[3].weight[0] = 0  # a filter that training itself left without weights
+        model[3].weight[0] = 0  # a filter without weights after training
     asked = [replace(p, granularity=g) for g in ("weight", "unit") for p in points(0.75, batch_norm=["kept"])]
     rows = dict(Sweeper(model, Classification(), data).rows(with_unpruned(asked)))
-    assert data.asked == {"test": 5, "validation": 5}  # and for each granularity at the floor and at 0.9
+    assert data.asked == {"test": 5, "validation": 5}  # also for each granularity, at the floor and at 0.9
     weight, unit = (rows[Point(g, "layer", "own", 0.0, "kept", 0.0, "test")] for g in ("weight", "unit"))
     expected = Classification().evaluate(model.eval(), data.eval_batches("test"))
     assert {key: weight[key] for key in expected} == {key: unit[key] for key in expected} == expected

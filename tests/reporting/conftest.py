@@ -1,4 +1,4 @@
-"""Fake run folders, made through the same module as real ones."""
+"""Artificial run folders, created through the same module as real ones."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 def _row(sparsity: float, accuracy: float, **more: Any) -> dict[str, Any]:
-    """One row of pruning.csv."""
+    """Return one row of pruning.csv."""
     return {
         "granularity": "weight",
         "scope": "layer",
@@ -51,7 +51,7 @@ def _row(sparsity: float, accuracy: float, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def row() -> Callable[..., dict[str, Any]]:
-    """Makes a row of pruning.csv."""
+    """A function that creates a row of pruning.csv."""
     return _row
 
 
@@ -85,7 +85,9 @@ def opened() -> Callable[[], AbstractContextManager[list[Path]]]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    """Writes a run folder below tmp_path/outputs/train; options by their dotted names change its configuration."""
+    """A function that writes a run folder below tmp_path/outputs/train, where options by dotted name change its
+    configuration.
+    """
 
     def make(
         rows: Sequence[Row] = (), dropout: str = "none", seed: int = 0, state: str = "finished", **options: Any

@@ -1,4 +1,4 @@
-"""Which runs share a column, and what columns are called."""
+"""Which runs share a column, and the names of columns."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -136,12 +136,12 @@ def test_runs_that_nothing_named_tells_apart_get_their_folders(make_run: Make, r
 
 
 def test_options_that_a_class_gained_later_tell_no_runs_apart(make_run: Make, row: Make) -> None:
-    """A run from before an option is one with its default, for columns and for what is chosen by name."""
+    """A run from before an option existed has its default, both for columns and for selection by name."""
     target = {"dropout._target_": "runner.dropout.targeted.TargetedUnit"}
     old = make_run([row(0, 0.9)], "targeted_unit", **target)
     new = make_run([row(0, 0.9)], "targeted_unit", seed=1, **target, **{"dropout.ramp": None, "model.width": 1})
     other = make_run([row(0, 0.9)], "targeted_unit", seed=2, **target, **{"dropout.ramp": [0.1, 0.2, 0.3]})
-    for run in (old, new):  # as identities are: of what differs from the defaults
+    for run in (old, new):  # as in identities: only values that differ from the defaults
         run.write_status(hash="the same")
     columns = same_but_seed(measured(old, new, other))
     assert [[run.seed for run in column] for column in columns] == [[0, 1], [2]]

@@ -1,4 +1,4 @@
-"""run table, from the command's words to its files."""
+"""run table, from the words of the command to its files."""
 
 import subprocess
 import sys
@@ -88,7 +88,7 @@ def test_the_figure_over_what_networks_cost(
     assert label == "bytes"
     assert [(curve.label, curve.x, curve.y) for curve in panel.curves] == [
         ("none", [400, 2000, 4000], pytest.approx([45, 65, 90])),
-        ("targeted", [400, 1000, 4000], pytest.approx([70, 80, 95])),  # all below the floor are one network
+        ("targeted", [400, 1000, 4000], pytest.approx([70, 80, 95])),  # below the floor, all are the same network
     ]
     assert pd.read_csv("over_bytes/table.csv")["bytes"].tolist()[:3] == [4000, 2000, 400]
     assert " 50 % |" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a reader can tell apart: columns by their style, high sparsities by the axis."""
+"""Legibility of figures: columns have distinct styles, and the axis spreads high sparsities."""
 
 import itertools
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from runner.reporting.drawing import COLOURS, Curve, Panel, Style, draw
 
-# What each kind of colour-blindness makes of linear RGB (Machado et al., 2009, severity 1).
+# The effect of each kind of colour blindness on linear RGB (Machado et al., 2009, severity 1).
 SEEN = {
     "all": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -25,7 +25,7 @@ GRID = [0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 90, 95, 98, 99]
 
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Draws one curve over some sparsities (%), and gives the axes with their renderer."""
+    """Draw one curve over some sparsities (%), and return the axes and their renderer."""
     figures: list[Figure] = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **how: (figures.append(self), save(self, *args, **how)))
@@ -39,7 +39,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def places(axes: Axes, sparsities: list[float]) -> np.ndarray:
-    """Where sparsities stand, in fractions of the axis."""
+    """Return the positions of sparsities as fractions of the axis."""
     points = axes.transData.transform([(x, 0) for x in sparsities])
     return axes.transAxes.inverted().transform(points)[:, 0]
 
@@ -49,7 +49,7 @@ def labels(axes: Axes) -> list[str]:
 
 
 def lab(colour: str, seen: list[list[float]]) -> np.ndarray:
-    """CIELAB of a colour as it is seen."""
+    """Return the CIELAB values of a colour as perceived."""
     rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     x, y, z = np.cbrt(np.maximum(TO_XYZ @ np.clip(seen @ linear, 0, 1) / WHITE, 1e-6))
@@ -77,7 +77,7 @@ def test_high_sparsities_are_spread(drawn) -> None:
     assert at[0] > 0 and at[-1] < 1
     by_sparsity = dict(zip(GRID, at, strict=True))
     assert by_sparsity[99] - by_sparsity[98] > 0.1
-    # Equal ratios of what remains are equal distances.
+    # Equal ratios of the remaining fraction have equal distances.
     assert by_sparsity[99] - by_sparsity[90] == pytest.approx(by_sparsity[90] - by_sparsity[0])
     assert labels(axes) == ["0", "30", "50", "75", "90", "95", "98", "99"]
     assert axes.get_xlabel() == "sparsity (%), logarithmic in what remains"

@@ -1,4 +1,4 @@
-"""Runs are found by options, state and results; shown, compared and cleaned away."""
+"""Runs are found by options, state and results, and can be shown, compared and cleaned up."""
 
 import csv
 import json
@@ -109,7 +109,7 @@ def test_clean_asks_and_deletes_no_more(three: list[Run], capsys: Any, monkeypat
     a, b, c = three
     a.checkpoint_file.write_bytes(b"x")
     (c.folder / "mine.txt").write_text("kept")
-    assert clean(["o"], []) == 0  # nobody is there to be asked
+    assert clean(["o"], []) == 0  # no user is there to be asked
     out = capsys.readouterr().out
     assert "o/a: its checkpoint" in out and "o/c: the failed run" in out and "o/b" not in out
     assert a.checkpoint_file.exists() and c.status_file.exists()
@@ -151,7 +151,7 @@ def test_completion_in_bash_imports_nothing_slow(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 def test_completion_in_zsh() -> None:
     text = script("zsh", f"{sys.executable} -m runner")
-    # What zsh's bashcompinit does when TAB is pressed: it sets these and calls the function.
+    # zsh's bashcompinit sets these variables and calls the function when TAB is pressed.
     ask = "COMP_LINE='run train dropout=rig'; COMP_POINT=${#COMP_LINE}; _run_complete; print -r -- ${COMPREPLY[1]}"
     setup = "autoload -U compinit && compinit -u -D"
     done = subprocess.run(["zsh", "-f", "-c", f"{setup}\n{text}\n{ask}"], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""learning.png beside a table: what its runs reached while they trained."""
+"""learning.png, which accompanies a table and shows the learning curves of its runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def learned(make_run: Make, row: Make) -> Callable[..., Run]:
-    """A run that learned for some epochs, better with each."""
+    """A run that improved in each of its epochs."""
 
     def make(dropout: str = "none", seed: int = 0, epochs: int = 3) -> Run:
         run = make_run([row(0.5, 0.9)], dropout, seed=seed)

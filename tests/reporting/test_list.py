@@ -1,4 +1,4 @@
-"""run list runs on runs that are made up: each told from the others."""
+"""run list runs with artificial runs, which it must distinguish from one another."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def lines(tmp_path, monkeypatch, capsys) -> Callable[..., list[str]]:
-    """What run list runs prints."""
+    """Return the output of run list runs."""
     monkeypatch.chdir(tmp_path)
 
     def listed(*folders: str) -> list[str]:
@@ -38,7 +38,7 @@ def test_scores_are_printed_on_their_own_scale(make_run: Make, row: Make, lines)
 
 
 def test_options_in_which_runs_differ_are_shown(make_run: Make, row: Make, lines, tmp_path) -> None:
-    """What the folder's name says is not said again, and options are compared among runs of the same kind."""
+    """Information in the folder's name is not repeated, and options are compared among runs of the same kind."""
     for number, (dropout, options) in enumerate(
         [
             ("none", {}),
@@ -84,13 +84,13 @@ def test_a_run_that_goes_on_tells_how_long_it_has_trained(make_run: Make, lines)
 
 
 def test_no_pandas_and_no_torch() -> None:
-    """So that it is quick."""
+    """These imports would make it slow."""
     script = "import sys, runner.commands.list; sys.exit(bool({'pandas', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_metric_of_an_unknown_task_is_printed_as_it_is(make_run: Make, row: Make, lines) -> None:
-    """Runs from before metrics were stored, of a task that isn't ours; and one whose status describes the metric."""
+    """Runs of a foreign task from before metrics were stored, and a run whose status describes the metric."""
     make_run([row(0.0, 0.5, word_errors=0.123456)], metrics=["word_errors", "accuracy"])
     described = make_run([row(0.0, 0.5, word_errors=0.123456)], seed=1, metrics=["word_errors", "accuracy"])
     described.write_status(metrics=[{"name": "word_errors", "percent": True}, "no metric", {"name": "other", "x": 1}])
@@ -102,7 +102,7 @@ def test_a_metric_of_an_unknown_task_is_printed_as_it_is(make_run: Make, row: Ma
 
 
 def test_an_option_that_a_class_gained_later_is_no_difference(make_run: Make, row: Make, lines) -> None:
-    """`regrown` stands for an option of RigL that older runs don't have; a value that is not the default is shown."""
+    """`regrown` stands for an option of RigL that older runs lack; only a value other than the default is shown."""
     old = {"dropout._target_": "runner.dropout.rigl.RigL", "dropout.name": "rigl"}
     make_run([row(0.0, 0.5)], dropout="none", **old)
     make_run([row(0.0, 0.5)], dropout="none", seed=1, **old, **{"dropout.updates": 50, "dropout.drop": 0.3})

@@ -1,4 +1,4 @@
-"""run report: what the page holds, and that nothing of a stranger's run folder gets to act in it."""
+"""run report: the content of the page, and that nothing from an untrusted run folder is executed in it."""
 
 import base64
 import hashlib
@@ -62,7 +62,7 @@ class Read(HTMLParser):
 
 @pytest.fixture
 def learned(make_run: Make, row: Make) -> Callable[..., Run]:
-    """A run with all that a folder can hold."""
+    """A run with everything that a folder can contain."""
 
     def make(dropout: str = "none", accuracy: float = 0.9, metric: str = "accuracy", **options: Any) -> Run:
         costs = {"flops": 1e6, "parameters": 1e4}
@@ -96,7 +96,7 @@ def certify(run: Run, way: str) -> None:
 
 @pytest.fixture
 def hostile(learned: Make, make_run: Make, tmp_path: Path) -> list[Run]:
-    """Runs of a stranger: every text says `BAD`, in a folder whose name does what a name can."""
+    """Untrusted runs: every text contains `BAD`, and the folder's name contains every special character."""
     where = tmp_path / "a'\"><img src=x onerror=acted()><script>acted()<" / "script>"
     for_all = {"data.name": BAD, "schedule.note": BAD, "model.name": BAD}
     runs = [learned(metric=BAD, folder=where / "a", **for_all)]
@@ -137,7 +137,7 @@ def test_nothing_of_a_strangers_folder_is_markup(hostile: list[Run]) -> None:
                           "data-root-id"}  # fmt: skip
     links = [given["href"] for tag, given in read.elements if tag == "a"]
     assert links and all(re.fullmatch(r"#\w+", str(link)) for link in links)
-    # Each script is one of ours, to the last character, and no text has ended one early.
+    # Each script is one of the package's, character by character, and no text ends a script early.
     assert len(read.scripts) == 5
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in read.scripts]
     policy = policy_of(read)
@@ -145,13 +145,13 @@ def test_nothing_of_a_strangers_folder_is_markup(hostile: list[Run]) -> None:
     assert policy.startswith("default-src 'none'; script-src ")
     assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
     assert "acted()</script" not in read.scripts[-1]
-    # What was written is read, as it is: title, note, error, log, samples, certificate.
+    # Texts appear as they were written: title, note, error, log, samples, certificate.
     assert read.text.count(BAD) > 12
     assert f"UserError: {BAD}" in read.text
 
 
 def test_headings_of_tables_are_escaped(hostile: list[Run]) -> None:
-    """The table takes them as HTML; cells and legends are text."""
+    """The table interprets headings as HTML, but cells and legends as text."""
     titles = [column.title for column in contents.runs_table(collect(hostile)).columns]
     assert any("&lt;img" in title for title in titles)
     assert not any("<" in title for title in titles)
@@ -236,13 +236,13 @@ def test_the_command_writes_one_file(learned: Make, tmp_path: Path, capsys, monk
     assert [path.name for path in Path("here").iterdir()] == ["a.html"]
     read = Read(Path("here/a.html").read_text())
     assert "Mine" in read.texts
-    # One file that needs no other: no element loads anything.
+    # The file is self-contained: no element loads anything.
     assert not [a for tag, a in read.elements if tag in ("img", "link", "iframe", "object") or "src" in a]
 
 
 @pytest.mark.slow
 def test_fifty_unlike_runs_would_take_less_than_5_megabytes(learned: Make) -> None:
-    """Each with options, a sweep, learning curves and a certificate of its own. Drawing fifty would take long."""
+    """Each with its own options, sweep, learning curves and certificate. Drawing all fifty would take long."""
     runs = [learned("targeted", seed=3, **{"dropout.alpha": 0.01 * i}) for i in range(8)]
     few, more = (len(page(collect(runs[:n]), "unlike").encode()) for n in (2, 8))
     assert few < more and few + 48 * (more - few) / 6 < 5_000_000
@@ -274,7 +274,7 @@ def browser() -> Iterator[Any]:
 
 
 def opened(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:
-    """The page as it is when all is drawn, and what the console has said against it."""
+    """Return the page after everything has been drawn, and the errors on the console."""
     tab, errors = browser.new_page(viewport={"width": width, "height": 900}), []
     tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -288,7 +288,7 @@ def opened(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:
     raise AssertionError("the page is never idle")
 
 
-# Where a marker of the first plot with any stands on the screen.
+# The position on the screen of a marker in the first plot that has any.
 FIRST_MARK = """() => {
     for (const plot of Bokeh.documents[0]._all_models.values()) {
         const view = plot.type == "Figure" ? Bokeh.index.find_one(plot) : null
@@ -304,7 +304,7 @@ FIRST_MARK = """() => {
 
 @pytest.mark.timeout(600)
 def test_in_a_browser(browser: Any, hostile: list[Run], learned: Make, tmp_path: Path) -> None:
-    """Draws, sorts, toggles, on a desk and on a phone; no text acts, and the console has nothing to say."""
+    """It draws, sorts and toggles, on a desktop and on a phone; no text is executed, and the console is empty."""
     file = tmp_path / "report.html"
     runs = [learned(seed=5, accuracy=0.8), learned("targeted", seed=3), learned("ramping", seed=4)]
     collected = collect([*runs, *hostile])

@@ -1,4 +1,4 @@
-"""The published numbers that ship with the package."""
+"""The published numbers that are part of the package."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Figures drawn from a table's own files are those that were drawn with it."""
+"""Figures drawn from a table's own files equal those drawn with the table."""
 
 from pathlib import Path
 from typing import Any

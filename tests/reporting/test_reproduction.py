@@ -1,4 +1,4 @@
-"""run reproduce: cells, runs shared between tables, ours beside the published numbers."""
+"""run reproduce: cells, runs shared between tables, and the comparison with the published numbers."""
 
 import re
 
@@ -69,7 +69,7 @@ def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
     folder = tmp_path / "table" / "paper7_resnet32_weight"
     assert (folder / "table.md").read_text() in printed
     rows = pd.read_csv(folder / "table.csv")
-    assert len(rows) == 8  # an MLP has no BatchNorm: one row a cell
+    assert len(rows) == 8  # an MLP has no BatchNorm, so there is one row per cell
     assert (rows["n"] == 2).all()
     cell = rows[(rows["head"] == "Ramping TD") & (rows["sparsity"] == 0.99)].iloc[0]
     assert cell["paper"] == pytest.approx(0.888)
@@ -81,7 +81,7 @@ def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
         accuracies += points[(points["split"] == "test") & (points["sparsity"] == 0.99)]["accuracy"].tolist()
     assert cell["mean"] == pytest.approx(sum(accuracies) / 2)
 
-    # Another sweep of the same run under another floor is not mixed in.
+    # Rows of another sweep of the same run with another floor are not mixed in.
     with pytest.raises(SystemExit):
         main(["prune", str(found[0].folder), "prune.floor=0", "prune.sparsities=[0.5,0.99]"])
     assert run(*words) == 0
@@ -92,7 +92,7 @@ def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
     assert run(*words) == 0
     assert {r.folder: r.status()["started"] for r in find_runs([tmp_path])} == started
     capsys.readouterr()
-    # The ramping run at 99 % is also Table 6's: it is swept on that grid, not trained again.
+    # The ramping run at 99 % is also part of Table 6: it is swept on that grid, not trained again.
     assert run("table=paper6_weight_right", *TINY, f"outputs={tmp_path}", "seed=0,1", "--estimate") == 0
     assert "2 runs, 0 of them missing" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""One run's pruning.png and the text at its end."""
+"""A single run's pruning.png and its final summary."""
 
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +72,7 @@ def test_figure(make_run: Make, row: Make, dropout: str) -> None:
     pruning_figure(run)
     first = run.pruning_figure.read_bytes()
     height, width = imread(run.pruning_figure).shape[:2]
-    assert (width > 2 * height) == (dropout == "none")  # a panel a granularity
+    assert (width > 2 * height) == (dropout == "none")  # one panel per granularity
     run.pruning_figure.unlink()
     pruning_figure(run)
     assert run.pruning_figure.read_bytes() == first

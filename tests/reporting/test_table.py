@@ -1,4 +1,4 @@
-"""Numbers of a table, worked out by hand."""
+"""The numbers of a table, compared with values computed by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def test_mean_and_sample_deviation_over_seeds(make_run: Make, row: Make) -> None
         for seed, accuracy in enumerate((0.90, 0.92, 0.97))
     ]
     got = one(table(*runs), "none", 0.5)
-    # mean (0.90 + 0.92 + 0.97) / 3; squared distances 0.0009 + 0.0001 + 0.0016, over 2, under the root
+    # mean (0.90 + 0.92 + 0.97) / 3; square root of the squared distances 0.0009 + 0.0001 + 0.0016 divided by 2
     assert got["mean"] == pytest.approx(0.93)
     assert got["std"] == pytest.approx(0.0013**0.5)
     assert got["n"] == 3
@@ -197,7 +197,7 @@ def test_two_published_columns_of_one_dropout_are_told_apart(make_run: Make, row
 
 
 def floored(row: Make, unpruned: float | None = None, granularity: str = "weight") -> list[Any]:
-    """A sweep from the floor 0.75 on, and the unpruned network if its accuracy is given."""
+    """Return a sweep that starts at the floor 0.75, and the unpruned network if its accuracy is given."""
     rows = [row(s, 0.9 if s < 0.9 else 0.3, floor=0.75, granularity=granularity) for s in (0.0, 0.75, 0.9)]
     return rows if unpruned is None else [row(0.0, unpruned, granularity=granularity, actual_sparsity=0.0), *rows]
 
@@ -235,7 +235,7 @@ def test_a_sweep_without_a_floor_has_the_unpruned_network_already(make_run: Make
 
 
 def test_the_unpruned_network_stands_beside_any_scores_and_is_no_floor_of_its_own(make_run: Make, row: Make) -> None:
-    """Its row says own scores and layer scope, whatever was asked; the floor is that of the sweep."""
+    """Its row has own scores and layer scope for any options; the floor is that of the sweep."""
     rows = [row(0.0, 0.92), *(row(s, 0.5, floor=0.6, scores="random", scope="global") for s in (0.0, 0.9))]
     made = table(make_run(rows, "targeted"), scores="random", scope="global")
     assert made.rows[["floor", "sparsity", "mean"]].values.tolist() == [[0, 0, 0.92], [0.6, 0, 0.5], [0.6, 0.9, 0.5]]

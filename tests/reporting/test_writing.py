@@ -1,4 +1,4 @@
-"""CSV, Markdown, LaTeX and figure of one table, read again."""
+"""CSV, Markdown, LaTeX and figure of one table, read back."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -45,7 +45,7 @@ def test_cells_are_percent_with_deviation_and_seeds(table: Table) -> None:
 
 def test_markdown_read_again(table: Table) -> None:
     lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
-    assert len({len(line) for line in lines}) == 1  # a table in a terminal, too
+    assert len({len(line) for line in lines}) == 1  # aligned, so that it is readable in a terminal
     read = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [read[0], *read[2:]] == CELLS
     assert all(set(cell) == {"-", ":"} for cell in read[1])
@@ -66,7 +66,7 @@ def test_latex_read_again(table: Table) -> None:
     plain = {r"$\pm$": "±", r"\%": "%", r"\_": "_", "--": "–"}
     assert [[_replaced(cell, plain) for cell in cells_] for cells_ in rows] == CELLS
     assert text.count(r"\begin{tabular}{rrrr}") == text.count(r"\end{tabular}") == 1
-    # Nothing that only some other package would know, and no bare sign that LaTeX reads as a command.
+    # Only standard LaTeX, and no unescaped characters that it reads as commands.
     assert set(re.findall(r"\\([a-z]+)", text)) <= {
         *("usepackage", "begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule"),
         *("pm", "cdot", "gamma"),

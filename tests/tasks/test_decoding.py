@@ -18,7 +18,7 @@ def transformer(seed=0, vocabulary=VOCABULARY):
     model = Transformer(vocabulary, layers=2, features=8, heads=2, feed_forward=12).eval()
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight)  # bolder than at the start of training: sentences differ, some end
+            nn.init.normal_(module.weight)  # larger than initial weights, so that sentences differ and some end
     return model
 
 
@@ -43,11 +43,11 @@ class State:
 
 
 class Table:
-    """A model whose probabilities, by sentence and prefix, are a table; a source is the sentence's number."""
+    """A model whose probabilities are a table over sentences and prefixes. A source is the number of the sentence."""
 
     def __init__(self, probabilities, specials=9.0):
         self.probabilities = probabilities  # (sentence, prefix) → probabilities of END, 3, 4
-        self.specials = specials  # PAD and BEGIN are so much likelier than the three together, each
+        self.specials = specials  # how much likelier PAD and BEGIN each are than the three together
 
     @classmethod
     def random(cls, sentences, limit, seed):
@@ -78,7 +78,7 @@ class Table:
                 [(*prefix, token) for prefix, token in zip(*row, strict=True)]
                 for row in zip(state.prefixes, tokens.tolist(), strict=True)
             ]
-        unknown = [1 / 3] * 3  # what follows an end makes no difference
+        unknown = [1 / 3] * 3  # probabilities after END, which make no difference
         rows = [
             [
                 [self.specials, self.specials, *self.probabilities.get((sentence, prefix), unknown)]
@@ -90,7 +90,7 @@ class Table:
 
 
 def score(model, sentence, tokens):
-    """A sentence's log-probability, with what PAD and BEGIN take away at each step."""
+    """Return a sentence's log-probability, accounting for the share of PAD and BEGIN at each step."""
     left = math.log(1 + 2 * model.specials)
     return sum(
         math.log(model.probabilities[sentence, tokens[:i]][SYMBOLS.index(token)]) - left
@@ -107,7 +107,7 @@ def all_sentences(limit):
 
 
 def plain_beam_search(model, sentence, beam, length_penalty, limit):
-    """One sentence, with lists, always to the limit."""
+    """Decode one sentence with lists, always up to the limit."""
     running, ended = [()], []
     for _ in range(limit):
         extended = [(*prefix, token) for prefix in running for token in SYMBOLS]
@@ -118,7 +118,7 @@ def plain_beam_search(model, sentence, beam, length_penalty, limit):
 
 
 def sentences_in(output):
-    """Rows without their padding; nothing but padding stands after END."""
+    """Return the rows without padding, and check that END is followed only by padding."""
     rows = []
     for row in output.tolist():
         length = row.index(END) + 1 if END in row else len([token for token in row if token != PAD])

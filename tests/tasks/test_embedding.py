@@ -1,4 +1,4 @@
-"""What the embedding task measures, against scipy-like formulas written out."""
+"""The metrics of the embedding task, compared with formulas written out."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Mean squared error against NumPy."""
+"""Mean squared error, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from runner.tasks.reconstruction import Reconstruction
 
 @pytest.fixture
 def halving():
-    """Reconstructs every pixel as half of it."""
+    """A model that reconstructs every pixel as half of it."""
     model = nn.Conv2d(2, 2, 1, bias=False)
     model.weight.data = torch.eye(2).view(2, 2, 1, 1) / 2
     return model
@@ -23,7 +23,7 @@ def batches(*sizes):
 
 
 def error(given):
-    """Mean over all pixels of all images."""
+    """Return the mean over all pixels of all images."""
     return float(np.mean((np.concatenate([images.numpy() for images, _ in given]) / 2) ** 2, dtype=np.float64))
 
 
@@ -54,7 +54,7 @@ def test_errors_are_counted_in_single_precision_under_autocast(halving):
         loss, _, _ = Reconstruction().training_loss(halving, given[0])
         metrics = Reconstruction().evaluate(halving, given)
     assert loss.dtype == torch.float32
-    # The reconstruction has 8 bits, but the error isn't rounded to them.
+    # The reconstruction has 8 bits, but the error is not rounded to them.
     assert metrics["mse"] == pytest.approx(error(given), rel=5e-3)
     assert loss.item() == pytest.approx(metrics["mse"], rel=1e-6)
 

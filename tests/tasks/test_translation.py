@@ -1,4 +1,4 @@
-"""The task on a stub that translates from a table, so that every number is known."""
+"""The translation task with a stub that translates by a table, so that every number is known."""
 
 import math
 from dataclasses import replace
@@ -36,7 +36,7 @@ def batch(targets):
 
 
 class Table(nn.Module):
-    """After `before` comes `after`, nearly for sure; sentences are said again but for what the table changes."""
+    """A model that almost surely repeats the source, except for the words that the table changes."""
 
     def __init__(self, changed=None, sure=0.9):
         super().__init__()
@@ -76,17 +76,17 @@ def test_a_perfect_translation():
 
 
 def test_one_wrong_word_in_each_of_two_sentences():
-    """ "mat" comes out as "the": two of 17 words and of 20 tokens."""
+    """The word "mat" is translated as "the": two of 17 words and of 20 tokens."""
     found = Translation().evaluate(Table({8: 3}), [batch(PAIRS)])
     assert found["exact_match"] == pytest.approx(1 / 3)
     assert found["token_accuracy"] == pytest.approx(18 / 20)
-    # Papineni et al.: the geometric mean of the precisions; lengths are equal, so there is no brevity penalty.
+    # Papineni et al.: the geometric mean of the precisions; the lengths are equal, so there is no brevity penalty.
     hypotheses = ["the Cat sat on a the", "the Cat sat on a", "a the sat on the Cat"]
     assert found["bleu"] == pytest.approx(100 * math.exp(sum(map(math.log, counted(hypotheses))) / 4))
 
 
 def counted(hypotheses):
-    """n-gram precisions, counted by hand from the definition."""
+    """Return n-gram precisions, counted by hand from the definition."""
     precisions = []
     for n in range(1, 5):
         matched = total = 0
@@ -119,7 +119,7 @@ def test_the_training_loss_leaves_padding_out(smoothing):
     assert tokens == 20
     assert float(sums["token_accuracy"]) == 18
     right, wrong = -math.log(0.9), -math.log(0.1 / 8)
-    # Szegedy et al.: the target is 1 - ε of the label and ε spread over all nine.
+    # Szegedy et al.: the target has 1 - ε at the label, and ε is spread over all nine.
     even = (right + 8 * wrong) / 9
     expected = [(1 - smoothing) * own + smoothing * even for own in [right] * 18 + [wrong] * 2]
     assert float(loss) == pytest.approx(sum(expected) / 20, rel=1e-5)
@@ -146,7 +146,7 @@ def test_samples_are_spread_over_the_split_and_name_what_they_show():
 
 def test_a_network_that_never_ends_is_stopped():
     task = Translation(longer=4)
-    # The source is two words and END; END comes out as a word, and what lies behind it as another.
+    # The source is two words and END. END is translated as a word, and the token after it as another.
     endless = Table({END: 3, PAD: 4})
     endless.start = lambda memory, mask: {
         "memory": torch.cat([memory, torch.zeros(1, 50, dtype=torch.long)], 1),

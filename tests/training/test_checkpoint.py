@@ -1,4 +1,4 @@
-"""What goes into a checkpoint comes out of it, or not at all."""
+"""A checkpoint is restored exactly, or not at all."""
 
 import pytest
 import torch

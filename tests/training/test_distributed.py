@@ -1,4 +1,4 @@
-"""One training in two processes is that of one: the same curves but for rounding, the same masks to the last bit."""
+"""A training in two processes equals one in a single process: the same curves up to rounding, bitwise equal masks."""
 
 import os
 
@@ -15,7 +15,7 @@ from runner.running import settle
 from runner.training.distributed import Several
 
 SMALL = ("debug=smoke", "precision=float32", "device=cpu", "schedule.length=4it", "schedule.learning_rate=0.05")
-ODD = "schedule.batch_size=31"  # can't be halved
+ODD = "schedule.batch_size=31"  # cannot be split in half
 VARIANTS = {f"dropout={name}": ("model=mlp", f"dropout={name}", ODD) for name in options("dropout")}
 OTHERS = {
     "BatchNorm": ("model=resnet32_he", "model.blocks=1", ODD),
@@ -30,7 +30,7 @@ TEXT = "".join(f"line {i} {'ab'[i % 2] * (i % 9)}\n" for i in range(60))
 
 
 def train(config, processes):
-    """The curve, and what each forward pass in training has kept of each layer's weight."""
+    """Return the learning curve, and the mask of each layer's weight in every forward pass in training."""
     parts = Experiment.from_config(config)
     parts.processes = processes
     training, masks, curve = parts.training(), [], []
@@ -47,7 +47,7 @@ def train(config, processes):
 
 
 def check_errors(rank, processes):
-    """What goes wrong in one process, or is different in it, is one line. Here, as it takes two processes."""
+    """Errors and differences in one process give a one-line message. Tested here, because two processes are needed."""
 
     def fail():
         if rank == 1:
@@ -110,6 +110,6 @@ def test_two_processes_train_as_one(case, two, configs, folder, monkeypatch):
     assert first["curve"] == second["curve"]
     assert len(first["masks"]) == len(one["masks"])
     assert all(map(torch.equal, first["masks"], second["masks"]))
-    layers = len(one["masks"]) // 4  # of the first step, whose weights are the same to the last bit
+    layers = len(one["masks"]) // 4  # in the first step, in which the weights are bitwise the same
     assert all(map(torch.equal, first["masks"][:layers], one["masks"][:layers]))
     assert all(map(torch.equal, first["weights"], second["weights"]))

@@ -1,4 +1,4 @@
-"""A few steps of every variant on a GPU, beside the same steps on the processor. Skipped where there is no GPU."""
+"""A few steps of every variant on a GPU, compared with the same steps on the CPU. Skipped without a GPU."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from runner.running import settle
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 GPU = "cuda"
 TINY = ["debug=smoke", "model=resnet32_he", "precision=float32", "schedule.learning_rate=0.01"]
-# Their masks or noise are drawn on the device, whose generator gives other numbers than the processor's.
+# Their masks or noise are drawn on the device, whose generator gives other numbers than the CPU's.
 RANDOM = set(options("dropout")) - {"none", "delayed", "delayed_unit", "gradual_magnitude", "masked"}
 
 

@@ -1,4 +1,4 @@
-"""The training loop by itself: a linear network on eight points, with a task and data that are a few lines each."""
+"""The training loop alone: a linear network on eight points, with a minimal task and data."""
 
 import math
 
@@ -17,7 +17,7 @@ TARGETS = POINTS @ torch.tensor([[2.0], [-1.0]]) + 0.5
 
 
 class Batches:
-    """Three, three and two of the eight points: epochs of three steps."""
+    """Batches of three, three and two of the eight points, so that epochs have three steps."""
 
     steps_per_epoch, examples_per_step = 3, 3
 
@@ -48,7 +48,7 @@ class Task:
 
 
 class Noise(Variant):
-    """Adds to the weight what the global generator draws, and keeps the draws."""
+    """Adds numbers from the global generator to the weight, and stores them."""
 
     granularities = ("weight",)
 
@@ -190,7 +190,7 @@ def test_parameters_of_the_variant_learn_without_weight_decay():
     assert owners[id(one.variant.gate)] == 0.0
     assert owners[id(one.model[0].weight)] == 0.1
     one.one_step()
-    assert one.variant.gate.item() < 1  # its penalty alone moves it
+    assert one.variant.gate.item() < 1  # only its penalty changes it
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_schedule():

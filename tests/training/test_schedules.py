@@ -41,7 +41,7 @@ def test_adams_rates():
     cosine, root, none = (Adam(0.1, warmup=0.1, decay=decay) for decay in ("cosine", "inverse_square_root", "none"))
     for schedule in (cosine, root, none):
         assert [schedule.rate(step, 100) for step in range(10)] == pytest.approx([0.01 * (s + 1) for s in range(10)])
-    # Vaswani et al., eq. 3, up to its constant: step^-0.5 once past the warm-up.
+    # Vaswani et al., eq. 3, up to its constant factor: step^-0.5 after the warm-up.
     assert root.rate(39, 100) == pytest.approx(0.1 * (10 / 40) ** 0.5)
     assert none.rate(99, 100) == 0.1
     assert cosine.rate(54, 100) == pytest.approx(0.1 * (1 + math.cos(math.pi * 44 / 90)) / 2)

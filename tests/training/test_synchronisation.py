@@ -1,7 +1,7 @@
-"""A step of training never waits for a GPU, and is one graph for a compiler, whatever the variant. No GPU is needed.
+"""A training step never waits for a GPU, and compiles to one graph, for every variant. No GPU is needed.
 
-In its place is PyTorch's device "meta", whose tensors have shapes and no values: whatever asks for a value fails.
-Copies are looked at as they are dispatched.
+PyTorch's device "meta" takes its place: its tensors have shapes but no values, so that any access to a value fails.
+Copies are checked when they are dispatched.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ GPU = torch.device("meta")
 
 
 class Waits(TorchDispatchMode):
-    """Counts what a processor would wait for: values that it asks for, and copies that are not in the background."""
+    """Counts operations that make the CPU wait: reads of values, and copies that are not asynchronous."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ def test_no_step_waits_for_the_device(case):
     parts.data.to(GPU)
     parts.device = GPU
     training = parts.training()
-    training.one_step()  # what is made once may wait
+    training.one_step()  # one-time setup may wait
     with Waits() as waits:
         for _ in range(3):
             training.one_step()
@@ -75,11 +75,11 @@ def test_what_waits_is_found():
     assert +waits.found == {"cpu to meta": 1, "_local_scalar_dense": 3, "meta to cpu": 1}
 
 
-# By the compiler itself, where a hook returns the network's output.
+# The compiler itself causes this warning if a hook returns the network's output.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("dropout", options("dropout"))
 def test_the_network_in_training_is_one_graph(dropout):
-    # Where RigL moves connections it keeps gradients that a compiler has no place for: one step here, not this one.
+    # RigL retains gradients in steps that move connections, which a compiler does not support: not in this step.
     seldom = ("dropout.updates=1", "dropout.end=0.9") if dropout == "rigl" else ()
     parts = Experiment.from_config(settle(Composer("train").single([*TINY, *CASES[dropout], *seldom])))
     training = parts.training()

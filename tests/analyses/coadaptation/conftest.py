@@ -1,4 +1,4 @@
-"""Small smooth networks, whose exact derivatives are quickly had."""
+"""Small smooth networks, whose exact derivatives can be computed quickly."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ class Dense(nn.Module):
 
 
 class Convolutional(nn.Module):
-    """A stem and a convolution with BatchNorm whose statistics are not the standard ones."""
+    """A stem and a convolution with BatchNorm, whose statistics are not the default ones."""
 
     prunable = ("conv",)
 

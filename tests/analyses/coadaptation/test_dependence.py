@@ -1,4 +1,4 @@
-"""What pruning changes, predicted and measured, and the blocks of the matrix."""
+"""The effect of pruning, predicted and measured, and the blocks of the matrix."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_measured_change_is_that_of_a_pruned_model(dense, surface_of):
 
 
 def test_the_prediction_errs_in_the_third_order(dense, surface_of):
-    """A step d shrunk by ε: what eq. 3 leaves out shrinks by ε³."""
+    """If a step d is scaled by ε, the error of eq. 3 scales with ε³."""
     surface = surface_of(dense)
     found = _study(surface, 0.5)
     removed = surface.theta * pruned_weights(surface, 0.5)

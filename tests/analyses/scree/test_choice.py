@@ -1,4 +1,4 @@
-"""Where a curve over the number of features bends, and the fewest features that are about as good as all."""
+"""The elbow of a curve over the number of features, and the fewest features that are about as good as all of them."""
 
 import math
 
@@ -8,7 +8,7 @@ from runner.analyses.scree.choice import elbow, fewest
 
 
 def test_the_elbow_is_the_corner_of_two_straight_lines():
-    # Over log2 k the points are evenly spaced: down to k = 4 by 40 a doubling, then by 1.
+    # Points are evenly spaced over log2 k: the loss falls by 40 per doubling up to k = 4, then by 1.
     ks = [1, 2, 4, 8, 16, 32]
     losses = [100, 60, 20, 19, 18, 17]
     assert elbow(ks, losses) == 4
@@ -17,7 +17,7 @@ def test_the_elbow_is_the_corner_of_two_straight_lines():
 
 
 def test_a_doubling_counts_alike_wherever_it_is():
-    """Over k itself the point at 16 would be farther from the chord."""
+    """Over k instead of log2 k, the point at 16 would be farther from the chord."""
     assert elbow([1, 4, 16, 1024], [1.0, 0.35, 0.2, 0.0]) == 4
     assert elbow([10, 40, 160, 10240], [1.0, 0.35, 0.2, 0.0]) == 40
 
@@ -34,7 +34,7 @@ def test_a_long_tail_of_idle_features_hardly_moves_it():
         ([1, 2, 4], [3.0, 2.0, 1.0]),  # straight
         ([1, 2, 4], [3.0, 2.9, 1.0]),  # bent to the other side
         ([1, 2, 4], [1.0, 1.0, 1.0]),
-        ([1, 2, 4], [1.0, 0.5, 1.0]),  # no chord to speak of
+        ([1, 2, 4], [1.0, 0.5, 1.0]),  # no usable chord
         ([1, 2, 4], [math.nan, 0.5, 0.1]),
         ([1, 2, 4], [math.inf, 0.5, 0.1]),
     ],

@@ -1,4 +1,4 @@
-"""What the pictures of a code are drawn from, in the order of its features."""
+"""The data behind the figures of a code, in the order of its features."""
 
 import torch
 
@@ -10,7 +10,7 @@ from runner.tasks.reconstruction import Reconstruction
 
 
 class Data:
-    """Three classes in turn, and a fourth of which there is none."""
+    """Three interleaved classes, and a fourth without examples."""
 
     class_names = ("a", "b", "c", "d")
     images = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -40,7 +40,7 @@ def test_directions_and_codes_are_in_the_order_in_which_features_are_kept(tmp_pa
     torch.testing.assert_close(torch.from_numpy(drawn["_code"][0]), code[:, kept])
     pixels = drawn["_grid"][0]
     assert list(pixels) == [0, 1, 3, 5]
-    # The first of each class, then the second, …: here the first ten as they are.
+    # The first image of each class, then the second, …, which here are the first ten images as they are.
     rows = Data.images[:10]
     low, high = rows.min(), rows.max()
     torch.testing.assert_close(pixels[0], (rows - low) / (high - low))

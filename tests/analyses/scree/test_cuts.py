@@ -1,4 +1,4 @@
-"""Networks cut to their first k features: the order, which k, and what is measured."""
+"""Networks cut to their first k features: the order, the values of k, and the measurements."""
 
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,7 +20,7 @@ from runner.tasks.reconstruction import Reconstruction
 
 
 class Network(nn.Module):
-    """Two inner places, channels behind BatchNorm and features of a linear layer."""
+    """Two inner places: channels behind BatchNorm, and features of a linear layer."""
 
     feature_places = (FeaturePlace("second", "first", 1), FeaturePlace("logits", "dense", -1))
 
@@ -33,10 +33,10 @@ class Network(nn.Module):
         for norm in (self.norm, self.after):
             nn.init.uniform_(norm.running_mean, -1, 1)
             nn.init.uniform_(norm.weight, 0.5, 2)
-        nn.init.ones_(self.norm.bias)  # so that a channel whose filter is zero still says something
+        nn.init.ones_(self.norm.bias)  # so that a channel with a zero filter still has an effect
 
     def forward(self, x, channels=None, features=None):
-        """`channels` (6,) and `features` (8,) say what is left."""
+        """`channels` (6,) and `features` (8,) are masks of what is kept."""
         inner = torch.relu(self.norm(self.first(torch.relu(self.stem(x)))))
         inner = inner if channels is None else inner * channels[:, None, None]
         dense = torch.relu(self.dense(self.after(self.second(inner)).mean((2, 3))))
@@ -44,7 +44,7 @@ class Network(nn.Module):
 
 
 class Data:
-    """Ten images to learn from, eight to test on and, if asked for, five for validation."""
+    """Ten training images, eight test images and, if requested, five validation images."""
 
     def __init__(self, validation=True):
         generator = torch.Generator().manual_seed(1)
@@ -77,7 +77,7 @@ def _same(model, before):
 
 
 def _sweeper(model, data=None, own=OWN, **more):
-    """A sweep whose granularities are the places, and all of them together."""
+    """A sweeper whose granularities are the places, and all of them together."""
     names = list(FeatureMembers(model).magnitude())
     places = {ALL: Feature(names), **{name: Feature([name]) for name in names}}
     task = more.pop("task", Classification())
@@ -165,7 +165,7 @@ def test_any_width_can_be_asked_of_all_places_and_none_is_left_empty():
 
 
 class _Parts:
-    """What `Loaded` needs of an experiment."""
+    """The attributes of an experiment that `Loaded` needs."""
 
     def __init__(self, sweeper):
         self.task, self.data = sweeper.task, sweeper.data

@@ -1,4 +1,4 @@
-"""curves.png, places.png and directions.png: nothing collides, nothing is exaggerated, everything is named."""
+"""curves.png, places.png and directions.png: nothing overlaps, nothing is exaggerated, everything is labelled."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ KS = (1, 2, 4, 8, 16)
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """The figures that are drawn from now on, by file name."""
+    """Collect the figures that are drawn, by file name."""
     kept: dict[str, Figure] = {}
 
     def save(figure: Figure, path: Path) -> Path:
@@ -32,7 +32,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
 
 
 def draw(metric: str, values: dict[str, list[float]], drawn: dict[str, Figure], folder: Path) -> dict[str, list[Axes]]:
-    """The panels of each figure, over places whose values by k are given."""
+    """Draw figures for places with given values by k, and return the panels of each."""
     rows = [
         {"column": "tail", "place": place, "k": k, "n": 16, "split": split, "metric": metric, "value": value}
         for place, curve in values.items()

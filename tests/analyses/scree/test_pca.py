@@ -1,4 +1,4 @@
-"""PCA beside NumPy's SVD, and beside the network that it is the limit of."""
+"""PCA compared with NumPy's SVD, and with linear codes of the same width, none of which is better."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from runner.analyses.scree.pca import Pca
 
 
 def _images(n, seed, shape=(2, 3, 4)):
-    """Correlated, with a mean far from 0."""
+    """Return correlated images with a mean far from 0."""
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(24, 24, generator=torch.Generator().manual_seed(9))
     return (torch.randn(n, 24, generator=generator) @ mix + 50).view(n, *shape)

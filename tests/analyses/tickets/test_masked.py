@@ -1,4 +1,4 @@
-"""The variant whose mask is fixed."""
+"""The variant with a fixed mask."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def variant(granularity="weight", sparsity=0.75, model=None):
 @pytest.mark.parametrize("granularity", ["weight", "unit"])
 @pytest.mark.parametrize("schedule", [OneCycle(0.05, weight_decay=0.1), Adam(weight_decay=0.1)], ids=["sgd", "adam"])
 def test_what_is_masked_stays_zero_whatever_moves_the_weights(granularity, schedule):
-    """Momentum, weight decay, a penalty on raw weights; the rest moves, and comes back plain."""
+    """Despite momentum, weight decay and a penalty on raw weights. The other weights change, and detach cleanly."""
     model = network()
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     masked, regularizer = variant(granularity, model=model), L1(0.1)
@@ -61,7 +61,7 @@ def test_what_is_masked_stays_zero_whatever_moves_the_weights(granularity, sched
 
 @pytest.mark.parametrize("granularity", ["weight", "unit"])
 def test_its_own_scores_never_bring_anything_back(granularity):
-    """Even where what was left has become zero too."""
+    """Even if some of the remaining weights have become zero too."""
     model = network()
     masked = variant(granularity, 0.5, model)
     masked.attach(model)
@@ -93,7 +93,7 @@ def test_an_optimiser_that_moves_even_what_gets_no_gradient_changes_nothing():
 
 
 def test_a_copy_takes_its_masks_from_the_state_dict():
-    """As a resumed run does."""
+    """As when a run is resumed."""
     model, other = network(), network()
     first, second = variant(model=model), variant(model=other)
     second.removed = {name: ~mask for name, mask in second.removed.items()}

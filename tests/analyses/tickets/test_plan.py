@@ -1,4 +1,4 @@
-"""Masks, the trainings that are made of them, and what makes two of them different runs."""
+"""Masks, the trainings made from them, and what distinguishes two trainings."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -22,7 +22,7 @@ def network():
 
 
 def sweeper(model, own_scores, seed):
-    """Without task and data, which magnitudes don't need."""
+    """A sweeper without task and data, which magnitudes do not need."""
     return Sweeper(model, None, None, own_scores=own_scores, seed=seed)
 
 
@@ -51,7 +51,7 @@ def test_units_go_whole_and_own_scores_rank():
     assert (
         removed(sweeper(model, own, 0), replace(unit, scores="own"))["1"].flatten().tolist() == [True] * 5 + [False] * 5
     )
-    # The run has none for units.
+    # The run has no own scores for units.
     other = removed(sweeper(model, {"weight": {}}, 0), replace(unit, scores="own"))
     assert torch.equal(other["1"], removed(sweeper(model, {}, 0), unit)["1"])
 

@@ -1,4 +1,4 @@
-"""The table of what masked trainings reach and cost."""
+"""The table of metrics and costs of masked trainings."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_what_is_saved_is_of_iterative_prunings_total():
     lines = markdown(rows, by_name("accuracy"), "digits").splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[-4:-1]] == ["epochs saved (%)", "seconds saved (%)", "seeds"]
     assert [cell.strip() for cell in lines[4].split("|")[-4:-1]] == ["75", "60", "1"]
-    # Two loops: of which?
+    # With two loops, it is unclear which one the savings refer to.
     two = table([outcome("iterative"), outcome("iterative", column="other")], by_name("accuracy"), "weight", 0.9)
     assert not {"saved_epochs", "saved_seconds"} & set(two)
 

@@ -1,4 +1,4 @@
-"""The kernels' compilation: at first use, once, and never a condition."""
+"""The compilation of the kernels: once, on first use, and optional."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ def fresh():
 
 @pytest.fixture
 def failing_compiler(tmp_path, monkeypatch, fresh):
-    """A compiler that compiles nothing, and an empty cache."""
+    """A compiler that always fails, and an empty cache."""
     script = tmp_path / "compiler"
     script.write_text('#!/bin/sh\n[ "$1" = --version ] || { echo no such thing >&2; exit 1; }\n')
     script.chmod(0o755)
@@ -75,7 +75,7 @@ def test_compiled_once_into_a_private_place(tmp_path, monkeypatch):
     compiler.kernels.cache_clear()
     compiler.kernels()
     assert library.stat().st_mtime_ns == made
-    library.chmod(0o777)  # somebody else might have written it
+    library.chmod(0o777)  # another user might have written it
     compiler.kernels.cache_clear()
     compiler.kernels()
     assert library.stat().st_mtime_ns > made

@@ -70,7 +70,7 @@ def test_copies_and_pickles():
 
 
 def test_replaces_the_layers_that_are_faster(monkeypatch):
-    """Times are given, so that the choice is known."""
+    """The times are given, so that the choice is known."""
     torch.manual_seed(0)
     model = Transformer(20, layers=1, features=16, heads=2, feed_forward=32).eval()
     source, target = torch.randint(3, 20, (2, 5)), torch.randint(3, 20, (2, 4))

@@ -1,4 +1,4 @@
-"""Sparse networks against the dense ones that they were made from."""
+"""Sparse networks compared with the dense networks that they were made from."""
 
 import copy
 import pickle
@@ -46,7 +46,7 @@ MODELS = {
 
 
 def settled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """In eval mode, with statistics, scales and shifts that an omitted or misplaced BatchNorm would show in."""
+    """Switch to evaluation mode, with BatchNorm statistics that would reveal an omitted or misplaced BatchNorm."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -61,7 +61,7 @@ def settled(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def assert_equal(model: nn.Module, x: Tensor, tolerance: float = TOLERANCE) -> None:
-    """The sparse network's outputs are the dense one's, of the whole batch and, to the last bit, of single images."""
+    """Check that outputs equal the dense network's, and that single images give bitwise the same as a batch."""
     sparse = sparsify(model, x)
     with torch.inference_mode():
         expected, found = model(x), sparse(x)
@@ -74,7 +74,7 @@ def assert_equal(model: nn.Module, x: Tensor, tolerance: float = TOLERANCE) -> N
 
 @pytest.fixture(autouse=True)
 def drawn_by_lot(monkeypatch):
-    """Choices that don't depend on the machine, and in which every kernel occurs: times are random numbers."""
+    """Make choices that do not depend on the machine, and that use every kernel, by drawing times at random."""
     times = random.Random(0)
     monkeypatch.setattr(Executor, "_time", lambda *_: times.random())
 
@@ -110,7 +110,7 @@ def test_convolutions(data):
 
 
 class Around(nn.Module):
-    """A convolution with everything around it that may share its pass."""
+    """A convolution surrounded by everything that may be fused with it."""
 
     def __init__(self, filters: int, stride: int, projected: bool, first: bool) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def test_pools(data):
 
 
 class Views(nn.Module):
-    """What changes shapes, in the ways that networks write it."""
+    """Changes of shape, in the ways that networks write them."""
 
     def __init__(self, end: str) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ def test_does_not_change_the_dense_network():
 
 @pytest.fixture(scope="module")
 def small():
-    """A network with the kernels that are really the fastest."""
+    """A network with the kernels that are actually the fastest."""
     return sparsify(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).eval(), torch.randn(1, 3, 6, 6))
 
 

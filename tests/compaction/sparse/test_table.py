@@ -1,4 +1,4 @@
-"""What each layer takes."""
+"""The time that each layer takes."""
 
 import pytest
 import torch

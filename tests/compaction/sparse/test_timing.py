@@ -1,16 +1,16 @@
-"""Callables timed in turn."""
+"""Interleaved timing of callables."""
 
 from runner.compaction.sparse import timing
 
 
 class Clock:
-    """Seconds that pass only where a call says so; what was called, in order."""
+    """A clock that advances only when a call says so, with a log of the calls in order."""
 
     def __init__(self) -> None:
         self.now, self.log = 0.0, ""
 
     def call(self, name: str, cold: float, warm: float):
-        """It takes longer when something else was called before."""
+        """Return a callable that takes longer if another one was called before it."""
 
         def run() -> None:
             self.now += warm if self.log.endswith(name) else cold
