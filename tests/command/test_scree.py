@@ -293,3 +293,13 @@ def test_a_network_without_places_is_named(trained, monkeypatch):
     monkeypatch.setattr("runner.pruning.granularities.feature.feature_places", lambda model: ())
     with pytest.raises(ConfigError, match="tail: Autoencoder declares no feature places, which run scree cuts"):
         scree([trained("tail")], [])
+
+
+def test_directions_stand_beside_features(trained):
+    assert scree([trained("tail"), trained("code4")], ["low_rank=true", "ks=[2,4,8]"]) == 0
+    table = _table(split="test", place="decoder.0", metric="mse")
+    names = ["tail, PCA of activations", "tail, SVD of weights"]
+    for name in names:
+        assert table.loc[8, name] == pytest.approx(table.loc[8, "tail"], rel=1e-5)
+        assert table.loc[2, name] != table.loc[2, "tail"]
+    assert not any("exact," in name for name in table.columns)

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from math import prod
 from typing import Any
 
 from runner.analyses.scree.cuts import ALL, Cut, cuts, some_ks
+from runner.analyses.scree.low_rank import PCA as ACTIVATIONS
+from runner.analyses.scree.low_rank import SVD, LowRank
 from runner.analyses.scree.pca import PIXELS, Pca
 from runner.analyses.scree.report import EXACT, PCA
 from runner.config.rules import show
@@ -54,9 +57,10 @@ class Loaded:
             advance()
         for cut in cuts:
             for split in self.splits:
-                yield cut, split, self._metrics(found[cut.point(batch_norm, split)])
+                yield cut, split, self.metrics(found[cut.point(batch_norm, split)])
 
-    def _metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
+    def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """The task's metrics in an evaluation."""
         names = dict.fromkeys([*names_of(self.parts.task.sweep_metrics), "loss"])
         if row["loss"] == row[self.parts.task.headline]:  # the same thing under two names
             del names["loss"]
@@ -110,7 +114,9 @@ def named(columns: Sequence[Column]) -> tuple[list[Row], str, str]:
     for column in columns:
         dropout = column.group[0].config["dropout.name"]
         name = names.get(id(column)) or (EXACT if dropout == "none" else f"{EXACT} {dropout}")
-        rows += [{"column": name, **row} for row in column.rows]
+        for row in column.rows:
+            how = row.pop("how", None)
+            rows.append({"column": f"{name}, {how}" if how else name, **row})
     return rows, names[id(columns[0])], ", ".join(names[id(column)] for column in curves if column.by_norm)
 
 
@@ -133,10 +139,27 @@ def column_of(
             for cut, split, values in measured
             for metric, value in values.items()
         ]
+        if asked["low_rank"] and not exact:
+            rows += _low_rank(loaded, wanted, asked["batch_norm"])
         # All features of a network that differs in nothing but its dropout are an exact width, too.
         same = not differing and not exact and first.one not in group and one.config["dropout.name"] == "none"
         rows += [*found, *({**row, "column": EXACT} for row in found if same and row["k"] == row["n"])]
     return Column(group, exact, by_norm, rows)
+
+
+def _low_rank(loaded: Loaded, cuts: Sequence[Cut], batch_norm: str) -> list[Row]:
+    """The same cuts by directions instead of features."""
+    low_rank = LowRank.of(loaded.sweeper)
+    together = {name: loaded.widths[name] for name in loaded.tailed}
+    wanted = [cut for cut in cuts if low_rank.covers(cut, together)]
+    rows: list[Row] = []
+    with Progress().counting(2 * len(wanted) * len(loaded.splits), str(loaded.one.run.folder)) as advance:
+        for how, cut, split in product((SVD, ACTIVATIONS), wanted, loaded.splits):
+            row = low_rank.measure(how, cut, together, batch_norm, split)
+            same = {"place": cut.place, "k": cut.k, "n": cut.n, "split": split, "how": how}
+            rows += [{**same, "metric": name, "value": value} for name, value in loaded.metrics(row).items()]
+            advance()
+    return rows
 
 
 def _cuts(first: Loaded, loaded: Loaded, places: Sequence[str], ks: Sequence[int] | None) -> list[Cut]:
