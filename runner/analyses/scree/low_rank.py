@@ -43,7 +43,7 @@ class Directions:
 
 def of_weight(layer: nn.Module) -> Directions:
     """The right singular vectors of a layer's weight over its inputs."""
-    weight = filters_first(layer, layer.weight.detach())  # type: ignore[arg-type,operator]
+    weight = filters_first(layer, layer.weight.detach())  # type: ignore[operator]
     inputs = weight.transpose(0, 1).flatten(1).double().cpu()  # (inputs, all else)
     return Directions(torch.linalg.svd(inputs, full_matrices=True).U, torch.zeros(len(inputs), dtype=torch.float64))
 
