@@ -17,7 +17,7 @@ _KINDS = {"images": "images", "pairs": "pairs of sentences", "sentences": "sente
 
 
 def check_kinds(config: Mapping[str, Any]) -> None:
-    """Raises: ConfigError if data, task and model do not work on the same kind of example."""
+    """Raise ConfigError if data, task and model do not work on the same kind of example."""
     kinds = {group: kinds_of(target(config, group)) for group in ("model", "data", "task")}
     for group, other in (("data", "model"), ("task", "model"), ("task", "data")):
         if not set(kinds[group]) & set(kinds[other]):
@@ -33,7 +33,7 @@ def kinds_of(cls: type) -> tuple[str, ...]:
 
 
 def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Module, device: torch.device) -> None:
-    """Raises: ConfigError if the model fails on an example, or returns an output that the task does not expect."""
+    """Raise ConfigError if the model fails on an example, or returns an output that the task does not expect."""
     if not hasattr(task, "output_shape"):
         return
     about = data.model_arguments()
@@ -75,21 +75,21 @@ def _known_to(function: Callable[..., Any], about: Mapping[str, Any]) -> dict[st
 
 
 def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
-    """Raises: ConfigError if none of the splits that the sweep is to use holds any examples."""
+    """Raise ConfigError if none of the splits that the sweep is to use holds any examples."""
     asked = config.get("prune", {}).get("splits", splits)  # run bench prunes in its own way
     if not set(asked) & set(splits):
         raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; expected {', '.join(splits)}")
 
 
 def check_scope(config: Mapping[str, Any]) -> None:
-    """Raises: ConfigError if a granularity that the sweep is to prune does not support the sweep's scope."""
+    """Raise ConfigError if a granularity that the sweep is to prune does not support the sweep's scope."""
     prune = config.get("prune", {})
     for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
         scope_for(part, prune["scope"], "layer")
 
 
 def check_places(config: Mapping[str, Any], model: nn.Module) -> None:
-    """Raises: ConfigError if features are to be cut in a model that declares no places for them."""
+    """Raise ConfigError if features are to be cut in a model that declares no places for them."""
     asked = config.get("prune", {}).get("granularity")
     names = [part["name"] for part in asked] if isinstance(asked, list) else [asked]
     if "feature" in names and not feature_places(model):

@@ -15,7 +15,7 @@ from runner.tasks.metrics import Metric, by_name
 
 
 def check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
-    """Raises: ConfigError unless there is exactly one network and its task is classification."""
+    """Raise ConfigError unless there is exactly one network and its task is classification."""
     if len(configs) > 1:
         raise ConfigError(f"predictions={place}: one file holds those of one network, but there are {len(configs)}")
     if not issubclass(target(configs[0], "task"), Classification):

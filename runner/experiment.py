@@ -91,7 +91,7 @@ class Experiment:
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def check_teacher(self) -> None:
-        """Raises: ConfigError if the task needs a network to learn from and training begins with random weights."""
+        """Raise ConfigError if the task needs a network to learn from and training begins with random weights."""
         trained = self.config.get("init") is not None or self.config["model"].get("weights") is not None
         if getattr(self.task, "needs_teacher", False) and not trained:
             name = self.config["task"]["name"]

@@ -98,7 +98,7 @@ def _two(examples: Tensor) -> Tensor:
 
 
 def check_packages(format: str) -> None:
-    """Raises: ConfigError if a package that the format needs is not installed."""
+    """Raise ConfigError if a package that the format needs is not installed."""
     missing = [name for name in _ONNX if importlib.util.find_spec(name) is None] if format == "onnx" else []
     if missing:
         raise ConfigError(f"format={format} needs {', '.join(missing)}: pip install '.[export]' in a checkout")

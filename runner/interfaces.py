@@ -91,7 +91,7 @@ class Imitating(Protocol[In]):
     """A task that can also be learned from the outputs of another network."""
 
     def imitation_loss(self, model: nn.Module, batch: In, taught: Tensor) -> Tensor:
-        """The mean loss of a batch, of which another network's outputs are the targets."""
+        """Return the mean loss of a batch whose targets are the outputs of another network."""
 
 
 class Schedule(Protocol):

@@ -40,7 +40,7 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
 
 
 def check_arguments(init: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raises: ParameterError for the first argument that violates its rule in the signature."""
+    """Raise ParameterError for the first argument that violates its rule in the signature."""
     for name, rule in rules_of(init).items():
         if name in given:
             required(name, given[name], rule)
@@ -58,7 +58,7 @@ def rules_of(init: Callable[..., Any]) -> dict[str, Rule]:
 
 
 def required(name: str, value: Any, rule: Rule) -> Any:
-    """Return the value. Raises: ParameterError if it violates the rule."""
+    """Return the value, or raise ParameterError if it violates the rule."""
     if allowed := rule(value):
         raise ParameterError(name, value, allowed)
     return value

@@ -80,7 +80,7 @@ class OneProcess:
         return examples
 
     def check_alike(self) -> None:
-        """Raises: UserError if the processes have drawn different amounts of random numbers in this step."""
+        """Raise UserError if the processes have drawn different amounts of random numbers in this step."""
 
     # --- the run -------------------------------------------------------------------------------------------------
 

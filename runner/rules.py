@@ -27,7 +27,7 @@ def between(low: float, high: float, open_end: bool = False) -> Rule:
 
 
 def share() -> Rule:
-    """A number above 0, at most 1."""
+    """A number above 0 and at most 1."""
 
     def rule(value: Any) -> str | None:
         return None if is_number(value) and 0 < value <= 1 else "a number above 0, at most 1"

@@ -62,12 +62,12 @@ class Variant:
             self.attach_layer(name, layer)
 
     def check_detached(self) -> None:
-        """Raises: ValueError if the variant is attached."""
+        """Raise ValueError if the variant is attached."""
         if self.layers:
             raise ValueError(f"this {type(self).__name__} is attached already; detach() it first")
 
     def check_layer(self, name: str, layer: nn.Module) -> None:
-        """Raises: ValueError if the variant does not support the layer."""
+        """Raise ValueError if the variant does not support the layer."""
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         """Attach the variant to one layer."""

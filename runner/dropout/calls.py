@@ -26,7 +26,7 @@ class Called(nn.Module):
     called = False
 
     def expect_call(self) -> None:
-        """Raises: UserError if a forward pass in training uses the weight although the layer was never called."""
+        """Raise UserError if a forward pass in training uses the weight although the layer was never called."""
         if self.training and self.computing and not self.called:
             raise UserError(_message(self.where, "its weight is used, but the layer is never called"))
 

@@ -1,8 +1,9 @@
-"""Several widths in every training step: Matryoshka representations and slimmable networks, where `Tail` works.
+"""Several widths in every training step: Matryoshka representations and slimmable networks, at the places of `Tail`.
 
-As with TailDropout the first features of a place are kept, nothing is rescaled, and in evaluation all pass. A step
-computes the whole network once for every width, so that it costs as many steps of another variant. The loss is a mean
-over the widths where the papers sum: gradients are as large as those of one width, and so can the learning rate be.
+As in TailDropout, the first features of a place are kept, nothing is rescaled, and all features pass in evaluation. A
+step computes the whole network once per width, so with n widths it costs as much as n steps of another variant. The
+loss is the mean over the widths, whereas the papers use the sum. Gradients are then as large as for a single width, and
+the same learning rate can be used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,16 +24,16 @@ _MISSING = "computes several widths in a step: call training_loss(task, model, b
 
 
 class Matryoshka(OneWidth):
-    """Matryoshka representations (Kusupati et al., 2022): in every step the losses of a few widths together.
+    """Matryoshka representations (Kusupati et al., 2022): every step combines the losses of several widths.
 
-    The paper has one place, the representation, and computes what lies before it once; here all of the network is
-    computed for each width, as places inside a network need (MatFormer, Devvrit et al., 2023). BatchNorm's running
-    statistics are averages over the widths.
+    The paper has a single place, the representation, and computes the layers before it once. Here the whole network is
+    computed for each width, as required for places inside a network (MatFormer, Devvrit et al., 2023). BatchNorm's
+    running statistics are averages over the widths.
 
     Args:
-        widths: fractions of the features, each above 0, at most 1; one of them is 1. The paper halves.
-        weights: of the widths' losses, c_m in the paper's equation 1, each above 0; only their ratios count. None: all
-            alike.
+        widths: fractions of the features, each above 0 and at most 1, including 1. The paper uses successive halves.
+        weights: the weights of the widths' losses, c_m in the paper's equation 1, each above 0. Only their ratios
+            matter. None means equal weights.
         places: see `FeatureVariant`.
     """
 
@@ -53,7 +54,7 @@ class Matryoshka(OneWidth):
         self.weights = [weight / sum(given) for weight in given]
 
     def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """The weighted mean of the widths' losses; the metrics are those of the whole network."""
+        """Return the weighted mean of the widths' losses, and the metrics of the whole network."""
         total: Tensor | float = 0.0
         for width, weight in zip(self.widths, self.weights, strict=True):
             self.now = width
@@ -68,16 +69,17 @@ class Matryoshka(OneWidth):
 class Slimmable(OneWidth):
     """Universally slimmable networks (Yu & Huang, 2019): the sandwich rule, with in-place distillation.
 
-    In every step the whole network, the narrowest and a few random widths between learn together; all but the whole
-    one learn from its outputs, as they are in this step, where the task can be learned so (classification,
-    reconstruction), from the targets elsewhere. Only the whole network's pass changes BatchNorm's running statistics:
-    the paper's for other widths are measured after training, as the sweep's `batch_norm=recalibrated` and elastic
-    files do. A BatchNorm for each width (Yu et al., 2019, "Slimmable neural networks") is not implemented.
+    Every step trains the whole network, the narrowest width and a few random widths in between. The narrower widths
+    learn from the outputs of the whole network in the same step if the task supports this (classification,
+    reconstruction), otherwise from the targets. Only the pass of the whole network updates BatchNorm's running
+    statistics. In the paper, those of other widths are measured after training, as is done here by the sweep's
+    `batch_norm=recalibrated` and by elastic files. A separate BatchNorm for each width (Yu et al., 2019, "Slimmable
+    neural networks") is not implemented.
 
     Args:
-        narrowest: fraction of the features, above 0, at most 1.
-        random: number of random widths in a step, uniform between the narrowest and 1. The paper has two.
-        distill: learn narrower widths from the whole network's outputs.
+        narrowest: the smallest fraction of the features, above 0 and at most 1.
+        random: the number of random widths per step, uniform between `narrowest` and 1; two in the paper.
+        distill: whether narrower widths learn from the whole network's outputs.
         places: see `FeatureVariant`.
     """
 
@@ -95,7 +97,7 @@ class Slimmable(OneWidth):
         self.narrowest, self.random, self.distill = float(narrowest), random, distill
 
     def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """The mean of the widths' losses; the metrics are those of the whole network."""
+        """Return the mean of the widths' losses, and the metrics of the whole network."""
         drawn = self.narrowest + (1 - self.narrowest) * torch.rand(self.random)
         outputs: list[Tensor] = []
         hook = model.register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -116,7 +118,7 @@ class Slimmable(OneWidth):
 
 @contextmanager
 def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorm normalise by its batch, as in training, without changing its running statistics."""
+    """A context in which BatchNorm uses batch statistics, as in training, without updating its running statistics."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta, counts = [], []
     for layer in layers:

@@ -1,7 +1,7 @@
-"""Other ways to features in an order: nested dropout and ordered dropout, at the places where `Tail` works.
+"""Other variants that order features: nested dropout and ordered dropout, at the places of `Tail`.
 
-As with TailDropout the first k features of a place are kept, nothing is rescaled, and in evaluation all pass. They
-differ in the law of k, and in who shares one.
+As in TailDropout, the first k features of a place are kept, nothing is rescaled, and all features pass in evaluation.
+The variants differ in the distribution of k and in which examples and places share the same k.
 """
 
 import math
@@ -21,12 +21,13 @@ from runner.rules import list_of, share
 class Nested(OrderingVariant):
     """Nested dropout (Rippel, Gelbart & Adams, 2014, "Learning ordered representations with nested dropout").
 
-    Every example draws its own k at every place from a geometric law, P(k = j) = ρ (1 - ρ)^(j - 1); a k beyond the
-    features keeps all of them. The paper's ρ is a number for one layer; here it is 1 / (mean · n) at a place of n
-    features. Unit sweeping, which stops to train features that have converged, is left out.
+    For every example and place, k is drawn from a geometric distribution, P(k = j) = ρ (1 - ρ)^(j - 1). A k larger than
+    the number of features keeps all of them. In the paper, ρ is a constant for a single layer. Here it is
+    1 / (mean · n) for a place with n features. Unit sweeping, which stops training features that have converged, is not
+    implemented.
 
     Args:
-        mean: mean of k as a fraction of the features, above 0, before it is cut at all of them.
+        mean: the mean of k as a fraction of the features, above 0, before k is limited to the number of features.
         places: see `FeatureVariant`.
     """
 
@@ -41,7 +42,7 @@ class Nested(OrderingVariant):
                 return x
             features = place.dim % x.dim()
             n = x.shape[features]
-            # P(k > j) = (1 - ρ)^j: by one uniform number in (0, 1] feature j is kept where j < log(u) / log(1 - ρ).
+            # P(k > j) = (1 - ρ)^j: given u, uniform in (0, 1], feature j is kept if j < log(u) / log(1 - ρ).
             rho = min(1.0, 1 / (self.mean * n))
             shape = [1] * (x.dim() - 1)
             u = 1 - self.processes.drawn(lambda rows: torch.rand([rows, *shape], device=x.device), len(x))
@@ -52,13 +53,13 @@ class Nested(OrderingVariant):
 
 
 class OneWidth(OrderingVariant):
-    """One width at a time, at every place and for every example: the first ⌈width · n⌉ of n features are kept.
+    """A single width at a time, for all places and examples: the first ⌈width · n⌉ of n features are kept.
 
     Args:
         places: see `FeatureVariant`.
     """
 
-    missing = ""  # what must be done before a forward pass in training
+    missing = ""  # error message: what must be done before a forward pass in training
 
     def __init__(self, places: Sequence[str] | None = None) -> None:
         super().__init__(places)
@@ -72,7 +73,7 @@ class OneWidth(OrderingVariant):
                 raise RuntimeError(f"{type(self).__name__} {self.missing}")
             features = place.dim % x.dim()
             n = x.shape[features]
-            kept = n - count(1 - self.now, n)  # as many as the sweep and an elastic file keep
+            kept = n - count(1 - self.now, n)  # the same number as in the sweep and in an elastic file
             return x * (_positions(x, features) < kept).to(x.dtype)
 
         return change
@@ -81,13 +82,13 @@ class OneWidth(OrderingVariant):
 class Ordered(OneWidth):
     """Ordered dropout (Horváth et al., 2021, "FjORD: fair and accurate federated learning … with ordered dropout").
 
-    One width is drawn for every training step, uniformly from a few. Halvings, (1/8, 1/4, 1/2, 1), are the nested
+    For every training step, one width is drawn uniformly from a few. The default, (1/8, 1/4, 1/2, 1), are the nested
     widths of `Matryoshka`, which trains all of them in every step.
 
     `before_step` must be called before every training step.
 
     Args:
-        widths: fractions of the features, each above 0, at most 1; one of them is 1.
+        widths: fractions of the features, each above 0 and at most 1, including 1.
         places: see `FeatureVariant`.
     """
 
@@ -98,13 +99,13 @@ class Ordered(OneWidth):
         self.widths = widths_with_1(widths)
 
     def before_step(self, step: int, total: int) -> None:
-        """Draw the step's width."""
-        # On the processor, where reading it waits for nothing.
+        """Draw the width of the step."""
+        # On the CPU, where reading it does not synchronize with a GPU.
         self.now = self.widths[int(torch.randint(len(self.widths), ()))]
 
 
 def widths_with_1(widths: Sequence[float]) -> list[float]:
-    """Raises: ParameterError unless they are numbers above 0, at most 1, one of them 1."""
+    """Return the widths, or raise ParameterError unless they are numbers above 0 and at most 1, including 1."""
     allowed = list_of(share())(widths)
     if allowed or 1 not in widths:
         raise ParameterError("widths", widths, f"{allowed or 'a list of numbers above 0'}, with 1 among them")
@@ -112,5 +113,5 @@ def widths_with_1(widths: Sequence[float]) -> list[float]:
 
 
 def _positions(x: Tensor, dim: int) -> Tensor:
-    """0 … n - 1 along a dimension, so that it broadcasts over x."""
+    """Return 0 … n - 1 along a dimension, in a shape that broadcasts over x."""
     return torch.arange(x.shape[dim], device=x.device).view([-1 if i == dim else 1 for i in range(x.dim())])

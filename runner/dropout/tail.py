@@ -1,18 +1,19 @@
 """TailDropout: features learn an order, so that one training serves every width (Martinsson, 2018).
 
-Of n features the first k are kept and the tail is zero; in training k is drawn for every example. Nothing is rescaled.
+The first k of n features are kept and the tail is zero. In training, k is drawn for every example. Nothing is rescaled.
 
-How k is drawn: a length u in (0, 1] of the features is kept, u = min(1, a E), E ~ Exp(1): an exponential distribution,
-censored at 1, so that all features are kept with probability exp(-1 / a). `get_scale_param` finds the scale a for which
-the mean dropped length is p, E[u] = a (1 - exp(-1 / a)) = 1 - p. The length n u is rounded up or down to a whole k at
-random, without bias. Integrated over u and the rounding, that is a geometric law,
+The distribution of k: a length u in (0, 1] of the features is kept, u = min(1, a E) with E ~ Exp(1). This exponential
+distribution is censored at 1, so that all features are kept with probability exp(-1 / a). `get_scale_param` finds the
+scale a for which the mean dropped length is p, E[u] = a (1 - exp(-1 / a)) = 1 - p. The length n u is rounded up or down
+at random to an integer k, without bias. Integrating over u and the rounding gives a geometric distribution,
 
     P(k > j) = c r^j for j = 0 … n - 1,  r = exp(-s), c = (1 - r) / s, s = 1 / (a n),
 
-whose sum over j is n a (1 - exp(-1 / a)): the mean drop rate E[1 - k / n] is exactly p for every n. A k of 0 has
-probability 1 - c, about 1 / (2 a n). One uniform number U gives k: feature j is kept where U >= 1 - c r^j.
+whose sum over j is n a (1 - exp(-1 / a)): the mean drop rate E[1 - k / n] is exactly p for every n. The probability of
+k = 0 is 1 - c, about 1 / (2 a n). One uniform number U determines k: feature j is kept if U >= 1 - c r^j.
 
-Because of the censoring even p = 1e-5 orders features: most examples keep all, the few others have any k alike.
+Because of the censoring, even p = 1e-5 orders features: most examples keep all features, and for the few others all k
+are about equally likely.
 """
 
 import math
@@ -35,17 +36,18 @@ SAMPLING = ("independent", "stratified")
 
 
 def get_scale_param(p: float, tol: float = 1e-9) -> float:
-    """The scale a of the censored exponential that drops the mean length p: 1 - a (1 - exp(-1 / a)) = p.
+    """Return the scale a of the censored exponential with mean dropped length p: 1 - a (1 - exp(-1 / a)) = p.
 
     Args:
-        p: mean drop rate, between 0 and 1; the scale is about 1 / (2 p) for small ones, 1 - p for large ones.
-        tol: largest error of the mean drop rate, as a fraction of p or of 1 - p, whichever is smaller.
+        p: mean drop rate, between 0 and 1. The scale is about 1 / (2 p) for small p and 1 - p for large p.
+        tol: the largest error of the mean drop rate, as a fraction of p or of 1 - p, whichever is smaller.
 
     Raises:
-        ValueError: p is not between 0 and 1, where there is no such scale.
+        ValueError: p is not between 0 and 1, so there is no such scale.
     """
     proper_fraction("p", p)
-    # In the rate 1 / a, of which the drop rate x / 2 - … is a rising function, at least x / (2 + x) and 1 - 1 / x.
+    # Bisection over the rate x = 1 / a. The drop rate x / 2 - … increases with x and is at least x / (2 + x) and
+    # 1 - 1 / x.
     low, high = 2 * p, min(2 * p / (1 - p), 1 / (1 - p))
     middle = (low + high) / 2
     while abs(_mean_drop(middle) - p) > tol * min(p, 1 - p) and low < middle < high:
@@ -55,45 +57,46 @@ def get_scale_param(p: float, tol: float = 1e-9) -> float:
 
 
 def _mean_drop(rate: float) -> float:
-    """1 - (1 - exp(-rate)) / rate, by its series where the difference would cancel."""
+    """Return 1 - (1 - exp(-rate)) / rate, using its series where the difference would cancel."""
     if rate < 1e-3:
         return rate / 2 * (1 - rate / 3 * (1 - rate / 4 * (1 - rate / 5)))
     return 1 + math.expm1(-rate) / rate
 
 
 def drop_rates(scale: float, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """P(k <= j) = 1 - c r^j for j = 0 … n - 1: (n,) float32, the probability with which each feature is dropped."""
+    """Return P(k <= j) = 1 - c r^j for j = 0 … n - 1: (n,) float32, the probability that each feature is dropped."""
     s = 1 / (scale * n)
     log_c = math.log(-math.expm1(-s) / s)
     return torch.arange(n, device=device, dtype=torch.float32).mul_(-s).add_(log_c).expm1_().neg_()
 
 
 class TailDropout(nn.Module):
-    """Keeps the first k features of its input and sets the others to zero; k is random in training.
+    """Keep the first k features of the input and set the others to zero. In training, k is random.
 
-    A drop-in for nn.Dropout and for Martinsson's `taildropout.TailDropout`, whose state dicts load, with their k in a
-    buffer `k` or `_k` or without. In evaluation all features pass, after `set_k(k)` the first k in both modes;
-    `.train()` and `.eval()` undo `set_k`, with a warning. Inputs keep their dtype.
+    This is a drop-in replacement for nn.Dropout and for Martinsson's `taildropout.TailDropout`, whose state dicts it
+    loads, with k in a buffer `k` or `_k` or without it. In evaluation, all features pass. After `set_k(k)`, the first k
+    pass in both modes; `.train()` and `.eval()` undo `set_k`, with a warning. Inputs keep their dtype.
 
-    The law of k is not quite the one of `taildropout`, P(k > j) = exp(-(j + 1) / (a n)), which rounds the length that
-    is kept down to a whole k and so drops more than p: for n = 5 features and p = 0.5 a mean of 0.575 instead of 0.500,
-    and all of them with probability 0.27 instead of 0.14. The difference falls as 1 / n.
+    The distribution of k differs slightly from that of `taildropout`, P(k > j) = exp(-(j + 1) / (a n)), which rounds
+    the kept length down to an integer k and therefore drops more than p: for n = 5 features and p = 0.5, the mean is
+    0.575 instead of 0.500, and all features are dropped with probability 0.27 instead of 0.14. The difference decreases
+    as 1 / n.
 
-    For images of shape (N, C, H, W), `dropout_dim=1`: the mask is the same over space. For sequences (N, T, F), one k
-    for each example with `batch_dim=0`, one for each position with `batch_dim=(0, 1)`.
+    For images of shape (N, C, H, W), use `dropout_dim=1`; the mask is then the same at all pixels. For sequences
+    (N, T, F), there is one k per example with `batch_dim=0`, and one per position with `batch_dim=(0, 1)`.
 
-    A k that is set is part of the state dict. Setting another one doesn't compile anything anew.
+    A k that has been set is part of the state dict. Setting another k does not trigger recompilation.
 
     Args:
-        p: mean fraction of the features that is dropped, in [0, 1]; 0 and 1 are exact.
-        batch_dim: the dimension, or dimensions, of which every entry, or combination of entries, has a k of its own.
-        dropout_dim: the features' dimension.
+        p: the mean fraction of the features that is dropped, in [0, 1]; 0 and 1 are exact.
+        batch_dim: the dimension, or dimensions, along which every entry, or combination of entries, has its own k.
+        dropout_dim: the dimension of the features.
         sampling: "independent", or "stratified": the k of a batch are spread evenly over their distribution, in random
-            order, which takes most of the noise out of a batch's mean loss.
+            order, which removes most of the noise in a batch's mean loss.
 
     Raises:
-        ValueError: p outside [0, 1], dimensions that overlap or that an input lacks, a k that is negative or beyond the
-            features (compiled and exported code doesn't look at that, and keeps all).
+        ValueError: p is outside [0, 1], dimensions overlap or do not exist in the input, or k is negative or larger
+            than the number of features (compiled and exported code does not check this, and keeps all features).
     """
 
     _k: Tensor
@@ -113,25 +116,25 @@ class TailDropout(nn.Module):
             raise self._overlap()
         self.sampling = one_of("sampling", sampling, SAMPLING)
         self.set_p(p)
-        # A tensor, so that compiled and exported code reads it and isn't made for one k. Whether there is one and, for
-        # a check that doesn't wait for a GPU, its value are kept in Python too.
+        # A tensor, so that compiled and exported code reads it and does not depend on k. Whether k is set is also kept
+        # in Python, and so is its value, for a check that does not synchronize with a GPU.
         self.register_buffer("_k", torch.tensor(-1))
         self._given = False
         self._first = -1
-        self._rates: tuple[tuple[float, int, torch.device], Tensor] | None = None  # the last ones, and what they are of
+        self._rates: tuple[tuple[float, int, torch.device], Tensor] | None = None  # cached rates and their key
 
     def set_p(self, p: float) -> None:
-        """Sets the mean drop rate."""
+        """Set the mean drop rate."""
         self.p = fraction("p", p)
         self.scale = get_scale_param(p) if 0 < p < 1 else math.inf if p == 0 else 0.0
 
     @property
     def k(self) -> int | None:
-        """How many features are kept; None: a random number in training, all in evaluation."""
+        """The number of features that are kept. None means a random number in training and all in evaluation."""
         return self._first if self._given else None
 
     def set_k(self, k: int | None) -> None:
-        """Keep the first k features from now on, in training and in evaluation; None: as if never set."""
+        """Keep the first k features from now on, in training and in evaluation. None undoes an earlier `set_k`."""
         if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 0):
             raise ParameterError("k", k, "None or a whole number, 0 or above")
         self._given = k is not None
@@ -147,11 +150,17 @@ class TailDropout(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape → the same shape and dtype."""
+        """Drop features of x, which may have any shape; the output has the same shape and dtype."""
         return self.drop(x, self.training)
 
     def drop(self, x: Tensor, training: bool, per_position: bool = False) -> Tensor:
-        """`forward` in either mode, whatever the module's own; `per_position`: with all other dimensions as batch."""
+        """Drop features as `forward` does, in the given mode instead of the module's own.
+
+        Args:
+            x: the input, of any shape.
+            training: whether to drop features as in training.
+            per_position: whether all dimensions except the features' have their own k.
+        """
         if not self._given and (not training or self.p == 0):
             return x
         features, rows = self._shapes(x, per_position)
@@ -167,13 +176,13 @@ class TailDropout(nn.Module):
         uniform, rates = self._uniform(rows, x.device), self._drop_rates(n, x.device).view(columns)
         if torch.compiler.is_compiling():
             return x * (uniform >= rates).to(x.dtype)
-        # Written in the input's dtype at once: comparing and then converting takes three times as long as the product.
+        # Write in the input's dtype directly: comparing and then converting takes three times as long as the product.
         rows[features] = n
         return x * torch.ge(uniform, rates, out=torch.empty(rows, dtype=x.dtype, device=x.device))
 
     def _uniform(self, shape: list[int], device: torch.device) -> Tensor:
-        """A number in [0, 1) for every k; the features whose drop rate exceeds it go."""
-        # Numbers of single precision are multiples of 2^-24, too coarse for small rates; Apple's GPUs have no others.
+        """Draw a number in [0, 1) for every k. Features whose drop rate exceeds it are dropped."""
+        # Single-precision numbers are multiples of 2^-24, too coarse for small rates. Apple's GPUs support no others.
         fine = self.p < 0.01 and device.type != "mps"
 
         def draw(rows: int) -> Tensor:
@@ -187,7 +196,7 @@ class TailDropout(nn.Module):
         return self.processes.drawn(draw, shape[0])
 
     def _drop_rates(self, n: int, device: torch.device) -> Tensor:
-        """P(k <= j) of every feature j: (n,), rising; their mean is p."""
+        """Return P(k <= j) for every feature j: (n,), increasing, with mean p."""
         if torch.compiler.is_compiling():
             return drop_rates(self.scale, n, device)
         key = (self.scale, n, device)
@@ -196,7 +205,7 @@ class TailDropout(nn.Module):
         return self._rates[1]
 
     def _shapes(self, x: Tensor, per_position: bool) -> tuple[int, list[int]]:
-        """The features' dimension from 0 on, and the input's shape with 1 in all but the batch dimensions."""
+        """Return the non-negative features' dimension, and the input's shape with 1 in all but the batch dimensions."""
         wanted = (self.dropout_dim, *self._batch_dims())
         if not all(-x.dim() <= dim < x.dim() for dim in wanted):
             dims = f"dropout_dim={self.dropout_dim}, batch_dim={self.batch_dim}"
@@ -215,8 +224,8 @@ class TailDropout(nn.Module):
         return ParameterError("dropout_dim", self.dropout_dim, f"a dimension that is not in batch_dim={self.batch_dim}")
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
-        # Weights of a network that has no such layer, or nn.Dropout in its place, fit too. What taildropout stores is
-        # called k or _k, depending on its version, and has one element.
+        # State dicts of networks without this layer, or with nn.Dropout in its place, can be loaded too. The buffer of
+        # taildropout is called k or _k, depending on its version, and has one element.
         own, foreign = f"{prefix}_k", f"{prefix}k"
         k = torch.as_tensor(state_dict.get(own, state_dict.get(foreign, -1)))
         if k.numel() == 1:
@@ -231,13 +240,13 @@ class TailDropout(nn.Module):
 
 
 class Tail(OrderingVariant):
-    """TailDropout of the model's feature places: their features learn an order, the last ones are the first to go.
+    """TailDropout at the model's feature places, whose features learn an order: the last ones are pruned first.
 
     Args:
-        p: mean fraction of a place's features that is dropped, in [0, 1].
-        places: names of the modules whose inputs are dropped, of those that the model declares; None: all of them.
+        p: the mean fraction of a place's features that is dropped, in [0, 1].
+        places: names of the modules whose inputs are dropped, out of those that the model declares; None means all.
         sampling: "independent", or "stratified" over the batch; see `TailDropout`.
-        per_position: in sequences and images, draw a k for each position, not one for each example.
+        per_position: whether to draw a k for each position in sequences and images, rather than for each example.
     """
 
     def __init__(
@@ -253,7 +262,7 @@ class Tail(OrderingVariant):
         self.dropouts: dict[str, TailDropout] = {}
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
-        # The module is no part of the model: parameters and state dict stay the plain ones.
+        # The module is not part of the model, whose parameters and state dict do not change.
         weight = consumer.weight
         assert isinstance(weight, Tensor)
         dropout = TailDropout(self.p, 0, place.dim, self.sampling).to(weight.device)
@@ -266,6 +275,6 @@ class Tail(OrderingVariant):
         self.dropouts = {}
 
     def set_k(self, k: int | None) -> None:
-        """Keep the first k features of every place while attached, in training too; None: as if never set."""
+        """Keep the first k features of every place while attached, also in training. None undoes this."""
         for dropout in self.dropouts.values():
             dropout.set_k(k)

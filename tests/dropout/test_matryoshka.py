@@ -1,4 +1,4 @@
-"""Matryoshka and slimmable training: which widths a step has, what each of them learns from, and what they leave."""
+"""Matryoshka and slimmable training: the widths of a step, the targets of each, and the state afterwards."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from runner.tasks.reconstruction import Reconstruction
 
 
 class Small(nn.Module):
-    """Ten features, normalised, then three logits; what the place is given in each pass is kept."""
+    """Ten features, normalized, then three logits. The input of the place is recorded in each pass."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ def test_the_sandwich_has_the_whole_network_random_widths_and_the_narrowest():
 def test_narrow_widths_learn_from_the_whole_networks_outputs(batch):
     inputs, labels = batch
     whole, narrow = at_width(10, inputs), at_width(5, inputs)
-    # The gradient goes into the narrow network only.
+    # Only the narrow network gets a gradient.
     expected = (F.cross_entropy(whole, labels) + F.cross_entropy(narrow, whole.detach().softmax(1))) / 2
     variant = Slimmable(narrowest=0.5, random=0)
     model = attached(variant)

@@ -1,4 +1,4 @@
-"""TailDropout the module, its distribution, and the variant that puts it before a model's feature places."""
+"""The module TailDropout, its distribution, and the variant that inserts it before a model's feature places."""
 
 import copy
 import math
@@ -20,7 +20,7 @@ RATES = [1e-5, 1e-3, 0.1, 0.5, 0.9, 0.999]
 
 
 def lengths(y, dim):
-    """How many ones each vector along the dimension starts with; fails unless all after them is zero."""
+    """Return the number of leading ones of each vector along the dimension, and check that the rest is zero."""
     y = y.movedim(dim, -1)
     k = y.sum(-1)
     assert torch.equal(y, (torch.arange(y.shape[-1]) < k.unsqueeze(-1)).to(y.dtype))
@@ -35,7 +35,7 @@ def test_the_scale_gives_the_mean_drop_rate(p):
     a = get_scale_param(p)
     kept = -a * math.expm1(-1 / a)
     assert kept == pytest.approx(1 - p, rel=1e-8)
-    # Where p is small, 1 - kept has lost its digits; the series has not: 1 / (2 a) - 1 / (6 a²) + …
+    # For small p, 1 - kept is inaccurate, but its series is not: 1 / (2 a) - 1 / (6 a²) + …
     if p < 1e-3:
         assert 1 / (2 * a) - 1 / (6 * a**2) == pytest.approx(p, rel=1e-6)
 
@@ -67,7 +67,7 @@ def test_drop_rates_are_those_of_an_exponential_rounded_without_bias():
     length = n * torch.empty(400_000, dtype=torch.float64).exponential_(1 / a, generator=generator).clamp(max=1)
     k = (length + torch.rand(400_000, generator=generator)).floor()
     expected = torch.stack([(k <= j).double().mean() for j in range(n)])
-    assert torch.allclose(drop_rates(a, n).double(), expected, atol=4e-3)  # 5 deviations of a mean of 400,000
+    assert torch.allclose(drop_rates(a, n).double(), expected, atol=4e-3)  # 5 standard deviations of a mean of 400,000
 
 
 @pytest.mark.parametrize("sampling", ["independent", "stratified"])
@@ -252,13 +252,13 @@ def test_inputs_that_do_not_fit():
         dropout(torch.ones(2, 3, 4))
 
 
-# What PyTorch does to modules
+# PyTorch's operations on modules
 
 
 @pytest.mark.parametrize("entry", [{}, {"k": torch.tensor([-1])}, {"_k": torch.tensor([-1])}])
 @pytest.mark.parametrize("k", [None, 0, 3])
 def test_state_dicts_of_taildropout_load(entry, k):
-    """What `taildropout` stores: one element, -1 for none, called k or _k, depending on the version, or nothing."""
+    """`taildropout` stores one element, -1 for none, in k or _k, depending on the version, or nothing."""
     model = nn.Sequential(nn.Linear(4, 4), TailDropout())
     stored = {"0.weight": torch.eye(4), "0.bias": torch.zeros(4)}
     stored |= {f"1.{name}": value if k is None else torch.tensor([k]) for name, value in entry.items()}
@@ -307,7 +307,7 @@ def test_weights_of_a_network_with_another_dropout_fit():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_the_dtype_stays(dtype):
     torch.manual_seed(0)
-    dropout, x = TailDropout(), torch.ones(300, 400, dtype=dtype)  # bfloat16 itself can't count to 400
+    dropout, x = TailDropout(), torch.ones(300, 400, dtype=dtype)  # bfloat16 itself cannot count to 400
     y = dropout(x)
     assert y.dtype == dtype
     assert len(lengths(y.double(), 1).unique()) > 100
@@ -327,7 +327,7 @@ def test_under_autocast():
 
 @pytest.fixture
 def compiled_frames():
-    """A backend that runs what it is given, and the list of what it was given."""
+    """Return a backend that runs what it is given, and the list of everything that it was given."""
     torch._dynamo.reset()
     frames = []
 
@@ -381,7 +381,7 @@ def test_in_distributed_data_parallel(tmp_path):
             assert model.module[2].weight.grad[:, :2].any()
         assert not model.module[2].weight.grad[:, 2:].any()
     finally:
-        # Before the group: one that goes with its last model waits for threads that wait for Python.
+        # Delete the model first: a group destroyed with its last model waits for threads that wait for Python.
         del model
         torch.distributed.destroy_process_group()
 
@@ -401,7 +401,7 @@ def test_exports_in_evaluation(k):
 
 
 def features(model, name):
-    """A list that gathers the inputs of the named module from now on."""
+    """Return a list that collects the inputs of the named module."""
     seen = []
     model.get_submodule(name).register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
     return seen
@@ -436,7 +436,7 @@ def test_images_have_one_k_for_all_positions_unless_asked():
         variant = Tail(0.5, places=["blocks.0.conv2"], per_position=per_position)
         variant.attach(model)
         seen = features(model, "blocks.0.conv2")
-        model.blocks[0].norm1.bias.data.fill_(9)  # so that ReLU leaves no zeros of its own
+        model.blocks[0].norm1.bias.data.fill_(9)  # so that ReLU outputs no zeros
         model(images)
         ends = (seen[0] != 0).sum(1)
         assert (seen[0][:, 0] != 0).any()
@@ -560,12 +560,12 @@ def test_attaches_once():
         variant.attach(model)
 
 
-# What it is for
+# The purpose of TailDropout
 
 
 @pytest.mark.parametrize("p", [0.5, 0.0])
 def test_a_linear_autoencoder_learns_the_principal_components_in_order(p):
-    """With TailDropout the first k decoder columns span the first k components for every k; without, all together."""
+    """With TailDropout, the first k decoder columns span the first k components for every k; without, only all do."""
     torch.manual_seed(0)
     pixels, code, steps = 25, 5, 1200
     components = torch.linalg.qr(torch.randn(pixels, pixels, dtype=torch.float64)).Q
