@@ -71,7 +71,7 @@ class Windows:
 
     def __init__(self, ids: Tensor, sizes: Tensor, context: int, batch_size: int, seed: int) -> None:
         self._ids, self._sizes, self._context, self._seed = ids, sizes, context, seed
-        # The last input needs a target after it, and there is one window less so that the offset can vary.
+        # The last input needs a target after it, and there is one window fewer so that the offset can vary.
         self._count = max(1, (len(ids) - 1) // context - 1)
         self._rows = min(whole("batch_size", batch_size, of="windows"), self._count)
         self.examples_per_step = self._rows * context

@@ -94,7 +94,7 @@ def _well_typed(stored: Mapping[str, Any]) -> bool:
 
 
 def of_status(status: Mapping[str, Any], name: str) -> Metric:
-    """Return the metric of a column as described in a run's status.json, or else as by `by_name`."""
+    """Return the metric of a column as described in a run's status.json, with `by_name` as a fallback."""
     known = {field.name for field in fields(Metric)}
     for one in status.get("metrics") or []:
         if isinstance(one, Mapping) and one.get("name") == name and set(one) <= known and _well_typed(one):

@@ -1,1 +1,1 @@
-"""How much is left of a network that keeps the first k of its features."""
+"""The performance of networks that keep only the first k of their features."""

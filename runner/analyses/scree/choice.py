@@ -1,25 +1,29 @@
-"""How many features to keep: where a curve bends, and the fewest that are about as good as all."""
+"""Choose how many features to keep: the elbow of a curve, or the fewest that are about as good as all."""
 
 import math
 from collections.abc import Sequence
 
-_BENT = 1e-9  # of the axes' length; less is rounding
+_BENT = 1e-9  # minimum distance from the chord, relative to the axes; less is rounding
 
 
 def elbow(ks: Sequence[int], values: Sequence[float], higher_is_better: bool = False) -> int | None:
-    """The k at which the curve is farthest on the good side of its chord, the line from the first point to the last.
+    """Return the k at which the curve is farthest on the better side of the line from its first point to its last.
 
-    Both axes are scaled to [0, 1]. Over log k, in which the curve is drawn: every doubling of k counts alike, so that a
-    tail of features that do next to nothing hardly moves the elbow. None where no point is on that side.
+    Both axes are scaled to [0, 1], and the horizontal one is log k, as in the figures: every doubling of k counts
+    equally, so that a long tail of nearly useless features hardly changes the elbow.
 
     Args:
-        ks: rising, at least 1.
+        ks: ascending, at least 1.
+
+    Returns:
+        The elbow, or None if there is none, for example because no point is on the better side.
     """
     if len(ks) < 3 or values[0] == values[-1] or not all(map(math.isfinite, values)):
         return None
     x = [math.log(k / ks[0]) / math.log(ks[-1] / ks[0]) for k in ks]
     sign = 1 if higher_is_better else -1
-    # Above the chord for scores, below it for losses; measured up or down, which orders points as the distance does.
+    # The better side is above the line for scores and below it for losses. Vertical distances have the same order as
+    # perpendicular ones.
     span = abs(values[-1] - values[0])
     y = [sign * (value - values[0]) / span for value in values]
     gains = [up - across * y[-1] for across, up in zip(x, y, strict=True)]
@@ -30,13 +34,13 @@ def elbow(ks: Sequence[int], values: Sequence[float], higher_is_better: bool = F
 def fewest(
     ks: Sequence[int], values: Sequence[float], tolerance: float, higher_is_better: bool, absolute: bool
 ) -> int | None:
-    """The smallest k whose value is within the tolerance of the last one's, that of all features.
+    """Return the smallest k whose value is within a tolerance of the last value, which is for all features.
 
     Args:
-        tolerance: a fraction of the last value, or, if `absolute`, in the metric's own units.
+        tolerance: a fraction of the last value, or a value in the metric's units if `absolute`.
 
     Returns:
-        None where the last value is no number.
+        The smallest k, or None if the last value is NaN.
     """
     full = values[-1]
     room = tolerance if absolute else tolerance * abs(full)

@@ -1,4 +1,4 @@
-"""Pictures of an autoencoder's code whose features stand in an order: what k of them keep, and what each means."""
+"""Figures of an autoencoder's code with ordered features: reconstructions from k features, and the effect of each."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -21,24 +21,25 @@ from runner.files import write_bytes
 from runner.pruning.sweep import Sweeper
 from runner.reporting.drawing import save
 
-EXAMPLES = 10  # images in a row, one a class as far as there are
-CLASSES = 20  # that can be told apart
+EXAMPLES = 10  # images per row, one per class if possible
+CLASSES = 20  # maximum number of distinguishable classes
 _ROWS = 9
 _DIRECTIONS = 64
-_TILE = 64  # px of an image in the animation, about
-_LABEL = 24  # px above it
-_SECONDS = 0.5  # a frame
+_TILE = 64  # approximate size of an image in the animation, in pixels
+_LABEL = 24  # height of the label above it, in pixels
+_SECONDS = 0.5  # per frame
 _DOTS = 4_000
 
 
 @torch.no_grad()
 def pictures(sweeper: Sweeper, place: str, ks: Sequence[int], folder: Path) -> list[Path]:
-    """Write reconstructions.png, reconstructions.gif, code.png and directions.png, of the test split.
+    """Write reconstructions.png, reconstructions.gif, code.png and directions.png for the test split.
 
     Args:
-        sweeper: of a model with encode(images) → (N, code) and decode(code) → images; a granularity is named `place`.
-        place: the feature place that is the code.
-        ks: the numbers of features for which reconstructions are shown, rising.
+        sweeper: a sweeper with a granularity named `place`, for a model with encode(images) → (N, code) and
+            decode(code) → images.
+        place: the feature place of the code.
+        ks: the numbers of features for which reconstructions are shown, ascending.
     """
     model: Any = sweeper.model.eval()
     kept = _order(sweeper, place)
@@ -50,7 +51,7 @@ def pictures(sweeper: Sweeper, place: str, ks: Sequence[int], folder: Path) -> l
         cut = Cut(place, k, len(kept), 1 - k / len(kept))
         with sweeper.pruned(cut.point("kept", "test")), sweeper.context():
             at_k[k] = model(shown).float()
-    # In the order in which the decoder takes them, each feature by itself one standard deviation above the mean.
+    # Increase one feature at a time by one standard deviation above the mean, in the decoder's order of features.
     middle, order = codes.mean(0, keepdim=True), kept.argsort()
     units = middle + torch.diag(codes.std(0))
     directions = model.decode(units[:, order]) - model.decode(middle[:, order])
@@ -67,30 +68,30 @@ def pictures(sweeper: Sweeper, place: str, ks: Sequence[int], folder: Path) -> l
 
 
 def _order(sweeper: Sweeper, place: str) -> Tensor:
-    """The indices of the features at a place, (features,) int64; the one that is kept longest comes first."""
+    """Return the indices of the features at a place, (features,) int64, beginning with the one pruned last."""
     members = sweeper.granularities[place].members(sweeper.model)
     return sweeper.ranking(members, "layer", "own").ranks[place][0].argsort(descending=True)
 
 
 def _encoded(sweeper: Sweeper, model: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The test split's images (N, C, H, W), codes (N, features) float32 and labels (N,), these on the processor."""
+    """Return images (N, C, H, W), codes (N, features) float32, and labels (N,) on the CPU, for the test split."""
     images, codes, labels = [], [], []
     for batch, classes in sweeper.data.eval_batches("test", sweeper.limit):
-        codes.append(model.encode(batch))  # in single precision: the steps of a shorter one would be seen
+        codes.append(model.encode(batch))  # in float32, as the steps of a lower precision would be visible
         images.append(batch)
         labels.append(classes.cpu())
     return torch.cat(images), torch.cat(codes), torch.cat(labels)
 
 
 def _one_a_class(labels: Tensor) -> Tensor:
-    """Indices of up to ten images: the first of each class, then the second of each, and so on."""
+    """Return the indices of up to ten images: the first of each class, then the second of each, and so on."""
     classes = pd.Series(labels.numpy())
     rounds = pd.DataFrame({"round": classes.groupby(classes).cumcount(), "class": classes})
     return torch.from_numpy(rounds.sort_values(["round", "class"], kind="stable").index[:EXAMPLES].to_numpy().copy())
 
 
 def _grid(pixels: Mapping[int, Tensor], path: Path) -> Path:
-    """A row of originals (k = 0), then one for each k; of many only the powers of two and the last."""
+    """Draw a row of originals (k = 0) and one row per k; if there are many, only powers of two and the last."""
     ks = [k for k in pixels if len(pixels) <= _ROWS or k & (k - 1) == 0 or k == max(pixels)]
     mosaic = _mosaic([pixels[k] for k in ks])
     inches = 0.85
@@ -105,7 +106,7 @@ def _grid(pixels: Mapping[int, Tensor], path: Path) -> Path:
 
 
 def _animation(pixels: Mapping[int, Tensor], path: Path) -> Path:
-    """A frame for each k: the originals, below them what the first k features keep."""
+    """Write an animation with one frame per k, which shows the originals above their reconstructions."""
     side = pixels[0].shape[-1]
     zoom = max(1, _TILE // side)
     font = ImageFont.truetype(findfont("DejaVu Sans"), 16)  # comes with Matplotlib
@@ -126,7 +127,7 @@ def _animation(pixels: Mapping[int, Tensor], path: Path) -> Path:
 
 
 def _mosaic(rows: Sequence[Tensor]) -> Any:
-    """Rows of images (n, C, H, W) in [0, 1] → (height, width, 3) uint8, with white lines between them."""
+    """Join rows of images (n, C, H, W) in [0, 1] to (height, width, 3) uint8, with white lines between them."""
     padded = F.pad(torch.stack(list(rows)), (1, 0, 1, 0), value=1.0)
     r, n, channels, height, width = padded.shape
     joined = padded.permute(0, 3, 1, 4, 2).reshape(r * height, n * width, channels)
@@ -134,14 +135,14 @@ def _mosaic(rows: Sequence[Tensor]) -> Any:
 
 
 def _code(codes: Any, labels: Any, names: Sequence[str], path: Path) -> Path:
-    """The first feature by class, and the first two as a plane."""
+    """Draw the distribution of the first feature by class, and a scatter plot of the first two features."""
     panels = min(2, codes.shape[1])
     figure = Figure(figsize=(1.5 + 5 * panels, 5.5), dpi=150, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     colours = [colormaps["tab10" if len(names) <= 10 else "tab20"](index) for index in range(len(names))]
     _strips(axes[0], codes[:, 0], labels, names, colours)
     if panels > 1:
-        # In the order of the split, so that no class covers the others.
+        # Draw points in the order of the split, so that no class covers the others.
         few = labels < len(names)
         dots = codes[few][:_DOTS, :2]
         axes[1].scatter(*dots.T, c=[colours[label] for label in labels[few][:_DOTS]], s=6, alpha=0.6, linewidths=0)
@@ -158,7 +159,7 @@ def _code(codes: Any, labels: Any, names: Sequence[str], path: Path) -> Path:
 
 
 def _strips(axes: Axes, values: Any, labels: Any, names: Sequence[str], colours: Sequence[Any]) -> None:
-    """How the values of each class are distributed, one class above the other."""
+    """Draw a histogram of the values of each class, one above the other."""
     edges = np.histogram_bin_edges(values, 80)
     for index, colour in enumerate(colours):
         heights, _ = np.histogram(values[labels == index], edges)
@@ -171,7 +172,7 @@ def _strips(axes: Axes, values: Any, labels: Any, names: Sequence[str], colours:
 
 
 def _directions(changes: Tensor, path: Path) -> Path:
-    """What more of each feature does to the picture of the mean code, in their order, each in its own scale."""
+    """Draw how an increase of each feature changes the image of the mean code, each on a scale of its own."""
     columns = min(8, len(changes))
     rows = -(-len(changes) // columns)
     figure = Figure(figsize=(max(1.15 * columns, 4.6), 1.0 + 1.35 * rows), dpi=150, layout="constrained")
@@ -189,7 +190,7 @@ def _directions(changes: Tensor, path: Path) -> Path:
     if changes.shape[1] == 1:
         bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=40, ticks=[0, 0.5, 1])
         bar.ax.set_xticklabels(["darker by the largest change", "no change", "brighter by as much"], fontsize=8)
-    else:  # the pictures are colours themselves
+    else:  # colour images
         figure.supxlabel(
             "gray: no change; else what is added to each colour, in units of the largest change", fontsize=8
         )

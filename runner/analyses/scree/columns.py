@@ -1,4 +1,4 @@
-"""What run scree shows of runs: values at their first k features, beside PCA and networks of exactly that width."""
+"""The measurements of `run scree`: runs with their first k features, PCA, and networks of exactly that width."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,24 +33,24 @@ Configs = Mapping[Run, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """One run's trained network, and the sweep that cuts it; its granularities are the places."""
+    """One run's trained network and the sweep that cuts it, which has the places as granularities."""
 
     one: Measured
     parts: Experiment
     sweeper: Sweeper
-    widths: dict[str, int]  # features of each place
-    tailed: tuple[str, ...]  # the places that its variant ordered; where there are none, all of them
-    by_norm: bool  # whether there are none
+    widths: dict[str, int]  # place → number of features
+    tailed: tuple[str, ...]  # the places with features ordered by the variant, or all if there are none
+    by_norm: bool  # whether there are no such places
 
     @property
     def splits(self) -> list[str]:
-        """Those that are measured."""
+        """The splits to measure."""
         return [split for split in ("validation", "test") if split in self.parts.data.splits]
 
     def measure(
         self, cuts: Sequence[Cut], batch_norm: str, advance: Callable[[], object]
     ) -> Iterator[tuple[Cut, str, dict[str, float]]]:
-        """Each cut on each split: the task's metrics and the loss."""
+        """Yield the task's metrics and the loss for each cut and split."""
         found = {}
         for point, row in self.sweeper.rows(cut.point(batch_norm, split) for cut in cuts for split in self.splits):
             found[point] = row
@@ -60,20 +60,20 @@ class Loaded:
                 yield cut, split, self.metrics(found[cut.point(batch_norm, split)])
 
     def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """The task's metrics in an evaluation."""
+        """Return the task's metrics and the loss from the results of an evaluation."""
         names = dict.fromkeys([*names_of(self.parts.task.sweep_metrics), "loss"])
-        if row["loss"] == row[self.parts.task.headline]:  # the same thing under two names
+        if row["loss"] == row[self.parts.task.headline]:  # the same value under two names
             del names["loss"]
         return {name: float(row[name]) for name in names}
 
 
 @dataclass(frozen=True)
 class Column:
-    """Runs that differ in their seed only, and what was measured."""
+    """Runs that differ only in their seed, and their measurements."""
 
     group: Sequence[Measured]
-    exact: bool  # whether they show one width only
-    by_norm: bool  # whether their features stand in the order of their filters' norms
+    exact: bool  # whether they are only measured at a single width
+    by_norm: bool  # whether their features are ordered by the norms of their filters
     rows: list[Row]  # place, k, n, split, metric, value
 
 
@@ -93,7 +93,7 @@ def load(one: Measured, configs: Configs, asked: Options) -> Loaded:
 
 
 def places_of(first: Loaded, asked: Options) -> list[str]:
-    """What is cut: names of places, and "all"."""
+    """Return what is cut: names of places, or "all"."""
     tailed = first.tailed
     places = asked["places"] or [*tailed, *([ALL] if len(tailed) > 1 else [])]
     for place in places:
@@ -106,8 +106,11 @@ def places_of(first: Loaded, asked: Options) -> list[str]:
 
 
 def named(columns: Sequence[Column]) -> tuple[list[Row], str, str]:
-    """All rows with their columns' names, the first's, and those in the order of norms. Exact widths don't lengthen
-    the names of the others."""
+    """Name the columns. Columns of exact widths do not lengthen the names of the others.
+
+    Returns:
+        All rows with their columns' names, the name of the first column, and the names of columns ordered by norms.
+    """
     curves = [column for column in columns if not column.exact]
     names = dict(zip(map(id, curves), column_names([column.group[0] for column in curves]), strict=True))
     rows = []
@@ -123,7 +126,7 @@ def named(columns: Sequence[Column]) -> tuple[list[Row], str, str]:
 def column_of(
     group: Sequence[Measured], first: Loaded, configs: Configs, asked: Options, places: Sequence[str]
 ) -> Column:
-    """Measure the runs of a group; one that shows a single width is measured at that alone."""
+    """Measure the runs of a group. Networks trained at a smaller width are only measured at that width."""
     rows: list[Row] = []
     exact = by_norm = False
     for one in group:
@@ -141,14 +144,14 @@ def column_of(
         ]
         if asked["low_rank"] and not exact:
             rows += _low_rank(loaded, wanted, asked["batch_norm"])
-        # All features of a network that differs in nothing but its dropout are an exact width, too.
+        # A network without dropout that is otherwise the same is also an exact width, that of all features.
         same = not differing and not exact and first.one not in group and one.config["dropout.name"] == "none"
         rows += [*found, *({**row, "column": EXACT} for row in found if same and row["k"] == row["n"])]
     return Column(group, exact, by_norm, rows)
 
 
 def _low_rank(loaded: Loaded, cuts: Sequence[Cut], batch_norm: str) -> list[Row]:
-    """The same cuts by directions instead of features."""
+    """Measure the same cuts with directions instead of features."""
     low_rank = LowRank.of(loaded.sweeper)
     together = {name: loaded.widths[name] for name in loaded.tailed}
     wanted = [cut for cut in cuts if low_rank.covers(cut, together)]
@@ -163,7 +166,7 @@ def _low_rank(loaded: Loaded, cuts: Sequence[Cut], batch_norm: str) -> list[Row]
 
 
 def _cuts(first: Loaded, loaded: Loaded, places: Sequence[str], ks: Sequence[int] | None) -> list[Cut]:
-    """Those of the first run's places that a network has, too; all together only where it has every one."""
+    """Return the cuts at the first run's places that the network also has; "all" only if it has every one of them."""
     together = {name: loaded.widths[name] for name in first.tailed if name in loaded.widths}
     there = [place for place in places if place in loaded.widths]
     there += [ALL] if ALL in places and len(together) == len(first.tailed) else []
@@ -173,8 +176,11 @@ def _cuts(first: Loaded, loaded: Loaded, places: Sequence[str], ks: Sequence[int
 
 
 def _narrower(first: Loaded, loaded: Loaded, differing: Mapping[str, Any]) -> Cut | None:
-    """The one place that is narrower than the first run's, if one option of the model makes it so and nothing else
-    differs but the dropout: the network was trained at exactly that width."""
+    """Return the cut of a network trained at a smaller width, or None.
+
+    This is a network with exactly one place narrower than in the first run, which differs from the first run only in
+    one option of the model, and possibly in the dropout.
+    """
     others = [name for name, n in loaded.widths.items() if first.widths.get(name) != n]
     alone = len(differing) == 1 and next(iter(differing)).startswith("model.")
     if not alone or len(others) != 1 or loaded.widths.keys() != first.widths.keys():
@@ -184,10 +190,10 @@ def _narrower(first: Loaded, loaded: Loaded, differing: Mapping[str, Any]) -> Cu
 
 
 def _differing(first: Measured, other: Measured) -> dict[str, Any]:
-    """Options with another value than the first run's: those that make another network, besides the dropout.
+    """Return the options, except dropout, that differ from the first run and lead to another network.
 
     Raises:
-        ConfigError: the task or what is evaluated is another one.
+        ConfigError: the task or the evaluated data differs.
     """
     apart = {*NOT_IDENTITY, *MACHINE, "limit", "dropout"}
     places = {f"data.{name}" for name in NOT_IDENTITY_OF_DATA}
@@ -206,7 +212,7 @@ def _differing(first: Measured, other: Measured) -> dict[str, Any]:
 
 
 def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[str]) -> list[Row]:
-    """The errors of PCA with as many components as features are kept."""
+    """Return the errors of PCA with as many components as there are kept features."""
     data, metric = first.parts.data, first.parts.task.headline
     shape = next(data.eval_batches("test", 1))[0].shape[1:]
     if prod(shape) > PIXELS:

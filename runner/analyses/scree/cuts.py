@@ -1,4 +1,4 @@
-"""Which numbers of features are measured. A cut is a point of a pruning sweep over the features of some places."""
+"""The numbers of features to measure. A cut is a point of a pruning sweep over the features of one or all places."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from runner.pruning.sweep import Point
 from runner.ranking import count
 
 ALL = "all"  # the name of all places together
-_EVERY = 32  # features of which every k is measured
-_SOME = 24  # about as many k of more features
+_EVERY = 32  # maximum number of features for which every k is measured
+_SOME = 24  # approximate number of measured k for more features
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One network to measure: k of n features are kept, those that rank highest."""
+    """One network to measure, which keeps the k highest-ranking of n features."""
 
     place: str  # a consumer's name, or "all"
     k: int
@@ -21,12 +21,15 @@ class Cut:
     sparsity: float  # of each place
 
     def point(self, batch_norm: str, split: str) -> Point:
-        """The point of a sweep whose granularities are the places."""
+        """Return the point of a sweep that has places as its granularities."""
         return Point(self.place, "layer", "own", 0.0, batch_norm, self.sparsity, split)
 
 
 def some_ks(n: int, asked: Sequence[int] | None = None) -> list[int]:
-    """Which k of n are measured: the asked ones; or all of up to 32, else about 24 at even ratios. n is among them."""
+    """Return the k of n features to measure, including n.
+
+    They are the requested ones, or by default all of up to 32 features and about 24 at even ratios of more.
+    """
     if asked is not None:
         return sorted({n, *(k for k in asked if k <= n)})
     return list(range(1, n + 1)) if n <= _EVERY else sorted({round(n ** (i / (_SOME - 1))) for i in range(_SOME)})
@@ -35,13 +38,15 @@ def some_ks(n: int, asked: Sequence[int] | None = None) -> list[int]:
 def cuts(
     widths: Mapping[str, int], together: Mapping[str, int], places: Iterable[str], asked: Sequence[int] | None = None
 ) -> list[Cut]:
-    """The cuts of each place alone, and, where "all" is among them, of several at the same sparsity.
+    """Return the cuts of each place alone and, if "all" is given, of several places at the same sparsity.
 
-    That sparsity is 1 - k / n of the widest place.
+    The common sparsity is 1 - k / n of the widest place.
 
     Args:
-        widths: how many features each place has.
-        together: the same of those that "all" means.
+        widths: number of features at each place.
+        together: number of features at each place that belongs to "all".
+        places: names of places, or "all".
+        asked: the requested k, if any.
     """
     found = []
     for place in places:

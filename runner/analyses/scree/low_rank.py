@@ -1,13 +1,14 @@
-"""Fewer directions in place of fewer features: what a weight's truncated SVD and PCA of activations leave at rank k.
+"""Keep k directions instead of k features, by truncated SVD of the weights or PCA of the activations.
 
-A layer reads n features, y = W x. TailDropout keeps k of them; any other k directions of x are a projection before the
-layer, x → m + P Pᵀ (x − m), after which its weight has rank k:
+A layer has n input features, y = W x. TailDropout keeps k of them. Keeping k directions of x instead is a projection
+before the layer, x → m + P Pᵀ (x − m), with which the weight has rank k:
 
-- SVD: P are the first k right singular vectors of W, m = 0. W P Pᵀ is W's best approximation of rank k (Eckart & Young,
-  1936). No data is needed. A convolution's weight is taken as the matrix of its input channels against all else.
-- PCA: P are the first k principal components of training activations x, m their mean.
+- SVD: P has the first k right singular vectors of W as columns, and m = 0. W P Pᵀ is the best approximation of W of
+  rank k (Eckart & Young, 1936). No data is needed. A convolution's weight is reshaped to a matrix of its input channels
+  against all other dimensions.
+- PCA: P has the first k principal components of training activations x as columns, and m is their mean.
 
-A network that is cut so needs two layers, n → k → outputs, where one that keeps k features needs one.
+Such a network needs two layers, n → k → outputs, where a network with k features needs one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,33 +25,33 @@ from runner.pruning.sweep import Sweeper, statistics
 from runner.ranking import count
 
 SVD, PCA = "SVD of weights", "PCA of activations"
-_EXAMPLES = 5_000  # whose activations are looked at
+_EXAMPLES = 5_000  # number of examples for PCA
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Of one place: `basis`, (n, n), a column each, the one that is kept longest first; `mean`, (n,)."""
+    """The directions at one place: `basis` (n, n), with directions as columns, most important first; `mean` (n,)."""
 
     basis: Tensor
     mean: Tensor
 
     def project(self, x: Tensor, dim: int, k: int) -> Tensor:
-        """x with its features, in dimension `dim`, replaced by what the first k directions hold of them."""
+        """Project the features of x, in dimension `dim`, to the first k directions."""
         first = self.basis[:, :k].to(x)
         centred = x.movedim(dim, -1) - self.mean.to(x)
         return (centred @ first @ first.T + self.mean.to(x)).movedim(-1, dim)
 
 
 def of_weight(layer: nn.Module) -> Directions:
-    """The right singular vectors of a layer's weight over its inputs."""
+    """Return the right singular vectors of a layer's weight."""
     weight = filters_first(layer, layer.weight.detach())  # type: ignore[operator]
-    inputs = weight.transpose(0, 1).flatten(1).double().cpu()  # (inputs, all else)
+    inputs = weight.transpose(0, 1).flatten(1).double().cpu()  # (inputs, other dimensions)
     return Directions(torch.linalg.svd(inputs, full_matrices=True).U, torch.zeros(len(inputs), dtype=torch.float64))
 
 
 @dataclass
 class _Moments:
-    """Sums over the activations at a place."""
+    """Sums over the activations at a place, for their mean and covariance."""
 
     examples: int = 0
     total: Tensor | float = 0.0
@@ -70,7 +71,7 @@ class _Moments:
 
 @dataclass
 class LowRank:
-    """The directions at all places of a sweeper's network, and what is left of it with some of them."""
+    """The directions at all places of a sweeper's network, and its evaluation with some of them."""
 
     sweeper: Sweeper
     places: Mapping[str, FeaturePlace]
@@ -78,9 +79,9 @@ class LowRank:
 
     @classmethod
     def of(cls, sweeper: Sweeper) -> "LowRank":
-        """Look at the weights and at activations of 5,000 training examples.
+        """Compute the directions from the weights and from the activations of 5,000 training examples.
 
-        Places whose layers are grouped convolutions, which read each feature alone, are left out.
+        Places whose layers are grouped convolutions, which read each feature separately, are left out.
         """
         model = sweeper.model.eval()
         layers = {p.consumer: model.get_submodule(p.consumer) for p in feature_places(model)}
@@ -100,11 +101,11 @@ class LowRank:
         return cls(sweeper, there, {SVD: weights, PCA: activations})
 
     def measure(self, how: str, cut: Cut, together: Mapping[str, int], batch_norm: str, split: str) -> dict[str, Any]:
-        """The task's metrics on a split with as many directions as a cut keeps features.
+        """Return the task's metrics on a split with as many directions as a cut keeps features.
 
         Args:
             how: `SVD` or `PCA`.
-            together: features of each place that is cut where all are.
+            together: number of features at each place that belongs to "all".
         """
         ks = {cut.place: cut.k} if cut.place != ALL else {n: w - count(cut.sparsity, w) for n, w in together.items()}
         sweeper = self.sweeper
@@ -116,7 +117,7 @@ class LowRank:
             return sweeper.task.evaluate(sweeper.model, sweeper.data.eval_batches(split, sweeper.limit))
 
     def covers(self, cut: Cut, together: Mapping[str, int]) -> bool:
-        """Whether all places that are cut have directions."""
+        """Return whether all places of a cut have directions."""
         return all(name in self.places for name in (together if cut.place == ALL else [cut.place]))
 
     def _projected(self, directions: Mapping[str, Directions], ks: Mapping[str, int]) -> AbstractContextManager[None]:

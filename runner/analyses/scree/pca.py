@@ -1,6 +1,7 @@
-"""Principal component analysis: the best linear code of k numbers, which an autoencoder has to beat.
+"""Principal component analysis: the best linear code of length k, a baseline for autoencoders.
 
-scikit-learn's PCA needs all images at once in float64, gigabytes for CIFAR-10; the covariance is summed over batches.
+scikit-learn's PCA needs all images at once in float64, which takes gigabytes for CIFAR-10. Here, the covariance is
+accumulated over batches.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,15 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-PIXELS = 5_000  # values of an image, of which the covariance has the square
+PIXELS = 5_000  # maximum number of values per image; the covariance has the square of it
 
 
 class Pca:
     """Mean and principal components of images, in float64.
 
     Args:
-        batches: makes the batches to learn from, (images, …); they are read twice.
-        pixels: of an image, times channels.
+        batches: returns the training batches (images, …); they are read twice.
+        pixels: number of values per image, including channels.
     """
 
     def __init__(self, batches: Callable[[], Iterable[tuple[Tensor, ...]]], pixels: int) -> None:
@@ -30,21 +31,21 @@ class Pca:
         for images, *_ in batches():
             centred = _flat(images) - self.mean
             scatter += centred.T @ centred
-        # eigh gives eigenvalues in rising order.
-        self.components = torch.linalg.eigh(scatter / examples).eigenvectors.flip(1)  # (pixels, pixels), a column each
+        # eigh returns eigenvalues in ascending order.
+        self.components = torch.linalg.eigh(scatter / examples).eigenvectors.flip(1)  # (pixels, pixels), columns
 
     def errors(self, batches: Iterable[tuple[Tensor, ...]], ks: Sequence[int]) -> list[float]:
-        """The mean squared error a pixel of the mean and the first k components, for each k."""
+        """Return the mean squared error per value of reconstructions by the first k components, for each k."""
         left = torch.zeros(self.pixels + 1, dtype=torch.float64)
         examples = 0
         for images, *_ in batches:
             squares = ((_flat(images) - self.mean) @ self.components).square().sum(0)
-            # Of k components the squares of all others are lost; summed from the smallest on.
+            # The error of k components is the sum of squares of all others, accumulated from the smallest.
             left[:-1] += squares.flip(0).cumsum(0).flip(0)
             examples += len(images)
         return [float(left[min(k, self.pixels)]) / (examples * self.pixels) for k in ks]
 
 
 def _flat(images: Tensor) -> Tensor:
-    # On the processor: Apple's GPUs have no float64.
+    # On the CPU, because Apple's GPUs do not support float64.
     return images.flatten(1).cpu().double()

@@ -1,4 +1,4 @@
-"""What `run scree` shows: values over the number of features kept, where to cut, and curves."""
+"""The report of `run scree`: metrics over the number of kept features, suggested cuts, and figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,25 +21,27 @@ from runner.tasks.metrics import Metric, by_name
 PCA = "PCA"
 EXACT = "exact"  # networks trained at exactly that width
 _KEY = ["place", "k", "metric", "split"]
-_PANELS = 4  # beside each other
-_LEAST_POINTS = 20.0  # percentage points that a vertical axis spans at least
-_LEAST_RATIO = 2.0  # of the ends of a loss's axis
+_PANELS = 4  # maximum number per row
+_LEAST_POINTS = 20.0  # minimum range of a vertical axis in percentage points
+_LEAST_RATIO = 2.0  # minimum ratio of the ends of a loss's axis
 
 
 @dataclass(frozen=True)
 class Choosing:
-    """How a number of features is chosen: the smallest whose headline metric is within the tolerance of that of all.
+    """The rule to choose a number of features: the smallest whose metric is within a tolerance of that of all.
 
     Args:
-        tolerance: of metrics in [0, 1] in their own units, of others a fraction of the full value.
+        metric: the headline metric.
+        tolerance: in the metric's units for metrics in [0, 1], otherwise a fraction of the value with all features.
+        declared: all metrics of the task, by name.
     """
 
     metric: Metric
     tolerance: float
-    declared: Mapping[str, Metric] = field(default_factory=dict)  # all of the task's
+    declared: Mapping[str, Metric] = field(default_factory=dict)
 
     def of(self, name: str) -> Metric:
-        """How the task describes one of its metrics."""
+        """Return the metric of this name as declared by the task."""
         return self.declared.get(name, by_name(name))
 
     def fewest(self, ks: Sequence[int], values: Sequence[float]) -> int | None:
@@ -53,11 +55,11 @@ class Choosing:
 
 
 def table(rows: Sequence[dict[str, Any]], first: str) -> pd.DataFrame:
-    """A row a place, k, metric and split, a column a kind of run (the mean over its seeds), and ratios.
+    """Return one row per place, k, metric and split, with the mean over seeds of each column, and ratios.
 
     Args:
         rows: column, place, k, metric, split and value of each measurement.
-        first: the column that the ratios are of: `tail/exact`, `tail/PCA`.
+        first: the column for which ratios are computed: `tail/exact`, `tail/PCA`.
     """
     frame = pd.DataFrame(rows)
     columns = sorted(frame["column"].unique(), key=lambda name: (name == PCA, str(name).startswith(EXACT)))
@@ -72,8 +74,11 @@ def table(rows: Sequence[dict[str, Any]], first: str) -> pd.DataFrame:
 
 
 def choices(wide: pd.DataFrame, choosing: Choosing) -> pd.DataFrame:
-    """A row a place and curve: its elbow and the fewest features within the tolerance, both chosen on validation, and
-    the headline metric there. No rows where no split is for validation."""
+    """Return one row per place and curve, with the elbow and the fewest features within the tolerance.
+
+    Both are chosen on validation data, and the headline metric is given for both. There are no rows without a
+    validation split.
+    """
     rows = []
     there = wide[(wide["metric"] == choosing.metric.name)]
     for place in there["place"].unique():
@@ -99,12 +104,12 @@ def choices(wide: pd.DataFrame, choosing: Choosing) -> pd.DataFrame:
 
 
 def _curves(wide: pd.DataFrame) -> list[str]:
-    """The columns that have a value at every k."""
+    """Return the columns that have a value at every k."""
     return [name for name in _measured(wide) if not name.startswith(EXACT)]
 
 
 def _measured(wide: pd.DataFrame) -> list[str]:
-    """The columns but the key and ratios; names of runs can have a slash in them, too."""
+    """Return the columns except the key and ratios; names of runs may contain a slash, too."""
     return [name for name in wide.columns if name not in _KEY and not _is_ratio(name)]
 
 
@@ -115,7 +120,10 @@ def _is_ratio(name: str) -> bool:
 def markdown(
     wide: pd.DataFrame, chosen: pd.DataFrame, choosing: Choosing, first: str, notes: Sequence[str] = ()
 ) -> str:
-    """Where to cut; then the headline metric on the test split, of all places together where there are several."""
+    """Return Markdown tables of the suggested cuts and of the headline metric on the test split.
+
+    The second table is for all places together if there are several.
+    """
     metric, places = choosing.metric, list(wide["place"].unique())
     shown = ALL if ALL in places else places[0]
     lines = ["## The first k features", ""]
@@ -155,7 +163,10 @@ def _whole(value: Any) -> str:
 
 
 def figures(wide: pd.DataFrame, chosen: pd.DataFrame, choosing: Choosing, first: str, folder: Path) -> list[Path]:
-    """curves.png: every metric and split, all places together or the one there is; places.png: each place alone."""
+    """Draw the figures and return their paths.
+
+    curves.png shows every metric and split for all places together or the only one, and places.png each place alone.
+    """
     places = list(wide["place"].unique())
     shown = ALL if ALL in places else places[0]
     pairs = list(wide[["metric", "split"]].drop_duplicates().itertuples(index=False, name=None))
@@ -190,7 +201,7 @@ def _figure(
     entries = {
         label: handle for place in axes for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
     }
-    fit = int(14 * figure.get_figwidth() // (max(map(len, entries)) + 8))  # beside each other, about
+    fit = int(14 * figure.get_figwidth() // (max(map(len, entries)) + 8))  # approximate number per line
     columns = max(1, min(len(entries), fit))
     how = {"ncols": columns, "fontsize": 9, "frameon": False, "handlelength": 3}
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", **how)
@@ -198,7 +209,7 @@ def _figure(
 
 
 def _values(wide: pd.DataFrame, place: str, metric: Metric, split: str) -> pd.DataFrame:
-    """What a panel shows: `k` and the measured columns, as they are printed."""
+    """Return the data of a panel: the measured columns by `k`, in printed units."""
     part = wide[(wide["place"] == place) & (wide["metric"] == metric.name) & (wide["split"] == split)].set_index("k")
     return metric.scale * part[_measured(wide)]
 
@@ -234,13 +245,13 @@ def _panel(
 
 
 def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: Metric) -> None:
-    """Scale the vertical axis for all that is shown, never so finely that a difference of 1 % looks large."""
+    """Scale the vertical axis to the data, but never so finely that a difference of 1 % looks large."""
     values = np.concatenate([part.to_numpy().ravel() for part in shown])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if metric.percent:
         low = max(0.0, min(low, high - _LEAST_POINTS))
         high = max(high, low + _LEAST_POINTS)
-    # Losses over orders of magnitude, so that equal ratios look alike.
+    # Losses have a logarithmic axis, on which equal ratios look the same.
     elif low > 0:
         factor = max(1.0, _LEAST_RATIO * low / high) ** 0.5
         low, high = low / factor, high * factor
@@ -255,7 +266,7 @@ def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: Metric) -> No
 
 
 def _marks(axes: Axes, at: Any) -> None:
-    """Lines at the elbow and at the fewest features, which the legend names; both are seen where they coincide."""
+    """Draw labelled lines at the elbow and at the fewest features; both are visible if they coincide."""
     for word, line, size, face in (("elbow", ":", 8, "white"), ("fewest", "--", 4, FLOOR)):
         if not pd.isna(at[word]):
             axes.plot(

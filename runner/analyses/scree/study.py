@@ -1,4 +1,4 @@
-"""All of run scree: measure the runs, choose where to cut, write tables and pictures."""
+"""The main function of `run scree`: measure the runs, choose where to cut, and write tables and figures."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from runner.tasks.reconstruction import Reconstruction
 
 
 def study(sources: Sources, options: dict[str, Any]) -> tuple[str, list[Path]]:
-    """Compare the first group of runs with all others; returns the page and the files that were written."""
+    """Compare the first group of runs with all others, and return the page and the written files."""
     notes = sources.notes
     groups = sources.groups
     options = {**options, "limit": options["limit"] or sources.configs[groups[0][0].run].get("limit")}

@@ -1,1 +1,1 @@
-"""Winning tickets (Frankle & Carbin, 2019): masked networks trained again, and their costs beside other methods."""
+"""Winning tickets (Frankle & Carbin, 2019): masked networks trained again, and their costs in comparison."""

@@ -1,4 +1,4 @@
-"""Results and costs of masked trainings beside their source runs: mean and standard deviation over seeds."""
+"""Results and costs of masked trainings and their source runs: mean and standard deviation over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence

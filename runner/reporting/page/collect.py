@@ -1,4 +1,4 @@
-"""Read from run folders what the report page shows, as far as it can be read."""
+"""Collect the contents of the report page from run folders, as far as they can be read."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
