@@ -1,1 +1,1 @@
-"""What happens after weights are final: scores, masks, recalibration, the sweep."""
+"""Pruning after training: scores, masks, recalibration and the sweep."""

@@ -1,4 +1,4 @@
-"""Masks into models, and BatchNorm's statistics made to fit again."""
+"""Apply masks to models and recalibrate BatchNorm's statistics."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,30 +39,31 @@ def prune(
 ) -> dict[str, Tensor]:
     """Set the smallest weights of every filter, or whole filters or features of small norm, to zero, in place.
 
-    By another criterion than magnitude, those that it scores lowest; "sparsegpt" also changes the weights that stay.
+    Other criteria than magnitude remove what they score lowest. "sparsegpt" also changes the remaining weights.
 
     Args:
-        model: any plain module; its prunable layers, or those that `layers` names, are pruned.
+        model: any plain module; its prunable layers, or those named in `layers`, are pruned.
         sparsity: fraction in [0, 1].
-        granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": at the model's feature places what makes a
-            feature and what reads it, ranked by the norm of the filter that makes it. Or a granularity of your own.
-        scores: layer name (for features the consumer's) → what to rank by instead, as a variant's own: (filters,
+        granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": the filters that make a feature at the
+            model's feature places and the weights that read it, ranked by the norm of the filter. A granularity of your
+            own is possible, too.
+        scores: layer name (the consumer's for features) → scores to rank by instead, such as a variant's own: (filters,
             entries), (filters,) or (features,).
-        example: an input of the model, by which its first and its last layer are found; give the one that the variant
-            was attached with. See `runner.models.layers.prunable_layers`.
-        scope: what is compared with what, "layer", "uniform", "erk" or "global", see `runner.pruning.ranking.Ranking`.
-        criterion: what is removed first, a name of `run list criterion` or a criterion of your own; not with `scores`.
-        batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" look at; as many
-            as the criterion asks for are taken (1,000 examples or 500), or all if there are fewer.
+        example: an input of the model, used to find its first and last layer. Pass the input that the variant was
+            attached with. See `runner.models.layers.prunable_layers`.
+        scope: which members are compared, "layer", "uniform", "erk" or "global"; see `runner.pruning.ranking.Ranking`.
+        criterion: what is removed first: a name from `run list criterion` or one of your own; not with `scores`.
+        batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" need. As many are
+            used as the criterion asks for (1,000 examples or 500), or all if there are fewer.
         loss: (the model's outputs in evaluation mode, labels) → the mean loss, for these criteria.
 
     Returns:
         layer name → boolean mask of what was removed, broadcastable over the weight. `runner.dropout.FixedMask` keeps
-        it at zero when training goes on.
+        these weights at zero if training continues.
 
     Raises:
         ValueError: a value is not allowed, a layer is not in the model, or a dropout variant is still attached.
-        UserError: the criterion looks at training data and `batches` is None.
+        UserError: the criterion needs training data and `batches` is None.
     """
     fraction("sparsity", sparsity)
     if isinstance(granularity, str):
@@ -71,7 +72,7 @@ def prune(
     members = granularity.members(model, layers, example)
     named = criterion != "magnitude"
     if isinstance(criterion, str):
-        # "own" are the scores of a variant, which are given as `scores` here.
+        # "own" means the scores of a variant, which are passed as `scores` here.
         one_of("criterion", criterion, [name for name in choices.names("criterion") if name != "own"])
         criterion = cast(Criterion, choices.builtin("criterion", criterion))
     one_of("scope", scope, scopes_of(granularity))
@@ -94,7 +95,7 @@ def prune(
 
 
 def pruning(members: Members, criterion: Criterion, scope: str, evidence: Evidence) -> Callable[[float], Pruned]:
-    """A function from a sparsity to masks and new values for the members' model, which has its trained weights."""
+    """Return a function from a sparsity to masks and new values; the members' model has its trained weights."""
     update = getattr(criterion, "update", None)
     if update is not None:
         found: Callable[[float], Pruned] = update(members, scope, evidence)
@@ -104,13 +105,13 @@ def pruning(members: Members, criterion: Criterion, scope: str, evidence: Eviden
 
 
 def ranking(members: Members, criterion: Criterion, scope: str, evidence: Evidence) -> Ranking:
-    """The order in which members go by a criterion."""
+    """Return the order in which a criterion removes members."""
     return rank(members, criterion.scores(members, evidence), scope, getattr(criterion, "comparable", False))
 
 
 @dataclass(frozen=True)
 class _OwnLoss:
-    """What criteria ask of a task, of a loss of somebody's own."""
+    """A user's loss, as the part of a task that criteria need."""
 
     loss: LossOf
 
@@ -120,16 +121,16 @@ class _OwnLoss:
 
 
 class _Batches:
-    """Batches of somebody's own, of which no more are read than a criterion asks for."""
+    """A user's batches. No more of them are read than a criterion asks for."""
 
     def __init__(self, batches: Iterable[tuple[Any, Any]]) -> None:
         self._source, self._read = iter(batches), list[tuple[Any, Any]]()
 
     def first(self, examples: int) -> Iterator[tuple[Any, Any]]:
-        """The first batches, of so many examples together; the same at every call.
+        """Yield the first batches, with this many examples in total; every call yields the same.
 
         Raises:
-            ValueError: there is none, or one that is not inputs and labels.
+            ValueError: there are no batches, or one doesn't consist of inputs and labels.
         """
         for number in itertools.count():
             if examples <= 0:
@@ -154,7 +155,7 @@ def _at_most(examples: int, part: Any) -> Any:
 
 @torch.no_grad()
 def apply_masks(weights: Mapping[str, Tensor], original: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-    """weights := original, with zeros where the mask is True."""
+    """Set weights to the original ones, with zeros where the mask is True."""
     for name, weight in weights.items():
         # copy_ and masked_fill keep each weight's memory format; writing through a flattened channels_last weight
         # would write into a copy.
@@ -163,21 +164,21 @@ def apply_masks(weights: Mapping[str, Tensor], original: Mapping[str, Tensor], m
 
 @torch.no_grad()
 def restore(weights: Mapping[str, Tensor], original: Mapping[str, Tensor]) -> None:
-    """weights := original."""
+    """Set weights to the original ones."""
     for name, weight in weights.items():
         weight.copy_(original[name])
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """The model's BatchNorm layers that keep running statistics."""
+    """Return the model's BatchNorm layers that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterator[None]:
-    """BatchNorm statistics measured anew on the batches' inputs, as a cumulative average, while the context lasts.
+    """Recompute BatchNorm's statistics from the batches' inputs, as a cumulative average, while the context lasts.
 
-    No weights change and no labels are used. Afterwards statistics, momentum and modes are as they were.
+    No weights change and no labels are used. Afterwards, statistics, momentum and modes are restored.
     """
     norms = batch_norms(model)
     states = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]
@@ -186,7 +187,7 @@ def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterat
         with evaluation_mode(model), torch.no_grad():
             for norm in norms:
                 norm.reset_running_stats()
-                norm.momentum = None  # PyTorch's sign for a cumulative average
+                norm.momentum = None  # PyTorch then uses a cumulative average
                 norm.train()
             for inputs, *_ in batches:
                 if len(inputs) > 1:  # one example has no variance

@@ -1,7 +1,7 @@
-"""Effective sparsity: weights that are not zero, and still count for nothing.
+"""Effective sparsity, which also counts non-zero weights that have no effect.
 
-At high sparsities whole filters run empty, and with them die the weights that fed them and those that read them. A
-weight counts only if a path of weights that are not zero leads from an input through it to an output (Vysogorets &
+At high sparsities, whole filters lose all their inputs. The weights that feed them and those that read them then have
+no effect. A weight counts only if a path of non-zero weights leads from an input through it to an output (Vysogorets &
 Kempe, 2023, "Connectivity matters: neural network pruning through the lens of effective sparsity").
 """
 
@@ -12,25 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# Of these outputs are averages or differences of what comes in: signs are lost, and paths with them.
+# The outputs of these are averages or differences of their inputs, so signs are lost, and paths with them.
 _MIXING = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.Softmax)
 
 
 def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequence[Tensor]) -> float | None:
-    """The fraction of the layers' weights through which no path leads.
+    """Return the fraction of the layers' weights through which no path leads.
 
-    The network is computed once on ones, with 1 for every weight that is not zero, no biases and BatchNorm left out.
-    All that is computed is then positive, and the derivative of the summed output by a weight counts its paths. A
-    filter without inputs passes on its bias or its BatchNorm's shift in the real network; here it counts as removed.
+    The network is evaluated once on ones, with 1 for every non-zero weight, and without biases and BatchNorm. All
+    values are then positive, and the derivative of the summed output with respect to a weight counts its paths. In the
+    real network, a filter without inputs passes on its bias or its BatchNorm's shift; here it counts as removed.
 
     Args:
-        model: plain, of convolutions, linear layers, BatchNorm, pooling and activations that let positive numbers
-            through; it is only read.
-        layers: names of those whose weights are counted.
-        example: arguments of its forward, of which images are replaced by ones.
+        model: plain, with convolutions, linear layers, BatchNorm, pooling, and activations that let positive numbers
+            pass; it is only read.
+        layers: names of the layers whose weights are counted.
+        example: arguments of its forward; images are replaced by ones.
 
     Returns:
-        None where the network has other layers, as attention, or gives anything but one tensor.
+        None if the network has other layers, such as attention, or returns anything but one tensor.
     """
     if any(isinstance(module, _MIXING) or type(module).__name__ == "Attention" for module in model.modules()):
         return None
@@ -52,7 +52,7 @@ def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequenc
 
 
 def _count_only(module: nn.Module) -> None:
-    """Ones in place of weights, each filter's divided by how many it has, so that sums stay small."""
+    """Replace weights by ones, divided by the number of non-zero weights of the filter, so that sums stay small."""
     if isinstance(module, _BatchNorm):
         if module.weight is not None:
             module.weight.fill_(1)

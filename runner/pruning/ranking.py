@@ -1,4 +1,4 @@
-"""All members of a network in the order in which they go."""
+"""The order in which the members of a network are removed."""
 
 import math
 from collections.abc import Mapping
@@ -13,15 +13,16 @@ from runner.ranking import count, ranks
 
 
 class Ranking:
-    """All members of all layers in the order in which they go, found once for a whole sweep.
+    """The order in which all members of all layers are removed, computed once for a whole sweep.
 
     Args:
-        scores: layer name → scores; the lowest go first, ties by layer and index.
-        scope: "layer": the same fraction in every row, that is in every filter for weights and in every layer for
-            units. "uniform": the same fraction in every layer, whose members are compared with one another. "erk": the
-            same, with each layer's fraction from `erk_densities`. "global": the fraction of all members together;
-            filters are compared by score / √(entries a filter), so that wide filters are not safe by their size alone.
-        entries: layer name → entries a filter, needed for units of global scope.
+        scores: layer name → scores; the lowest are removed first, ties by layer and index.
+        scope: "layer": the same fraction of every row, which means of every filter for weights and of every layer for
+            units. "uniform": the same fraction of every layer, whose members are compared with one another. "erk": like
+            "uniform", with each layer's fraction from `erk_densities`. "global": a fraction of all members together;
+            filters are compared by score / √(entries per filter), so that wide filters are not kept for their size
+            alone.
+        entries: layer name → entries per filter, needed for units with global scope.
         weights: layer name → shape of its weight, filters first; needed for "erk".
     """
 
@@ -49,8 +50,10 @@ class Ranking:
             self.ranks = {name: ranks(matrix) for name, matrix in scores.items()}
 
     def pruned(self, sparsity: float) -> dict[str, Tensor]:
-        """Layer name → boolean mask, True for what is removed; floor(sparsity * n + 1e-9) of the n members
-        that are compared are."""
+        """Return layer name → boolean mask, True for what is removed.
+
+        Of n members that are compared, floor(sparsity * n + 1e-9) are removed.
+        """
         if self.scope == "global":
             k = count(sparsity, self.total)
             return {name: rank < k for name, rank in self.ranks.items()}
@@ -62,10 +65,10 @@ class Ranking:
 
 
 def rank(members: Members, scores: Rows, scope: str = "layer", comparable: bool = False) -> Ranking:
-    """The ranking of a model's members by their scores.
+    """Rank a model's members by their scores.
 
     Args:
-        comparable: whether scores of different layers can be compared as they are, see `Criterion`.
+        comparable: whether scores of different layers can be compared as they are; see `Criterion`.
     """
     entries = members.entries() if scope == "global" and not comparable else None
     return Ranking(scores, scope, entries, {name: weight.shape for name, weight in members.filters().items()})

@@ -1,4 +1,4 @@
-"""Pruning after training, over many sparsities: which points are asked for, and what each measures."""
+"""Pruning after training at many sparsities: which points are requested, and what is measured at each."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,33 +26,34 @@ class Point:
     granularity: str  # its key: weight, unit, feature, …
     scope: str  # layer, uniform, erk or global
     scores: str  # the criterion's key: own, magnitude, random, …
-    floor: float  # the sparsity that is pruned at least
+    floor: float  # the minimum sparsity
     batch_norm: str  # kept, recalibrated or none
-    sparsity: float  # asked
+    sparsity: float  # as requested
     split: str  # validation or test
 
     @property
     def pruned(self) -> float:
-        """The sparsity that is really asked of the ranking: a floor's mask and the asked one's are nested."""
+        """The sparsity that the ranking is asked for; masks of the floor and of the requested sparsity are nested."""
         return max(self.floor, self.sparsity)
 
 
 @dataclass
 class Sweeper:
-    """Evaluates points on one trained, plain model, sharing what they have in common.
+    """Evaluates points on one trained, plain model, and shares work between them.
 
     Args:
-        model: plain, with its trained weights; they are back in place after every sweep.
-        task: has evaluate(model, batches) → metrics, among them `loss` and `examples`.
+        model: plain, with its trained weights, which are restored after every sweep.
+        task: has evaluate(model, batches) → metrics, which include `loss` and `examples`.
         data: has eval_batches(split, limit) and augmented_batches(limit, seed).
-        context: makes the context of a forward pass (autocast).
-        own_scores: the variant's: granularity → layer (a place's consumer) → scores; magnitude where it has none.
-        seed: of random scores, and of the augmentation of the images that BatchNorm is recalibrated on.
-        limit: how many examples of a split are evaluated; None: all.
-        granularities, criteria: key → the object; the shipped choice of that name where a key is not in them.
-        costs: granularity and whether it is structured (see `Members`), masks, which are applied → more columns of a
-            row.
-        keep_samples: is given a point, a split, its row and what the task shows of the network's outputs, if anything.
+        context: creates the context of a forward pass (autocast).
+        own_scores: the variant's scores: granularity → layer (a place's consumer) → scores; magnitude without them.
+        seed: for random scores, and for augmenting the images that BatchNorm is recalibrated on.
+        limit: number of examples of a split that are evaluated; None means all.
+        granularities, criteria: key → object; for other keys, the shipped choice of that name.
+        costs: (granularity, masks, which are already applied, and whether it is structured; see `Members`) → additional
+            columns of a row.
+        keep_samples: called with a point, a split, its row, and what the task shows of the network's outputs, if
+            anything.
     """
 
     model: nn.Module
@@ -68,8 +69,11 @@ class Sweeper:
     keep_samples: Callable[[Point, str, Mapping[str, Any], Any], object] = lambda *_: None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
-        """Measure every point; points that differ in their asked sparsity alone and end at the same mask are measured
-        once, and so is the unpruned network, whatever the granularity. Yields each as soon as it is known."""
+        """Measure every point and yield each as soon as it is known.
+
+        Points that differ only in their requested sparsity and lead to the same mask are measured once. So is the
+        unpruned network, across granularities.
+        """
         points = list(points)
         known: dict[tuple[Any, ...], dict[str, Any]] = {}
         unpruned: dict[tuple[str, str], dict[str, Any]] = {}
@@ -101,7 +105,9 @@ class Sweeper:
                 restore(members.weights, trained)
 
     def pruned(self, point: Point) -> AbstractContextManager[None]:
-        """A context in which the model is, in evaluation mode, what `rows` measures at a point; its split is not used.
+        """Return a context in which the model is what `rows` measures at a point, in evaluation mode.
+
+        The point's split is not used.
 
         Raises:
             ValueError: the model has no members of that granularity.
@@ -128,10 +134,10 @@ class Sweeper:
     def _measured(
         self, members: Members, point: Point, splits: Iterable[str], known: dict[tuple[str, str], dict[str, Any]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """A row for each split.
+        """Yield one row per split.
 
         Args:
-            known: (batch_norm, split) → the metrics of this network; what is missing is measured and added.
+            known: (batch_norm, split) → the metrics of this network; missing metrics are measured and added.
         """
         nonzero, total = nonzero_weights(members.weights)
         counts = {"actual_sparsity": members.sparsity(), "nonzero_weights": nonzero, "prunable_weights": total}
@@ -150,7 +156,7 @@ class Sweeper:
         return found
 
     def pruning(self, members: Members, scope: str, scores: str) -> Callable[[float], Pruned]:
-        """A function from a sparsity to masks and new values for the model, which has its trained weights.
+        """Return a function from a sparsity to masks and new values for the model, which has its trained weights.
 
         Args:
             scores: the criterion's key.
@@ -158,7 +164,7 @@ class Sweeper:
         return pruning(members, self._criterion(scores), scope, self._evidence())
 
     def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
-        """The order in which members of the model go, which has its trained weights.
+        """Return the order in which members of the model, which has its trained weights, are removed.
 
         Args:
             scores: the criterion's key.
@@ -170,7 +176,7 @@ class Sweeper:
         return found
 
     def _evidence(self) -> Evidence:
-        """What criteria may look at."""
+        """Return what criteria may use."""
         return Evidence(
             self.own_scores,
             self.seed,
@@ -182,10 +188,10 @@ class Sweeper:
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:
-    """A context in which BatchNorm's statistics are measured anew, if it is "recalibrated".
+    """Return a context in which BatchNorm's statistics are recomputed, if batch_norm is "recalibrated".
 
-    They are those of training images as training sees them: statistics of images without augmentation are of other
-    activations than the network learned with. Each call with the same seed sees the same images.
+    They are computed from training images as they are in training, because the network has learned with the activations
+    of augmented images. Calls with the same seed use the same images.
     """
     if batch_norm == "recalibrated":
         return recalibrated(model, data.augmented_batches(RECALIBRATION_IMAGES, seed))
@@ -208,15 +214,15 @@ def asked_points(
     splits: Iterable[str],
     scope: str = "layer",
 ) -> list[Point]:
-    """The points that a `prune` configuration asks for.
+    """Return the points that a `prune` configuration requests.
 
     Args:
-        prune: with whole parts for `granularity` and `criterion`, see `runner.config.choices`.
-        granularities: names of the variant's, for `granularity: auto`.
+        prune: with resolved choices for `granularity` and `criterion`; see `runner.config.choices`.
+        granularities: names of the variant's granularities, for `granularity: auto`.
         floor: granularity → the variant's γ, for `floor: auto`.
-        has_batch_norm: whether the model has running statistics; without, `batch_norm` is "none".
-        splits: those that hold examples; others are left out.
-        scope: the variant's, for `scope: auto`.
+        has_batch_norm: whether the model has running statistics; if not, `batch_norm` is "none".
+        splits: splits that have examples; others are left out.
+        scope: the variant's scope, for `scope: auto`.
     """
     asked = [{"name": name, "key": name} for name in granularities]
     if prune["granularity"] != "auto":
@@ -242,13 +248,14 @@ def asked_points(
 
 
 def scope_for(granularity: Mapping[str, Any], asked: str, own: str) -> str:
-    """What is compared with what in a granularity, a whole part or only its name.
+    """Return the scope in which members of a granularity, given as a resolved choice or by its name, are compared.
 
     Args:
-        asked: a scope, or `auto`, the variant's own where the granularity has it.
+        asked: a scope, or `auto`: the variant's own if the granularity supports it.
+        own: the variant's scope.
 
     Raises:
-        ConfigError: the granularity does not have the scope that is asked for.
+        ConfigError: the granularity does not support the requested scope.
     """
     scopes = scopes_of(choices.make("granularity", granularity)) if "_target_" in granularity else SCOPES
     if asked == "auto":
@@ -260,9 +267,9 @@ def scope_for(granularity: Mapping[str, Any], asked: str, own: str) -> str:
 
 
 def with_unpruned(points: Sequence[Point]) -> list[Point]:
-    """The points, and before them those of the network with nothing pruned, where they lack it: floor 0, sparsity 0.
+    """Return the points, preceded by those of the unpruned network (floor 0, sparsity 0) if they are missing.
 
-    Rankings don't matter there, so it has the same name, layer scope and own scores, in every sweep.
+    Rankings don't matter for these, so they have the same name in every sweep: layer scope and own scores.
     """
     there = {(point.granularity, point.batch_norm, point.split) for point in points if point.pruned == 0}
     asked = dict.fromkeys((point.granularity, point.batch_norm, point.split) for point in points)
@@ -274,5 +281,5 @@ def with_unpruned(points: Sequence[Point]) -> list[Point]:
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether recalibration means anything for the model."""
+    """Return whether recalibration has any effect on the model."""
     return bool(batch_norms(model))

@@ -1,1 +1,1 @@
-"""What members are ranked by; one file each, chosen by a file of conf/criterion."""
+"""Criteria that members are ranked by, one per file; each is chosen by a file of conf/criterion."""

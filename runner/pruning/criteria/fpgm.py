@@ -9,8 +9,11 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class FPGM:
-    """The sum of a filter's Euclidean distances to the other filters of its layer; what is nearest to the layer's
-    geometric median goes first. For members of several weights: filters, features, blocks."""
+    """The sum of a filter's Euclidean distances to the other filters of its layer.
+
+    Members closest to the layer's geometric median are removed first. They must have several weights: filters, features
+    or blocks.
+    """
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         parts = members.gather(members.values())

@@ -1,4 +1,4 @@
-"""How much the loss would change, to second order: LeCun et al. (1990), "Optimal brain damage", eq. 5."""
+"""Change of the loss to second order: LeCun et al. (1990), "Optimal brain damage", eq. 5."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,15 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Hessian:
-    """½ Σ w² H_ww over the weights of a member, H_ww being the diagonal of the empirical Fisher information.
+    """½ Σ w² H_ww over the weights of a member, where H_ww is the diagonal of the empirical Fisher information.
 
-    That is the mean of the squared gradients of single examples, which stands for the Hessian of a trained network's
+    This is the mean of the squared gradients of single examples, which approximates the Hessian of a trained network's
     loss (Theis et al., 2018, "Faster gaze prediction with dense networks and Fisher pruning", eq. 6). The Hessian
-    itself would need a product with it for every layer, many times over. Where batches can't be divided, as those of
-    sentences, the gradients are of batches.
+    itself would need many Hessian-vector products for every layer. Where batches can't be divided, as with sentences,
+    gradients of whole batches are used.
 
     Args:
-        examples: how many training examples, at least 1.
+        examples: number of training examples, at least 1.
     """
 
     comparable = True

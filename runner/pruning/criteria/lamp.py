@@ -8,10 +8,11 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class LAMP:
-    """A member's squared magnitude over the sum of those of its layer that are not smaller.
+    """A member's squared magnitude divided by the sum over all members of its layer that are not smaller.
 
-    In a layer the order is that of magnitudes; what changes is the comparison of layers, so it is meant for
-    `prune.scope=global`. Every layer's largest member has score 1: none is emptied before all are down to one member.
+    Within a layer, the order is that of magnitudes. Only the comparison between layers changes, so this is meant for
+    `prune.scope=global`. The largest member of every layer has score 1, so no layer is emptied before all are down to
+    one member.
     """
 
     comparable = True
@@ -24,7 +25,7 @@ def _lamp(magnitude: Tensor) -> Tensor:
     squares = magnitude.double().square().flatten()
     order = squares.argsort(stable=True)
     rising = squares[order]
-    kept = rising.flip(0).cumsum(0).flip(0)  # of this one and all that are larger
+    kept = rising.flip(0).cumsum(0).flip(0)  # of this member and all larger ones
     scores = torch.empty_like(rising)
     scores[order] = torch.where(kept > 0, rising / kept, 0.0)
     return scores.view(magnitude.shape)

@@ -1,4 +1,4 @@
-"""What criteria measure on training data: gradients and inputs of layers."""
+"""Measurements on training data that criteria use: gradients and inputs of layers."""
 
 import copy
 from collections import OrderedDict
@@ -19,7 +19,7 @@ BATCH = 50  # examples
 
 
 def batches(evidence: Evidence, examples: int, size: int = BATCH) -> Iterator[Any]:
-    """Training batches; tensors come in pieces of `size` examples, so that a mean over batches is one over many."""
+    """Yield training batches, with tensors split into pieces of `size` examples to average over many batches."""
     if evidence.batches is None:
         raise UserError("this criterion looks at training data, and there is none here")
     for batch in evidence.batches(examples):
@@ -31,7 +31,7 @@ def batches(evidence: Evidence, examples: int, size: int = BATCH) -> Iterator[An
 
 @contextmanager
 def differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """A context in which the weights, and nothing is said of others, take gradients."""
+    """A context in which the weights require gradients; other parameters are not changed."""
     before = {name: weight.requires_grad for name, weight in weights.items()}
     for weight in weights.values():
         weight.requires_grad_(True)
@@ -44,7 +44,7 @@ def differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def losses(evidence: Evidence, examples: int, batch: int = BATCH) -> Iterator[tuple[Tensor, int]]:
-    """The mean loss of each batch, in evaluation mode, and how many examples it is of."""
+    """Yield the mean loss of each batch, in evaluation mode, and the number of its examples."""
     if evidence.model is None or evidence.task is None:
         raise UserError("this criterion looks at the loss of a network, and it was given none")
     evidence.model.eval()
@@ -55,21 +55,21 @@ def losses(evidence: Evidence, examples: int, batch: int = BATCH) -> Iterator[tu
 
 
 def gradients(members: Members, loss: Tensor) -> dict[str, Tensor]:
-    """∂ loss / ∂ weight by layer, filters in dim 0, float32; zeros where the loss does not depend on a weight."""
+    """Return ∂ loss / ∂ weight by layer, filters in dim 0, float32; zeros if the loss does not depend on a weight."""
     found = torch.autograd.grad(loss, list(members.weights.values()), allow_unused=True, materialize_grads=True)
     return members.turned({name: gradient.float() for name, gradient in zip(members.weights, found, strict=True)})
 
 
 @torch.no_grad()
 def input_norms(members: Members, evidence: Evidence, examples: int) -> dict[str, Tensor]:
-    """L2 norm of what each weight of a filter is multiplied with, over all examples and positions.
+    """Return the L2 norm of the inputs of each weight of a filter, over all examples and positions.
 
     Returns:
-        layer → a tensor that broadcasts over its weight, filters in dim 0: the same for all filters of a layer (of a
-        group, of a projection).
+        layer → a tensor that broadcasts over its weight, filters in dim 0. It is the same for all filters of a layer
+        (of a group, of a projection).
 
     Raises:
-        UserError: a layer's input is not seen, as another module reads its weight.
+        UserError: a layer's input can't be observed, because another module reads its weight.
     """
 
     def watch(squares: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHandle:
@@ -88,13 +88,13 @@ def sums_of_inputs(
     examples: int,
     watch: Callable[[dict[str, Tensor], str, nn.Module], RemovableHandle],
 ) -> dict[str, Tensor]:
-    """What hooks on layers add up over the examples, by layer.
+    """Return what hooks on layers sum up over the examples, by layer.
 
     Args:
-        watch: puts a hook on a layer of this name, which adds to the dictionary by `add`.
+        watch: registers a hook on the layer of this name; the hook adds to the dictionary with `add`.
 
     Raises:
-        UserError: a layer's input is not seen, as another module reads its weight.
+        UserError: a layer's input can't be observed, because another module reads its weight.
     """
     sums: dict[str, Tensor] = {}
     with ExitStack() as hooks:
@@ -115,10 +115,10 @@ def add(sums: dict[str, Tensor], name: str, found: Tensor) -> None:
 
 
 def _layer_hook(squares: dict[str, Tensor], name: str, layer: nn.Module) -> Any:
-    """Sums, over a layer's uses, the squares of what each of its weights is multiplied with.
+    """Return a hook that sums the squared inputs of each of a layer's weights, over all calls of the layer.
 
-    A layer is linear in its weight: the derivative of its summed outputs by a weight is the sum of the inputs that this
-    weight meets. Of squared inputs it is the sum wanted, whatever kind of layer it is.
+    A layer is linear in its weight, so the derivative of its summed outputs with respect to a weight is the sum of the
+    inputs that this weight is multiplied with. With squared inputs, this is the required sum for any kind of layer.
     """
     twin = copy.copy(layer)
     twin._forward_hooks, twin._forward_pre_hooks = OrderedDict(), OrderedDict()

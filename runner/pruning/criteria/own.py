@@ -1,11 +1,11 @@
-"""What the dropout variant itself ranks by: gates, switches, variances, the order of features."""
+"""The dropout variant's own ranking: gates, switches, variances, the order of features."""
 
 from runner.pruning.criteria.base import Evidence
 from runner.pruning.granularities.base import Members, Rows
 
 
 class Own:
-    """The variant's own scores of that granularity; magnitude where it has none."""
+    """The variant's own scores for the granularity, or magnitude if it has none."""
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         own = evidence.own_scores.get(members.granularity)

@@ -1,4 +1,4 @@
-"""The control: which members go is left to chance."""
+"""Random scores, as a control."""
 
 import torch
 
@@ -7,7 +7,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Random:
-    """Uniform random numbers, the same for the same seed and shapes."""
+    """Uniform random numbers, which are equal for equal seeds and shapes."""
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         generator = torch.Generator().manual_seed(evidence.seed)

@@ -20,23 +20,24 @@ from runner.pruning.granularities.weight import WeightMembers
 from runner.pruning.ranking import rank
 from runner.ranking import count, lowest
 
-# Scores of neighbouring columns (filters, n) and the place of the first → what is removed of them, boolean.
+# Scores of adjacent columns (filters, n) and the index of the first → which of them are removed, boolean.
 Choose = Callable[[Tensor, int], Tensor]
 
 
 class SparseGPT:
-    """w² / U_cc², U the upper Cholesky factor of the inverse Hessian; and new values for the weights that stay.
+    """w² / U_cc², where U is the upper Cholesky factor of the inverse Hessian; also new values for remaining weights.
 
-    The Hessian of a filter's squared output error is H = X Xᵀ + λ I, X what its weights are multiplied with on training
-    examples in the unpruned network. Columns go from left to right; what removing a weight does to the outputs is made
-    up for by the filter's weights to its right. Single weights (`weight`, `n_of_m`) are chosen among the weights as
-    earlier columns have changed them: in blocks of columns, with scope "layer" as many in each filter, with "uniform"
-    and "erk" among all filters, as the authors' code does; of `n_of_m` in each group, as it is reached. Other members,
-    and all with scope "global", are ranked once by the scores of the trained weights. What is zero already stays zero.
+    The Hessian of a filter's squared output error is H = X Xᵀ + λ I, where X holds the inputs of its weights on
+    training examples in the unpruned network. Columns are processed from left to right. The filter's weights to the
+    right compensate for the effect of a removed weight on the outputs. Single weights (`weight`, `n_of_m`) are chosen
+    among the weights as earlier columns have changed them. They are chosen in blocks of columns: the same number in
+    each filter with scope "layer", and among all filters with "uniform" and "erk", as in the authors' code. With
+    `n_of_m`, they are chosen in each group when it is reached. Other members, and all members with scope "global", are
+    ranked once by the scores of the trained weights. Weights that are zero already stay zero.
 
     Args:
-        examples: how many training examples X is of.
-        block: columns that are chosen and updated together.
+        examples: number of training examples in X.
+        block: number of columns that are chosen and updated together.
         damping: λ, as a fraction of the mean of the diagonal of X Xᵀ.
     """
 
@@ -73,9 +74,9 @@ class SparseGPT:
     def _layer(
         self, members: Members, weight: Tensor, factors: Tensor, order: Tensor, choices: Sequence[Choose]
     ) -> tuple[Tensor, Tensor]:
-        """The mask and the new values of one layer, filters in dim 0, of its weight's shape.
+        """Return the mask and the new values of one layer, in its weight's shape with filters in dim 0.
 
-        Groups of a convolution read inputs of their own: each has its factor and its choice.
+        The groups of a convolution read separate inputs, so each group has its own factor and choice.
         """
         m = members.m if isinstance(members, GroupMembers) else None
         block = self.block if m is None else max(m, self.block // m * m)
@@ -89,13 +90,13 @@ class SparseGPT:
 
     @torch.no_grad()
     def _factors(self, members: Members, evidence: Evidence) -> dict[str, Tensor]:
-        """U with UᵀU = H⁻¹ by layer, (groups, columns, columns), columns in the order in which they go."""
+        """Return U with UᵀU = H⁻¹ by layer, (groups, columns, columns), with columns in the order of processing."""
         weights = members.values()
         found = {}
         for name, hessian in sums_of_inputs(members, evidence, self.examples, _watch).items():
             order = _order(members, weights[name]).cpu()
             parts = []
-            for part in hessian.cpu().double():  # float32 is too little for an inverse, and not all devices have more
+            for part in hessian.cpu().double():  # float32 is not enough for an inverse, and some devices have no more
                 mean = float(part.diagonal().mean())
                 part = part[order][:, order] + torch.eye(len(part)) * (self.damping * mean if mean else 1.0)
                 inverse = torch.cholesky_inverse(torch.linalg.cholesky(part))
@@ -105,17 +106,17 @@ class SparseGPT:
 
 
 def solve(weight: Tensor, factor: Tensor, choose: Choose, block: int = 128, group: int | None = None) -> Any:
-    """Algorithm 1 on one matrix.
+    """Run Algorithm 1 on one matrix.
 
     Args:
         weight: (filters, columns).
         factor: U, upper triangular, UᵀU = H⁻¹.
-        choose: says what goes, of scores w² / U_cc².
-        block: columns whose effect on those to their right is added up, and that are chosen together.
-        group: columns that are chosen together instead, of which a block has a multiple.
+        choose: selects what is removed, given scores w² / U_cc².
+        block: number of columns that are chosen together and whose effect on columns to their right is accumulated.
+        group: number of columns that are chosen together instead; blocks contain a multiple of it.
 
     Returns:
-        the mask, True for what is removed, and the new values, zero there; both (filters, columns).
+        The mask, True for what is removed, and the new values, which are zero there; both (filters, columns).
     """
     w, zero, mask = weight.clone(), weight == 0, torch.zeros_like(weight, dtype=torch.bool)
     columns = weight.shape[1]
@@ -139,7 +140,7 @@ def solve(weight: Tensor, factor: Tensor, choose: Choose, block: int = 128, grou
 
 
 def _scores(members: Members, factors: dict[str, Tensor]) -> Rows:
-    """Of each member the sum over its weights."""
+    """Return each member's score, the sum over its weights."""
     found = {}
     for name, weight in members.values().items():
         order = _order(members, weight)
@@ -150,7 +151,7 @@ def _scores(members: Members, factors: dict[str, Tensor]) -> Rows:
 
 
 def _chooser(members: Members, scope: str, sparsity: float, name: str) -> Choose:
-    """Chooses in each filter, in each group of m, or among all filters of a layer, so that the counts add up."""
+    """Return a function that chooses per filter, per group of m, or among all filters, so that the counts add up."""
     shapes = {of: weight.shape for of, weight in members.filters().items()}
     each = sparsity if scope == "layer" else layer_fractions(scope, shapes, sparsity)[name]
 
@@ -171,13 +172,13 @@ def _taker(mask: Tensor) -> Choose:
 
 
 def _order(members: Members, weight: Tensor) -> Tensor:
-    """The order of a filter's columns; where groups are of input channels at one tap, these stand side by side."""
+    """Return the order of a filter's columns; if groups are of input channels at one tap, these are adjacent."""
     entries = torch.arange(weight[0].numel(), device=weight.device)
     return entries.view(weight.shape[1], -1).T.flatten() if isinstance(members, GroupMembers) else entries
 
 
 def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHandle:
-    """Have X Xᵀ of a layer's inputs added up, (groups, columns, columns)."""
+    """Register a hook that accumulates X Xᵀ of a layer's inputs, (groups, columns, columns)."""
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise UserError(f"sparsegpt prunes linear layers and 2d convolutions; {name!r} is a {type(layer).__name__}")
 
@@ -190,7 +191,7 @@ def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHan
 
 
 def _columns(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """X: what each column of a filter is multiplied with, (groups, columns, positions of all examples)."""
+    """Return X, the inputs of each column of a filter, (groups, columns, positions of all examples)."""
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2).T[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode

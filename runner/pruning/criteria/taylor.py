@@ -1,5 +1,5 @@
-"""How much the loss would change, to first order: Molchanov et al. (2019), "Importance estimation for neural network
-pruning", eqs. 8 and 9, with absolute values as in the first-order criterion of Molchanov et al. (2017)."""
+"""Change of the loss to first order: Molchanov et al. (2019), "Importance estimation for neural network pruning",
+eqs. 8 and 9, with absolute values as in the first-order criterion of Molchanov et al. (2017)."""
 
 import torch
 
@@ -13,7 +13,7 @@ class Taylor:
     """|Σ w ∂L/∂w| over the weights of a member, averaged over batches of training examples.
 
     Args:
-        examples: how many training examples, at least 1.
+        examples: number of training examples, at least 1.
     """
 
     comparable = True

@@ -8,12 +8,12 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Wanda:
-    """|w| times the L2 norm of what it is multiplied with over training examples; of a member the L2 norm of these.
+    """|w| times the L2 norm of the weight's inputs over training examples; for larger members, the L2 norm of these.
 
     Sun et al. compare the weights of one output with one another, which is `prune.scope=layer`.
 
     Args:
-        examples: how many training examples, at least 1.
+        examples: number of training examples, at least 1.
     """
 
     def __init__(self, examples: int = 1000) -> None:

@@ -1,4 +1,4 @@
-"""Blocks of weights of several filters and input channels, as block-sparse kernels compute with them."""
+"""Blocks of weights of several filters and input channels, as used by block-sparse kernels."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -46,17 +46,17 @@ class BlockMembers(Members):
         return dict.fromkeys(self.weights, self.size[0] * self.size[1])
 
     def _blocks(self, weight: Tensor) -> Tensor:
-        """(filters / f, taps, inputs / i, f, i), a view of a contiguous weight."""
+        """Return (filters / f, taps, inputs / i, f, i), a view of a contiguous weight."""
         f, i = self.size
         taps = weight.contiguous().flatten(2) if weight.dim() > 2 else weight.contiguous().unsqueeze(-1)
         return taps.unflatten(1, (-1, i)).unflatten(0, (-1, f)).permute(0, 4, 2, 1, 3)
 
 
 class Block:
-    """Blocks of the prunable layers; those that blocks don't fill are left whole and are not counted.
+    """Blocks of the prunable layers. Layers that can't be divided into blocks are left whole and are not counted.
 
     Args:
-        filters, inputs: of a block, at least 1.
+        filters, inputs: size of a block, at least 1.
     """
 
     def __init__(self, filters: int = 4, inputs: int = 4) -> None:

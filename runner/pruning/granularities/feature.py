@@ -11,12 +11,13 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix
 
 
 class FeatureMembers(Members):
-    """Features, ranked at each place for itself.
+    """Features, ranked separately at each place.
 
-    Scores: by the consumer's name, (features,); at places without, the L2 norm of the filter that makes the feature.
+    Scores are given by the consumer's name, (features,). Places without scores use the L2 norm of the filter that makes
+    the feature.
 
     Args:
-        only: the consumers' names of the places whose features are members; None: all that the model declares.
+        only: names of the consumers of the places whose features are members; None means all declared places.
     """
 
     def __init__(self, model: nn.Module, only: Collection[str] | None = None) -> None:
@@ -34,7 +35,7 @@ class FeatureMembers(Members):
 
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
         filters = self.filters()
-        # A variant may have ordered some places only.
+        # A variant may have ordered only some places.
         return {
             name: (scores[name] if name in scores else filter_matrix(filters[place.producer]).norm(dim=1))[None]
             for name, place in self.places.items()
@@ -62,13 +63,13 @@ class FeatureMembers(Members):
 
 
 class Feature:
-    """Features at the places of a model, see `FeatureMembers`."""
+    """Features at the places of a model; see `FeatureMembers`."""
 
     def __init__(self, only: Collection[str] | None = None) -> None:
         self.only = only
 
     def members(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> FeatureMembers:
-        """The model's features.
+        """Return the model's features.
 
         Raises:
             ValueError: the model declares no places, or layers are named.

@@ -11,9 +11,10 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class HeadMembers(Members):
-    """Heads, ranked within each attention by the L2 norm of all their weights. Scores: by the output's name, (heads,).
+    """Heads, ranked within each attention module by the L2 norm of all their weights.
 
-    A head is its filters of the projections of queries, keys and values, and the columns of the output that read it.
+    A head consists of its filters in the projections of queries, keys and values, and of the output's columns that read
+    it. Scores are given by the output's name, (heads,).
     """
 
     def __init__(self, model: nn.Module, attentions: Sequence[AttentionHeads]) -> None:
@@ -54,13 +55,13 @@ class HeadMembers(Members):
 
 
 class Head:
-    """The heads of all attentions of a model."""
+    """The heads of all attention modules of a model."""
 
     def members(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> HeadMembers:
-        """The model's heads.
+        """Return the model's heads.
 
         Raises:
-            ValueError: it has none that are known, or layers are named.
+            ValueError: the model has no known heads, or layers are named.
         """
         if layers is not None:
             raise ValueError("layers are for weights and filters; heads go from all attentions of the model")

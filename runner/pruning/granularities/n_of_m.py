@@ -1,4 +1,4 @@
-"""Weights in groups of m, of which n stay: the pattern that sparse tensor cores compute with (Mishra et al., 2021)."""
+"""Weights in groups of m, of which n are kept, the pattern of sparse tensor cores (Mishra et al., 2021)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -34,14 +34,14 @@ class GroupMembers(WeightMembers):
 
 
 class NofM:
-    """Groups of m weights: a sparsity s removes floor(s m) of each, so that s = 0.5 is 2:4 and 0.75 is 1:4.
+    """Groups of m weights. A sparsity s removes floor(s m) of each group, so 0.5 is 2:4 and 0.75 is 1:4.
 
     Args:
-        m: input channels of a group, at least 2. Layers whose input channels are no multiple of it are left whole and
-            are not counted.
+        m: input channels per group, at least 2. Layers whose number of input channels is not a multiple of m are left
+            whole and are not counted.
     """
 
-    scopes = ("layer",)  # every group keeps as many weights, so that nothing else can be compared
+    scopes = ("layer",)  # every group keeps the same number of weights, so there is nothing else to compare
 
     def __init__(self, m: int = 4) -> None:
         self.m = whole("m", m, low=2)

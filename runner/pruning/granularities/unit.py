@@ -1,4 +1,4 @@
-"""Whole filters, the paper's units; each layer's filters are ranked for themselves (paper, eq. 1)."""
+"""Whole filters, the paper's units; each layer's filters are ranked separately (paper, eq. 1)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix
 
 
 class UnitMembers(Members):
-    """Filters of layers, ranked within each of a layer's matrices, see `matrices_in`. Scores: (filters,)."""
+    """Filters of layers, ranked within each of a layer's matrices (see `matrices_in`). Scores: (filters,)."""
 
     def __init__(self, layers: Mapping[str, nn.Module]) -> None:
         super().__init__("unit", layers)
