@@ -1,1 +1,1 @@
-"""Plain networks, each with the layers it offers to dropout and pruning."""
+"""Plain networks, with the layers that they offer to dropout and pruning."""

@@ -1,4 +1,4 @@
-"""Multi-head attention, and the layers of a Transformer that are made of it (Vaswani et al. 2017, pre-norm)."""
+"""Multi-head attention and the Transformer layers that use it (Vaswani et al. 2017, pre-norm)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-KeysValues = tuple[Tensor, Tensor]  # each (N, heads, positions, features of a head)
-Rotation = tuple[Tensor, Tensor]  # cosines and sines, (positions, half the features of a head) each
+KeysValues = tuple[Tensor, Tensor]  # each (N, heads, positions, features per head)
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, each (positions, half the features per head)
 
 
 def rotation(first: int, positions: int, features: int, device: torch.device, base: float = 10000.0) -> Rotation:
-    """The angles by which `rotated` turns queries and keys: position · base^(−2i / features) for the pair i.
+    """Return cosines and sines of the angles by which `rotated` rotates queries and keys.
+
+    The angle of pair i is position · base^(−2i / features).
 
     Args:
-        first: the position of the first of so many `positions`.
-        features: of a head, an even number.
+        first: the first of `positions` consecutive positions.
+        features: features per head, an even number.
     """
-    # In single precision whatever autocast says: bf16 has no whole numbers beyond 256.
+    # In single precision whatever autocast says, because bf16 can't represent all integers above 256.
     places = torch.arange(first, first + positions, device=device, dtype=torch.float32)
     speeds = base ** (-torch.arange(0, features, 2, device=device, dtype=torch.float32) / features)
     angles = places[:, None] * speeds
@@ -26,11 +28,11 @@ def rotation(first: int, positions: int, features: int, device: torch.device, ba
 
 
 def rotated(x: Tensor, turn: Rotation) -> Tensor:
-    """Queries or keys (N, heads, T, features of a head) with rotary positions (Su et al. 2021, section 3.2).
+    """Apply rotary positions (Su et al. 2021, section 3.2) to queries or keys (N, heads, T, features per head).
 
-    Each pair of features is turned by an angle that grows with the position, so that the product of a query and a key
-    depends on how far apart they are. A pair are the features i and i + half, as in most implementations; the paper's
-    are neighbours, which is another order of the same features.
+    Each pair of features is rotated by an angle that grows with the position, so that the product of a query and a key
+    depends on their distance. Features i and i + half form a pair, as in most implementations. In the paper, pairs are
+    adjacent, which is another order of the same features.
     """
     cosines, sines = turn
     first, second = x.chunk(2, -1)
@@ -42,20 +44,20 @@ def rotated(x: Tensor, turn: Rotation) -> Tensor:
 class Cache:
     """Keys and values of the tokens so far, so that decoding computes each position once."""
 
-    past: list[KeysValues | None]  # of each layer's self-attention; None at the first step
-    length: int = 0  # positions so far
+    past: list[KeysValues | None]  # for each layer's self-attention; None at the first step
+    length: int = 0  # number of positions so far
 
     def select(self, rows: Tensor) -> None:
-        """Go on with the sequences `rows`, indices into the first dimension of the keys."""
+        """Continue with the sequences `rows`, which are indices into the first dimension of the keys."""
         self.past = [kv and (kv[0].index_select(0, rows), kv[1].index_select(0, rows)) for kv in self.past]
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention of several heads.
+    """Scaled dot-product attention with several heads.
 
-    Each projection is a layer of its own. Those of queries, keys and values carry `matrices`, the number of heads: the
-    weight is so many matrices, one above the other along dim 0, because "each head of each of the inputs has its own
-    matrix" (the paper, on the Transformer).
+    Each projection is a separate layer. Those of queries, keys and values have an attribute `matrices`, the number of
+    heads: their weight consists of that many matrices, stacked along dim 0, because "each head of each of the inputs
+    has its own matrix" (the paper, on the Transformer).
     """
 
     def __init__(self, features: int, heads: int) -> None:
@@ -69,7 +71,7 @@ class Attention(nn.Module):
             projection.matrices = heads  # type: ignore[assignment]
 
     def keys_values(self, memory: Tensor, turn: Rotation | None = None) -> KeysValues:
-        """What can be attended to in memory (N, S, features), keys rotated where `turn` is given."""
+        """Return keys and values of memory (N, S, features); keys are rotated if `turn` is given."""
         keys = self._split(self.key(memory))
         return keys if turn is None else rotated(keys, turn), self._split(self.value(memory))
 
@@ -81,11 +83,11 @@ class Attention(nn.Module):
         causal: bool = False,
         turn: Rotation | None = None,
     ) -> Tensor:
-        """x (N, T, features) → what each of its positions reads, (N, T, features).
+        """Attend from x (N, T, features) to keys and values, and return (N, T, features).
 
         Args:
-            mask: bool, broadcast to (N, heads, T, S); True may be attended to.
-            causal: each position attends to itself and to earlier ones.
+            mask: bool, broadcastable to (N, heads, T, S); True may be attended to.
+            causal: whether each position attends only to itself and to earlier ones.
             turn: rotates the queries.
         """
         queries = self._split(self.query(x))
@@ -98,9 +100,9 @@ class Attention(nn.Module):
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """The fused attention; on processors in single precision where gradients will be asked for.
+    """Compute fused attention; on the CPU in single precision if gradients may be needed.
 
-    Its backward pass takes three to four times as long there in bf16, for sentences of 25 to 100 tokens.
+    In bf16, its backward pass takes three to four times as long there, for sentences of 25 to 100 tokens.
     """
     if queries.device.type == "cpu" and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
@@ -110,7 +112,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, 
 
 
 class FeedForward(nn.Module):
-    """Linear, an activation, linear, on every position."""
+    """A linear layer, an activation and a linear layer, applied to every position."""
 
     def __init__(self, features: int, hidden: int, activation: Callable[[Tensor], Tensor] = F.relu) -> None:
         super().__init__()
@@ -123,7 +125,7 @@ class FeedForward(nn.Module):
 
 
 class _Sublayers(nn.Module):
-    """The sublayers that all layers have, each x + dropout(sublayer(LayerNorm(x)))."""
+    """The sublayers that all layers have, each computing x + dropout(sublayer(LayerNorm(x)))."""
 
     attention: Attention
     feed_forward: FeedForward
@@ -140,7 +142,7 @@ class _Sublayers(nn.Module):
     def _attend_with_past(
         self, x: Tensor, past: KeysValues | None, turn: Rotation | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """Causal self-attention of the next positions, x (N, T, features): any number at first, then one at a time."""
+        """Apply causal self-attention to the next positions (N, T, features): any number at first, then single ones."""
         y = self.attention_norm(x)
         present = self.attention.keys_values(y, turn)
         if past is not None:
@@ -153,7 +155,7 @@ class _Sublayers(nn.Module):
 
 
 class _SelfAttending(_Sublayers):
-    """The sublayers of a layer that attends to its own sequence only."""
+    """The sublayers of a layer that attends only to its own sequence."""
 
     def __init__(
         self,
@@ -175,7 +177,7 @@ class EncoderLayer(_SelfAttending):
     """Self-attention and feed-forward."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (N, S, features), mask (N, 1, 1, S) → (N, S, features)."""
+        """Map x (N, S, features), with mask (N, 1, 1, S), to (N, S, features)."""
         return self._feed(self._attend(x, mask))
 
 
@@ -183,24 +185,24 @@ class CausalLayer(_SelfAttending):
     """Causal self-attention and feed-forward: a layer of a decoder-only Transformer."""
 
     def forward(self, x: Tensor, turn: Rotation | None = None) -> Tensor:
-        """All positions at once, (N, T, features) → (N, T, features); `turn` rotates queries and keys."""
+        """Map all positions at once, (N, T, features) to (N, T, features); `turn` rotates queries and keys."""
         return self._feed(self._attend(x, causal=True, turn=turn))
 
     def step(self, x: Tensor, past: KeysValues | None, turn: Rotation | None = None) -> tuple[Tensor, KeysValues]:
-        """The next positions, (N, T, features): any number where there is no past, else T = 1.
+        """Process the next positions (N, T, features): any number if there is no past, otherwise T = 1.
 
         Args:
             turn: rotates the queries and keys of these positions; those of the past are rotated already.
 
         Returns:
-            (N, T, features), and the past of the position after.
+            (N, T, features), and the past for the next position.
         """
         x, present = self._attend_with_past(x, past, turn)
         return self._feed(x), present
 
 
 class DecoderLayer(_Sublayers):
-    """Causal self-attention, attention to the encoder's output, feed-forward."""
+    """Causal self-attention, attention to the encoder's output, and feed-forward."""
 
     def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -213,23 +215,23 @@ class DecoderLayer(_Sublayers):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """All positions at once: x (N, T, features), memory (N, S, features), mask (N, 1, 1, S) → (N, T, features)."""
+        """Map all positions x (N, T, features), with memory (N, S, features) and mask (N, 1, 1, S), to x's shape."""
         x = self._attend(x, causal=True)
         return self._read_memory(x, self.cross_attention.keys_values(memory), mask)
 
     def step(self, x: Tensor, past: KeysValues | None, memory: KeysValues, mask: Tensor) -> tuple[Tensor, KeysValues]:
-        """The next position of B hypotheses for each sentence.
+        """Process the next position of B hypotheses for each sentence.
 
-        To the encoder's output the hypotheses are what positions are in training, so its keys and values are there
-        once for a sentence; only self-attention tells hypotheses apart.
+        Attention to the encoder's output treats hypotheses like positions in training, so its keys and values are kept
+        only once per sentence. Only self-attention distinguishes hypotheses.
 
         Args:
             x: (N, B, features).
-            past: keys and values of the positions before, (N·B, heads, positions, …); None at the first.
+            past: keys and values of the earlier positions, (N·B, heads, positions, …); None at the first position.
             memory: `cross_attention.keys_values` of the encoder's output.
 
         Returns:
-            (N, B, features), and the past of the position after.
+            (N, B, features), and the past for the next position.
         """
         y, present = self._attend_with_past(x.flatten(0, 1).unsqueeze(1), past)
         return self._read_memory(y.view(x.shape), memory, mask), present

@@ -1,4 +1,4 @@
-"""Autoencoders of images, whose code is a vector."""
+"""Autoencoders for images, whose code is a vector."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,18 +12,18 @@ from runner.parameters import Count, CountsOrNone, Positive, checked
 
 
 class Autoencoder(nn.Module):
-    """Dense–ReLU for each width, the code without ReLU, and the same mirrored; the pixels come out without ReLU, too.
+    """Dense–ReLU for each width, the code without ReLU, and the same layers mirrored; the pixels have no ReLU, either.
 
-    With widths 512 and 128 and a code of 32, the network on 28x28 pixels is 784-512-128-32-128-512-784. Everything but
-    the last layer is prunable; the feature place is the code.
+    With widths 512 and 128 and a code of 32, the network on 28x28 pixels is 784-512-128-32-128-512-784. All layers
+    except the last are prunable. The feature place is the code.
 
     Args:
         channels, image_size: of the data; images (N, channels, image_size, image_size).
-        classes: of the data; not looked at.
+        classes: of the data; not used.
         widths: units of the encoder's hidden layers.
         code: features of the code.
-        linear: leave the ReLUs out.
-        width: multiplies widths, not the code.
+        linear: leave out the ReLUs.
+        width: factor for widths, but not for the code.
     """
 
     minimum_size = 1
@@ -48,25 +48,26 @@ class Autoencoder(nn.Module):
         _initialise(self)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(N, channels, H, W) → (N, code)."""
+        """Encode images (N, channels, H, W) as codes (N, code)."""
         return self.encoder(images.flatten(1))
 
     def decode(self, code: Tensor) -> Tensor:
-        """(N, code) → (N, channels, H, W)."""
+        """Decode codes (N, code) to images (N, channels, H, W)."""
         return self.decoder(code).view(-1, *self.shape)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, channels, H, W) → reconstructions of the same shape."""
+        """Reconstruct images (N, channels, H, W) through their codes."""
         return self.decode(self.encode(images))
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """conv3x3/2–ReLU for each width, a linear layer to the code and one back, and for each width ReLU, the image
-    enlarged to the size that it had there (nearest pixel), conv3x3.
+    """A convolutional autoencoder with a linear layer to the code and one from it.
 
-    Everything but the first convolution and the last is prunable; the feature place is the code.
+    The encoder has conv3x3/2–ReLU for each width. For each width, the decoder has ReLU, resizing (nearest pixel) to the
+    size of the image at that point of the encoder, and conv3x3. All layers except the first and the last convolution
+    are prunable. The feature place is the code.
 
-    Args: as `Autoencoder`, `widths` being channels; images of at least 8 px.
+    Args: as in `Autoencoder`, where `widths` are channels; images of at least 8 px.
     """
 
     minimum_size = 8
@@ -99,21 +100,21 @@ class ConvolutionalAutoencoder(nn.Module):
         _initialise(self)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(N, channels, H, W) → (N, code)."""
+        """Encode images (N, channels, H, W) as codes (N, code)."""
         x = images
         for convolution in self.encoder:
             x = self._activation(convolution(x))
         return self.to_code(x.flatten(1))
 
     def decode(self, code: Tensor) -> Tensor:
-        """(N, code) → (N, channels, H, W)."""
+        """Decode codes (N, code) to images (N, channels, H, W)."""
         x = self.from_code(code).view(-1, *self.inner)
         for convolution, size in zip(self.decoder, self.sizes[-2::-1], strict=True):
             x = convolution(F.interpolate(self._activation(x), (size, size)))
         return x
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, channels, H, W) → reconstructions of the same shape."""
+        """Reconstruct images (N, channels, H, W) through their codes."""
         return self.decode(self.encode(images))
 
     def _activation(self, x: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ class ConvolutionalAutoencoder(nn.Module):
 
 
 def _dense(sizes: Sequence[int], linear: bool) -> nn.Sequential:
-    """Linear layers of these sizes, with ReLUs between them."""
+    """Return linear layers of these sizes, with ReLUs between them unless `linear`."""
     layers = nn.Sequential()
     for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         if index > 0 and not linear:

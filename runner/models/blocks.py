@@ -1,4 +1,4 @@
-"""Residual blocks, and what all networks for images are put together with."""
+"""Residual blocks and other parts of networks for images."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from runner.errors import ParameterError
 
 
 def scaled(widths: Sequence[int], width: float) -> list[int]:
-    """All widths times `width`, rounded, at least 1."""
+    """Return all widths times `width`, rounded, at least 1."""
     return [max(1, round(w * width)) for w in widths]
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution with a stride, computed as one of stride 1 on the pixels that it reads.
+    """A 1x1 convolution with a stride, computed with stride 1 on the pixels that it reads.
 
     Parameters, their initialisation and the output are those of `nn.Conv2d`, up to rounding. It avoids a kernel that
-    corrupts memory, see `runner.models.memory_format`.
+    corrupts memory; see `runner.models.memory_format`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, bias: bool = True) -> None:
@@ -29,25 +29,25 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the size of the image, or divides it by the stride."""
+    """Return a convolution without bias that keeps the size of the image, or divides it by the stride."""
     if kernel == 1 and stride > 1:
         return PointwiseConv2d(inputs, outputs, stride, bias=False)
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
 def check_one_for_each(parameter: str, counts: Sequence[int], widths: Sequence[int]) -> None:
-    """ParameterError unless there are as many counts as widths."""
+    """Raise a ParameterError unless there is one count per width."""
     if len(counts) != len(widths):
         raise ParameterError(parameter, list(counts), f"one number for each of the {len(widths)} widths")
 
 
 def projection(inputs: int, outputs: int, stride: int, momentum: float) -> nn.Sequential:
-    """A shortcut with weights, conv1x1–BN: option B of He et al."""
+    """Return a shortcut with weights, conv1x1–BN (option B of He et al.)."""
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs, momentum=momentum))
 
 
 class PaddedShortcut(nn.Module):
-    """A shortcut without weights: every `stride`-th pixel, the missing channels zero on both sides (option A)."""
+    """A shortcut without weights (option A): every `stride`-th pixel, with zero channels added on both sides."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """conv1x1–BN–ReLU–conv3x3–BN–ReLU–conv1x1–BN, plus shortcut, ReLU; the last convolution has 4 times the channels.
 
-    The stride is at the 3x3 convolution, as torchvision has it (He et al.: at the first 1x1); the weights are as many.
+    The stride is in the 3x3 convolution, as in torchvision (He et al.: in the first 1x1); there are as many weights.
     """
 
     expansion = 4
@@ -106,7 +106,7 @@ class PreActBlock(nn.Module):
     """BN–ReLU–conv3x3–BN–ReLU–conv3x3, plus shortcut (He et al. 2016b).
 
     Args:
-        shortcut: of the *activated* input; None: the input itself.
+        shortcut: applied to the *activated* input; None means the input itself.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The order in which a model computes with its layers."""
+"""The order in which a model uses its layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,19 +15,19 @@ from runner.models.modes import evaluation_mode
 def computation_order(
     model: nn.Module, layers: Mapping[str, tuple[nn.Module, str]], example: Any
 ) -> list[tuple[str, ...]]:
-    """Which layers' weights one forward pass uses, in order; a weight that is used again counts again.
+    """Return the layers whose weights one forward pass uses, in order; a weight that is used again is listed again.
 
-    The pass runs in evaluation mode and without gradients; modes and random numbers are afterwards as before. What
-    counts is the use of a weight, not the call of a layer: a layer whose weight another module reads is found as well,
-    and so are two layers that share one weight.
+    The pass runs in evaluation mode and without gradients. Modes and the random state are restored. What is recorded is
+    the use of a weight, not the call of a layer, so a layer whose weight another module reads is found, too, and so are
+    two layers that share one weight.
 
     Args:
         layers: name → the module that holds the weight, and the weight's name there.
-        example: the model's input: a tensor, a tuple of positional or a mapping of keyword arguments.
+        example: the model's input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
 
     Returns:
-        For every use the names of the layers that have the weight: none for a matrix that is no layer's, as an
-        embedding's; several where layers share it.
+        For each use, the names of the layers that have the weight: none for a matrix that belongs to no layer, such as
+        an embedding's; several if layers share it.
     """
     names: dict[int, tuple[str, ...]] = {_storage(p): () for p in model.parameters() if p.dim() == 2}
     for name, (module, tensor) in layers.items():
@@ -43,7 +43,7 @@ def computation_order(
 
 
 class _Uses(TorchDispatchMode):
-    """Notes the storages that operators read; views of them, as a transposed weight, are the same storage."""
+    """Records the storages that operators read. Views, such as a transposed weight, have the same storage."""
 
     def __init__(self, known: set[int]) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _parameter(module: nn.Module, name: str) -> Tensor:
-    """The parameter, also while a parametrization stands before it."""
+    """Return the parameter, even if it has a parametrization."""
     if parametrize.is_parametrized(module, name):
         module, name = module.parametrizations[name], "original"  # type: ignore[index, assignment]
     return getattr(module, name)
 
 
 def _devices(model: nn.Module) -> list[int]:
-    """Indices of the GPUs that the model is on."""
+    """Return the indices of the GPUs that the model is on."""
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})

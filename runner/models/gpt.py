@@ -18,31 +18,31 @@ POSITIONS = ("learned", "rotary")
 
 
 class GPT(nn.Module):
-    """A causal Transformer as GPT-2 (Radford et al., 2019): pre-norm, learned or rotary positions, tied embeddings.
+    """A causal Transformer like GPT-2 (Radford et al., 2019): pre-norm, learned or rotary positions, tied embeddings.
 
-    Prunable are the projections of all attentions and the feed-forward matrices; feature places are the hidden units of
-    the feed-forward sublayers. The embedding, which also makes the logits, and the positions are left alone. Weights
-    begin as GPT-2's: normal with deviation 0.02, and 0.02 / √(2 layers) where a sublayer's output is added to the
-    residual stream.
+    The projections of all attention modules and the feed-forward matrices are prunable. Feature places are the hidden
+    units of the feed-forward sublayers. The embedding, which also makes the logits, and the positions are not prunable.
+    Weights are initialised as in GPT-2: normal with standard deviation 0.02, and 0.02 / √(2 layers) where a sublayer's
+    output is added to the residual stream.
 
     Args:
-        vocabulary: token ids.
-        context: tokens of a training window, and the longest sequence of learned positions.
-        layers: each with attention and feed-forward.
-        features: of each position; a multiple of the heads.
-        heads: of each attention.
+        vocabulary: number of token ids.
+        context: tokens per training window, and the longest sequence with learned positions.
+        layers: number of layers, each with attention and feed-forward.
+        features: features per position; a multiple of the heads.
+        heads: heads per attention module.
         feed_forward: hidden units of the feed-forward sublayers.
-        activation: "gelu" or "relu", of the feed-forward sublayers.
-        residual_dropout: plain dropout of the embeddings and of what each sublayer adds.
-        width: multiplies features, to a multiple of the heads, and feed_forward.
-        positions: "learned", an embedding that is added to the tokens', or "rotary", which turns queries and keys (Su
-            et al., 2021, see `rotated`), has no weights and goes beyond the context.
+        activation: of the feed-forward sublayers, "gelu" or "relu".
+        residual_dropout: ordinary dropout of the embeddings and of what each sublayer adds.
+        width: factor for features, rounded to a multiple of the heads, and for feed_forward.
+        positions: "learned", an embedding that is added to the tokens', or "rotary", which rotates queries and keys (Su
+            et al., 2021; see `rotated`), has no weights and isn't limited to the context.
 
     Attributes:
         context: the longest sequence; None with rotary positions.
 
     Raises:
-        ParameterError: features is no multiple of the heads, of twice as many with rotary positions.
+        ParameterError: features isn't a multiple of the heads, or of twice the heads with rotary positions.
     """
 
     kind = "text"
@@ -93,20 +93,20 @@ class GPT(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T) int64, T at most the context → logits (N, T, vocabulary) of the token after each."""
+        """Map tokens (N, T), int64, T at most the context, to logits (N, T, vocabulary) of the token after each."""
         x, turn = self._embed(tokens)
         for layer in self.layers:
             x = layer(x, turn)
         return self._logits(x)
 
     def start(self) -> Cache:
-        """The state before the first token."""
+        """Return the state before the first token."""
         return Cache(past=[None] * len(self.layers))
 
     def step(self, tokens: Tensor, state: Cache) -> Tensor:
-        """The next tokens (N, T) → logits (N, T, vocabulary) of those after them; the state takes them in.
+        """Map the next tokens (N, T) to logits (N, T, vocabulary) of those after them; they are added to the state.
 
-        T is any number at the first step and 1 afterwards; together they are at most `context`.
+        T is any number at the first step and 1 afterwards. All steps together have at most `context` tokens.
         """
         x, turn = self._embed(tokens, state.length)
         for i, layer in enumerate(self.layers):
@@ -115,7 +115,7 @@ class GPT(nn.Module):
         return self._logits(x)
 
     def _embed(self, tokens: Tensor, first: int = 0) -> tuple[Tensor, Rotation | None]:
-        """What goes into the first layer, and the rotation of all attentions' queries and keys, if there is one."""
+        """Return the first layer's input, and the rotation of queries and keys, if positions are rotary."""
         count, x = tokens.shape[1], self.embedding(tokens)
         if self.embedding_of_positions is None:
             return self.dropout(x), rotation(first, count, self.features_of_head, tokens.device)

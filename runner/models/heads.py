@@ -1,4 +1,4 @@
-"""Which layers make the heads of a model's attentions."""
+"""The layers that make the heads of a model's attention modules."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from runner.models.layers import AttentionProjections
 
 @dataclass(frozen=True)
 class AttentionHeads:
-    """One attention of several heads.
+    """One attention module with several heads.
 
     Args:
         output: name of the linear layer that reads the heads, each in the same number of consecutive columns.
         projections: names of the layers, or parameters of an nn.MultiheadAttention, that make queries, keys and values,
-            heads one above the other, each with how many such matrices it holds: 1, or 3 where they are one layer.
-        count: heads.
+            with filters ordered by head; each with the number of such matrices that it holds: 1, or 3 if they are one
+            layer.
+        count: number of heads.
     """
 
     output: str
@@ -26,11 +27,11 @@ class AttentionHeads:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all layers."""
+        """The names of all layers."""
         return (*(name for name, _ in self.projections), self.output)
 
     def layer(self, model: nn.Module, name: str) -> nn.Module:
-        """One of the layers."""
+        """Return the layer of a name."""
         holder, _, last = name.rpartition(".")
         if isinstance(attention := model.get_submodule(holder), nn.MultiheadAttention) and last.endswith("weight"):
             return AttentionProjections(attention, last)
@@ -38,9 +39,9 @@ class AttentionHeads:
 
 
 def attention_heads(model: nn.Module) -> tuple[AttentionHeads, ...]:
-    """The attentions that a model declares as its attribute `attention_heads`; else those of the kinds known here.
+    """Return the attention modules in a model's attribute `attention_heads`, or else those of known kinds.
 
-    These are this package's own and PyTorch's nn.MultiheadAttention.
+    Known kinds are this package's own attention and PyTorch's nn.MultiheadAttention.
     """
     declared: Iterable[AttentionHeads] | None = getattr(model, "attention_heads", None)
     if declared is not None:

@@ -1,4 +1,4 @@
-"""Residual networks of four stages, made for ImageNet: ResNet-101, ResNet-102, and ResNet-18 for small images."""
+"""Residual networks with four stages, made for ImageNet: ResNet-101, ResNet-102, and ResNet-18 for small images."""
 
 from typing import Annotated
 
@@ -24,20 +24,20 @@ class ImageNetResNet(nn.Module):
     """conv7x7/2–BN–ReLU–pool3x3/2, stages of residual blocks at 1/4, 1/8, 1/16 and 1/32 of the image, mean, logits.
 
     Blocks:
-        bottleneck: with stages 3, 4, 23, 3 torchvision's ResNet-101 (44,549,160 parameters at 1000 classes), which is
-            also what the official code of the paper calls `resnet102_imagenet224`.
+        bottleneck: with stages 3, 4, 23, 3, this is torchvision's ResNet-101 (44,549,160 parameters with 1000 classes),
+            which is also what the paper's official code calls `resnet102_imagenet224`.
         basic: ResNet-18 with stages 2, 2, 2, 2, ResNet-34 with 3, 4, 6, 3.
-        preactivation: tensor2tensor's "residual" block; with stages 3, 8, 36, 3 its `resnet_imagenet_102`, the one that
-            has 102 layers (58,402,856 parameters). As there, the first block of *every* stage projects its activated
-            input, with BN, and no BN–ReLU stands between the last block and the mean.
+        preactivation: tensor2tensor's "residual" block. With stages 3, 8, 36, 3, this is its `resnet_imagenet_102`,
+            which does have 102 layers (58,402,856 parameters). As there, the first block of *every* stage projects its
+            activated input, with BN, and there is no BN–ReLU between the last block and the mean.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
         block: one of the above.
-        stages: residual blocks of each stage.
-        widths: channels of each stage (the inner ones of a bottleneck, which puts out 4 times as many); the stem has
-            the first.
-        width: multiplies all widths.
+        stages: residual blocks per stage.
+        widths: channels per stage (the inner channels of a bottleneck, which outputs 4 times as many); the stem has as
+            many as the first stage.
+        width: factor for all widths.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
 
@@ -77,18 +77,18 @@ class ImageNetResNet(nn.Module):
         return nn.Sequential(conv(channels, outputs, 7, 2), norm, nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Map images (N, channels, H, W) to logits (N, classes)."""
         x = self.blocks(self.stem(x))
         return self.logits(x.mean((2, 3)))
 
 
 class SmallImageResNet(ImageNetResNet):
-    """The same for small images, as in kuangliu/pytorch-cifar: the stem is conv3x3–BN–ReLU, without stride and pooling.
+    """`ImageNetResNet` for small images, as in kuangliu/pytorch-cifar, with a conv3x3–BN–ReLU stem.
 
-    With basic blocks and stages 2, 2, 2, 2 its ResNet-18: 11,173,962 parameters at ten classes; the paper's Xtreme
-    dropout was tried on it.
+    The stem has no stride and no pooling. With basic blocks and stages 2, 2, 2, 2, this is its ResNet-18, which has
+    11,173,962 parameters with ten classes. The paper's Xtreme dropout was tried on it.
 
-    Args: as `ImageNetResNet`; images of at least 8 px.
+    Args: as in `ImageNetResNet`; images of at least 8 px.
     """
 
     minimum_size = 8
@@ -98,7 +98,7 @@ class SmallImageResNet(ImageNetResNet):
 
 
 def _block(kind: str, inputs: int, inner: int, stride: int, first: bool, momentum: float) -> nn.Module:
-    """A stage's first block, or another one."""
+    """Return the first block of a stage, or another one."""
     if kind == "preactivation":
         shortcut = projection(inputs, inner, stride, momentum) if first else None
         return PreActBlock(inputs, inner, stride, shortcut, momentum)

@@ -1,4 +1,4 @@
-"""Which layers, and which features, of any nn.Module are offered to dropout and pruning."""
+"""The layers and features of any nn.Module that are offered to dropout and pruning."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight
 
 
 class AttentionProjections(nn.Module):
-    """The projections of queries, keys and values in an nn.MultiheadAttention, which holds them itself, not in layers.
+    """The projections of queries, keys and values that an nn.MultiheadAttention holds itself instead of in layers.
 
-    They are offered under the name of the parameter, `self_attn.in_proj_weight`.
+    They are offered under the name of the parameter, such as `self_attn.in_proj_weight`.
 
     Args:
         attention: the module that holds them.
@@ -28,7 +28,7 @@ class AttentionProjections(nn.Module):
         super().__init__()
         self.attention = attention
         self.parameter = parameter
-        # One matrix for each head of queries, of keys and of values.
+        # One matrix for each head of the queries, the keys and the values.
         self.matrices = attention.num_heads * (3 if parameter == "in_proj_weight" else 1)
 
     @property
@@ -37,20 +37,20 @@ class AttentionProjections(nn.Module):
 
 
 def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, example: Any = None) -> dict[str, nn.Module]:
-    """The layers whose weights are offered to dropout and pruning, by name, in the order of their registration.
+    """Return the layers whose weights are offered to dropout and pruning, by name, in the order of registration.
 
-    Offered are convolutions, linear layers and the projections of nn.MultiheadAttention, but not the first convolution
-    (the stem) and the last layer (the one that makes the logits): the paper's rule (section 3: "all weight matrices
-    except those leading to the logits"). What other modules hold, as recurrent layers, is left alone.
+    These are convolutions, linear layers and the projections of nn.MultiheadAttention, but not the first convolution
+    (the stem) and the last layer (the one that makes the logits), which is the paper's rule (section 3: "all weight
+    matrices except those leading to the logits"). Other modules, such as recurrent layers, are left alone.
 
-    First and last are meant in the order of computation. It is known where an example is given; without one the order
-    of registration stands for it. Names go before both, and so does a list that the model declares as its attribute
-    `prunable`. Transposed convolutions are offered only if they are named.
+    First and last refer to the order of computation, which is known if an example is given. Otherwise, the order of
+    registration is used. Names take precedence over both, and so does a list in the model's attribute `prunable`.
+    Transposed convolutions are offered only if they are named.
 
     Args:
-        names: which layers, instead of the rule.
-        example: an input of the model: a tensor, a tuple of positional or a mapping of keyword arguments. It is
-            computed with once, in evaluation mode and without gradients.
+        names: which layers to offer, instead of the rule.
+        example: an input of the model: a tensor, a tuple of positional arguments or a mapping of keyword arguments. The
+            model is run on it once, in evaluation mode and without gradients.
 
     Raises:
         ValueError: a name is not in the model or has no weight matrix, or nothing is prunable.
@@ -67,20 +67,20 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, exampl
 
 
 def parameter_of(layer: nn.Module) -> tuple[nn.Module, str]:
-    """The module that holds a prunable layer's weight, and the weight's name there."""
+    """Return the module that holds a prunable layer's weight, and the weight's name there."""
     return (layer.attention, layer.parameter) if isinstance(layer, AttentionProjections) else (layer, "weight")
 
 
 def filters_first(layer: nn.Module, tensor: Tensor) -> Tensor:
-    """A tensor of the shape of the layer's weight with filters in dim 0, as a view; done twice it is the tensor again.
+    """Return a tensor of the weight's shape as a view with filters in dim 0; applied twice, it undoes itself.
 
-    Filters are in dim 0 of every weight but a transposed convolution's, which has them in dim 1.
+    Filters are in dim 0 of every weight except a transposed convolution's, which has them in dim 1.
     """
     return tensor.transpose(0, 1) if isinstance(layer, _TRANSPOSED) else tensor
 
 
 def _layer(model: nn.Module, modules: Mapping[str, nn.Module], name: str) -> nn.Module:
-    """Raises: ValueError, see `prunable_layers`."""
+    """Return a layer by its name; for errors, see `prunable_layers`."""
     holder, _, last = name.rpartition(".")
     if last in _ATTENTION and isinstance(attention := modules.get(holder), nn.MultiheadAttention):
         layer: nn.Module = AttentionProjections(attention, last)
@@ -101,7 +101,7 @@ def _layer(model: nn.Module, modules: Mapping[str, nn.Module], name: str) -> nn.
 
 
 def _matrices(model: nn.Module) -> dict[str, nn.Module]:
-    """All convolutions, linear layers and projections of attention, in the order of registration."""
+    """Return all convolutions, linear layers and attention projections, in the order of registration."""
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
@@ -114,7 +114,7 @@ def _matrices(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def matrix_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """All layers that hold a matrix of weights, prunable or not, by name: also transposed convolutions, embeddings."""
+    """Return all layers that hold a weight matrix, by name, including transposed convolutions and embeddings."""
     more = {n: m for n, m in model.named_modules() if isinstance(m, (*_TRANSPOSED, nn.Embedding))}
     return _matrices(model) | more
 
@@ -130,23 +130,23 @@ def _by_rule(model: nn.Module, example: Any) -> list[str]:
 
 
 def matrices_in(layer: nn.Module) -> int:
-    """How many matrices a layer's weight is, one above the other along dim 0: the heads of an attention projection.
+    """Return how many matrices are stacked along dim 0 of a layer's weight: the heads of an attention projection.
 
-    Units are ranked within each: "each head of each of the inputs has its own matrix" (paper, on the Transformer). A
-    layer says it by an attribute `matrices`.
+    Units are ranked within each matrix: "each head of each of the inputs has its own matrix" (paper, on the
+    Transformer). A layer declares the number in its attribute `matrices`.
     """
     return int(getattr(layer, "matrices", 1))
 
 
 @dataclass(frozen=True)
 class FeaturePlace:
-    """Inner features that can be cut: the input of one module, which another one makes.
+    """Inner features that can be cut: the input of one module, which another module makes.
 
     Cutting feature c leaves the same network as `consumer.weight[:, c] = 0`.
 
     Args:
         consumer: name of the module whose input they are, a convolution or a linear layer.
-        producer: name of the module whose filters make them, one each.
+        producer: name of the module whose filters make them, one filter per feature.
         dim: the features' dimension in the consumer's input: 1 for convolutions, -1 for linear layers.
     """
 
@@ -156,10 +156,10 @@ class FeaturePlace:
 
 
 def feature_places(model: nn.Module) -> tuple[FeaturePlace, ...]:
-    """The places that a model declares, as its attribute `feature_places`; none where it has no such attribute."""
+    """Return the places in a model's attribute `feature_places`; none if it has no such attribute."""
     return tuple(getattr(model, "feature_places", ()))
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trainable parameters; works on the meta device."""
+    """Return the number of trainable parameters; works on the meta device."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

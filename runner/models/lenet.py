@@ -1,4 +1,4 @@
-"""LeNet as the paper's official code has it."""
+"""LeNet as in the paper's official code."""
 
 from torch import Tensor, nn
 
@@ -11,18 +11,18 @@ from runner.parameters import Counts, CountsOrNone, Positive, checked
 class LeNet(nn.Module):
     """The official code's LeNet (for-ai/TD, models/lenet): conv5x5–ReLU–pool twice, a dense layer of 500, the logits.
 
-    Convolutions are not padded; 208,382 parameters on CIFAR-10. With dense layers of 120 and 84, as in the code of
-    October 2018, it is LeNet-5's shape. The code standardises each image once more in the network; here that is left
-    to `data.normalize=image`.
+    Convolutions are not padded. There are 208,382 parameters on CIFAR-10. With dense layers of 120 and 84, as in the
+    code of October 2018, the network has the shape of LeNet-5. The code standardises each image once more inside the
+    network; here that is left to `data.normalize=image`.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 13 px.
         widths: channels of each convolution.
         dense: units of each hidden dense layer.
-        width: multiplies all widths.
+        width: factor for all widths.
     """
 
-    minimum_size = 13  # what two unpadded 5x5 convolutions with a pool between them need
+    minimum_size = 13  # needed by two unpadded 5x5 convolutions with a pool between them
 
     @checked
     def __init__(
@@ -38,7 +38,7 @@ class LeNet(nn.Module):
         self.features = nn.Sequential()
         inputs, size = channels, image_size
         for outputs in scaled(widths, width):
-            # TensorFlow's SAME pooling: the odd pixel at the border is a window of its own.
+            # TensorFlow's SAME pooling: the odd pixel at the border forms its own window.
             pool = nn.MaxPool2d(2, ceil_mode=True)
             self.features.extend([nn.Conv2d(inputs, outputs, 5), nn.ReLU(), pool])
             inputs, size = outputs, -(-(size - 4) // 2)
@@ -56,10 +56,10 @@ class LeNet(nn.Module):
         ]
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.xavier_normal_(module.weight)  # glorot_normal, as the official code
+                nn.init.xavier_normal_(module.weight)  # glorot_normal, as in the official code
                 assert module.bias is not None
                 nn.init.constant_(module.bias, 0.1 if isinstance(module, nn.Conv2d) else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Map images (N, channels, H, W) to logits (N, classes)."""
         return self.logits(self.dense(self.features(x).flatten(1)))

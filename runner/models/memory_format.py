@@ -1,14 +1,14 @@
 """The memory format that a network is trained in.
 
-channels_last is the layout in which convolutions are fast, on processors and GPUs. One kernel of it is broken: on x86
-processors oneDNN's AVX2 kernel for the float32 weight gradient of a 1x1 convolution with a stride writes beyond its
-buffers where the input has fewer than 8 channels and either the input or the weight is channels_last. What follows is
+channels_last is the layout in which convolutions are fast, on CPUs and GPUs. One of its kernels is broken: on x86
+processors, oneDNN's AVX2 kernel for the float32 weight gradient of a 1x1 convolution with a stride writes beyond its
+buffers if the input has fewer than 8 channels and either the input or the weight is channels_last. The result is
 "free(): invalid pointer", "corrupted size vs. prev_size", a segmentation fault, or wrong numbers that nobody notices.
-Seen in torch 2.13.0 and 2.14.1; older versions were not tried. A processor with AVX-512 uses the kernel under
+This was seen in torch 2.13.0 and 2.14.1; older versions were not tried. A processor with AVX-512 uses the kernel under
 ONEDNN_MAX_CPU_ISA=AVX2.
 
-Our own networks avoid it in every layout, see `runner.models.blocks.PointwiseConv2d`. In other networks the layers that
-would run it are kept in contiguous format, for which another kernel is chosen.
+Our own networks avoid it in every layout; see `runner.models.blocks.PointwiseConv2d`. In other networks, the layers
+that would use it are kept in contiguous format, for which another kernel is chosen.
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ def use_fast_memory_format(model: nn.Module) -> nn.Module:
 
 
 def unsafe_in_channels_last(model: nn.Module) -> list[nn.Conv2d]:
-    """The convolutions whose weight gradient may corrupt memory: 1x1, with a stride, of fewer than 8 input channels.
+    """Return the convolutions whose weight gradient may corrupt memory: 1x1, with a stride, fewer than 8 channels.
 
-    Grouped ones count by the channels of a group, though none was seen to do it.
+    For grouped convolutions, the input channels per group count, although no error was seen with these.
     """
     return [
         module

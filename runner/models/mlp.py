@@ -13,14 +13,14 @@ from runner.parameters import CountsOrNone, Positive, checked
 class MLP(nn.Module):
     """Dense–ReLU for each width, then the logits, on the image's pixels; no BatchNorm.
 
-    Widths 128, 64, 32 are the official code's `mnist_basic` (for-ai/TD); the single 10 is the paper's toy network of
-    table 1. Everything but the logits is prunable, the first layer too; with `prune_logits` everything.
+    Widths 128, 64, 32 are the official code's `mnist_basic` (for-ai/TD). A single width of 10 is the paper's toy
+    network in table 1. All layers except the logits are prunable, including the first; with `prune_logits`, all are.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size).
-        input_shape: of one example's inputs, in place of an image's.
+        input_shape: shape of one example's inputs, instead of an image's.
         widths: units of each hidden layer.
-        width: multiplies all widths.
+        width: factor for all widths.
     """
 
     minimum_size = 1
@@ -48,9 +48,9 @@ class MLP(nn.Module):
         self.feature_places = chain([*layers_in(self.hidden, "hidden"), "logits"], -1)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as the official code
+                nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as in the official code
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, channels, H, W), or inputs (N, …) → logits (N, classes)."""
+        """Map images (N, channels, H, W), or inputs (N, …), to logits (N, classes)."""
         return self.logits(self.hidden(x.flatten(1)))

@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
-    """A context after which every module is in the mode that it was in before."""
+    """A context after which every module is in its previous mode again."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield

@@ -9,19 +9,23 @@ from runner.models.layers import FeaturePlace
 
 
 def chain(names: Sequence[str], dim: int) -> list[FeaturePlace]:
-    """The places between layers that follow each other, in forward order; in between, features are only normalised,
-    activated and pooled, each by itself."""
+    """Return the places between consecutive layers, in forward order.
+
+    Between these layers, features are only normalised, activated and pooled, each separately.
+    """
     return [FeaturePlace(consumer, producer, dim) for producer, consumer in pairwise(names)]
 
 
 def inside_blocks(blocks: nn.Sequential, name: str) -> list[FeaturePlace]:
-    """The places inside residual blocks, whose convolutions are called conv1, conv2, …; between blocks there are none,
-    as what the shortcut carries is consumed by every later block."""
+    """Return the places inside residual blocks, whose convolutions are named conv1, conv2, ….
+
+    There are no places between blocks, because every later block reads what the shortcut carries.
+    """
     return [place for index, block in enumerate(blocks) for place in chain(_convolutions(block, f"{name}.{index}"), 1)]
 
 
 def layers_in(sequence: Iterable[nn.Module], name: str) -> list[str]:
-    """Names of a sequence's convolutions and linear layers."""
+    """Return the names of a sequence's convolutions and linear layers."""
     return [f"{name}.{i}" for i, module in enumerate(sequence) if isinstance(module, nn.Conv2d | nn.Linear)]
 
 

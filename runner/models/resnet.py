@@ -9,18 +9,18 @@ from runner.parameters import Count, Counts, Fraction, Positive, checked
 
 
 class PreActResNet(nn.Module):
-    """The official code's ResNet for CIFAR (for-ai/TD, `resnet_default`), 6 * blocks + 2 layers.
+    """The official code's ResNet for CIFAR (for-ai/TD, `resnet_default`), with 6 * blocks + 2 layers.
 
-    The first unit of every stage projects its shortcut, without BN. With widths 32/64/128 and 5 blocks: 1,849,344
-    prunable weights, 1,857,498 parameters on CIFAR-10, which is four times He et al.'s; the paper's sparsity figures
-    fit this one.
+    The first unit of every stage projects its shortcut, without BN. With widths 32/64/128 and 5 blocks, there are
+    1,849,344 prunable weights and 1,857,498 parameters on CIFAR-10, four times as many as in He et al.'s network. The
+    paper's sparsity figures fit this one.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 8 px.
         stem_width, widths: channels of the stem and of each stage.
-        blocks: residual units a stage.
-        stem_kernel: 7 in the code; 3 is taken for images under 16 px.
-        width: multiplies all widths.
+        blocks: residual units per stage.
+        stem_kernel: 7 in the code; 3 is used for images under 16 px.
+        width: factor for all widths.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
 
@@ -55,21 +55,21 @@ class PreActResNet(nn.Module):
         self.feature_places = inside_blocks(self.blocks, "blocks")
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.xavier_normal_(module.weight)  # glorot_normal, as the official code
+                nn.init.xavier_normal_(module.weight)  # glorot_normal, as in the official code
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Map images (N, channels, H, W) to logits (N, classes)."""
         x = F.relu(self.norm(self.blocks(self.stem(x))))
         return self.logits(x.mean((2, 3)))
 
 
 class ResNet(nn.Module):
-    """He et al. (2016), section 4.2: the CIFAR ResNet, 6 * blocks + 2 layers; ResNet-32 has 464,154 parameters.
+    """The CIFAR ResNet of He et al. (2016), section 4.2, with 6 * blocks + 2 layers; ResNet-32 has 464,154 parameters.
 
     Where the shape changes, the shortcut is option A, which has no weights.
 
-    Args: as `PreActResNet`.
+    Args: as in `PreActResNet`.
     """
 
     minimum_size = 8
@@ -104,6 +104,6 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Map images (N, channels, H, W) to logits (N, classes)."""
         x = self.blocks(F.relu(self.norm(self.stem(x))))
         return self.logits(x.mean((2, 3)))

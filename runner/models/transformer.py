@@ -18,33 +18,33 @@ PAD, BEGIN, END = 0, 1, 2
 
 @dataclass(kw_only=True)
 class DecoderState(Cache):
-    """What decoding knows of the source and of the tokens so far, of B hypotheses for each of N sentences.
+    """State of decoding: the source and the tokens so far, for B hypotheses for each of N sentences.
 
-    The sequences of its cache are N·B; `select` may only go on with hypotheses of the same sentence at each place.
+    The cache holds N·B sequences. At each place, `select` may only continue with hypotheses of the same sentence.
     """
 
-    memory: list[KeysValues]  # of each layer's attention to the source, N each
-    mask: Tensor  # (N, 1, 1, S), True where the source is no padding
+    memory: list[KeysValues]  # for each layer's attention to the source, N each
+    mask: Tensor  # (N, 1, 1, S), True where the source isn't padding
 
 
 class Transformer(nn.Module):
     """The Transformer of Vaswani et al. (2017) with LayerNorm before each sublayer and one after each stack.
 
-    One matrix embeds source and target and makes the logits. Prunable are, as in the paper (section on the
-    Transformer), the projections of all attentions and the feed-forward matrices; feature places are the hidden units
+    One matrix embeds source and target and makes the logits. As in the paper (section on the Transformer), the
+    projections of all attention modules and the feed-forward matrices are prunable. Feature places are the hidden units
     of the feed-forward sublayers.
 
     Args:
-        vocabulary: tokens; 0 is padding, 1 begins and 2 ends a sentence.
-        layers: of each stack.
-        features: of each position (d_model).
-        heads: of each attention.
+        vocabulary: number of tokens; 0 is padding, 1 begins and 2 ends a sentence.
+        layers: layers per stack.
+        features: features per position (d_model).
+        heads: heads per attention module.
         feed_forward: hidden units of the feed-forward sublayers.
-        residual_dropout: plain dropout of what each sublayer adds and of the embeddings.
-        width: multiplies features, to a multiple of 2·heads, and feed_forward.
+        residual_dropout: ordinary dropout of what each sublayer adds and of the embeddings.
+        width: factor for features, rounded to a multiple of 2·heads, and for feed_forward.
 
     Raises:
-        ValueError: features is no multiple of 2·heads (each head gets as many; positions are pairs of sine and cosine).
+        ValueError: features isn't a multiple of 2·heads (heads have equal sizes; positions are sine-cosine pairs).
     """
 
     kind = "pairs"
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Logits (N, T, vocabulary) of the token after each of the target's.
+        """Return logits (N, T, vocabulary) of the token after each of the target's tokens.
 
         Args:
             source: (N, S) int64, padded at the end.
@@ -95,7 +95,7 @@ class Transformer(nn.Module):
         return self.logits(self.decode(target, *self.encode(source)))
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Source (N, S) → memory (N, S, features), and its mask (N, 1, 1, S), True where there is no padding."""
+        """Map source (N, S) to memory (N, S, features) and its mask (N, 1, 1, S), True where there is no padding."""
         mask = (source != PAD)[:, None, None, :]
         x = self._embed(source)
         for layer in self.encoder:
@@ -103,25 +103,25 @@ class Transformer(nn.Module):
         return self.encoder_norm(x), mask
 
     def decode(self, target: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """All positions of a target (N, T) at once → (N, T, features), for `logits`."""
+        """Map all positions of a target (N, T) at once to (N, T, features), for `logits`."""
         x = self._embed(target)
         for layer in self.decoder:
             x = layer(x, memory, mask)
         return self.decoder_norm(x)
 
     def logits(self, x: Tensor) -> Tensor:
-        """(…, features) → (…, vocabulary)."""
+        """Map (…, features) to (…, vocabulary)."""
         return F.linear(x, self.embedding.weight)
 
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
-        """The state before the first token; the source's keys and values are computed here, once."""
+        """Return the state before the first token. The source's keys and values are computed here, once."""
         keys_values = [layer.cross_attention.keys_values(memory) for layer in self.decoder]  # type: ignore[union-attr, operator]
         return DecoderState(memory=keys_values, mask=mask, past=[None] * len(keys_values))
 
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
-        """The latest tokens (N, B) of B hypotheses for each sentence → logits (N, B, vocabulary) of the next ones.
+        """Map the latest tokens (N, B) of B hypotheses per sentence to logits (N, B, vocabulary) of the next tokens.
 
-        The state takes them in; B is the same in every step.
+        The tokens are added to the state. B is the same in every step.
         """
         x = self._embed(tokens, state.length)
         for i, layer in enumerate(self.decoder):
@@ -130,16 +130,16 @@ class Transformer(nn.Module):
         return self.logits(self.decoder_norm(x))
 
     def _embed(self, tokens: Tensor, position: int | None = None) -> Tensor:
-        """Tokens (N, T) at positions 0, 1, …, or all at one position → (N, T, features)."""
+        """Map tokens (N, T) at positions 0, 1, …, or all at one position, to (N, T, features)."""
         first, count = (0, tokens.shape[1]) if position is None else (position, 1)
         x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
         return self.dropout(x + positions(first, count, self.embedding.embedding_dim, tokens.device))
 
 
 def positions(first: int, count: int, features: int, device: torch.device) -> Tensor:
-    """Sinusoids (count, features) of positions from `first` on: Vaswani et al., section 3.5.
+    """Return sinusoids (count, features) for positions starting at `first`: Vaswani et al., section 3.5.
 
-    All sines stand before all cosines, which is the paper's own order but for a permutation of the features.
+    All sines come before all cosines, which is the paper's order up to a permutation of the features.
     """
     half = features // 2
     rates = torch.exp(torch.arange(half, device=device) * (-math.log(10_000) / half))

@@ -1,4 +1,4 @@
-"""VGG-16 as the paper's official code has it."""
+"""VGG-16 as in the paper's official code."""
 
 from torch import Tensor, nn
 
@@ -8,22 +8,22 @@ from runner.parameters import Counts, CountsOrNone, Fraction, Positive, checked
 
 
 class VGG(nn.Module):
-    """The official code's VGG (for-ai/TD, models/vgg): blocks of conv3x3–BN–ReLU, each followed by a 2x2 max-pool, then
-    dense–BN twice, *without* ReLU, and the logits.
+    """The official code's VGG (for-ai/TD, models/vgg): convolutional blocks, two dense layers and the logits.
 
-    With the 13 convolutions of Simonyan & Zisserman's configuration D and two dense layers of 4096: 34,027,556
-    parameters at 32 px and a hundred classes. Convolutions have no bias, dense layers have one.
+    Each block has layers of conv3x3–BN–ReLU, followed by a 2x2 max-pool. The dense layers are dense–BN, *without* ReLU.
+    With the 13 convolutions of Simonyan & Zisserman's configuration D and two dense layers of 4096, there are
+    34,027,556 parameters at 32 px and a hundred classes. Convolutions have no bias; dense layers have one.
 
-    Prunable are the two hidden dense layers and all convolutions but the first, by the rule for every model here. The
-    official code drops and prunes the same layers and the first convolution too; in evaluation it leaves its mask out
-    of the dense layers, so that its accuracies during training are those of a network pruned in the convolutions only.
+    The two hidden dense layers and all convolutions except the first are prunable, by the rule for every model here.
+    The official code drops and prunes the same layers and also the first convolution. In evaluation, it doesn't mask
+    the dense layers, so its accuracies during training are those of a network in which only convolutions are pruned.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
         widths: channels of each block.
         stages: convolutions of each block.
         dense: units of each hidden dense layer.
-        width: multiplies all widths, the dense layers' too.
+        width: factor for all widths, including the dense layers'.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
 
@@ -50,7 +50,7 @@ class VGG(nn.Module):
                 norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=batch_norm_momentum)
                 self.features.extend([conv(inputs, outputs, 3), norm, nn.ReLU()])
                 inputs = outputs
-            # TensorFlow's SAME: the odd pixel at the border is a window of its own.
+            # TensorFlow's SAME: the odd pixel at the border forms its own window.
             self.features.append(nn.MaxPool2d(2, ceil_mode=True))
             size = -(-size // 2)
         inputs *= size * size
@@ -66,10 +66,10 @@ class VGG(nn.Module):
         ]
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as the official code
+                nn.init.xavier_uniform_(module.weight)  # glorot_uniform, as in the official code
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Map images (N, channels, H, W) to logits (N, classes)."""
         return self.logits(self.dense(self.features(x).flatten(1)))

@@ -1,4 +1,4 @@
-"""Files of weights that users bring: read as tensors alone, and held against the network before they are loaded."""
+"""Weight files of users: read as tensors only, and compared with the network before they are loaded."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from runner.errors import ConfigError, first_line
 
-_WRAPPED = ("state_dict", "model")  # what training scripts call the state dict in a checkpoint
+_WRAPPED = ("state_dict", "model")  # names of the state dict in checkpoints of training scripts
 
 
 def read_state(path: Path, option: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a state dict that was saved with torch.save.
+    """Read the tensors of a .safetensors file, or of a state dict that was saved with torch.save.
 
     Args:
-        option: `init=weights.pt`, for the error.
+        option: such as `init=weights.pt`, for errors.
 
     Raises:
-        ConfigError: it can't be read as tensors alone.
+        ConfigError: the file can't be read as tensors only.
     """
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -34,14 +34,14 @@ def read_state(path: Path, option: str) -> dict[str, Tensor]:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], option: str, other_head: bool = False) -> None:
-    """Put tensors into a network.
+    """Load tensors into a network.
 
     Args:
-        other_head: leave the last layer as it is where all that doesn't fit is its weight and bias; and average the
-            first convolution over its channels, where the network has another number of them.
+        other_head: keep the network's last layer if only its weight and bias don't fit, and average the first
+            convolution over its channels if the network has another number of them.
 
     Raises:
-        ConfigError: they are another network's; the first names that don't fit are named.
+        ConfigError: the tensors belong to another network; the message names the first that don't fit.
     """
     own = network.state_dict()
     given = dict(state)
@@ -57,7 +57,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], option: str, oth
 
 
 def check_fit(option: str, lacks: Sequence[str], others: Sequence[str], shapes: Sequence[str]) -> None:
-    """Raises: ConfigError, with the first of the names that don't fit, unless there are none."""
+    """Raise a ConfigError with the first of the names that don't fit, unless there are none."""
     if lacks or others or shapes:
         words = (("lacks", lacks), ("has besides", others), ("has another shape of", shapes))
         said = "; ".join(f"{word} {', '.join(names[:3])}{', …' if names[3:] else ''}" for word, names in words if names)
@@ -65,7 +65,7 @@ def check_fit(option: str, lacks: Sequence[str], others: Sequence[str], shapes: 
 
 
 def _fit_ends(own: Mapping[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The given tensors with the network's own head where theirs is for other classes, and a stem for its channels."""
+    """Replace a head for other classes by the network's own, and adapt a stem to the network's channels."""
     matrices = [name for name, tensor in own.items() if tensor.dim() > 1 and name.endswith("weight")]
     if not matrices:
         return given

@@ -17,18 +17,18 @@ def _depth(value: Any) -> str | None:
 
 
 class WideResNet(nn.Module):
-    """Zagoruyko & Komodakis (2016), WRN-depth-widen; WRN-28-10 has 36,479,194 parameters at ten classes.
+    """WRN-depth-widen (Zagoruyko & Komodakis, 2016); WRN-28-10 has 36,479,194 parameters with ten classes.
 
-    Three stages of pre-activation blocks; where the shape changes, the shortcut projects the activated input, without
-    BN. The dropout between a block's convolutions, optional there, is left out: that is what `dropout=` is for. The
-    paper's table 4 adapts Louizos et al.'s code, whose stride is at a block's second convolution; the weights are as
-    many.
+    The network has three stages of pre-activation blocks. Where the shape changes, the shortcut projects the activated
+    input, without BN. The optional dropout between a block's convolutions is left out, because `dropout=` is for that.
+    The paper's table 4 adapts Louizos et al.'s code, whose stride is in a block's second convolution; the number of
+    weights is the same.
 
     Args:
         channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 8 px.
-        depth: 6 n + 4 layers, for n blocks a stage.
+        depth: 6 n + 4 layers, for n blocks per stage.
         widen: the stages have 16, 32 and 64 times this many channels.
-        width: multiplies all widths, the stem's 16 too.
+        width: factor for all widths, including the stem's 16.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
 
@@ -66,6 +66,6 @@ class WideResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) → logits (N, classes)."""
+        """Map images (N, channels, H, W) to logits (N, classes)."""
         x = F.relu(self.norm(self.blocks(self.stem(x))))
         return self.logits(x.mean((2, 3)))

@@ -1,1 +1,1 @@
-"""Networks that others define: torchvision's, timm's, transformers', and any class by its name."""
+"""Networks of other packages: torchvision, timm, transformers, and any class by its name."""

@@ -1,4 +1,4 @@
-"""What all builders of other people's networks have in common."""
+"""The base class of all builders of other packages' networks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -27,9 +27,10 @@ class Foreign(ABC):
     Args:
         architecture: its name in the library.
         weights: a file of weights (safetensors, or a state dict), or the name of weights that the library downloads;
-            None: random ones. The layer that makes the logits may have another number of classes: it stays random.
-        arguments: more keyword arguments of the library's builder, plain values.
-        channels, image_size, classes: of the data, passed on where the builder takes them.
+            None means random weights. If the layer that makes the logits has another number of classes, it stays
+            random.
+        arguments: further keyword arguments of the library's builder, plain values.
+        channels, image_size, classes: of the data, passed on if the builder takes them.
     """
 
     kind = "images"
@@ -53,25 +54,25 @@ class Foreign(ABC):
 
     @abstractmethod
     def construct(self) -> nn.Module:
-        """The network with random weights.
+        """Build the network with random weights.
 
         Raises:
-            ConfigError: the library has no such architecture, or refuses an argument.
+            ConfigError: the library has no such architecture, or rejects an argument.
         """
 
     def named_weights(self) -> dict[str, Tensor]:
-        """The tensors of weights that the library knows by the name `weights`.
+        """Return the tensors of weights that the library knows by the name `weights`.
 
         Raises:
-            ConfigError: it knows none.
+            ConfigError: it knows no such weights.
         """
         raise ConfigError(f"model.weights={self.weights}: no such file")
 
     def build(self) -> nn.Module:
-        """The network with its weights.
+        """Build the network with its weights.
 
         Raises:
-            ConfigError: see `construct`; weights can't be read or are another network's.
+            ConfigError: see `construct`; or weights can't be read or belong to another network.
         """
         network = self.construct()
         if self.weights is not None:
@@ -81,15 +82,15 @@ class Foreign(ABC):
         return network
 
     def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
-        """Random arguments of the network's forward."""
+        """Return random arguments of the network's forward."""
         return (torch.rand(examples, self.channels, self.image_size, self.image_size),)
 
     @staticmethod
     def weights_file(weights: str) -> Path | None:
-        """The file that an option `weights` names; None: it is a name in the library.
+        """Return the file that an option `weights` names, or None if it is a name in the library.
 
         Raises:
-            ConfigError: it names a file that is not there.
+            ConfigError: it names a file that doesn't exist.
         """
         path = Path(str(weights)).expanduser()
         if path.is_file():
@@ -100,19 +101,19 @@ class Foreign(ABC):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        """The library's version, {} where it has none."""
+        """Return the library's version, or {} if it has none."""
         try:
             return {cls.library: version(cls.library)}
         except PackageNotFoundError:
             return {}
 
     def _made(self, builder: Any, *args: Any, **arguments: Any) -> Any:
-        """What a library's builder returns; its errors become one line that names the arguments."""
+        """Return what a library's builder returns; its errors become one line that names the arguments."""
         try:
             return builder(*args, **arguments)
         except UserError:
             raise
-        except Exception as error:  # whatever a library makes of a user's arguments
+        except Exception as error:  # a library may raise anything for a user's arguments
             given = f" with model.arguments={self.arguments}" if self.arguments else ""
             raise ConfigError(
                 f"model.architecture={self.architecture}: {self.library} can't build it{given}: {located(error)[:200]}"
@@ -120,7 +121,7 @@ class Foreign(ABC):
 
 
 def unknown(option: str, value: str, library: str, names: Iterable[str]) -> ConfigError:
-    """The error of a name that a library doesn't know, with those that are near."""
+    """Return the error for a name that a library doesn't know, with similar names."""
     known = list(names)
     near = get_close_matches(value, known, n=3, cutoff=0.5)
     if not near:
@@ -130,13 +131,13 @@ def unknown(option: str, value: str, library: str, names: Iterable[str]) -> Conf
 
 
 def with_channels(network: nn.Module, channels: int, library: str) -> nn.Module:
-    """The network with a first convolution for another number of channels, in place.
+    """Replace the network's first convolution by one for another number of channels, in place.
 
-    For a library whose builders take three channels only. Its weights are random; `load_state` averages those of
-    three channels, as if the image had been repeated.
+    This is for libraries whose builders only take three channels. The new weights are random; `load_state` averages
+    those of three channels, as if the image had been repeated.
 
     Raises:
-        ConfigError: the network begins with no convolution.
+        ConfigError: the network doesn't begin with a convolution.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""Causal language models of transformers, as this package's own: token ids to logits."""
+"""Causal language models of transformers with this package's interface: token ids to logits."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -18,23 +18,23 @@ _SEPARATE = ("q_proj", "k_proj", "v_proj")
 
 @dataclass
 class Past:
-    """Keys and values of the tokens so far, as the network keeps them; None before the first."""
+    """Keys and values of the tokens so far, in the network's own format; None before the first token."""
 
     values: Any = None
 
 
 class CausalLM(nn.Module):
-    """A causal language model whose output is its logits alone.
+    """A causal language model that returns only its logits.
 
-    Prunable are all linear layers but the one that makes the logits.
+    All linear layers except the one that makes the logits are prunable.
 
     Args:
         network: takes token ids, returns an output with `logits`.
 
     Attributes:
-        context: the longest sequence; None where the configuration names none.
-        attention_heads: of attentions whose projections are q_proj, k_proj and v_proj, a c_attn as GPT-2's, or a
-            query_key_value as GPT-NeoX's. Where several heads of queries share keys and values, these are one.
+        context: the longest sequence; None if the configuration doesn't name one.
+        attention_heads: heads of attention modules with projections q_proj, k_proj and v_proj, a c_attn like GPT-2's,
+            or a query_key_value like GPT-NeoX's. Heads of queries that share keys and values count as one head.
     """
 
     kind = "text"
@@ -50,20 +50,20 @@ class CausalLM(nn.Module):
         count = int(getattr(config, "num_attention_heads", 0) or 0)
         self.attention_heads = tuple(_heads(self, count, getattr(config, "num_key_value_heads", None) or count))
         taken = inspect.signature(network.forward).parameters
-        # What the argument and the output's attribute are called: transformers renamed them in version 5.
+        # The name of the argument and of the output's attribute; transformers renamed them in version 5.
         self._past = next((name for name in ("cache", "past_key_values") if name in taken), None)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T) int64 → logits (N, T, vocabulary) of the token after each."""
+        """Map tokens (N, T), int64, to logits (N, T, vocabulary) of the token after each."""
         logits: Tensor = self.network(tokens, **({"use_cache": False} if self._past else {})).logits
         return logits
 
     def start(self) -> Past | None:
-        """The state before the first token; None where the network keeps nothing of earlier ones."""
+        """Return the state before the first token; None if the network keeps nothing of earlier tokens."""
         return Past() if self._past else None
 
     def step(self, tokens: Tensor, state: Past) -> Tensor:
-        """The next tokens (N, T) → logits (N, T, vocabulary) of those after them; the state takes them in."""
+        """Map the next tokens (N, T) to logits (N, T, vocabulary) of those after them; they are added to the state."""
         assert self._past is not None
         output = self.network(tokens, **{self._past: state.values}, use_cache=True)
         state.values = getattr(output, self._past)
@@ -72,7 +72,7 @@ class CausalLM(nn.Module):
 
 
 def _heads(model: nn.Module, count: int, groups: int) -> Iterator[AttentionHeads]:
-    """The attentions of the kinds that are known by the names and shapes of their layers."""
+    """Find attention modules of known kinds by the names and shapes of their layers."""
     for name, module in model.named_modules() if count else ():
         layers = {child: layer for child, layer in module.named_children() if isinstance(layer, nn.Linear)}
         output = next((one for one in ("o_proj", "out_proj", "c_proj", "dense") if one in layers), None)
@@ -84,23 +84,24 @@ def _heads(model: nn.Module, count: int, groups: int) -> Iterator[AttentionHeads
             if rows[0] == width and all(row % groups == 0 for row in rows):
                 yield AttentionHeads(f"{name}.{output}", tuple((f"{name}.{one}", 1) for one in _SEPARATE), groups)
             continue
-        # GPT-2 has all queries above all keys above all values, GPT-NeoX and BLOOM those of each head together.
+        # GPT-2 stacks all queries, all keys and all values; GPT-NeoX and BLOOM keep those of each head together.
         for fused, matrices in (("c_attn", 3), ("query_key_value", 1)):
             if fused in layers and layers[fused].out_features == 3 * width and width % count == 0:
                 yield AttentionHeads(f"{name}.{output}", ((f"{name}.{fused}", matrices),), count)
 
 
 def sizes_of(config: Any) -> dict[str, int]:
-    """`vocab_size` and `max_position_embeddings` of a configuration, as far as it has them, by its own names."""
+    """Return a configuration's `vocab_size` and `max_position_embeddings`, under its own names, if it has them."""
     names = {name: config.attribute_map.get(name, name) for name in ("vocab_size", "max_position_embeddings")}
     found = {own: getattr(config, name, None) for name, own in names.items()}
     return {own: int(value) for own, value in found.items() if value is not None}
 
 
 def for_data(usual: Any, arguments: Mapping[str, Any], vocabulary: int, context: int) -> dict[str, Any]:
-    """What a configuration takes from the data, where the arguments don't say it.
+    """Return what a configuration takes from the data, unless the arguments set it.
 
-    A network for the ids of the data has no special tokens: an id that stands for padding would never be learned.
+    A network for the ids of the data has no special tokens, because an id that stands for padding would never be
+    learned.
     """
     about = {"vocab_size": vocabulary, "max_position_embeddings": context}
     known = {name: usual.attribute_map.get(name, name) for name in about}
@@ -111,7 +112,7 @@ def for_data(usual: Any, arguments: Mapping[str, Any], vocabulary: int, context:
 
 
 def check_sizes(architecture: str, config: Any, vocabulary: int, context: int) -> None:
-    """Raises: ConfigError where the network has fewer ids or positions than the data."""
+    """Raise a ConfigError if the network has fewer ids or positions than the data."""
     ids, positions = getattr(config, "vocab_size", None), getattr(config, "max_position_embeddings", None)
     if ids is not None and ids < vocabulary:
         raise ConfigError(
@@ -124,7 +125,7 @@ def check_sizes(architecture: str, config: Any, vocabulary: int, context: int) -
 
 @torch.no_grad()
 def check_causal(architecture: str, model: CausalLM, context: int) -> None:
-    """Raises: ConfigError where what the network says of a token depends on later ones."""
+    """Raise a ConfigError if the network's output for a token depends on later tokens."""
     tokens = torch.zeros(2, min(4, context), dtype=torch.int64)
     tokens[1, -1] = 1
     with evaluation_mode(model):

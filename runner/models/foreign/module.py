@@ -1,4 +1,4 @@
-"""Any class, by its name."""
+"""Networks of any class, by its name."""
 
 import importlib
 import inspect
@@ -17,15 +17,15 @@ from runner.parameters import checked
 
 
 class Module(Foreign):
-    """A class, or a function that returns a network, of any module that Python can import, the current folder first.
+    """A network made by any importable class or function; the current folder is searched first.
 
-    It is given `channels`, `image_size`, `classes` and `input_shape` of the data as far as it has parameters of these
-    names.
+    The class or function receives `channels`, `image_size`, `classes` and `input_shape` of the data if it has
+    parameters of these names.
 
     Args:
         architecture: `my_file:Net` or `package.module:Class`.
         weights, arguments: see `Foreign`.
-        input_shape: of one example's inputs; None: an image's.
+        input_shape: shape of one example's inputs; None means an image's.
     """
 
     library = "module"
@@ -82,7 +82,7 @@ def _import(name: str, architecture: str) -> Any:
     sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever is wrong in a user's own file
+    except Exception as error:  # a user's own file may raise anything
         raise ConfigError(f"model.architecture={architecture}: {located(error)}") from error
     finally:
         sys.path.remove(here)

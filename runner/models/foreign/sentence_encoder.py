@@ -1,4 +1,4 @@
-"""Encoders of sentences: a network of transformers, its outputs averaged over the tokens."""
+"""Sentence encoders: networks of transformers whose outputs are averaged over the tokens."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from runner.models.weights import check_fit
 
 
 class MeanPooled(nn.Module):
-    """Token ids (N, T), padded by `padding` → embeddings (N, features) of length 1.
+    """A network that maps token ids (N, T), padded with `padding`, to embeddings (N, features) of length 1.
 
-    The mean over the tokens of the network's last hidden states, as sentence-transformers pools them (Reimers &
-    Gurevych, 2019). Prunable are all linear layers; feature places and heads are found where the layers of each block
-    are called as BERT's.
+    The network's last hidden states are averaged over the tokens, as in sentence-transformers (Reimers & Gurevych,
+    2019). All linear layers are prunable. Feature places and heads are found if the layers of each block are named like
+    BERT's.
 
     Args:
         network: returns an output with `last_hidden_state`.
-        padding: the id that fills sentences up.
+        padding: the id that sentences are padded with.
     """
 
     def __init__(self, network: nn.Module, padding: int) -> None:
@@ -53,7 +53,7 @@ def _endings(names: list[str], ending: str) -> list[str]:
 
 
 class SentenceEncoder(Transformers):
-    """An encoder of transformers with mean pooling, as most sentence-transformers are.
+    """An encoder of transformers with mean pooling, like most sentence-transformers.
 
     Args:
         architecture: a folder with config.json and model.safetensors, or the type of model (`bert`).

@@ -1,4 +1,4 @@
-"""timm's networks."""
+"""Networks of timm."""
 
 from typing import Any
 
@@ -11,8 +11,10 @@ from runner.models.foreign.base import Foreign, unknown
 
 
 class Timm(Foreign):
-    """A network of timm, `resnet18`; weights by name: the tags of `timm.list_pretrained`, or `default`. Args: see
-    `Foreign`."""
+    """A network of timm, such as `resnet18`.
+
+    Names of weights are the tags of `timm.list_pretrained`, or `default`. For arguments, see `Foreign`.
+    """
 
     library = "timm"
 
@@ -20,7 +22,7 @@ class Timm(Foreign):
         return self._made(self._timm().create_model, self.architecture, pretrained=False, **self._given())
 
     def _given(self) -> dict[str, Any]:
-        for name in self.arguments:  # files that timm would unpickle, and places to download from
+        for name in self.arguments:  # files that timm would unpickle, and locations to download from
             if name.startswith(("pretrained", "checkpoint", "cache")):
                 raise ConfigError(f"model.arguments: {name} is not understood; model.weights=… names weights")
         given = {"num_classes": self.classes, "in_chans": self.channels}
@@ -28,10 +30,10 @@ class Timm(Foreign):
         return {**given, **({"img_size": self.image_size} if sized else {}), **self.arguments}
 
     def _timm(self) -> Any:
-        import_torchvision()  # timm's own import fails where torchvision's does
+        import_torchvision()  # timm's own import fails if torchvision's does
         timm = need("model=timm", "timm")
         names = timm.list_models()
-        if self.architecture not in names:  # nor anything of a hub, which a stored configuration might name
+        if self.architecture not in names:  # nor a name on a hub, which a stored configuration might contain
             raise unknown("model.architecture", self.architecture, self.library, names)
         return timm
 

@@ -1,4 +1,4 @@
-"""torchvision's classification networks."""
+"""Classification networks of torchvision."""
 
 import inspect
 from typing import Any
@@ -12,7 +12,10 @@ from runner.models.foreign.base import Foreign, unknown, with_channels
 
 
 class Torchvision(Foreign):
-    """A network of torchvision.models, `resnet18`; weights by name: `IMAGENET1K_V1`, `DEFAULT`. Args: see `Foreign`."""
+    """A network of torchvision.models, such as `resnet18`.
+
+    Names of weights are, for example, `IMAGENET1K_V1` or `DEFAULT`. For arguments, see `Foreign`.
+    """
 
     library = "torchvision"
 
@@ -32,11 +35,11 @@ class Torchvision(Foreign):
         return models
 
     def _takes_image_size(self, models: Any, arguments: dict[str, Any]) -> bool:
-        """Whether the network's class has that argument, which its builder passes on."""
+        """Return whether the network's class has this argument, which its builder passes on."""
         try:
             with torch.device("meta"):
                 network = models.get_model(self.architecture, weights=None, **arguments)
-        except Exception:  # some compute while they are built, and none of those has it; errors are `construct`'s
+        except Exception:  # networks that compute while they are built don't have it; `construct` reports errors
             return False
         return "image_size" in inspect.signature(type(network)).parameters
 

@@ -1,4 +1,4 @@
-"""Classifiers and causal language models of transformers, from a configuration."""
+"""Classifiers and causal language models of transformers, built from a configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from runner.parameters import checked
 
 
 class Classifier(nn.Module):
-    """A network of transformers whose output is its logits alone.
+    """A network of transformers that returns only its logits.
 
     Args:
         network: returns an output with `logits`.
@@ -28,24 +28,24 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) or token ids (N, T), with the mask (N, T) of those that count → logits (N, classes)."""
+        """Map images (N, C, H, W), or token ids (N, T) with a mask (N, T) of the valid ones, to logits (N, classes)."""
         mask = {} if attention_mask is None else {"attention_mask": attention_mask}
         logits: Tensor = self.network(x, **mask).logits
         return logits
 
 
 class Transformers(Foreign):
-    """A network of transformers: a classifier of images or of sequences, or a causal language model for text.
+    """A network of transformers: a classifier of images or sequences, or a causal language model.
 
     Args:
-        architecture: the type of model, `vit`, `bert` or `gpt2`, or a folder with its config.json.
-        weights: a file of weights; a folder's own, model.safetensors, where architecture is one.
-        arguments: values of its configuration, `{hidden_size: 64, num_hidden_layers: 2}`.
-        channels, image_size, classes: of the data, where the configuration has them.
-        vocabulary, context: of text; with them it is a language model.
+        architecture: the type of model, such as `vit`, `bert` or `gpt2`, or a folder with its config.json.
+        weights: a file of weights; if architecture is a folder, by default its model.safetensors.
+        arguments: values of its configuration, such as `{hidden_size: 64, num_hidden_layers: 2}`.
+        channels, image_size, classes: of the data, if the configuration has them.
+        vocabulary, context: of text; if given, the network is a language model.
     """
 
-    kinds: tuple[str, ...] = ("images", "text")  # the first where the data does not say it
+    kinds: tuple[str, ...] = ("images", "text")  # the first is used if the data does not determine it
     library = "transformers"
 
     @checked
@@ -65,10 +65,10 @@ class Transformers(Foreign):
 
     @classmethod
     def settle(cls, part: Mapping[str, Any], kind: str = "images") -> dict[str, Any]:
-        """The configuration's part with what a folder holds in place of the folder, so that it isn't needed again.
+        """Return the configuration's part with a folder replaced by its content, so that it isn't needed again.
 
         Args:
-            kind: of the data; the ids and positions of a stored language model are its own, not the text's.
+            kind: of the data; a stored language model keeps its own ids and positions, not the text's.
 
         Raises:
             ConfigError: its config.json can't be read.
@@ -86,7 +86,7 @@ class Transformers(Foreign):
             raise ConfigError(f"model.architecture={folder}: {first_line(error)[:150]}") from None
         file = folder / "model.safetensors"
         weights = part.get("weights") or (str(file) if file.is_file() else None)
-        # Not the head's labels, which the data says, nor what older versions wrote beside sizes and rates.
+        # Leave out the head's labels, which the data determines, and what older versions wrote beside sizes and rates.
         not_its = {
             "architectures",
             "transformers_version",
@@ -111,7 +111,7 @@ class Transformers(Foreign):
         return self._wrapped(with_linear_layers(self._made(auto.from_config, config)), config)
 
     def _wrapped(self, network: nn.Module, config: Any) -> nn.Module:
-        """The network as tasks take it."""
+        """Wrap the network in the form that tasks expect."""
         if self.vocabulary is None:
             return Classifier(network)
         model = CausalLM(network)
@@ -119,7 +119,7 @@ class Transformers(Foreign):
         return model
 
     def _choice(self) -> tuple[Any, Any]:
-        """transformers' class that picks the network's, and the network's configuration."""
+        """Return the class of transformers that selects the network's class, and the network's configuration."""
         transformers, usual = import_transformers(), self._known()
         if self.vocabulary is not None:
             given = for_data(usual, self.arguments, self.vocabulary, self.context)
@@ -130,7 +130,7 @@ class Transformers(Foreign):
             return transformers.AutoModelForCausalLM, config
         about = {"num_channels": self.channels, "image_size": self.image_size}
         given = {name: value for name, value in about.items() if name in usual.to_dict()}
-        # Sequences are padded, and networks that read their last token must know by what.
+        # Sequences are padded, and networks that read their last token must know the padding id.
         padding = {"pad_token_id": 0} if getattr(usual, "pad_token_id", 0) is None else {}
         config = self._made(
             transformers.AutoConfig.for_model,
@@ -145,7 +145,7 @@ class Transformers(Foreign):
         )
 
     def _known(self) -> Any:
-        """The architecture's usual configuration.
+        """Return the architecture's default configuration.
 
         Raises:
             ConfigError: there is no such architecture, or it has no such argument.
@@ -156,7 +156,7 @@ class Transformers(Foreign):
             raise unknown("model.architecture", self.architecture, "transformers", types)
         usual = transformers.AutoConfig.for_model(self.architecture)
         for name in self.arguments:
-            # Code that transformers would fetch from a hub.
+            # These would make transformers fetch code from a hub.
             if name.startswith(("_", "auto_map", "quantization")) or "implementation" in name:
                 raise ConfigError(f"model.arguments: {name} can't be set; expected sizes and rates of the network")
             if name not in usual.to_dict() and not hasattr(usual, name):
@@ -171,7 +171,7 @@ class Transformers(Foreign):
         if file is None:
             raise ConfigError(f"{option}: no such file")
         auto, config = self._choice()
-        # transformers' own loading knows names that older files have, and encoders without a head.
+        # transformers' own loading knows the names in older files, and encoders without a head.
         network, found = self._made(
             auto._model_mapping[type(config)].from_pretrained,
             *(None,),
@@ -187,7 +187,7 @@ class Transformers(Foreign):
     def _check_loaded(
         self, option: str, network: nn.Module, lacks: set[str], others: set[str], shapes: set[str]
     ) -> None:
-        """Raises: ConfigError where more doesn't fit than the head, which may be for other classes."""
+        """Raise a ConfigError if more than the head, which may be for other classes, doesn't fit."""
         inside = f"{network.base_model_prefix}."
         if self.vocabulary is not None:
             inside = ""
@@ -202,13 +202,13 @@ class Transformers(Foreign):
 
 
 def sentences(config: Any, examples: int) -> tuple[Tensor]:
-    """Random token ids (examples, up to 16), as the arguments of a network's forward."""
+    """Return random token ids (examples, up to 16), as the arguments of a network's forward."""
     length = min(16, int(getattr(config, "max_position_embeddings", 16)))
     return (torch.randint(1, int(config.vocab_size), (examples, length)),)
 
 
 def with_linear_layers(network: nn.Module) -> nn.Module:
-    """The network with nn.Linear in place of transformers' Conv1D, whose weight is (inputs, outputs), in place."""
+    """Replace transformers' Conv1D, whose weight is (inputs, outputs), by nn.Linear, in place."""
     conv1d = need("model=transformers", "transformers").pytorch_utils.Conv1D
     for name, module in list(network.named_modules()):
         if isinstance(module, conv1d):
@@ -220,7 +220,7 @@ def with_linear_layers(network: nn.Module) -> nn.Module:
 
 
 def import_transformers() -> Any:
-    import_torchvision()  # transformers' own import of it fails where it has been built for CUDA
+    import_torchvision()  # transformers' own import of it fails if it was built for CUDA
     transformers = need("model=transformers", "transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
