@@ -1,10 +1,10 @@
-"""What TailDropout does, in three figures: python examples/taildropout.py [FOLDER]
+"""The effect of TailDropout, in three figures: python examples/taildropout.py [FOLDER]
 
-- masks.png: which features a batch keeps, and how many, with TailDropout and with plain dropout;
-- calibration.png: the drop rate that was asked for, and the mean that comes out;
-- scree.png: a network that has learned 1,000 random targets by heart, cut to its first k hidden features.
+- masks.png: which features a batch keeps, and how many, with TailDropout and with ordinary dropout;
+- calibration.png: the requested drop rate, and the measured mean;
+- scree.png: a network that has memorized 1,000 random targets, cut to its first k hidden features.
 
-They are those of the notebook of https://github.com/ragulpr/taildropout; about ten seconds of a processor.
+The figures follow the notebook in https://github.com/ragulpr/taildropout and take about ten seconds on a CPU.
 """
 
 import sys
@@ -23,7 +23,7 @@ ORANGE, BLUE, GRAY = "#D55E00", "#0072B2", "#777777"
 
 
 def masks(path: Path, features: int = 50, examples: int = 100, p: float = 0.5) -> None:
-    """Above what 100 examples keep of 50 features, below how many each of 20,000 keeps."""
+    """Draw the features that 100 examples keep (top), and the number of features kept over 20,000 examples (bottom)."""
     layers = {f"TailDropout({p})": TailDropout(p), f"nn.Dropout({p})": nn.Dropout(p)}
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained", sharex="row")
     for name, column, colour in zip(layers, panels.T, (ORANGE, BLUE), strict=True):
@@ -36,7 +36,7 @@ def masks(path: Path, features: int = 50, examples: int = 100, p: float = 0.5) -
 
 
 def calibration(path: Path, features: int = 50) -> None:
-    """The mean drop rate of 100,000 examples at rates from 0.0001 to 0.99; and how often each feature is kept."""
+    """Draw the mean drop rate over 100,000 examples for p from 0.0001 to 0.99, and how often each feature is kept."""
     asked = [1e-4, 1e-3, 0.01, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.99]
     figure, (rates, each) = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
     measured = {}
@@ -54,7 +54,9 @@ def calibration(path: Path, features: int = 50) -> None:
 
 
 def scree(path: Path, points: int = 1000, hidden: int = 128, steps: int = 1500) -> dict[str, list[float]]:
-    """Mean squared error on random targets of the first k hidden features, learned with TailDropout, dropout, neither.
+    """Draw the mean squared error of the first k hidden features on random targets.
+
+    The network is trained with TailDropout, with ordinary dropout, and without dropout.
 
     Returns:
         name → the errors at k = 0 … hidden.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # importing pandas would slow down the listing of runs
 
 # The loader of libyaml is about six times as fast; PyYAML may have been built without it.
 _QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DEPTH = 1000  # libyaml recurses at every level of nesting, and crashes the process at some 50,000
+_DEPTH = 1000  # libyaml recurses once per level of nesting, and crashes the process at about 50,000
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""examples/taildropout.py: its figures, and the order that TailDropout leaves in features."""
+"""examples/taildropout.py: its figures, and the order of features that TailDropout creates."""
 
 import runpy
 from pathlib import Path

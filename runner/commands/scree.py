@@ -10,8 +10,8 @@ kept in the variant's order; if it has none (dropout=none, feature_dropout, …)
 The column "exact" shows runs that were trained at exactly a width: with fewer features at the place, otherwise alike.
 For autoencoders, also shows PCA of the training images with k components, the reconstructions for each k (a grid and an
 animated GIF), the test set's code by class, and what each feature adds to the picture.
-With low_rank=true, also cuts the layers that read the features to rank k, by the truncated SVD of their weights and by
-PCA of their inputs on training images.
+With low_rank=true, also reduces the layers that read the features to rank k, by the truncated SVD of their weights and
+by PCA of their inputs on training images.
 The elbow and the fewest features within the tolerance are chosen on validation.
 Writes CSV, Markdown and figures below outputs/scree.
 """

@@ -101,7 +101,7 @@ def test_yaml_tags_make_nothing(text, call, finished, trace):
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "{a: " * 100_000, "- " * 200_000], ids=["lists", "mappings", "blocks"])
 def test_yaml_nested_without_end_is_damage(text, call, finished):
-    """libyaml would end the process."""
+    """libyaml would crash the process."""
     finished.config_file.write_text(f"seed: 0\nnote:\n  {text}\n")
     result = call("list", "runs", str(finished.folder))
     assert result.code == 0

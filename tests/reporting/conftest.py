@@ -55,7 +55,7 @@ def row() -> Callable[..., dict[str, Any]]:
     return _row
 
 
-_watching: list[list[Path]] = []  # an audit hook stays for as long as the process lives
+_watching: list[list[Path]] = []  # audit hooks cannot be removed from a process
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -69,7 +69,7 @@ sys.addaudithook(_watch)
 
 @pytest.fixture
 def opened() -> Callable[[], AbstractContextManager[list[Path]]]:
-    """A context that notes every file that is opened in it."""
+    """A context that records every file opened in it."""
 
     @contextmanager
     def watch() -> Iterator[list[Path]]:

@@ -249,6 +249,6 @@ def test_a_users_own_table_file(make_run: Make, row: Make, tmp_path: Path, capsy
 
 
 def test_no_torch() -> None:
-    """So that it is quick."""
+    """The import would slow the command down."""
     script = "import sys, runner.commands.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

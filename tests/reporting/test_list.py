@@ -114,7 +114,7 @@ def test_an_option_that_a_class_gained_later_is_no_difference(make_run: Make, ro
 
 
 def test_no_file_of_a_run_is_read_twice(make_run: Make, row: Make, lines, opened) -> None:
-    """So that a thousand runs are listed in seconds."""
+    """A thousand runs are then listed in seconds."""
     runs = [make_run([row(0.0, 0.9)], seed=seed) for seed in range(3)]
     for run in runs:
         run.seal(run.config_file, run.pruning_file, seconds=3.0)

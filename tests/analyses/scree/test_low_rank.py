@@ -1,4 +1,4 @@
-"""k directions of a place: the best approximation of the weight, and the components of the activations."""
+"""k directions of a place: the best rank-k approximation of the weight, and principal components of the activations."""
 
 from contextlib import nullcontext
 
@@ -63,7 +63,8 @@ def test_the_weight_becomes_its_best_approximation(low_rank):
 
 def test_two_channels_make_activations_of_rank_two_about_their_mean(low_rank):
     whole = outputs(low_rank, SVD, "second", (6,))
-    # Six features are a linear map of two channels: two components hold all, one does not, nor do two of the weight's.
+    # Six features are a linear map of two channels: two components of the activations suffice, but neither one
+    # component nor two directions of the weight.
     assert torch.allclose(outputs(low_rank, PCA, "second", (2,)), whole, atol=1e-5)
     assert not torch.allclose(outputs(low_rank, PCA, "second", (1,)), whole, atol=1e-3)
     assert not torch.allclose(outputs(low_rank, SVD, "second", (2,)), whole, atol=1e-3)
