@@ -60,7 +60,7 @@ class ImageNet(Splits):
         workers: Annotated[int | None, rules.either(None, rules.whole(0))] = None,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """Raises a DataError if the folders are not as above, and a ParameterError for other invalid values."""
+        """Raise a DataError if the folders are not as above, and a ParameterError for other invalid values."""
         self.root = root
         self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
         self.size = self.image_size = size

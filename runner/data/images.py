@@ -53,7 +53,7 @@ class ImageData(InMemory[ImageSplit]):
         flip: bool,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """Raises a ParameterError for an invalid `validation`, `crop`, `flip` or `normalize`."""
+        """Raise a ParameterError for an invalid `validation`, `crop`, `flip` or `normalize`."""
         if not isinstance(flip, bool):
             raise ParameterError("flip", flip, "true or false")
         for name, split in (("training", train), ("test", test)):

@@ -35,7 +35,7 @@ class Numbers(PairData):
 
     @checked
     def __init__(self, vocabulary: Size = 400) -> None:
-        """Raises a ConfigError if tokenizers or num2words is missing, and a ParameterError for a bad `vocabulary`."""
+        """Raise a ConfigError if tokenizers or num2words is missing, and a ParameterError for a bad `vocabulary`."""
         pairs = iter(number_pairs())
         parts = {}
         for split, size in SIZES.items():

@@ -44,7 +44,7 @@ class PairData(Splits):
     test: TokenPairs
 
     def __init__(self, train: Texts, validation: Texts, test: Texts, *, vocabulary: int, longest: int) -> None:
-        """Raises a ParameterError or DataError for an invalid `vocabulary` or `longest`."""
+        """Raise a ParameterError or DataError for an invalid `vocabulary` or `longest`."""
         whole("longest", longest, of="subwords")
         self.vocabulary = Vocabulary.of([*train.sources, *train.targets], vocabulary)
         self.longest = longest

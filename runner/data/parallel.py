@@ -45,7 +45,7 @@ class ParallelText(PairData):
         vocabulary: Size = 8000,
         longest: Count = 100,
     ) -> None:
-        """Raises a DataError that names the parameter if files are missing, damaged, empty or don't match."""
+        """Raise a DataError that names the parameter if files are missing, damaged, empty or don't match."""
         texts = [files.read() for files in splits_in(root, train, validation, test)]
         super().__init__(*texts, vocabulary=vocabulary, longest=longest)
 
