@@ -58,7 +58,7 @@ def choose(
     """Rank networks by a budget.
 
     With `drop`, the smallest network within `drop` and the limits comes first. Without it, the best network within the
-    limits does.
+    limits comes first.
 
     Args:
         points: rows of one split, of several runs, with the columns of KEY, the costs and the metric.

@@ -1,4 +1,4 @@
-"""Cut a pruned network, so that it becomes physically smaller."""
+"""Make a pruned network physically smaller."""
 
 import copy
 import math
@@ -82,8 +82,8 @@ def compact(
         recalibrate: recomputes the BatchNorm statistics of the reference in place, after it has been cleaned.
         round_to: numbers of filters become multiples of this.
         scatter: see `make_plan`.
-        fold: fold BatchNorm into the layer before it, which saves a pass over the activations. The network can then no
-            longer be trained as it was.
+        fold: fold BatchNorm into the layer before it, which saves a pass over the activations. The folded
+            network can't be trained further in the same way.
 
     Raises:
         ValueError: removal is unknown, round_to is below 1, or the forward doesn't allow other shapes.

@@ -20,7 +20,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class InspectedLayer:
-    """One weight matrix.
+    """One weight matrix, and what pruning would leave of it.
 
     Args:
         shape: of the weight.

@@ -19,7 +19,7 @@ from runner.runs import Run
 GROUP = 8  # networks that are timed in the same rounds and so are in memory together
 ROUNDS, TURN = 7, 0.005
 
-Latency = tuple[float, str]  # milliseconds, and the way of execution
+Latency = tuple[float, str]  # milliseconds, and the way in which the network was executed
 
 
 @torch.no_grad()

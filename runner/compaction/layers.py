@@ -21,7 +21,7 @@ class LayerRow:
 
     Args:
         shape: what is left of the layer.
-        ideal: by which factor the number of multiplications is smaller.
+        ideal: factor by which the number of multiplications is reduced.
     """
 
     layer: str

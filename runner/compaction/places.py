@@ -7,7 +7,7 @@ from runner.models.layers import FeaturePlace
 
 
 def find_places(coupling: Coupling) -> tuple[FeaturePlace, ...]:
-    """Find the layers each of whose inputs is one filter of one other layer that nothing else reads or makes.
+    """Find layer inputs in which each feature is one filter of one other layer and nothing else reads or makes it.
 
     Operations that keep channels apart may lie between the two: BatchNorm, activations, pooling or depthwise
     convolutions. If the filters of several layers are multiplied, as in a gated feed-forward sublayer, the last one is

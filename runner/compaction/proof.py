@@ -19,7 +19,7 @@ class Proof:
         absolute: the largest difference of any output.
         relative: that difference divided by the largest output of its batch.
         same_choice: number of examples (or positions of sequences) whose largest output has the same index.
-        choices: number of all examples (or positions).
+        choices: number of examples (or positions) that were compared in this way.
         parameters, expected_parameters: of the compact network, counted and computed from its structure.
     """
 

@@ -222,7 +222,7 @@ def _proof(experiment: Experiment, made: _Made, network: nn.Module) -> Proof:
 
 
 def difference(proof: Proof) -> str:
-    """Return why a proof doesn't hold."""
+    """Describe why a proof doesn't hold."""
     if proof.parameters != proof.expected_parameters:
         return f"the compact network has {proof.parameters:,} parameters, not {proof.expected_parameters:,}"
     return f"the compact network's outputs differ by {proof.relative:.1e} relative from the pruned one's"

@@ -84,7 +84,7 @@ def architecture_of(structure: Structure, class_name: str, arguments: Mapping[st
 
 
 def _library(cls: Any) -> dict[str, Any]:
-    """Return `library`, its name → its version, for a network that another library builds."""
+    """Return `library`, a mapping from name to version, if another library builds the network, or {}."""
     return {"library": cls.versions()} if is_builder(cls) else {}
 
 

@@ -11,7 +11,7 @@ from runner.models.blocks import BasicBlock, Bottleneck, PreActBlock
 
 @fx.wrap  # a single node in a traced network
 def put_by_index(y: Tensor, dim: int, channels: int, index: Tensor, constant: Tensor | None) -> Tensor:
-    """Place the channels of y at `index`, among others that are a constant each, or zero if None; see `Scatter`."""
+    """Place the channels of y at `index` among constant channels, which are zero without `constant`; see `Scatter`."""
     shape = list(y.shape)
     shape[dim] = channels
     if constant is None:
@@ -127,7 +127,7 @@ def is_wrapped(model: nn.Module, name: str) -> bool:
 
 
 def state_names(network: nn.Module, name: str) -> tuple[str, str]:
-    """Return the state dict's prefix of a module that is written by index, and the name of its constant."""
+    """Return the state dict prefix of a module that is written by index, and the name of its constant."""
     if isinstance(module := network.get_submodule(name), Scatter):
         assert module.module is not None
         return f"{name}.module", f"{name}.constant"

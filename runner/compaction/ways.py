@@ -30,7 +30,7 @@ SPARSE, LINEAR = "sparse kernels", "sparse linear layers"
 FOLDED = ", BatchNorm folded"
 
 Call = Callable[[], object]
-Maker = Callable[[Tensor], Call | None]  # a batch → what is timed; None if this way makes no difference for the batch
+Maker = Callable[[Tensor], Call | None]  # batch → the call to time; None if this way makes no difference for the batch
 Key = tuple[str, str]  # "dense" or "compact", and the name of the way
 Ways = dict[Key, Maker]
 
@@ -49,7 +49,7 @@ class Eager:
     chunk: int | None = None
 
     def __call__(self, x: Tensor) -> Call | None:
-        """Return what is timed, or None if the batch fits into one chunk."""
+        """Return the call to time, or None if the batch fits into one chunk."""
         if self.chunk is None:
             return partial(self.network, self._laid_out(x))
         if len(x) <= self.chunk:

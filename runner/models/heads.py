@@ -31,7 +31,7 @@ class AttentionHeads:
         return (*(name for name, _ in self.projections), self.output)
 
     def layer(self, model: nn.Module, name: str) -> nn.Module:
-        """Return the layer of a name."""
+        """Return one of the layers by its name."""
         holder, _, last = name.rpartition(".")
         if isinstance(attention := model.get_submodule(holder), nn.MultiheadAttention) and last.endswith("weight"):
             return AttentionProjections(attention, last)

@@ -72,9 +72,10 @@ def parameter_of(layer: nn.Module) -> tuple[nn.Module, str]:
 
 
 def filters_first(layer: nn.Module, tensor: Tensor) -> Tensor:
-    """Return a tensor of the weight's shape as a view with filters in dim 0; applied twice, it undoes itself.
+    """Return a view with filters in dim 0 of a tensor that has the shape of the layer's weight.
 
-    Filters are in dim 0 of every weight except a transposed convolution's, which has them in dim 1.
+    Filters are in dim 0 of every weight except a transposed convolution's, which has them in dim 1. Applying the
+    function twice restores the original shape.
     """
     return tensor.transpose(0, 1) if isinstance(layer, _TRANSPOSED) else tensor
 

@@ -50,7 +50,7 @@ class Ranking:
             self.ranks = {name: ranks(matrix) for name, matrix in scores.items()}
 
     def pruned(self, sparsity: float) -> dict[str, Tensor]:
-        """Return layer name → boolean mask, True for what is removed.
+        """Return a boolean mask for each layer, True for the members that are removed.
 
         Of n members that are compared, floor(sparsity * n + 1e-9) are removed.
         """

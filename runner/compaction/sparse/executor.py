@@ -55,7 +55,7 @@ class Compiled:
         self._run = self.library.run_program
 
     def run(self, images: int, results: int, count: int, times: np.ndarray | None = None) -> None:
-        """Compute the results of `count` images, a multiple of the group. Images and results are addresses.
+        """Compute the results of `count` images, a multiple of the group; `images` and `results` are addresses.
 
         Args:
             times: nanoseconds of each operation are added to it, those on single images first.
@@ -98,7 +98,7 @@ class Executor:
         self.grouped = self._grouped(times, example)
 
     def run(self, images: int, results: int, count: int, threads: int) -> None:
-        """Compute the results of `count` images. Images and results are addresses."""
+        """Compute the results of `count` images; `images` and `results` are addresses."""
         grouped = count // GROUP * GROUP if self.grouped else 0
         if count == 1 or threads == 1:  # a few microseconds matter for a single image
             self._part(images, results, 0, count, grouped)

@@ -18,8 +18,8 @@ from runner.compaction.sparse.timing import in_turn
 
 log = logging.getLogger(__name__)
 
-_FILTERS, _TOKENS = 16, 64  # that a kernel processes at once
-_FASTER = 1.1  # than dense; a smaller gain can't be told from noise
+_FILTERS, _TOKENS = 16, 64  # filters and tokens that a kernel processes at once
+_FASTER = 1.1  # times as fast as dense; a smaller gain can't be told from noise
 _ROUNDS = 7
 
 

@@ -129,7 +129,7 @@ class Builder:
         return step
 
     def interleaving(self, node: Node, to: "Builder") -> Step:
-        """Return the operation that puts one image's value among those of a group, which was given to `to`."""
+        """Return the operation that copies one image's value to its place among a group's values in `to`."""
         step = self.storing(node)
         step.kernel, step.op.kind, step.op.unit = "interleave", INTERLEAVE, to.unit
         buffer = to.buffers[node]

@@ -1,1 +1,1 @@
-"""Criteria that members are ranked by, one per file; each is chosen by a file of conf/criterion."""
+"""Pruning criteria, which rank members, one per file; each is chosen by a file of conf/criterion."""

@@ -50,4 +50,4 @@ class Criterion(Protocol):
     """
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
-        """Return layer → scores, (rows, members of a row), which are finite and arranged as in `members`."""
+        """Return finite scores for each layer, (rows, members of a row), arranged as in `members`."""

@@ -96,7 +96,7 @@ class SparseGPT:
         for name, hessian in sums_of_inputs(members, evidence, self.examples, _watch).items():
             order = _order(members, weights[name]).cpu()
             parts = []
-            for part in hessian.cpu().double():  # float32 is not enough for an inverse, and some devices have no more
+            for part in hessian.cpu().double():  # an inverse needs float64, which some devices lack
                 mean = float(part.diagonal().mean())
                 part = part[order][:, order] + torch.eye(len(part)) * (self.damping * mean if mean else 1.0)
                 inverse = torch.cholesky_inverse(torch.linalg.cholesky(part))

@@ -1,1 +1,1 @@
-"""What is removed: single weights, filters, features, …; one per file, each chosen by a file of conf/granularity."""
+"""Granularities of pruning (weights, filters, features, …), one per file, each chosen by a file of conf/granularity."""

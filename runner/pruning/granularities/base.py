@@ -82,7 +82,7 @@ class Members(ABC):
         return {name: weight.detach().float() for name, weight in self.filters().items()}
 
     def turned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors of the weights' shapes as views with filters in dim 0; applied twice, it undoes itself."""
+        """Return tensors of the weights' shapes as views with filters in dim 0. A second call restores the shapes."""
         return {name: filters_first(self.layers[name], tensor) for name, tensor in tensors.items()}
 
 
