@@ -6,8 +6,10 @@ there, which nobody sees.
     <!-- show: run train --help -->            the help text of a command
     <!-- show: conf/dropout/targeted.yaml -->  a file
     <!-- show: conf/dropout/ -->               a table of a folder's files, by their first lines
+    <!-- show: runner/ -->                     every module of a package and of those in it, by its docstring
 """
 
+import ast
 import os
 import posixpath
 import re
@@ -52,9 +54,25 @@ def shown(what: str) -> str:
     if command := re.fullmatch(r"run (\w+) --help", what):
         return f"```text\n{help_of(command[1])}\n```"
     path = ROOT / what
+    if (path / "__init__.py").is_file():
+        return "\n\n".join(modules(package.parent) for package in sorted(path.rglob("__init__.py")))
     if path.is_dir():
         return "\n".join(["| name | |", "|---|---|", *(f"| `{file.stem}` | {first(file)} |" for file in rows(path))])
     return f'```yaml title="{what}"\n{path.read_text().strip()}\n```'
+
+
+def modules(package: Path) -> str:
+    """A package's heading, and a table of its modules."""
+    lines = [f"## `{package.relative_to(ROOT)}/`", "", purpose(package / "__init__.py"), ""]
+    files = [file for file in sorted(package.glob("*.py")) if not file.name.startswith("__")]
+    table = ["| file | |", "|---|---|", *(f"| `{file.name}` | {purpose(file)} |" for file in files)] if files else []
+    return "\n".join([*lines, *table])
+
+
+def purpose(module: Path) -> str:
+    """The first paragraph of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
+    return " ".join(docstring.partition("\n\n")[0].split()).replace("|", "\\|")
 
 
 def rows(folder: Path) -> list[Path]:

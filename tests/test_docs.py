@@ -1,5 +1,6 @@
 """README and docs/: everything that needs a page has one, and `run` understands the commands on the pages."""
 
+import ast
 import re
 import shlex
 from functools import cache
@@ -55,6 +56,12 @@ def test_pruning_names_every_criterion_and_granularity(group):
 def test_every_public_name_is_in_the_api(package):
     shown = set(re.findall(r"^::: [\w.]+\.(\w+)$", (DOCS / "api.md").read_text(), re.M))
     assert set(package.__all__) - shown == {"__version__"} & set(package.__all__)
+
+
+def test_every_module_says_what_it_is_for():
+    """`docs/modules.md` lists each by the first paragraph of its docstring."""
+    modules = [path for path in (ROOT / "runner").rglob("*.py") if path.name != "__main__.py"]
+    assert [str(path) for path in modules if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
 def test_what_pages_show_exists():
