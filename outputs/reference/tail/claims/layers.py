@@ -48,7 +48,7 @@ for rule in ("full", "fewest", "elbow"):
     members = FeatureMembers(cut)
     removed = {place: (torch.arange(n) >= k)[None] for place, n, k in zip(places, full, inner, strict=True)}
     apply_masks(members.weights, members.weights, members.masks(removed))
-    small = compact(cut, shape, fold=False).network
+    small = compact(cut, [shape], fold=False).network
     count = sum(p.numel() for p in small.parameters())
     same = uniform(count)
     print(rule, inner, f"{count} parameters, cut:", *(f"{s} {accuracy(small, s):.4f}" for s in ("validation", "test")))

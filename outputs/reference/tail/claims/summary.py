@@ -11,7 +11,7 @@ lines = [
     "| dropout | p | features | training accuracy % | test accuracy % | difference to none | test loss |",
     "|---|---:|---|---:|---:|---:|---:|",
 ]
-none = whole[(whole.dropout == "none") & (whole.features == "6-16-500")].set_index("seed").accuracy
+none = whole[(whole.dropout == "none") & (whole.features == "6-500")].set_index("seed").accuracy
 
 
 def spread(values, scale, digits):
