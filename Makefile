@@ -54,5 +54,5 @@ docs: $(VENV)/.installed ## the documentation as a site, build/site/index.html; 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,report,sweep,tensorboard,text]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,report,search,slurm,sweep,tensorboard,text]'
 	touch $@

@@ -22,7 +22,9 @@ from runner.runs import Run
 from runner.workers import train_side_by_side, worker_count
 
 Jobs = list[dict[str, Any]]
-PARALLEL = "runner.workers.train_side_by_side"  # this package's own launcher, not a Hydra plugin
+# This package's own launchers, not Hydra plugins.
+PARALLEL = "runner.workers.train_side_by_side"
+CLUSTER = "runner.cluster.train_on_cluster"
 
 
 def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False) -> int:
@@ -60,6 +62,12 @@ def run_all(composer: Composer, overrides: Sequence[str]) -> int:
     folders = checked_folders(jobs, foreign)
     if launcher.get("_target_") == PARALLEL:
         return _in_parallel(jobs, composer.words(overrides), foreign, launcher["n_jobs"], folders)
+    if launcher.get("_target_") == CLUSTER:
+        from runner.cluster import train_on_cluster
+
+        of_jobs = composer.words(overrides)
+        waited = train_on_cluster(jobs, of_jobs, _apart(of_jobs), launcher, composer.config_dir)
+        return _summarize(folders) if waited else 0
     with tempfile.TemporaryDirectory() as scratch:  # Hydra's multirun.yaml and empty job folders
         words = [*renamed(overrides), f"hydra.sweep.dir={scratch}", "-m"]
         if composer.config_dir is not None:
@@ -101,6 +109,11 @@ def _in_parallel(
         train_side_by_side(jobs, words, _apart(words), foreign, worker_count(n_jobs))
     except UserError as error:
         print(f"run: {error}", file=sys.stderr)
+    return _summarize(folders)
+
+
+def _summarize(folders: Sequence[Path]) -> int:
+    """Print the finished runs and report the others; returns the exit code."""
     print()
     print(*run_lines([one for one in map(Found.read, map(Run, folders)) if one.state == "finished"]), sep="\n")
     return _report(folders)

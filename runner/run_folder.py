@@ -268,7 +268,7 @@ class Run:
 
         Raises:
             FolderInUse: another process holds the lock.
-            UserError: the folder cannot be written to.
+            UserError: the folder cannot be written to, or its file system has no locks.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -283,6 +283,11 @@ class Run:
                     break
                 except BlockingIOError:
                     time.sleep(wait)
+                except OSError as error:
+                    raise UserError(
+                        f"{self.folder}: its file system has no locks (flock: {error.strerror}), so two processes "
+                        "could train the same run; choose outputs= on another, or mount it with locks"
+                    ) from None
             else:
                 raise FolderInUse(f"{self.folder} is in use by another process; left as it is")
             yield

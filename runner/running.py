@@ -143,7 +143,7 @@ def _execute(
     _status_for(run, identity, config["force"])  # fail early, before data is read
     if run.in_use():
         raise FolderInUse(f"{run.folder} is in use by another process; left as it is")
-    if _complete(run, config):
+    if is_complete(run, config):
         processes.tell(None)
         if _new_note(run, config):
             with run.locked():
@@ -194,7 +194,7 @@ def _keep_note(run: Run, config: Mapping[str, Any]) -> None:
         run.write_status(note=config["note"])
 
 
-def _complete(run: Run, config: Mapping[str, Any]) -> bool:
+def is_complete(run: Run, config: Mapping[str, Any]) -> bool:
     """Whether the run is trained and swept as configured, so that nothing is left to do."""
     status = {} if config["force"] else run.status()
     swept = same_sweep(status.get("swept"), config["prune"], runs.scope_of(status))

@@ -109,6 +109,6 @@ def test_commands_on_a_page_are_understood(page):
         names = option_names(command) | (option_names("train") if command == "reproduce" else set())
         for option, _, value in (word.partition("=") for word in words if "=" in word):
             # A stored run with a user's own class is only built if the class is named again.
-            assert option in names or option.startswith("hydra/") or option == "model.architecture"
+            assert option in names or option.startswith(("hydra/", "hydra.launcher.")) or option == "model.architecture"
             if (CONF / option).is_dir():
                 assert set(value.split(",")) <= set(options(option)), option

@@ -1,6 +1,9 @@
 """The run folder: status, configuration, files, lock."""
 
+import errno
+import fcntl
 import json
+import os
 import subprocess
 import sys
 
@@ -219,3 +222,13 @@ def test_status_is_json_that_people_can_read(run):
     text = run.status_file.read_text()
     assert json.loads(text) == run.status()
     assert len(text.splitlines()) > 3 and text.endswith("\n")
+
+
+def test_a_file_system_without_locks_is_one_clear_line(run, monkeypatch):
+    def flock(handle, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"run: its file system has no locks \(flock: Function not implemented\)"):
+        run.locked().__enter__()
+    assert not run.in_use()
