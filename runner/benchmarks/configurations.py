@@ -18,14 +18,16 @@ from runner.seeding import derive_seed
 _RULES = {
     "only": list_of(one_of(*ROWS)),
     "pairs": whole(FEWEST),
-    "dropouts": list_of(lambda name: None if isinstance(name, str) else "names, see run list dropout"),
+    "dropouts": list_of(
+        lambda name: None if isinstance(name, str) else "names of dropout variants; see run list dropout"
+    ),
     "threads": either(None, whole(1)),
 }
 _IMAGE_RULES = {"train": whole(1), "test": whole(1), "size": whole(1)}
 # Groups of run train that cannot be chosen here, and the alternatives.
 _INSTEAD = {
-    "data": "run bench makes its own images, see images.size and data.crop",
-    "dropout": "dropouts=[targeted,…] says which are measured",
+    "data": "run bench generates its own images; use images.size and data.crop",
+    "dropout": "use dropouts=[targeted,…] to choose the variants to measure",
 }
 
 

@@ -18,7 +18,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """
     n = len(values)
     if n < FEWEST:
-        raise ValueError(f"{n} values have no {CONFIDENCE:.0%} interval; {FEWEST} have")
+        raise ValueError(f"{n} values are too few for a {CONFIDENCE:.0%} interval; expected at least {FEWEST}")
     k, missed = 0, 2.0 / 2**n  # the probability for k + 1
     while missed <= 1 - CONFIDENCE:
         k += 1

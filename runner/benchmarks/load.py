@@ -73,6 +73,4 @@ def warning(busy: float, spread: float, threads: int, cores: int) -> str | None:
         said.append(f"other processes kept {busy:.1f} of {cores} cores busy")
     if spread > SPREAD:
         said.append(f"repeats spread by {spread:.0%}")
-    return (
-        f"warning: {' and '.join(said)}; absolute figures don't hold, ratios only roughly: measure on a quiet machine"
-    )
+    return f"warning: {' and '.join(said)}; absolute figures are unreliable, ratios approximate; use an idle machine"

@@ -56,7 +56,7 @@ def table(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     where = f"{machine['machine']}, {threads}, {machine['precision']}, torch {machine['torch']}"
     step = f"{machine['model']}, batches of {machine['batch_size']}"
-    return "\n".join([*shown, "", f"* medians of this machine ({where}) for {step}; another has others"])
+    return "\n".join([*shown, "", f"* medians on this machine ({where}) for {step}; not comparable between machines"])
 
 
 def _cells(result: Result) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
             report = folder / (WIDTHS if elastic else MARKDOWN)
             if report.is_file() and not options["force"]:
                 print(report.read_text())
-                print(f"{folder} (was there already; force=true makes it again)")
+                print(f"{folder} (already exists; force=true makes it again)")
                 continue
             experiment = Experiment.from_config(config)
             if elastic:

@@ -99,14 +99,14 @@ def times_and_layers(measured: Measured) -> list[str]:
 def _conditions(measured: Measured) -> str:
     threads = f"{measured.threads} thread{'s' * (measured.threads > 1)}"
     if not measured.turn:
-        return f"{threads}, single calls in turn, whose caches hold what the others left"
-    return f"{threads}, in turn, each repeated for {1e3 * measured.turn:g} ms"
+        return f"{threads}, interleaved single calls, with caches as the other calls left them"
+    return f"{threads}, interleaved, each repeated for {1e3 * measured.turn:g} ms at a time"
 
 
 def _costs(certificate: Certificate) -> list[list[str]]:
     costs = certificate.measured.costs
     whole = costs["dense"]
-    head = ["network", "parameters", "non-zeros", "bytes", "smaller by", "FLOPs of an example", "fewer by"]
+    head = ["network", "parameters", "non-zeros", "bytes", "smaller by", "FLOPs per example", "fewer by"]
     return [
         head,
         *(
@@ -128,8 +128,8 @@ def _metrics(certificate: Certificate) -> list[list[str]]:
     names = {
         "trained": "trained",
         "pruned": "pruned, BatchNorm kept" if certificate.recalibrated else "pruned",
-        "reference": "pruned, BatchNorm recalibrated" if certificate.recalibrated else "pruned, what the proof uses",
-        "compact": "compact, from its file",
+        "reference": "pruned, BatchNorm recalibrated" if certificate.recalibrated else "pruned, as used in the proof",
+        "compact": "compact, loaded from its file",
     }
     metrics = [certificate.declared[name] for name in certificate.metrics["compact"] if name != "examples"]
     body = [[names[key], *(number(one[m.name], m) for m in metrics)] for key, one in certificate.metrics.items()]
@@ -138,13 +138,13 @@ def _metrics(certificate: Certificate) -> list[list[str]]:
 
 def _proof(certificate: Certificate) -> str:
     proof = certificate.proof
-    same = f"the same choice for all {proof.choices:,}"
+    same = f"the same prediction for all {proof.choices:,}"
     if proof.same_choice < proof.choices:
-        same = f"another choice for {proof.choices - proof.same_choice:,} of {proof.choices:,}, within rounding"
+        same = f"a different prediction for {proof.choices - proof.same_choice:,} of {proof.choices:,}, within rounding"
     return (
         f"Proved on {proof.examples:,} test examples, float32: outputs differ from the pruned network's by at most "
-        f"{proof.absolute:.1e} ({proof.relative:.1e} relative), {same}; {proof.parameters:,} parameters, as arithmetic "
-        "says."
+        f"{proof.absolute:.1e} ({proof.relative:.1e} relative), {same}; {proof.parameters:,} parameters, as "
+        "calculated."
     )
 
 
@@ -164,7 +164,7 @@ def _times(ways: list[Way], unit: str) -> list[list[str]]:
 
 
 def _layers(rows: Sequence[LayerRow]) -> list[list[str]]:
-    head = ["layer", "what is left", "ideal", "dense ms", "compact ms", "faster by"]
+    head = ["layer", "remaining", "ideal", "dense ms", "compact ms", "faster by"]
     body = []
     for row in rows:
         ideal = NONE if row.ideal is None else f"{row.ideal:.1f}x"
@@ -185,11 +185,11 @@ def verdict(ways: Sequence[Way]) -> str:
     dense = min((way for way in ways if way.network == "dense"), key=lambda way: way.milliseconds[0])
     small = min((way for way in ways if way.network != "dense"), key=lambda way: way.milliseconds[0], default=None)
     if small is None or small.speedup[1] <= 1:
-        nearest = "" if small is None else f"; nearest comes {small.way} with {small.speedup[0]:.2f}x"
-        return f"**None is faster than the dense {part} ({dense.way}) at batch {batch}{nearest}.**"
+        nearest = "" if small is None else f"; the closest is {small.way} with {small.speedup[0]:.2f}x"
+        return f"**No method is faster than the dense {part} ({dense.way}) at batch {batch}{nearest}.**"
     return (
-        f"**Fastest at batch {batch} is the compact {part} by {small.way}: {small.speedup[0]:.2f} times as fast as "
-        f"the fastest dense way ({dense.way}); FLOPs alone say {small.ideal:.1f}.**"
+        f"**At batch {batch}, the compact {part} is fastest with {small.way}: {small.speedup[0]:.2f} times as fast as "
+        f"the fastest dense method ({dense.way}); the ratio of FLOPs is {small.ideal:.1f}.**"
     )
 
 

@@ -131,7 +131,7 @@ def inspect_network(
                 left,
                 left_parameters,
                 left_flops,
-                _stays(name, coupling, plan) if name in used else "forward doesn't compute with it",
+                _stays(name, coupling, plan) if name in used else "not used in forward",
             )
         )
     costs = planned_costs(model, coupling, plan)
@@ -168,7 +168,7 @@ def _reasons(
     """Return why layers are not prunable."""
     convolutions = [names for names in uses if any(_is_convolution(matrices[name]) for name in names)]
     why = {name: "the first convolution" for names in convolutions[:1] for name in names}
-    why |= {name: "makes the output" for names in uses[-1:] for name in names}
+    why |= {name: "produces the output" for names in uses[-1:] for name in names}
     why |= {n: "transposed convolutions must be named" for n, m in matrices.items() if isinstance(m, _TRANSPOSED)}
     why |= {name: "an embedding" for name, module in matrices.items() if isinstance(module, nn.Embedding)}
     return why
@@ -185,7 +185,7 @@ def _stays(name: str, coupling: Coupling, plan: Plan) -> str:
     elif name in coupling.carriers:
         channels = coupling.carriers[name].channels
     else:
-        return "not followed by the trace, stays whole"
+        return "not followed by the trace, not cut"
     fixed = channels[coupling.group[channels] == FIXED].tolist()
     if fixed:
         known = Counter(coupling.reasons.get(channel, "meets what stays") for channel in fixed)

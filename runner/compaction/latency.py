@@ -66,7 +66,7 @@ def _network(row: Mapping[str, Any], data: Mapping[str, Any], config_dir: Path |
     with opened(source, config, asked) as opened_network:
         batch = next(iter(opened_network.experiment.data.eval_batches("validation", 32)))
         if not isinstance(batch, tuple | list):
-            raise ConfigError(f"latency: {source.path} reads no images, and no other networks are timed")
+            raise ConfigError(f"latency: {source.path} doesn't work with images; only such networks can be timed")
         images = batch[0].float().cpu()
         network = copy.deepcopy(opened_network.model).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         members = opened_network.sweeper.granularities[asked["granularity"]["key"]].members(network)
@@ -75,4 +75,4 @@ def _network(row: Mapping[str, Any], data: Mapping[str, Any], config_dir: Path |
         try:
             return compact(network, [images[:2]], fold=True).network, images
         except ValueError as error:
-            raise ConfigError(f"latency: {source.path} can't be cut, {first_line(error)}") from None
+            raise ConfigError(f"latency: {source.path} can't be cut: {first_line(error)}") from None

@@ -100,7 +100,7 @@ def load_packed(path: str | Path) -> Packed:
     except OSError as error:
         raise DamagedRun(f"{path}: {error.strerror}") from None
     except (SafetensorError, zlib.error, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise DamagedRun(f"{path} is no packed file, or damaged ({first_line(error)[:100]})") from None
+        raise DamagedRun(f"{path} is not a packed file, or is damaged ({first_line(error)[:100]})") from None
 
 
 def _smallest(positions: np.ndarray, total: int, value_size: int) -> tuple[str, np.ndarray]:
@@ -168,7 +168,7 @@ def _unpack(stored: Mapping[str, np.ndarray]) -> Packed:
     tensors, elements = {}, 0
     for name, shape, coding, codes in layout["tensors"]:
         if not isinstance(name, str) or any(type(n) is not int or n < 0 for n in [*shape, codes]):
-            raise ValueError("a shape is no list of whole numbers")
+            raise ValueError("a shape is not a list of whole numbers")
         if coding == "number":
             tensors[name] = torch.tensor(codes)
             continue
@@ -188,7 +188,7 @@ def _decode(reader: _Reader, total: int, codes: int, coding: str, half: str = ""
     if coding == "mask":
         bits = np.unpackbits(reader.take("masks", codes))
         if len(bits) < total or codes != -(-total // 8):
-            raise ValueError("a mask is of another length than its weight")
+            raise ValueError("a mask and its weight differ in length")
         positions = np.flatnonzero(bits[:total])
     else:
         positions = _decode_gaps(reader.take({name: name for name in _GAPS}[coding], codes))

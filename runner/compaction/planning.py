@@ -13,11 +13,11 @@ from torch import Tensor
 from runner.compaction.coupling import FIXED, Coupling, Heads, Layer
 
 ON_SUM = "term of a sum"
-PADDING = "emits a constant, which zero padding cuts off at the border"
-VARIES = "emits what isn't constant where it is read"
+PADDING = "outputs a constant that zero padding would cut off at the border"
+VARIES = "output isn't constant where it is read"
 COUPLED = "coupled to filters that are not zero"
-MULTIPLE = "kept for the number of filters"
-HEADS = "kept so that all heads have as many features"
+MULTIPLE = "kept to round the number of filters"
+HEADS = "kept so that all heads have the same number of features"
 
 
 @dataclass(frozen=True)

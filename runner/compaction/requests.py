@@ -67,5 +67,5 @@ def options_of_widths(asked: Mapping[str, Any]) -> dict[str, Any]:
         if asked[name] != usual:
             raise ConfigError(f"{name}={asked[name]} can't be combined with widths=, one file for every width")
     if asked["granularity"] not in ("auto", "feature"):
-        raise ConfigError(f"granularity={asked['granularity']}: widths= are of features; expected feature")
+        raise ConfigError(f"granularity={asked['granularity']}: widths= apply to features; expected feature")
     return {**asked, "granularity": "feature", "widths": widths, "sparsity": 0.0}

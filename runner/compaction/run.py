@@ -113,7 +113,7 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
         networks = {"trained": trained, "pruned": pruned, "reference": made.reference, "compact": network}
         measured = measure(networks, example, test_images(experiment), stored_bytes, packed, timing)
         if made.structure.folded:
-            measured.notes.insert(0, "BatchNorm is folded into the compact network's layers; fold=false leaves it")
+            measured.notes.insert(0, "BatchNorm is folded into the compact network's layers; fold=false keeps it")
         certificate = Certificate(
             title=f"{run.folder}: {request.words}",
             actual_sparsity=members.sparsity(),

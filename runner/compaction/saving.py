@@ -178,7 +178,7 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
     except (_Unexpected, ConfigError):
         raise
     except Exception as error:  # a constructor may raise anything for untrusted arguments
-        raise _Unexpected(f"{name} can't be built so ({first_line(error)[:200]})") from None
+        raise _Unexpected(f"{name} can't be built with these arguments ({first_line(error)[:200]})") from None
     return network
 
 
@@ -282,7 +282,7 @@ def _check_tensors(file: Path, network: nn.Module, tensors: Mapping[str, Tensor]
         if not key.endswith("num_batches_tracked") and key not in shared
     }
     for key in expected.keys() ^ tensors.keys():
-        raise DamagedRun(f"{file}: tensor {key} is {'missing' if key in expected else 'none of the network'}")
+        raise DamagedRun(f"{file}: tensor {key} is {'missing' if key in expected else 'not part of the network'}")
     for key, tensor in tensors.items():
         if tensor.shape != expected[key].shape or tensor.dtype != expected[key].dtype:
             got, want = (f"{t.dtype} {tuple(t.shape)}".removeprefix("torch.") for t in (tensor, expected[key]))

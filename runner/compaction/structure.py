@@ -59,7 +59,7 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
         write_by_index(modules, name, **place)
     for name in structure.folded:
         if not isinstance(_find(modules, name), _BatchNorm):
-            raise ValueError(f"{name} is no BatchNorm")
+            raise ValueError(f"{name} is not a BatchNorm")
         holder = dict(model.named_modules())[name]
         if isinstance(holder, Scatter):
             holder.module = nn.Identity()
@@ -94,7 +94,7 @@ def _width(modules: Mapping[str, nn.Module], name: str) -> int:
     for attribute in ("num_features", "out_channels", "out_features"):
         if isinstance(width := getattr(module, attribute, None), int):
             return width
-    raise ValueError(f"{name} makes no channels")
+    raise ValueError(f"{name} has no output channels")
 
 
 def _find(modules: Mapping[str, nn.Module], name: str) -> nn.Module:
@@ -114,10 +114,10 @@ def _reshape_layer(layer: nn.Module, name: str, inputs: int, outputs: int, bias:
         first = (inputs, outputs) if isinstance(layer, _ConvTransposeNd) else (outputs, inputs)
         shape = (*first, *layer.kernel_size)
     else:
-        raise ValueError(f"{name} is no layer that can be cut")
+        raise ValueError(f"{name} is not a layer that can be cut")
     if not (1 <= inputs <= most[0] and 1 <= outputs <= most[1]):
         raise ValueError(
-            f"{name} can't have {inputs} inputs and {outputs} outputs; whole it has {most[0]} and {most[1]}"
+            f"{name} can't have {inputs} inputs and {outputs} outputs; uncut it has {most[0]} and {most[1]}"
         )
     weight = layer.weight
     layer.weight = _empty(weight, shape)
@@ -133,7 +133,7 @@ def _reshape_channels(module: nn.Module, name: str, channels: int) -> None:
     else:
         raise ValueError(f"{name} has no channels that can be cut")
     if not 1 <= channels <= most:
-        raise ValueError(f"{name} can't have {channels} channels; whole it has {most}")
+        raise ValueError(f"{name} can't have {channels} channels; uncut it has {most}")
     for key, parameter in module.named_parameters(recurse=False):
         setattr(module, key, _empty(parameter, (channels, *parameter.shape[1:])))
     for key, buffer in module.named_buffers(recurse=False):

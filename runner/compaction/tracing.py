@@ -102,7 +102,7 @@ class Tracer(TorchDispatchMode, Followed):
         flops = 2 * (x if filter_dim else out).numel() // len(x) * weight[0].numel()
         if parameter != "weight" or not isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
             self.found.other_flops += flops
-            return self.mixes(f"{name} with a weight that is no layer's own", [x])
+            return self.mixes(f"{name} with a weight that belongs to no layer", [x])
         taps = weight[0, 0].numel()
         applications = (x if filter_dim else out)[:1].movedim(dim, 0)[0].numel()
         made = value_range(out, dim)
@@ -153,7 +153,7 @@ class Tracer(TorchDispatchMode, Followed):
         modules = {self.names.get(id(tensor), ("", ""))[0] for tensor in owned}
         channels = self.read(self.of(x), 1)
         if len(modules) != 1 or not owned or "" in modules:
-            return self.mixes("a BatchNorm whose parameters are not its own", [x])
+            return self.mixes("a BatchNorm without parameters of its own", [x])
         (module,) = modules
         self.calls[module] += 1
         if module in self.found.carriers:
@@ -198,7 +198,7 @@ class Tracer(TorchDispatchMode, Followed):
         if any(id(tensor) not in self.tracked for tensor in tensors):
             if name == "mul" and (kept := same_for_heads(self, tensors)) is not None:
                 return kept
-            return self.mixes(f"{name} with a tensor that no layer makes", tensors)
+            return self.mixes(f"{name} with a tensor that no layer outputs", tensors)
         return self.channels.merge(ids[0], ids[1], factors=tensors if name == "mul" else ())
 
     def _pool(self, name: str, func: Any, out: Any, args: Any, kwargs: Any) -> Any:

@@ -74,7 +74,7 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
     """
     members = check_request(experiment, run, request)
     if not isinstance(members, FeatureMembers):
-        raise ConfigError(f"granularity={request.granularity['key']}: widths are of features; expected feature")
+        raise ConfigError(f"granularity={request.granularity['key']}: widths apply to features; expected feature")
     experiment.load(run)
     ranking = sweeper_of(experiment, run, request).ranking(members, "layer", request.criterion["key"])
     order = {name: ranks[0].argsort(descending=True).cpu() for name, ranks in ranking.ranks.items()}
@@ -162,10 +162,10 @@ def _markdown(
         "",
         *padded([head, *cells]),
         "",
-        "At each of these widths the cut network gives the outputs of the whole one whose other features are zero, on "
-        f"{found[0].proof.examples:,} test examples; largest difference {largest:.1e} relative. The last columns: "
-        "times as fast as the fastest dense way to execute the whole network, in turn with it, median (quartiles), "
-        f"{measured.threads} thread{'s' * (measured.threads > 1)}.",
+        "At each of these widths the cut network has the same outputs as the whole network with the other features set "
+        f"to zero, on {found[0].proof.examples:,} test examples (largest relative difference {largest:.1e}). The last "
+        "columns: speedup over the fastest dense method for the whole network, with interleaved measurements, median "
+        f"(quartiles), {measured.threads} thread{'s' * (measured.threads > 1)}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -189,7 +189,7 @@ def _draw(experiment: Experiment, rows: Sequence[Mapping[str, Any]], batches: Ma
         if index:
             low, high = ([row[f"{name}{end}"] for row in rows] for end in ("_low", "_high"))
             axes.fill_between(widths, low, high, color=style.colour, alpha=0.2, linewidth=0)
-            axes.set(ylabel=f"times as fast as whole, {list(batches.values())[index - 1]}", ylim=(0, None))
+            axes.set(ylabel=f"speedup over the whole network, {list(batches.values())[index - 1]}", ylim=(0, None))
         else:
             axes.set_ylabel(metric_label("test", headline))
         axes.set_xlabel("features of each place (%)")

@@ -87,9 +87,9 @@ def test_what_others_did_and_how_repeats_spread_is_kept():
 
 
 def test_progress_is_told_of_every_pair():
-    machine, told = Machine(), []
-    measure(machine.comparison(), 7, machine.stopwatch(), lambda: told.append(1))
-    assert len(told) == 7
+    machine, reports = Machine(), []
+    measure(machine.comparison(), 7, machine.stopwatch(), lambda: reports.append(1))
+    assert len(reports) == 7
 
 
 @pytest.mark.parametrize(

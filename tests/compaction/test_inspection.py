@@ -42,15 +42,15 @@ def test_layers_in_order_of_computation_with_reasons():
     assert [*rows] == ["stem", "wide", "depthwise", "narrow", "first", "second", "logits", "unused"]
     assert {name: row.why_not for name, row in rows.items() if not row.prunable} == {
         "stem": "the first convolution",
-        "logits": "makes the output",
+        "logits": "produces the output",
     }
     assert rows["wide"].flops == 2 * 16 * 8 * 16
     assert rows["depthwise"].flops == 2 * 16 * 9 * 16
     assert (rows["logits"].parameters, rows["logits"].flops) == (27, 2 * 8 * 3)
     assert found.notes == ["share one weight: first, second"]
-    assert "a weight that is no layer's own" in rows["narrow"].stays
-    assert rows["unused"].stays == "forward doesn't compute with it"
-    assert rows["first"].stays == "not followed by the trace, stays whole"
+    assert "a weight that belongs to no layer" in rows["narrow"].stays
+    assert rows["unused"].stays == "not used in forward"
+    assert rows["first"].stays == "not followed by the trace, not cut"
 
 
 def test_groups_are_what_goes_together():

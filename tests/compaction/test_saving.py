@@ -87,8 +87,8 @@ HOSTILE = {
     "an unknown key inside": (put("structure", "hooks", value={}), "unknown key 'hooks'"),
     "a missing key": (lambda a: a.pop("arguments"), "missing key 'arguments'"),
     "another format": (put("format", value=7), "format 7"),
-    "an unknown argument": (put("arguments", "hook", value=1), "can't be built so"),
-    "a wrong argument": (put("arguments", "blocks", value="many"), "can't be built so"),
+    "an unknown argument": (put("arguments", "hook", value=1), "can't be built with"),
+    "a wrong argument": (put("arguments", "blocks", value="many"), "can't be built with"),
     "a network without end": (put("arguments", "blocks", value=10**9), "modules for the tensors that are stored"),
     "a huge network": (put("arguments", "width", value=1e9), "architecture.json"),
     "more filters than there are": (
@@ -104,7 +104,7 @@ HOSTILE = {
     "a text for a size": (put("structure", "heads", "blocks", value="4"), "expected a size"),
     "heads of what has none": (put("structure", "heads", "blocks", value=1), "has no 1 heads"),
     "an index outside": (put("structure", "scattered", "blocks.0.norm2", "index", value=[99, 100]), "rising indices"),
-    "a folded convolution": (put("structure", "folded", value=["stem"]), "stem is no BatchNorm"),
+    "a folded convolution": (put("structure", "folded", value=["stem"]), "stem is not a BatchNorm"),
     "folded numbers": (put("structure", "folded", value=[1]), "expected names"),
     "no object": (put("structure", value=[1]), "expected an object"),
 }
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_one_line(families, tmp_path, file, content):
     "change, words",
     [
         (lambda t: t.pop("logits.bias"), "logits.bias is missing"),
-        (lambda t: t.update(more=torch.zeros(1)), "more is none of the network"),
+        (lambda t: t.update(more=torch.zeros(1)), "more is not part of the network"),
         (lambda t: t.update({"logits.bias": torch.zeros(11)}), r"logits.bias is float32 (11,), expected float32 (10,)"),
         (lambda t: t.update({"logits.bias": torch.zeros(10).int()}), "logits.bias is int32"),
     ],

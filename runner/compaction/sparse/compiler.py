@@ -103,13 +103,13 @@ def _key(compiler: list[str]) -> str:
 
 def _processor() -> str:
     """Return what -march=native depends on."""
-    told = [platform.system(), platform.machine(), platform.processor()]
+    parts = [platform.system(), platform.machine(), platform.processor()]
     information = Path("/proc/cpuinfo")
     if information.is_file():
         wanted = ("model name", "flags", "features", "cpu part")
         lines = information.read_text(errors="replace").splitlines()
-        told += sorted({line for line in lines if line.lower().startswith(wanted)})
-    return "\n".join(told)
+        parts += sorted({line for line in lines if line.lower().startswith(wanted)})
+    return "\n".join(parts)
 
 
 def _compile(compiler: list[str], library: Path) -> None:
@@ -130,7 +130,7 @@ def _compile(compiler: list[str], library: Path) -> None:
                 temporary.replace(library)
                 return
             errors = errors or done.stderr
-        raise NoKernels(f"the compiler {shlex.join(compiler)} failed: {_line(errors or 'it says nothing')}")
+        raise NoKernels(f"the compiler {shlex.join(compiler)} failed: {_line(errors or 'no error message')}")
     finally:
         temporary.unlink(missing_ok=True)
 

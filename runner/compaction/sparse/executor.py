@@ -64,7 +64,7 @@ class Compiled:
         code = self._run(self._address, images, results, count, arena[1], None if times is None else times.ctypes.data)
         self._arenas.append(arena)
         if code:
-            raise RuntimeError("a compiled program names a kernel that isn't there")
+            raise RuntimeError("a compiled program names a kernel that doesn't exist")
 
     def arena(self) -> tuple[np.ndarray, int]:
         """Return memory that no other thread uses, initially zeros, and its address."""

@@ -55,7 +55,7 @@ class Rules:
 
     def convolution(self, layer: nn.Conv2d, x: Value) -> Value:
         if layer.padding_mode != "zeros" or len({*layer.stride}) > 1:
-            raise self.refuse("a convolution with other padding than zeros or two strides")
+            raise self.refuse("a convolution with padding other than zeros or with two strides")
         weight = _numbers(layer.weight)
         kernel = weight.shape[2:]
         if layer.padding == "same":
@@ -127,7 +127,7 @@ class Rules:
 
     def add(self, a: Any, b: Any, alpha: float = 1) -> Value:
         if not (isinstance(a, Value) and isinstance(b, Value)) or alpha != 1:
-            raise self.refuse("a sum of something else than two tensors")
+            raise self.refuse("a sum of anything other than two tensors")
         if a.node.shape != b.node.shape and a.flat and b.flat:
             a, b = self._vector(a), self._vector(b)
         if a.node.shape != b.node.shape:
@@ -170,7 +170,7 @@ class Rules:
 
     def concatenate(self, values: Sequence[Value], dim: int = 0) -> Value:
         if dim not in (1, -3) or len({x.node.shape[1:] for x in values}) > 1 or any(x.flat for x in values):
-            raise self.refuse("a concatenation of something else than channels")
+            raise self.refuse("a concatenation of anything other than channels")
         shape = (sum(x.node.shape[0] for x in values), *values[0].node.shape[1:])
         terms, first = [], 0
         for x in values:

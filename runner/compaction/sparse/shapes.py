@@ -64,7 +64,7 @@ class ShapeRules(Rules):
     def mean(self, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
         dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
         if x.flat or {d % 4 for d in dims} != {2, 3}:
-            raise self.refuse("a mean over other dimensions than height and width")
+            raise self.refuse("a mean over dimensions other than height and width")
         return replace(self.adaptive_average(x, 1), flat=not keepdim)
 
     def _average(
@@ -84,7 +84,7 @@ class ShapeRules(Rules):
 
     def flatten(self, x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
         if x.flat or start_dim != 1 or end_dim not in (-1, 3):
-            raise self.refuse("flattening anything else than whole images")
+            raise self.refuse("flattening anything other than whole images")
         return replace(x, flat=True)
 
     def view(self, x: Value, *shape: Any) -> Value:
@@ -125,7 +125,7 @@ class ShapeRules(Rules):
     def pad(self, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
         left, right, top, bottom, front, back, *more = [*pad, 0, 0, 0, 0, 0, 0][: max(6, len(pad))]
         if mode != "constant" or value or any(more) or x.flat:
-            raise self.refuse("padding with something else than zeros")
+            raise self.refuse("padding with anything other than zeros")
         channels, height, width = x.node.shape
         shape = (channels + front + back, height + top + bottom, width + left + right)
         if not any((left, right, top, bottom)):
@@ -138,7 +138,7 @@ class ShapeRules(Rules):
         self, x: Value, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any
     ) -> Value:
         if mode != "nearest" or size is None or scale_factor is not None or any(options.values()):
-            raise self.refuse("resizing other than to the nearest pixel of a given size")
+            raise self.refuse("resizing other than by nearest pixels to a given size")
         channels, height, width = x.node.shape
         rows, columns = size if isinstance(size, tuple | list) else (size, size)
         index = np.arange(int(np.prod(x.node.shape))).reshape(x.node.shape)

@@ -68,7 +68,7 @@ class _Tracing(ShapeRules):
             options = fx.map_arg(node.kwargs, known)
             if node.op == "output":
                 if not isinstance(arguments[0], Value):
-                    raise Unsupported("the network returns something else than one tensor")
+                    raise Unsupported("the network doesn't return exactly one tensor")
                 return with_seconds(arguments[0].node)
             values[node] = self._call(node, arguments, options)
         raise Unsupported("the network returns nothing")
