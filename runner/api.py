@@ -66,7 +66,7 @@ class Result:
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """The metrics of training, one row per epoch, as in metrics.csv."""
+        """The training metrics in metrics.csv, one row per epoch."""
         import pandas as pd
 
         rows = pd.DataFrame(read_rows(self.run.metrics_file))
@@ -74,7 +74,7 @@ class Result:
 
     @property
     def pruning(self) -> "pd.DataFrame":
-        """The results of the pruning sweeps, one row per evaluation, as in pruning.csv.
+        """The results of the pruning sweeps in pruning.csv, one row per evaluation.
 
         Raises:
             UserError: there are no results, or the file is damaged.
@@ -92,13 +92,13 @@ class Result:
         return Experiment.from_config(stored_config(self.run, asked, self._config_dir))
 
     def model(self, sparsity: float = 0.0, granularity: str = "weight", scores: str = "own") -> "nn.Module":
-        """Return a new copy of the trained network, without its dropout variant, in evaluation mode, on the device.
+        """Return a copy of the trained network in evaluation mode, without its dropout variant.
 
         Args:
-            sparsity: the fraction of each filter's weights (or of each layer's filters, or of the features at each
-                place) that is set to zero, in [0, 1].
+            sparsity: the fraction, in [0, 1], of each filter's weights (or of each layer's filters, or of the features
+                at each place) that is set to zero.
             granularity: "weight", "unit" (filters) or "feature".
-            scores: the scores by which to prune: the variant's "own", or "magnitude".
+            scores: the scores to prune by: the variant's "own", or "magnitude".
 
         Raises:
             UserError: the run is not finished, or its files are damaged.
@@ -127,7 +127,7 @@ class Result:
 
 
 def train(*overrides: str, config_dir: str | Path | None = None) -> Result:
-    """Train and sweep one run, as `run train OVERRIDES…` does. A finished run is not trained again.
+    """Train and sweep one run, like the command `run train OVERRIDES…`. A finished run is not trained again.
 
     Args:
         overrides: options as on the command line, such as "model=resnet32" or "dropout.alpha=0.5".
@@ -168,8 +168,9 @@ def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
 
     Args:
         folder: where to search.
-        wanted: option → value or list of values. The name of a group selects by its choice, as in
-            `dropout="targeted"`; an option inside a group is written with two underscores, as in `dropout__alpha=0.66`.
+        wanted: the required value, or list of possible values, of each option. The name of a group stands for its
+            choice, as in `dropout="targeted"`; an option inside a group is written with two underscores, as in
+            `dropout__alpha=0.66`.
 
     Raises:
         ConfigError: the folder does not exist or contains no run.
@@ -191,9 +192,9 @@ def load_compact(path: str | Path, trusted: str | None = None, width: float | No
 
     Args:
         path: the network's folder, or a packed file. No code in the files is executed, so they need not be trusted.
-        trusted: the class of your own that the network is built from, as in "my_file:Net". A network that needs such a
-            class is refused without this argument.
-        width: the share of the features to use, in (0, 1], for an elastic network (`run compact FOLDER widths=[…]`).
+        trusted: your own class that the network is built from, such as "my_file:Net". A network that needs such a class
+            cannot be loaded without this argument.
+        width: the fraction of the features to use, in (0, 1], for an elastic network (`run compact FOLDER widths=[…]`).
             None means 1.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checks that the parts of a configuration fit together, made before anything is written."""
+"""Checks that the parts of a configuration fit together. They run before anything is written."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
 
 
 def input_shape(about: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the shape of one example's inputs, given what the data set tells models about itself."""
+    """Return the input shape of one example, given the data set's arguments for models."""
     if "input_shape" in about:
         return tuple(about["input_shape"])
     return about["channels"], about["image_size"], about["image_size"]
@@ -68,28 +68,28 @@ def _shown(about: Mapping[str, Any]) -> str:
 
 
 def _known_to(function: Callable[..., Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Select those entries of `about` that the function accepts as arguments."""
+    """Select the entries of `about` that the function accepts as arguments."""
     parameters = inspect.signature(function).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: value for name, value in about.items() if takes_all or name in parameters}
 
 
 def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
-    """Raise ConfigError if none of the splits that the sweep is to use holds any examples."""
+    """Raise ConfigError if every split requested for the sweep is empty."""
     asked = config.get("prune", {}).get("splits", splits)  # run bench prunes in its own way
     if not set(asked) & set(splits):
         raise ConfigError(f"prune.splits=[{','.join(asked)}] holds no examples; expected {', '.join(splits)}")
 
 
 def check_scope(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError if a granularity that the sweep is to prune does not support the sweep's scope."""
+    """Raise ConfigError if a granularity of the sweep does not support its scope."""
     prune = config.get("prune", {})
     for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
         scope_for(part, prune["scope"], "layer")
 
 
 def check_places(config: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise ConfigError if features are to be cut in a model that declares no places for them."""
+    """Raise ConfigError if features are to be pruned in a model that declares no feature places."""
     asked = config.get("prune", {}).get("granularity")
     names = [part["name"] for part in asked] if isinstance(asked, list) else [asked]
     if "feature" in names and not feature_places(model):

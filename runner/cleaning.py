@@ -1,4 +1,4 @@
-"""Deletion of failed runs, and of the checkpoints of finished ones."""
+"""Deletion of failed runs and of the checkpoints of finished runs."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +10,7 @@ KINDS = {"checkpoints": "its checkpoint", "failed": "the failed run"}
 
 
 def deletable(run: Run, asked: Sequence[str]) -> tuple[Run, str] | None:
-    """Return the run and the one of the requested `KINDS` that can be deleted from it, or None if there is none."""
+    """Return the run and which of the requested `KINDS` can be deleted from it, or None if nothing can."""
     try:
         state = run.state()
     except UserError:  # damaged: left for the user to inspect
@@ -23,7 +23,7 @@ def deletable(run: Run, asked: Sequence[str]) -> tuple[Run, str] | None:
 
 
 def description(run: Run, what: str) -> str:
-    """Describe what would be deleted: its kind, its size and, for a failed run, its error."""
+    """Describe what would be deleted: its kind, its size and, for a failed run, the error."""
     paths = [run.checkpoint_file] if what == "checkpoints" else list(run.folder.rglob("*"))
     size = sum(path.lstat().st_size for path in paths if path.is_file())
     reason = f" ({' '.join(str(run.status().get('error') or '').split())})" if what == "failed" else ""

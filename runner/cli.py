@@ -31,7 +31,7 @@ _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 @dataclass(frozen=True)
 class Arguments:
-    """The words that follow the command, sorted by kind."""
+    """The command-line arguments after the command, grouped by kind."""
 
     folders: list[str]
     overrides: list[str]
@@ -42,7 +42,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the console command.
 
-    The exit code is 0 for success, 1 if something failed, 2 for bad input (nothing was written), 130 if interrupted.
+    The exit code is 0 on success, 1 on failure, 2 for invalid input (nothing has been written) and 130 on Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -136,7 +136,7 @@ def _run(command: str, arguments: Arguments, words: Sequence[str]) -> int:
 
 
 def _arguments(words: Sequence[str]) -> Arguments:
-    """Sort the words by kind. argparse would not help: most words are Hydra overrides, which may appear anywhere."""
+    """Group the words by kind. argparse would not help: most words are Hydra overrides, which may appear anywhere."""
     arguments = Arguments([], [], None, {})
     rest = iter(words)
     for word in rest:

@@ -1,6 +1,6 @@
 """Shell completion of commands, groups, choices and options.
 
-Neither Hydra nor torch is imported, so that completion is quick.
+To be fast, it imports neither Hydra nor torch.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def script(shell: str, program: str = "run") -> str:
 def complete(line: str) -> list[str]:
     """Return the possible completions of the last word of a command line.
 
-    For `name=value` only values are returned, because bash splits words at `=`.
+    For `name=value`, only the values are returned, because bash splits words at `=`.
     """
     words = line.split()
     last = "" if not words or line[-1].isspace() else words.pop()

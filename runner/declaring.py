@@ -1,4 +1,4 @@
-"""Prunable layers and feature places of models that do not declare them, found by tracing."""
+"""Detection, by tracing, of prunable layers and feature places in models that do not declare them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,9 +15,9 @@ from runner.models.layers import prunable_layers
 
 
 def declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:
-    """Set `model.feature_places` to the places that a trace finds, if the model declares none.
+    """Set `model.feature_places` to the places found by tracing, if the model declares none.
 
-    A model for images is traced only if features are to be dropped or cut, a language model always.
+    Language models are always traced, image models only if features are to be dropped or pruned.
     """
     asked = config.get("prune", {}).get("granularity")
     wanted = {part["name"] for part in asked} if isinstance(asked, list) else set()
@@ -33,9 +33,9 @@ def declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[s
 
 
 def declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
-    """Set `model.prunable` for a model for images that does not declare it, in the order of computation.
+    """Set `model.prunable` if an image model does not declare it, with layers in the order of computation.
 
-    Training, the sweep and all later steps then agree on the prunable layers.
+    Training, the sweep and all later steps then use the same prunable layers.
     """
     if hasattr(model, "prunable") or not ("input_shape" in about or {"channels", "image_size"} <= about.keys()):
         return

@@ -1,4 +1,4 @@
-"""Distribution of a network's sparsity among its layers, the same in training and in the sweep."""
+"""Distribution of a network's sparsity over its layers, used both in training and in the sweep."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str,
     narrow layers stay denser. Layers whose density would exceed 1 are dense.
 
     Args:
-        shapes: layer name → shape of its weight.
+        shapes: the weight's shape for each layer name.
         density: the density of the whole network, in [0, 1].
 
     Returns:
-        layer name → density in [0, 1], which does not decrease as `density` increases.
+        the density in [0, 1] for each layer name. It is non-decreasing in `density`.
     """
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     dense: set[str] = set()
@@ -40,8 +40,10 @@ def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str,
 
 
 def layer_fractions(scope: str, shapes: Mapping[str, torch.Size], fraction: float) -> dict[str, float]:
-    """Return each layer's sparsity if that of the network is `fraction`: the same ("uniform"), or by `erk_densities`
-    ("erk")."""
+    """Return each layer's sparsity for a network sparsity of `fraction`.
+
+    It is equal in all layers for the scope "uniform", and follows `erk_densities` for "erk".
+    """
     if scope == "erk":
         return {name: 1 - density for name, density in erk_densities(shapes, 1 - fraction).items()}
     return dict.fromkeys(shapes, fraction)

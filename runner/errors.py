@@ -1,4 +1,4 @@
-"""Errors whose message is meant for the user and is printed as it is, without a traceback."""
+"""Errors whose message is meant for the user and is printed without a traceback."""
 
 import sysconfig
 import traceback
@@ -26,7 +26,7 @@ class ParameterError(ValueError):
     """An invalid value of a parameter.
 
     Constructors raise it with the name that the parameter has in Python. The command line prepends the name of the
-    configuration group, see `runner.config.build.options_of`.
+    configuration group (see `runner.config.build.options_of`).
 
     Args:
         name: the name of the parameter.
@@ -43,37 +43,37 @@ class ParameterError(ValueError):
 
 
 class ForeignRun(ConfigError):
-    """A run folder whose configuration names classes outside this package."""
+    """The configuration of a run folder names classes outside this package."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted by Ctrl-C. The message says what the same command does when it is run again."""
+    """Training was interrupted by Ctrl-C. The message says what rerunning the command will do."""
 
 
 class FolderInUse(UserError):
-    """Another process holds the run folder."""
+    """Another process is using the run folder."""
 
 
 class DamagedRun(UserError):
-    """A file of a run folder can't be read."""
+    """A file in a run folder cannot be read."""
 
     exit_code = 2
 
 
 def damaged(path: Path, error: Exception, remedy: str = "run train … force=true starts over") -> DamagedRun:
-    """Return an error that names the damaged file and the remedy."""
+    """Return an error that names the damaged file and a remedy."""
     return DamagedRun(f"{path} is damaged ({first_line(error)[:100]}); {remedy}")
 
 
 def place_of(error: BaseException, folder: Path | None = None) -> str:
-    """Return the innermost place in a user's own file where an error occurred, as "mine.py, line 7".
+    """Return the innermost location of an error in a user's own file, such as "mine.py, line 7".
 
     Args:
         folder: the folder that must contain the file. None means any file outside the standard library, installed
             packages and this package.
 
     Returns:
-        the place, or "" if the traceback contains no such file.
+        the location, or "" if the traceback contains no such file.
     """
     whole = [error] if error.__cause__ is None else [error, error.__cause__]
     found = [frame for part in whole for frame in traceback.walk_tb(part.__traceback__)]
@@ -89,7 +89,7 @@ def place_of(error: BaseException, folder: Path | None = None) -> str:
 
 
 def located(error: BaseException, folder: Path | None = None) -> str:
-    """Describe an error in one line: its place as given by `place_of`, its class and the first line of its message."""
+    """Describe an error in one line: its location (see `place_of`), its class and the first line of its message."""
     text = str(error).strip()
     said = type(error).__name__ + (f": {first_line(error)}" if text else "")
     return ": ".join(filter(None, [place_of(error, folder), said]))

@@ -1,4 +1,4 @@
-"""Evaluation of the networks of finished runs: their metrics, and a file of predictions."""
+"""Evaluation of trained networks: metrics, and a file of predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
 
 
 def measure(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of one network together with its name, and write its predictions if requested."""
+    """Return the name and metrics of one network, and write its predictions if requested."""
     split, data, task = asked["split"], network.experiment.data, network.experiment.task
     if split not in data.splits:
         raise ConfigError(f"split={split}: {network.source.path} has {', '.join(data.splits)}")

@@ -44,11 +44,11 @@ RECALIBRATED_ON = "augmented images"  # the inputs of the sweep's BatchNorm stat
 
 @dataclass
 class Experiment:
-    """The objects that a configuration names, on their device.
+    """The objects named by a configuration, on their device.
 
     Args:
-        model: the network, to which the variant is attached only during training.
-        config: the settled configuration, see `runner.running.settle`.
+        model: the network. The variant is attached to it only during training.
+        config: the settled configuration (see `runner.running.settle`).
     """
 
     data: Data[Any]
@@ -91,7 +91,7 @@ class Experiment:
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def check_teacher(self) -> None:
-        """Raise ConfigError if the task needs a network to learn from and training begins with random weights."""
+        """Raise ConfigError if the task needs a teacher network but training begins with random weights."""
         trained = self.config.get("init") is not None or self.config["model"].get("weights") is not None
         if getattr(self.task, "needs_teacher", False) and not trained:
             name = self.config["task"]["name"]
@@ -101,7 +101,7 @@ class Experiment:
         """Set up the training of the model, and attach the variant.
 
         Args:
-            start_step: the step to begin at, for a model that has already been trained up to it.
+            start_step: the step to start at, for a model that has already been trained up to that step.
         """
         if getattr(self.task, "needs_teacher", False):
             cast(Any, self.task).teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -136,7 +136,7 @@ class Experiment:
             raise ConfigError(f"dropout={self.config['dropout']['name']}: {error}") from None
 
     def train(self, run: Run, training: Training) -> None:
-        """Train to the end, store the weights and the variant's scores, and detach the variant."""
+        """Finish training, store the weights and the variant's scores, and detach the variant."""
         training.fit(self._callbacks(run))
         self.processes.leave()
         own = {f"{granularity}/{name}": t for granularity, d in self.variant.scores().items() for name, t in d.items()}
@@ -148,8 +148,10 @@ class Experiment:
         run.checkpoint_file.unlink(missing_ok=True)  # the weights are final
 
     def _callbacks(self, run: Run) -> list[Callback]:
-        """Return the callbacks. Exact resumption needs their order: first those that can stop training, last the
-        loggers."""
+        """Return the callbacks: first those that can stop training, last the loggers.
+
+        Exact resumption depends on this order.
+        """
         bar = ProgressBar(Progress(unit=getattr(self.task, "example_unit", "img")))
         own = [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
         return [*own, *self.loggers]
@@ -177,7 +179,7 @@ class Experiment:
                 logger.close(finished)
 
     def load(self, run: Run, model: nn.Module | None = None) -> None:
-        """Load the run's trained weights into `model`, by default the experiment's own, without a variant attached.
+        """Load the run's trained weights into `model` (by default the experiment's own), with no variant attached.
 
         Raises:
             DamagedRun: the weights are missing, unreadable, or those of a different model.
@@ -186,7 +188,7 @@ class Experiment:
         load_weights(run, self.model if model is None else model, self.config, self.data.sizes())
 
     def sweeper(self, own_scores: Mapping[str, Mapping[str, torch.Tensor]]) -> Sweeper:
-        """Return a sweeper that prunes the trained model, from which the variant is detached."""
+        """Return a sweeper for the trained model, whose variant must be detached."""
         context = partial(autocast, self.precision, self.device)
         seed, limit = self.config["seed"], self.config.get("limit")
         prune = self.config.get("prune", {})  # run bench has none
@@ -197,14 +199,14 @@ class Experiment:
         )
 
     def example(self, examples: int = 2) -> tuple[torch.Tensor, ...]:
-        """Return the arguments of the model's forward for the first examples of the data, on the CPU."""
+        """Return the arguments of the model's `forward` for the first examples of the data, on the CPU."""
         batches = self.data.eval_batches(self.data.splits[-1], examples)
         return forward_arguments(next(iter(batches)), examples)
 
     def sweep(self, run: Run, progress: Progress) -> None:
-        """Measure the configured sweep and the unpruned network, and draw pruning.png.
+        """Evaluate the unpruned network and all points of the configured sweep, and draw pruning.png.
 
-        Points that are already in pruning.csv are not measured again.
+        Points that are already in pruning.csv are skipped.
         """
         asked = asked_points(
             self.config["prune"],
@@ -249,7 +251,7 @@ class Experiment:
 
 
 def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:
-    """Warn if the existing rows, from a sweep of format 1, may use other BatchNorm statistics than the new ones.
+    """Warn if existing rows, from a sweep of format 1, may use different BatchNorm statistics from new rows.
 
     Returns:
         whether the warning was printed.
@@ -267,12 +269,12 @@ def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy tensors to the CPU. Weights may be shared, but safetensors requires separate memory for each tensor."""
+    """Copy tensors to the CPU. Weights may share memory, which safetensors does not allow."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def _keep_samples(run: Run, point: Point, split: str, row: Mapping[str, Any], samples: Sequence[Sequence[str]]) -> None:
-    """Append readable outputs on the test split: a heading for the point, then one block of lines per example."""
+    """Append sample outputs on the test split: a heading for the point, then one block of lines per example."""
     if split != "test":
         return
     heading = f"{point.granularity} sparsity {point.pruned:.4g} (really {row['actual_sparsity']:.4f})"

@@ -1,7 +1,7 @@
 """Export of networks to files that other programs can run: torch.export's .pt2, and ONNX.
 
-A file gets its final name only after it has been loaded in a fresh process, which imports nothing from this package,
-and its outputs there have matched PyTorch's.
+Every file is first loaded in a fresh process that imports nothing from this package. It gets its final name only if its
+outputs there match PyTorch's.
 """
 
 import copy
@@ -58,12 +58,13 @@ save_file({
 
 @dataclass(frozen=True)
 class Example:
-    """Example arguments of a network's forward, and their dynamic dimensions.
+    """Example arguments of a network's `forward`, and their dynamic dimensions.
 
     Args:
         arguments: the tensors, with a batch size of at least 2.
         names: the names of the arguments in the exported file.
-        dynamic: dimension → name for each argument. Dimensions with the same name have the same size.
+        dynamic: for each argument, a mapping from dynamic dimensions to names. Dimensions with the same name have the
+            same size.
     """
 
     arguments: tuple[Tensor, ...]
@@ -71,8 +72,10 @@ class Example:
     dynamic: tuple[dict[int, str], ...]
 
     def others(self) -> list[tuple[Tensor, ...]]:
-        """Return arguments of other sizes: a batch of one, and a batch with one more example and every other dynamic
-        dimension shorter by one."""
+        """Return arguments of two other sizes.
+
+        They are a batch of one, and a batch with one more example and every other dynamic dimension shorter by one.
+        """
         shorter = []
         for argument, dims in zip(self.arguments, self.dynamic, strict=True):
             for dim in dims:
@@ -82,7 +85,7 @@ class Example:
 
 
 def example_of(data: Any, split: str) -> Example:
-    """Return two examples of a split: images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T)."""
+    """Return two examples from a split: images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T)."""
     batch = next(iter(data.eval_batches(split, 2)))
     if getattr(data, "kind", "images") == "pairs":
         # Sentences are batched by length, so the first batch may hold only one.
@@ -98,23 +101,23 @@ def _two(examples: Tensor) -> Tensor:
 
 
 def check_packages(format: str) -> None:
-    """Raise ConfigError if a package that the format needs is not installed."""
+    """Raise ConfigError if a package required by the format is not installed."""
     missing = [name for name in _ONNX if importlib.util.find_spec(name) is None] if format == "onnx" else []
     if missing:
         raise ConfigError(f"format={format} needs {', '.join(missing)}: pip install '.[export]' in a checkout")
 
 
 def export(network: nn.Module, example: Example, path: Path, format: str) -> float:
-    """Export a network in evaluation mode, on the CPU, in float32 and contiguous memory format.
+    """Export a network to a file, on the CPU, in evaluation mode, float32 and contiguous memory format.
 
     Args:
         format: "torch_export" or "onnx".
 
     Returns:
-        the largest difference between any output and PyTorch's, relative to the largest output of its batch.
+        the largest difference between the file's outputs and PyTorch's, relative to the largest output in the batch.
 
     Raises:
-        UserError: the network cannot be exported, or the outputs of the file differ. No file is left in that case.
+        UserError: the network cannot be exported, or the file's outputs differ. In that case, no file is kept.
     """
     network = copy.deepcopy(network).cpu().float().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in its stubs
@@ -153,7 +156,7 @@ def _write(network: nn.Module, example: Example, path: Path, format: str) -> Non
 
 
 def _check(network: nn.Module, batches: Sequence[tuple[Tensor, ...]], path: Path, format: str) -> float:
-    """Return the largest relative difference between the file's outputs in a fresh process and the network's."""
+    """Run the file in a fresh process and return the largest relative difference from the network's outputs."""
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "inputs.safetensors"), Path(folder, "outputs.safetensors")
         save_file(
@@ -178,7 +181,7 @@ def _check(network: nn.Module, batches: Sequence[tuple[Tensor, ...]], path: Path
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the exporters' warnings and messages, which concern their internals."""
+    """Suppress the exporters' warnings and messages about their internals."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

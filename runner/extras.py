@@ -1,4 +1,4 @@
-"""Import of optional libraries, which only one choice needs and `pip install .` does not install."""
+"""Import of optional libraries that `pip install .` does not install."""
 
 import importlib
 from types import ModuleType
@@ -10,9 +10,9 @@ def need(choice: str, package: str, extra: str | None = None) -> ModuleType:
     """Import an optional library.
 
     Args:
-        choice: the option that needs it, such as `model=timm`.
-        package: the name by which it is imported.
-        extra: the name of the extra in pyproject.toml; None means the same as `package`.
+        choice: the option that requires the library, such as `model=timm`.
+        package: the name of the package to import.
+        extra: the name of the extra in pyproject.toml. None means the same name as `package`.
 
     Raises:
         ConfigError: the library is not installed, or cannot be imported.

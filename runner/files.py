@@ -1,4 +1,4 @@
-"""Files that are written atomically, CSV files that grow row by row, and YAML."""
+"""Atomic writing of files, CSV files that grow row by row, and YAML."""
 
 import csv
 import hashlib
@@ -21,19 +21,19 @@ _DEPTH = 1000  # libyaml recurses once per level of nesting, and crashes the pro
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it, so that no reader or crash ever sees a partial file."""
+    """Write a text file atomically: under a temporary name, then renamed, so that a partial file is never visible."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a binary file, as `write_text` does."""
+    """Write a binary file atomically."""
     beside = path.with_name(path.name + ".new")
     beside.write_bytes(content)
     beside.replace(path)
 
 
 def write_frame(path: Path, frame: "pd.DataFrame") -> None:
-    """Write a data frame as CSV, atomically, with nine significant digits, which represent every float32 exactly."""
+    """Write a data frame as CSV, atomically. Nine significant digits represent every float32 exactly."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
@@ -44,7 +44,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, without a last line that a crash cut short; [] if there is no file.
+    """Return the rows of a CSV file, or [] if there is no file. A last line truncated by a crash is ignored.
 
     Raises:
         DamagedRun: the file is not text.
@@ -58,7 +58,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
-    """Return the rows of the text of a CSV file, without a last line that a crash cut short."""
+    """Parse the rows of a CSV text. A last line truncated by a crash is ignored."""
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
@@ -67,7 +67,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole CSV file, as `write_text` does."""
+    """Write a whole CSV file atomically."""
     content = io.StringIO(newline="")
     writer = csv.DictWriter(content, columns, lineterminator="\n")
     writer.writeheader()
@@ -76,7 +76,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
-    """Append a row, which is on disk when the function returns."""
+    """Append a row and flush it to disk."""
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         if file.tell() == 0:

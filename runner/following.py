@@ -1,4 +1,4 @@
-"""The part of a process that does not lead its training: it takes the training steps and writes no files."""
+"""Training in the processes other than the first: they take part in every step, but write no files."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,10 +20,10 @@ def follow(
     foreign: bool = False,
     training_of: Callable[[Experiment], Training] = Experiment.training,
 ) -> None:
-    """Take part in the training that the first process runs in `runner.running.execute`.
+    """Take part in the training that the first process leads in `runner.running.execute`.
 
     Raises:
-        UserError: this process or another has failed. The message is empty if the first process reports the error.
+        UserError: this or another process has failed. The message is empty if the first process reports the error.
     """
     precision = processes.heard()
     if precision is None:

@@ -1,7 +1,7 @@
-"""The output of run --help and run COMMAND --help. Neither Hydra nor torch is imported.
+"""The output of run --help and run COMMAND --help, produced without importing Hydra or torch.
 
-The text of a command is the docstring of its module, which is read without importing the module. The options and their
-descriptions come from its configuration, conf/<command>.yaml, and from the groups that its help shows.
+A command's text is its module's docstring, which is read without importing the module. The options and their
+descriptions come from its configuration, conf/<command>.yaml, and from the groups shown in its help.
 """
 
 import ast
@@ -24,7 +24,7 @@ _WIDTH, _COLUMN = 118, 34
 
 
 def overview() -> str:
-    """Return the text that run --help prints."""
+    """Return the text printed by run --help."""
     lines = [f"  {f'run {name}':15} {_text(name).splitlines()[0].partition(': ')[2]}" for name in COMMANDS]
     return "\n".join(
         [
@@ -37,13 +37,13 @@ def overview() -> str:
 
 
 def help_of(command: str) -> str:
-    """Return the text that run COMMAND --help prints."""
+    """Return the text printed by run COMMAND --help."""
     file = CONF / f"{command}.yaml"
     return "\n".join([_text(command), *(_options(command, file) if file.is_file() else [])])
 
 
 def usage_of(command: str) -> str:
-    """Return the usage of a command, such as `run prune FOLDER… [options]`."""
+    """Return a command's usage line, such as `run prune FOLDER… [options]`."""
     return _text(command).partition(": ")[0]
 
 
@@ -59,7 +59,7 @@ def _text(command: str) -> str:
 
 
 def _options(command: str, file: Path) -> Iterator[str]:
-    """Yield the lines about the options, with their defaults and comments."""
+    """Yield the lines that list the options with their defaults and comments."""
     lines = file.read_text(encoding="utf-8").splitlines()
     groups = dict(re.findall(r"^  - (\w+): (\w+)$", "\n".join(lines), re.M))
     shown = [group for group in _SHOWN.get(command, ()) if group in groups]

@@ -1,4 +1,4 @@
-"""The networks that `run inspect` examines, and its output for each of them."""
+"""The networks that `run inspect` examines, and its output for each network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ COLUMNS = ("network", *_COLUMNS, *_LEFT)  # of the CSV file
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with an example of its inputs and, if it has any, its variant's own scores."""
+    """A network with an example input and, if available, its variant's own scores."""
 
     title: str
     model: nn.Module
@@ -34,7 +34,7 @@ class Subject:
 
 
 def built(asked: Mapping[str, Any]) -> Subject:
-    """Build the model that the command line names, with an example input of the requested shape."""
+    """Build the model given on the command line and an example input of the requested shape."""
     cls, part = target(asked, "model"), asked["model"]
     foreign = is_builder(cls)
     kinds, (kind,) = kinds_of(cls), kinds_of(target(asked, "data"))
@@ -68,7 +68,7 @@ def stored(
     config_dir: Path | None,
     granularity: str,
 ) -> Iterator[Subject]:
-    """Yield the networks of finished runs, with the scores that their own sweeps rank by."""
+    """Yield the networks of finished runs, with the scores that their own sweeps use."""
     roots = [text.partition("=")[2] for text in overrides if text.startswith("data.root=")]
     where = {**asked, "data": {"root": roots[-1] if roots else None}}
     for run in runs.find_runs(folders):

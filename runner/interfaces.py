@@ -1,6 +1,6 @@
-"""The interfaces of data, tasks and schedules. Any class with these methods can be used.
+"""The interfaces of data sets, tasks and schedules. Any class with these methods can be used.
 
-A model is any `nn.Module`; see `runner.models.layers` for what it may declare. Dropout variants derive from
+A model is any `nn.Module`; `runner.models.layers` describes what it may declare. Dropout variants derive from
 `runner.dropout.base.Variant`. Criteria and granularities are described in `runner.pruning`, callbacks in
 `runner.training.callbacks`.
 """
@@ -20,11 +20,11 @@ In = TypeVar("In", contravariant=True)
 
 
 class TrainBatches(Protocol[Out]):
-    """The batches of a training, each determined by the seed and the step."""
+    """The training batches. Each one is determined by the seed and the step."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of steps in which every example is seen once."""
+        """The number of steps in one pass over the examples."""
 
     @property
     def examples_per_step(self) -> int:
@@ -35,63 +35,63 @@ class TrainBatches(Protocol[Out]):
 
 
 class Data(Protocol[Out]):
-    """Examples in splits: "train", and "validation" and "test" where they are not empty."""
+    """A data set with the split "train" and, if they are not empty, "validation" and "test"."""
 
     @property
     def splits(self) -> Sequence[str]:
-        """The splits that hold examples."""
+        """The names of the non-empty splits."""
 
     def to(self, device: torch.device) -> object:
-        """Move the examples, or the batches made from them, to a device."""
+        """Move the examples, or the batches produced from them, to a device."""
 
     def sizes(self) -> dict[str, int]:
-        """Return split → number of examples."""
+        """Return the number of examples in each split."""
 
     def model_arguments(self) -> dict[str, int]:
-        """Return arguments for a model's constructor: `channels`, `image_size`, `classes`; or `vocabulary`."""
+        """Return arguments for a model's constructor: `channels`, `image_size` and `classes`, or `vocabulary`."""
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches[Out]:
-        """Return the batches of a training."""
+        """Return the training batches."""
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Out]:
-        """Yield batches of a split's examples in order, without augmentation, up to `limit` examples."""
+        """Yield batches of up to `limit` examples of a split, in order and without augmentation."""
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Out]:
-        """Yield batches of about `limit` augmented training examples, which are determined by the seed."""
+        """Yield batches with about `limit` augmented training examples, determined by the seed."""
 
 
 class Task(Protocol[In]):
-    """The loss that a network is trained with, and the metrics that it is evaluated by."""
+    """The training loss and the evaluation metrics of a network."""
 
     headline: str  # the name of the metric that figures and tables show
 
     @property
     def metrics(self) -> Sequence[Metric | str]:
-        """The metrics of an epoch, besides the loss. A plain name is a metric that is printed as it is."""
+        """Per-epoch metrics other than the loss. A plain name is a metric that is printed unchanged."""
 
     @property
     def sweep_metrics(self) -> Sequence[Metric | str]:
         """The metrics of a pruned network."""
 
     def training_loss(self, model: nn.Module, batch: In) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """Return the mean loss of a batch, the sums of metrics over its examples, and the number of examples."""
+        """Return the mean loss of a batch, the metrics summed over its examples, and the number of examples."""
 
     def validate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
-        """Return the `loss`, the `metrics` and the number of `examples` of a split, after an epoch."""
+        """Return the `loss`, the `metrics` and the number of `examples` of a split; called after an epoch."""
 
     def evaluate(self, model: nn.Module, batches: Iterable[In]) -> dict[str, Any]:
         """Return the `loss`, the `sweep_metrics` and the number of `examples` of a split.
 
-        A task may add `samples`: readable outputs, as blocks of lines.
+        A task may add `samples`: human-readable outputs, each a block of lines.
         """
 
 
 @runtime_checkable
 class Imitating(Protocol[In]):
-    """A task that can also be learned from the outputs of another network."""
+    """A task that also supports learning from the outputs of another network."""
 
     def imitation_loss(self, model: nn.Module, batch: In, taught: Tensor) -> Tensor:
-        """Return the mean loss of a batch whose targets are the outputs of another network."""
+        """Return the mean loss of a batch, with the outputs of another network as targets."""
 
 
 class Schedule(Protocol):
@@ -104,4 +104,4 @@ class Schedule(Protocol):
         """Return the optimizer for the given parameter groups."""
 
     def rate(self, step: int, total: int) -> float:
-        """Return the learning rate of a step, 0 <= step < total."""
+        """Return the learning rate at a step, where 0 <= step < total."""

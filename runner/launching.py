@@ -1,4 +1,4 @@
-"""run train processes=N: one training in several processes on this machine."""
+"""run train processes=N: one training that uses several processes on this machine."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ GOES_ON = "the same command goes on from the last checkpoint"
 
 
 def start(words: Sequence[str], count: int) -> int:
-    """Start the same command in `count` processes, which share one training.
+    """Start the same command in `count` processes that share one training.
 
     Returns:
         the exit code.

@@ -1,4 +1,4 @@
-"""run train: one run, or with -m several, which are all checked before the first one starts."""
+"""run train: one run or, with -m, several runs. All are checked before the first one starts."""
 
 import sys
 import tempfile
@@ -28,7 +28,7 @@ CLUSTER = "runner.cluster.train_on_cluster"
 
 
 def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False) -> int:
-    """Train, prune and print one run. A finished run is only printed, an interrupted one is resumed."""
+    """Train and prune one run, and print its results. An interrupted run is resumed; a finished one is only printed."""
     from runner.following import follow
     from runner.reporting.summary import pruning_summary
     from runner.running import execute
@@ -47,7 +47,7 @@ def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: b
 
 
 def run_all(composer: Composer, overrides: Sequence[str]) -> int:
-    """Run all jobs, in parallel or through Hydra's sweeper and launcher.
+    """Run all jobs, either in parallel or through Hydra's sweeper and launcher.
 
     Returns:
         the exit code.
@@ -126,7 +126,7 @@ def _apart(words: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
-    """Run one job for Hydra's launcher. If it fails, the error is stored in its folder and the other jobs continue."""
+    """Run one job for Hydra's launcher. If it fails, its folder records the error and the other jobs continue."""
     number = HydraConfig.get().job.num
     task = list(HydraConfig.get().overrides.task)
     print(f"[{number + 1}/{len(jobs)}] {' '.join(task)}", flush=True)
@@ -139,7 +139,7 @@ def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
 
 
 def _report(folders: Sequence[Path]) -> int:
-    """Print the jobs that are not finished, according to their folders, and return the sweep's exit code."""
+    """Print the jobs that their folders show as unfinished, and return the exit code of the multirun."""
     failed: list[tuple[Path, str, str]] = []
     for folder in folders:
         run = Run(folder)
@@ -167,7 +167,7 @@ def _state(run: Run) -> str:
 
 
 def hydra_main(words: Sequence[str], job: Any = None) -> int:
-    """Hand over to Hydra, for its flags, sweepers and launchers."""
+    """Run Hydra's own entry point, which handles its flags, sweepers and launchers."""
     saved = sys.argv
     sys.argv = ["run train", *words]
     try:

@@ -1,4 +1,4 @@
-"""The networks of finished runs: whole, pruned as in a sweep, or the compact networks made from them."""
+"""The networks of finished runs: unpruned, pruned as in a sweep, or compact."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ _RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Source:
-    """A run, or a compact network in its folder."""
+    """A run, or one of the compact networks in its folder."""
 
     run: Run
     compact: Path | None = None
@@ -53,8 +53,9 @@ class Network:
 
     Attributes:
         sweeper: the sweeper whose `model` is the network, in evaluation mode.
-        pruning: a readable description of the pruning: "whole", "weights 50 %, recalibrated", "compact unit-0.5".
-        name: the same for file names: "whole", "weight-0.5-recalibrated", "compact-unit-0.5".
+        pruning: a human-readable description of the pruning, such as "whole", "weights 50 %, recalibrated" or "compact
+            unit-0.5".
+        name: the same for use in file names, such as "whole", "weight-0.5-recalibrated" or "compact-unit-0.5".
     """
 
     source: Source
@@ -69,7 +70,7 @@ class Network:
 
 
 def find_sources(folders: Sequence[str]) -> list[Source]:
-    """Find the runs at or below the folders, and the compact networks whose own folders are given, without duplicates.
+    """Find the runs at or below the folders, and the compact networks in the given folders, without duplicates.
 
     Raises:
         ConfigError: a folder does not exist, contains no run, or is a compact network outside a run folder.
@@ -91,8 +92,8 @@ def check_pruning(asked: Mapping[str, Any], sources: Sequence[Source], config_di
     """Check the options of a command that prunes, and complete the configurations of `granularity` and `criterion`.
 
     Raises:
-        ConfigError: a value is not allowed, a compact network is to be pruned, or a width is asked of a network that
-            has only one.
+        ConfigError: a value is not allowed, a compact network is to be pruned, or a width is requested for a network
+            that has only one.
     """
     check_each(asked, _RULES)
     folders = [CONF] if config_dir is None else [CONF, config_dir]
@@ -122,7 +123,7 @@ def check_pruning(asked: Mapping[str, Any], sources: Sequence[Source], config_di
 def configurations(
     sources: Sequence[Source], asked: Mapping[str, Any], config_dir: Path | None
 ) -> list[tuple[Source, dict[str, Any]]]:
-    """Return each network with its run's configuration. All are checked before the first network is built.
+    """Return each source with its run's configuration. All are checked before the first network is built.
 
     Raises:
         ConfigError: a run is not finished, its configuration is invalid, or its data has changed.
@@ -132,7 +133,7 @@ def configurations(
 
 @contextmanager
 def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Network]:
-    """Build a network and prune it for the duration of the context.
+    """Build a network, pruned for the duration of the context.
 
     Args:
         source: the run or compact network.

@@ -1,8 +1,8 @@
-"""Checks of constructors' parameters, which raise a ParameterError for an invalid value.
+"""Checks of constructor arguments. An invalid value raises a ParameterError.
 
-A rule is part of the signature, as in `width: Annotated[float, above(0)]`, and `@checked` checks the arguments against
-it. The command line reads the same signatures, so it rejects an invalid value before it reads data or builds a network.
-The other functions check a single value and return it.
+Rules are part of the signature, as in `width: Annotated[float, above(0)]`, and `@checked` applies them to the
+arguments. The command line reads the same signatures, so that it rejects an invalid value before it loads data or
+builds a network. The other functions check a single value and return it.
 """
 
 import functools
@@ -40,7 +40,7 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
 
 
 def check_arguments(init: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raise ParameterError for the first argument that violates its rule in the signature."""
+    """Raise ParameterError for the first argument that violates its rule."""
     for name, rule in rules_of(init).items():
         if name in given:
             required(name, given[name], rule)
@@ -48,7 +48,7 @@ def check_arguments(init: Callable[..., Any], given: Mapping[str, Any]) -> None:
 
 @functools.cache
 def rules_of(init: Callable[..., Any]) -> dict[str, Rule]:
-    """Return parameter → rule for the parameters that have one."""
+    """Return the rule of each parameter that has one, by name."""
     try:
         hints = get_type_hints(init, include_extras=True)
     except Exception:  # a user's constructor may have hints with names that only a type checker resolves
@@ -80,7 +80,7 @@ def not_negative(name: str, value: float) -> float:
 
 
 def whole(name: str, value: int, low: int = 1, of: str = "") -> int:
-    """Check that the value is an integer of at least `low`, possibly NumPy's; `of` names what is counted."""
+    """Check that the value is an integer (NumPy's included) of at least `low`; `of` names what is counted."""
     if rules.whole(low)(value):
         raise ParameterError(name, value, f"a whole number{of and f' of {of}'}, {low} or above")
     return int(value)

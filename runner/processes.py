@@ -1,7 +1,8 @@
-"""The processes that share one training: the interface for training and dropout variants.
+"""The interface between training or dropout variants and the processes that share a training.
 
-Usually there is one process, for which the methods here do nothing. `runner.training.distributed` handles several:
-each one computes some rows of every batch, and together they take the step that a single process would take.
+Usually there is only one process, and the methods here do nothing. `runner.training.distributed` implements them for
+several processes: each one computes some rows of every batch, and together they take the step that a single process
+would take.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +15,9 @@ Value = TypeVar("Value")
 
 
 class OneProcess:
-    """A training in one process.
+    """Training in a single process.
 
-    Only the first process reads and writes the run folder.
+    If there are several processes, only the first one reads and writes the run folder.
 
     Attributes:
         rank: the number of this process, from 0.
@@ -33,18 +34,18 @@ class OneProcess:
     # --- random numbers and sums in a step -----------------------------------------------------------------------
 
     def drawn(self, draw: Callable[[int], Tensor], rows: int) -> Tensor:
-        """Return random numbers for rows of a batch, where `draw(n)` draws them for n rows, in dim 0.
+        """Return random numbers for rows of a batch, where `draw(n)` draws a tensor with n rows in dim 0.
 
-        Each of several processes draws them for the whole batch and keeps those of its own rows.
+        With several processes, each one draws numbers for the whole batch and keeps those of its own rows.
         """
         return draw(rows)
 
     def dropped(self, function: Callable[[Tensor, float], Tensor], x: Tensor, p: float) -> Tensor:
-        """Return the rows of a batch after `function`, which is F.dropout or one of its variants."""
+        """Apply `function`, which is F.dropout or a similar function, to the rows of a batch."""
         return function(x, p)
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """Return the mean over processes, as for gradients of the loss."""
+        """Average a tensor over processes, as is done for gradients of the loss."""
         return tensor
 
     def mean_of_rows(self, tensor: Tensor) -> Tensor:
@@ -54,15 +55,15 @@ class OneProcess:
     # --- the training step ---------------------------------------------------------------------------------------
 
     def join(self, network: nn.Module) -> nn.Module:
-        """Return the network to call in training steps."""
+        """Return the network that training steps call."""
         return network
 
     def own_rows(self, batch: Value) -> Value:
-        """Return the rows of a batch that this process computes."""
+        """Select the rows of a batch that this process computes."""
         return batch
 
     def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sum each value, itself a sum over examples, over all processes."""
+        """Sum each value, which is itself a sum over examples, over all processes."""
         return values
 
     def share_of(self, loss: Tensor, examples: int, total: Tensor) -> Tensor:
@@ -76,33 +77,33 @@ class OneProcess:
         return loss
 
     def rows_of_all(self, examples: int) -> int:
-        """Estimate the number of examples of all processes, without waiting for them."""
+        """Estimate the number of examples in all processes, without synchronizing them."""
         return examples
 
     def check_alike(self) -> None:
-        """Raise UserError if the processes have drawn different amounts of random numbers in this step."""
+        """Raise UserError if the processes drew different amounts of random numbers in this step."""
 
     # --- the run -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """A context for the first process. An error in it ends the processes that are waiting for a message from it."""
+        """A context manager for the first process. An error inside it also ends the processes that wait for it."""
         yield
 
     def tell(self, value: Any) -> None:
         """Send a value to the other processes."""
 
     def together(self, work: Callable[[], Value]) -> Value:
-        """Do work that every process does, and return only if none has failed."""
+        """Call `work`, as all processes do, and return only if it has succeeded in all of them."""
         return work()
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """A context that raises UserError if another process ends."""
+        """A context manager that raises UserError if another process ends."""
         yield
 
     def leave(self) -> None:
-        """End the joint work and restore the network to its state before `join`."""
+        """Leave the group of processes and undo `join`."""
 
 
 ALONE = OneProcess()

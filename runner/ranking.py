@@ -1,4 +1,4 @@
-"""The order in which the members of a weight are pruned: one rule for training, ramping and the sweep.
+"""The order in which the members of a weight are pruned, shared by training, ramping and the sweep.
 
 A weight is viewed as a matrix with one row per filter (PyTorch's dim 0) and one column per entry of a filter.
 """
@@ -12,13 +12,13 @@ from torch import Tensor
 def count(fraction: float, n: int) -> int:
     """Return the number of members, out of n, that a fraction in [0, 1] amounts to: floor(fraction * n + 1e-9).
 
-    The small constant undoes binary rounding: 0.29 * 100 evaluates to 28.999… but stands for 29.
+    The small constant corrects binary rounding: 0.29 * 100 evaluates to 28.999… but means 29.
     """
     return math.floor(fraction * n + 1e-9)
 
 
 def rows(weight: Tensor) -> Tensor:
-    """View the weight as (filters, entries), without a copy where its memory layout allows it.
+    """View the weight as (filters, entries), without a copy if the memory layout permits.
 
     A channels_last weight is read in its own memory order, because flatten(1) would copy it. The entries of a row then
     have a different order than in a contiguous weight, so use this function only together with `like_weight`.
@@ -39,9 +39,10 @@ def like_weight(matrix: Tensor, weight: Tensor) -> Tensor:
 
 
 def sortable(scores: Tensor) -> Tensor:
-    """View non-negative scores in the type from which selection is fastest.
+    """View non-negative scores in the dtype that is fastest to select from.
 
-    Non-negative floats have the same order as their bits, and selection from integers is a quarter faster.
+    Non-negative floats have the same order as their bits read as integers, and selecting from integers is a quarter
+    faster.
     """
     return scores.view(torch.int32) if scores.dtype == torch.float32 else scores
 
@@ -69,7 +70,7 @@ def lowest(scores: Tensor, k: int) -> Tensor:
 
 
 def _ties_by_index(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
-    """Return a mask of the scores below the threshold (rows, 1) and of the first ones equal to it, k per row."""
+    """Return a mask of k scores per row: those below the threshold (rows, 1) and the first ones equal to it."""
     below = scores < threshold
     tied = scores == threshold
     missing = k - below.sum(1, keepdim=True, dtype=torch.int32)

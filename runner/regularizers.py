@@ -1,4 +1,4 @@
-"""Terms of the loss that can be combined with any dropout variant."""
+"""Regularization terms that can be combined with any dropout variant."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,12 +10,12 @@ from runner.parameters import NotNegative, checked
 
 
 class NoRegularizer:
-    """regularizer=none."""
+    """No regularization (regularizer=none)."""
 
     example: Callable[[], tuple[Tensor, ...]] | None = None  # arguments of the model's forward; set by the experiment
 
     def attach(self, model: nn.Module) -> None:
-        """Record the model's weights, before a variant attaches."""
+        """Record the model's weights; called before a variant is attached."""
 
     def penalty(self) -> Tensor | float:
         """Return the term that is added to the loss."""
@@ -26,8 +26,9 @@ class L1(NoRegularizer):
     """cost · Σ over weight matrices of mean |W|.
 
     Each matrix contributes its mean, not its sum, as in the official code. All convolutions and linear layers are
-    included, also the stem, except the logits: the last layer in the order of computation (or of registration, if no
-    example is given). The penalty uses the raw weights, so dropped weights are pulled to zero too.
+    included, even the stem. The only exception is the layer that computes the logits, i.e. the last one in the order of
+    computation (or of registration, if no example is given). The penalty uses the raw weights, so dropped weights are
+    pulled to zero too.
 
     Args:
         cost: the paper's β, at least 0; 0.1 in its weight column, 0.01 in its unit column.

@@ -1,4 +1,4 @@
-"""The runs behind a published table: listing them, training the missing ones, and estimating the cost."""
+"""The runs behind a published table: which runs it needs, training of the missing ones, and estimates of the cost."""
 
 import statistics
 import time
@@ -15,12 +15,12 @@ from runner.workers import train_one, train_side_by_side
 
 
 def key_of(text: str) -> str:
-    """Return the name of the option that an override sets."""
+    """Return the name of the option set by an override."""
     return text.partition("=")[0].lstrip("+~")
 
 
 def jobs_of(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tuple[Cell, list[dict[str, Any]]]]:
-    """Return every cell's checked configurations, one per seed (or per value of another option given several times)."""
+    """Return the checked configurations of every cell, one per seed (or per value of another repeated option)."""
     composer = Composer("train", config_dir)
     given = {key_of(text) for text in rest}
     base = [text for text in plan.base if key_of(text) not in given]
@@ -59,21 +59,21 @@ def _train_one(job: dict[str, Any], words: Sequence[str], foreign: bool) -> str 
 
 
 def about(jobs: Sequence[dict[str, Any]]) -> str:
-    """Describe the model, data, schedule and seeds, for a caption."""
+    """Describe the model, data set, schedule and seeds in a caption."""
     job, seeds = jobs[0], sorted({job["seed"] for job in jobs})
     what = f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule"
     return f"{what}, {job['schedule']['length']}, seed {', '.join(map(str, seeds))}"
 
 
 def machine_of(run: Run) -> str:
-    """Describe the machine that a run was trained on, for a caption."""
+    """Describe the machine that a run was trained on in a caption."""
     status = run.status()
     threads = f"threads: {status['threads']}, {status['precision']}"
     return f"{status['device']}, {threads}, torch {status['versions']['torch']}"
 
 
 def estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
-    """Print how many runs are missing, about how long they take on this machine, and how much disk space they need."""
+    """Print the number of missing runs and estimates of their time on this machine and their disk space."""
     missing = [job for job in jobs if run_of_job(job, foreign).state() != "finished"]
     print(f"{plan.name}: {len(jobs)} runs, {len(missing)} of them missing")
     seconds, size = 0.0, 0
@@ -91,7 +91,7 @@ def estimate(plan: Plan, jobs: Sequence[dict[str, Any]], foreign: bool) -> int:
 
 
 def _timed(job: dict[str, Any]) -> tuple[float, int]:
-    """Estimate the seconds that one run takes, including pruning, and the bytes that it leaves on disk."""
+    """Estimate the time of one run in seconds, including pruning, and its size on disk in bytes."""
     from runner.experiment import Experiment
     from runner.running import settle
     from runner.training.machine import autocast

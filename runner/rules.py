@@ -1,4 +1,4 @@
-"""Rules for values: functions that describe the allowed values if a value is not allowed.
+"""Rules for values: functions that return None for an allowed value and otherwise describe the allowed ones.
 
 This module imports nothing else from this package.
 """
@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 
 def between(low: float, high: float, open_end: bool = False) -> Rule:
-    """A number from `low` to `high`; with `open_end`, less than `high`."""
+    """A number from `low` to `high`, where `open_end` excludes `high`."""
 
     def rule(value: Any) -> str | None:
         if is_number(value) and low <= value <= high and not (open_end and value == high):

@@ -1,4 +1,4 @@
-"""A run folder: its files, lock, configuration and status. Import `Run` from `runner.runs`."""
+"""The files, lock, configuration and status of a run folder. Import `Run` from `runner.runs`."""
 
 import fcntl
 import hashlib
@@ -80,15 +80,15 @@ class Run:
 
     @property
     def elastic_folder(self) -> Path:
-        """compact/elastic: the network that holds all widths in one file."""
+        """compact/elastic, which contains the network that stores all widths in one file."""
         return self._compact_folders / "elastic"
 
     def compact_folder(self, granularity: str, sparsity: float) -> Path:
-        """Return compact/<granularity>-<sparsity>, where the sparsity is the requested one."""
+        """Return compact/<granularity>-<sparsity>, with the requested sparsity."""
         return self._compact_folders / f"{granularity}-{sparsity:g}"
 
     def certificates(self) -> list[Path]:
-        """Return the certificate.md of each compact network. There is a certificate.csv next to each."""
+        """Return the path of each compact network's certificate.md. A certificate.csv lies next to each."""
         return sorted(self._compact_folders.glob("*/certificate.md"))
 
     @property
@@ -104,16 +104,16 @@ class Run:
         )
 
     def clear(self) -> None:
-        """Delete the files that a run writes, except the lock, and nothing else."""
+        """Delete exactly the files that a run writes, except the lock."""
         for path in (self.status_file, *self._results):
             path.unlink(missing_ok=True)
         for folder in (self._compact_folders, self.folder / ".hydra", *(self.folder / name for name in LOGGER_FOLDERS)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def not_ours(self) -> list[str]:
-        """Return the names of files that `clear` would delete although another program wrote them.
+        """Return the names of files that another program wrote but `clear` would delete.
 
-        These are the files in a folder that has no status yet.
+        Such files can exist only in a folder that has no status yet.
         """
         if self.status_file.exists():
             return []
@@ -161,7 +161,7 @@ class Run:
         return status
 
     def metric(self, name: str) -> Metric:
-        """Return a metric as the run's task describes it."""
+        """Look up a metric in the description of the run's task."""
         return of_status(self.status(), name)
 
     def state(self) -> str:
@@ -172,12 +172,12 @@ class Run:
         return self.state_of(self.status())
 
     def state_of(self, status: Mapping[str, Any]) -> str:
-        """Return `state` for the content of status.json that has just been read."""
+        """Return `state`, given the content of status.json."""
         state = str(status.get("state", ""))
         return "interrupted" if state == "running" and not self.in_use() else state
 
     def threads(self) -> int | None:
-        """Return the number of threads that the run uses. With a different number, sums are rounded differently."""
+        """Return the number of threads that the run uses. A different number would change the rounding of sums."""
         threads = self.status().get("threads")
         return threads if type(threads) is int and 0 < threads <= 1024 else None
 
@@ -188,13 +188,12 @@ class Run:
     # --- checksums -----------------------------------------------------------------------------------------------
 
     def seal(self, *files: Path, **changes: Any) -> None:
-        """Store the checksums of final files in status.json, together with other changes, in a single write."""
+        """Store the checksums of final files and other changes in status.json, in a single write."""
         sums = {str(file.relative_to(self.folder)): sha256_of(file) for file in files}
         self.write_status(**changes, checksums={**self._checksums(), **sums})
 
     def unseal(self, file: Path) -> None:
-        """Remove a file's checksum before the file changes, so that a kill between two writes does not look like
-        damage."""
+        """Remove the checksum of a file that is about to change, so that a killed process leaves no mismatch."""
         sums = self._checksums()
         if sums.pop(str(file.relative_to(self.folder)), None) is not None:
             self.write_status(checksums=sums)
@@ -213,7 +212,7 @@ class Run:
             raise self._changed(file)
 
     def _verified(self, file: Path, status: Mapping[str, Any] | None) -> bytes:
-        """Read a small file once and compare it with its checksum; raises as `verify` does."""
+        """Read a small file once, compare it with its checksum like `verify`, and return its content."""
         content = file.read_bytes()
         expected = self._checksums(status).get(str(file.relative_to(self.folder)))
         if expected is not None and hashlib.sha256(content).hexdigest() != expected:
@@ -256,7 +255,7 @@ class Run:
             raise damaged(self.pruning_file, error) from None
 
     def damaged_rows(self, error: Exception) -> DamagedRun:
-        """Return an error that says what is wrong with pruning.csv and how to measure it again."""
+        """Return an error that explains what is wrong with pruning.csv and how to repeat the sweep."""
         again = f"delete it and run prune {self.folder} measures again, or run train … force=true starts over"
         return damaged(self.pruning_file, error, again)
 
@@ -264,7 +263,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder for the duration of the context. The folder is created if it does not exist.
+        """Lock the folder, which is created if necessary, for the duration of the context.
 
         Raises:
             FolderInUse: another process holds the lock.
@@ -293,7 +292,7 @@ class Run:
             yield
 
     def in_use(self) -> bool:
-        """Whether a process holds the lock of the folder."""
+        """Return whether a process holds the folder's lock."""
         try:
             with self.lock_file.open() as handle:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

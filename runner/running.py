@@ -1,4 +1,4 @@
-"""From a configuration to a finished run folder: identity, status, lock, log, and the remaining work."""
+"""Execution of a run, from its configuration to a finished folder: its identity, status, lock, log and stages."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ log = logging.getLogger("runner")
 
 @dataclass(frozen=True)
 class Identity:
-    """The identity of a run: the format of its folder, its hash, and the hash that it would have in format 1."""
+    """The identity of a run: the format of its folder, its hash, and its hash in format 1."""
 
     format: int
     hash: str
@@ -43,11 +43,11 @@ class Identity:
 
 
 def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
-    """Check the configuration and fill in what depends on the machine: the precision.
+    """Check the configuration and fill in the precision, which depends on the machine.
 
     Args:
         config: the configuration.
-        foreign: whether it may name classes outside this package (from the user's own --config-dir).
+        foreign: whether the configuration may name classes outside this package (from the user's --config-dir).
     """
     check_targets(config, foreign)
     check_values(config)
@@ -61,7 +61,7 @@ def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
 
 
 def content_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of the user's files that determine the weights: corpus, initial weights, source of own classes."""
+    """Return hashes of the user's files that determine the weights: the corpus, initial weights and source code."""
     content = own_sources(config)
     fingerprint = getattr(target(config, "data"), "fingerprint", None)
     if fingerprint:
@@ -78,7 +78,7 @@ def content_of(config: Mapping[str, Any]) -> dict[str, str]:
 def run_of(config: Mapping[str, Any], foreign: bool = False) -> tuple[Run, dict[str, Any], Identity]:
     """Return the run folder of a configuration, the settled configuration and its identity.
 
-    If a folder of format 1 holds this run, that folder is returned, unless the run is to be trained again.
+    If a folder of format 1 contains this run, that folder is returned, unless the run is to be trained again.
     """
     settled = settle(config, foreign)
     content = content_of(settled)
@@ -100,15 +100,15 @@ def execute(
     training_of: Callable[[Experiment], Training] = Experiment.training,
     processes: OneProcess = ALONE,
 ) -> tuple[Run, bool]:
-    """Train and sweep one run, as far as this has not been done. An interrupted run is resumed.
+    """Train and sweep one run, doing only the work that remains. An interrupted run is resumed.
 
     Args:
         config: the configuration.
         overrides: the options on the command line.
         foreign: whether the configuration may name classes outside this package.
         command: the words of the command line before the overrides.
-        training_of: creates the training of an experiment; called only if there is something to train.
-        processes: the processes that share the training. This is the first; the others `follow`.
+        training_of: a function that sets up the training of an experiment; called only if training remains to be done.
+        processes: the processes that share the training. This must be the first one; the others call `follow`.
 
     Returns:
         The run, and whether there was anything to do.
@@ -122,7 +122,7 @@ def execute(
 
 
 def prepared(config: Mapping[str, Any], processes: OneProcess) -> Experiment:
-    """Build the experiment, which finds errors in the configuration and the data before anything is written."""
+    """Build the experiment, so that errors in the configuration or the data are found before anything is written."""
     experiment = Experiment.from_config(config)
     experiment.check_teacher()
     experiment.processes = processes
@@ -189,13 +189,13 @@ def _new_note(run: Run, config: Mapping[str, Any]) -> bool:
 
 
 def _keep_note(run: Run, config: Mapping[str, Any]) -> None:
-    """Store a new note. Notes are not part of a run's identity; without a new one, the run keeps the note it has."""
+    """Store a new note, if there is one. Notes are not part of a run's identity."""
     if _new_note(run, config):
         run.write_status(note=config["note"])
 
 
 def is_complete(run: Run, config: Mapping[str, Any]) -> bool:
-    """Whether the run is trained and swept as configured, so that nothing is left to do."""
+    """Return whether the run is trained and swept as configured, so that no work remains."""
     status = {} if config["force"] else run.status()
     swept = same_sweep(status.get("swept"), config["prune"], runs.scope_of(status))
     return status.get("state") == "finished" and swept
@@ -210,7 +210,7 @@ def _go(
     command: Sequence[str],
     training_of: Callable[[Experiment], Training],
 ) -> None:
-    """Do the training and sweeping that remain, in a folder that this process has locked."""
+    """Complete training and sweep in a folder that this process has locked."""
     config = experiment.config
     threads = run.threads() if status else None
     if threads:
@@ -246,7 +246,7 @@ def _go(
 
 @contextmanager
 def _log_into(run: Run) -> Iterator[None]:
-    """Send the package's log to run.log for the duration of the context."""
+    """Write the package's log to run.log for the duration of the context."""
     try:
         handler = logging.FileHandler(run.log_file)
     except OSError as error:
@@ -266,7 +266,7 @@ def _log_into(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _outcome_of(run: Run) -> Iterator[None]:
-    """Record errors in status.json and run.log, and report a full or read-only disk in one clear line."""
+    """Record errors in status.json and run.log, and report a full or read-only disk in one line."""
     try:
         yield
     except KeyboardInterrupt:  # the status remains "running", which without a lock means that it can be resumed

@@ -1,7 +1,7 @@
-"""Run folders: their identity, their CSV columns, and how to find them.
+"""The identity, the CSV columns and the discovery of run folders.
 
-File names are defined in `runner.run_folder`, CSV columns here, and neither anywhere else. This module does not import
-torch, so that listing runs is quick.
+CSV columns are defined only here, and file names only in `runner.run_folder`. This module does not import torch, so
+that listing runs is fast.
 """
 
 import time
@@ -73,7 +73,7 @@ def default_folder(config: Mapping[str, Any], hash_: str) -> Path:
 
 
 def cut_metrics(run: Run, columns: Sequence[str], step: int) -> None:
-    """Remove the rows after a training step from metrics.csv."""
+    """Remove the rows of metrics.csv that come after a training step."""
     try:
         rows = [row for row in read_rows(run.metrics_file) if int(row["step"]) <= step]
     except (KeyError, ValueError) as error:
@@ -101,7 +101,7 @@ def find_runs(folders: Iterable[Path | str]) -> list[Run]:
 
 
 def without_smoke(found: Iterable[Run], outputs: Path) -> tuple[list[Run], int]:
-    """Return the runs without those of debug=smoke below `outputs`, and the number of runs left out."""
+    """Drop debug=smoke runs below `outputs`; return the other runs and the number of dropped ones."""
     found = list(found)
     results = [run for run in found if not run.folder.is_relative_to(outputs / SMOKE)]
     return results, len(found) - len(results)
@@ -113,5 +113,5 @@ def point_key(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def now() -> str:
-    """Return the local time with its UTC offset, to the second."""
+    """Return the local time with its UTC offset, in whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")

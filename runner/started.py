@@ -1,4 +1,4 @@
-"""The content of status.json when a run starts: its origin, and the machine that it runs on."""
+"""The initial content of status.json: the run's origin and the machine that it runs on."""
 
 import platform
 import subprocess
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def started(
     experiment: Experiment, identity: "Identity", words: Sequence[str], status: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of status.json at the start of a run, or when it is resumed."""
+    """Return the content of status.json for a run that starts or resumes."""
     task, builder = experiment.task, target(experiment.config, "model")
     return {
         "state": "running",
@@ -61,7 +61,7 @@ def started(
 
 
 def _commit() -> str | None:
-    """Return the commit of the git checkout that contains this code, with + if it has changes; None without one."""
+    """Return the git commit of this code, with a + if there are uncommitted changes, or None outside a checkout."""
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None

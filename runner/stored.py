@@ -1,4 +1,4 @@
-"""Reading of finished run folders: the configuration, the weights and the variant's scores."""
+"""Loading of the configuration, the weights and the variant's scores from finished run folders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from runner.runs import Run
 
 
 def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = None) -> dict[str, Any]:
-    """Return a finished run's configuration, checked, with the requested device and location of the data.
+    """Return the checked configuration of a finished run, with the requested device and data location.
 
     Args:
         run: the run folder.
@@ -26,10 +26,10 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
         config_dir: the folder of the user's own configurations and classes.
 
     Raises:
-        ForeignRun: the configuration names classes that are neither in this package nor in `config_dir`, or whose
-            source has changed.
-        ConfigError: the run is not finished, its configuration has invalid values, or the data is not the data that it
-            was trained on.
+        ForeignRun: the configuration names classes that are neither in this package nor in `config_dir`, or classes
+            whose source has changed.
+        ConfigError: the run is not finished, its configuration has invalid values, or the data differs from the
+            training data.
     """
     if run.state() != "finished":
         raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
@@ -59,7 +59,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
 
 
 def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
-    """Compare the source of the user's own classes with status.json. Runs whose status lacks the source pass."""
+    """Compare the source of the user's own classes with status.json. A run whose status has no source passes."""
     known = run.status().get("sources")
     if not isinstance(known, Mapping):
         return
@@ -73,7 +73,7 @@ def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def _check_data(run: Run, config: Mapping[str, Any]) -> None:
-    """Compare the user's own data with status.json. Runs whose status lacks the data pass."""
+    """Compare the user's own data with status.json. A run whose status has no data passes."""
     known = run.status().get("data")
     if not known or not isinstance(known, Mapping):
         return
@@ -83,7 +83,7 @@ def _check_data(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def _difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Describe a difference: `without the classes c, d; 90 files instead of 120`, or that names or contents differ."""
+    """Describe how two data inventories differ, e.g. `without the classes c, d; 90 files instead of 120`."""
     words = []
     was, now = ([str(name) for name in one.get("classes", [])] for one in (known, found))
     for word, names in (("without", [n for n in was if n not in now]), ("with", [n for n in now if n not in was])):
@@ -105,7 +105,7 @@ def _other_data(run: Run, config: Mapping[str, Any], difference: str) -> ConfigE
 
 
 def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what identifies the user's own data, as far as can be read quickly; {} for data sets that never change."""
+    """Return quickly readable properties that identify the user's own data, or {} for data sets that never change."""
     cls, given = target(config, "data"), arguments(config, "data")
     with options_of("data"):
         if hasattr(cls, "inventory"):
@@ -114,13 +114,13 @@ def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(run: Run, model: nn.Module, config: Mapping[str, Any], examples: Mapping[str, int]) -> None:
-    """Load a run's trained weights into its model, without a variant attached.
+    """Load a run's trained weights into its model, with no variant attached.
 
     Args:
         run: the run folder.
         model: the model.
         config: the run's configuration.
-        examples: split → current number of examples in the data.
+        examples: the current number of examples in each split of the data.
 
     Raises:
         DamagedRun: the weights are missing, unreadable, or those of a different model.
@@ -138,7 +138,7 @@ def load_weights(run: Run, model: nn.Module, config: Mapping[str, Any], examples
 
 
 def load_scores(run: Run, device: torch.device) -> Scores:
-    """Load the variant's own scores: granularity → layer → scores."""
+    """Load the variant's own scores by granularity and layer."""
     run.verify(run.scores_file)
     try:
         flat = load_file(run.scores_file, device=str(device))
@@ -152,7 +152,7 @@ def load_scores(run: Run, device: torch.device) -> Scores:
 
 
 def weights_at(place: str) -> Path:
-    """Return the file of weights that `init=` names: that of a run folder, or the file itself.
+    """Return the weights file for a value of `init=`, which is a run folder or the file itself.
 
     Raises:
         ConfigError: there is no such file.
@@ -170,15 +170,15 @@ def weights_at(place: str) -> Path:
 
 
 def load_initial(place: str, model: nn.Module) -> None:
-    """Load initial weights into a model, before a variant attaches.
+    """Load initial weights into a model, before a variant is attached.
 
     Args:
         place: a run folder, a .safetensors file, or a file from `torch.save(model.state_dict(), …)`.
         model: the model.
 
     Raises:
-        ConfigError: the file does not consist of tensors only, or belongs to a different model. The message gives the
-            first names that do not match.
+        ConfigError: the file contains objects other than tensors, or belongs to a different model. The message lists
+            the first names that do not match.
     """
     option = f"init={place}"
     load_state(model, read_state(weights_at(place), option), option)

@@ -1,4 +1,4 @@
-"""Trainings in parallel processes, with a line of output as each one ends. One Ctrl-C ends them all."""
+"""Training of several runs in parallel processes. A line is printed as each one ends; one Ctrl-C ends them all."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ Job = Mapping[str, Any]
 
 
 def train_one(job: Job, words: Sequence[str], foreign: bool) -> str | None:
-    """Train and sweep one run. If it fails, return a line about the error, which is also stored in its folder."""
+    """Train and sweep one run. If it fails, return a line that describes the error, which its folder also records."""
     from runner.running import execute
 
     return failure_of(lambda: execute(job, words, foreign))
 
 
 def failure_of(work: Callable[[], object]) -> str | None:
-    """Call `work` and return None, or a line about the error if it fails."""
+    """Call `work` and return None, or a line that describes the error if it fails."""
     try:
         work()
     except UserError as error:
@@ -42,12 +42,12 @@ def failure_of(work: Callable[[], object]) -> str | None:
 def train_side_by_side(
     jobs: Sequence[Job], words: Sequence[Sequence[str]], labels: Sequence[str], foreign: bool, workers: int
 ) -> list[str | None]:
-    """Train and sweep runs in parallel; returns and raises as `side_by_side`.
+    """Train and sweep runs in parallel. See `side_by_side` for return values and errors.
 
     Args:
         jobs: the configurations.
         words: the options on the command line, for each job.
-        labels: the text that identifies each job in the output.
+        labels: the label of each job in the output.
         foreign: whether the configurations may name classes outside this package.
         workers: the number of processes.
     """
@@ -57,16 +57,16 @@ def train_side_by_side(
 def side_by_side(
     work: Callable[..., str | None], calls: Sequence[Sequence[Any]], labels: Sequence[str], workers: int
 ) -> list[str | None]:
-    """Call a function several times in parallel processes.
+    """Call a function in parallel processes, once for each set of arguments.
 
     Args:
-        work: a function at module level, which returns None or a line about its failure.
+        work: a module-level function that returns None, or a line that describes the error.
         calls: the arguments of each call.
-        labels: the text that identifies each call in the output.
+        labels: the label of each call in the output.
         workers: the number of processes.
 
     Returns:
-        what `work` returned, for each call.
+        the return value of `work` for each call.
 
     Raises:
         UserError: a process was killed.
@@ -89,12 +89,12 @@ def side_by_side(
 
 
 def worker_count(asked: int) -> int:
-    """Return the number of workers: -1 means one per core, -2 one fewer, as in joblib."""
+    """Return the number of workers. As in joblib, -1 means one per core, and -2 one fewer."""
     return asked if asked > 0 else max(1, cores() + 1 + asked)
 
 
 def share_cores(workers: int) -> None:
-    """Give every worker an equal share of the cores, through variables that it reads when it imports torch.
+    """Give every worker an equal share of the cores, through environment variables read when torch is imported.
 
     Two jobs with two threads each on two cores take three times as long as with one thread each.
     """
@@ -109,7 +109,7 @@ def _timed(work: Callable[..., str | None], *arguments: Any) -> tuple[str | None
 
 @contextmanager
 def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """End the pool's processes, also after an error. A training that is ended can be resumed from its checkpoint."""
+    """End the pool's processes on exit, even after an error. Runs that this interrupts can resume from a checkpoint."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:
         signal.signal(signal.SIGINT, _interrupt_once)
@@ -131,14 +131,14 @@ def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
 
 
 def _interrupt_once(*_: object) -> None:
-    """Raise KeyboardInterrupt, and ignore further Ctrl-C, which would leave processes and semaphores behind."""
+    """Raise KeyboardInterrupt and ignore further Ctrl-C, which would leave processes and semaphores behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the context."""
+    """Defer Ctrl-C until the end of the context."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -147,7 +147,7 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """Prepare a worker process so that it ends with its parent and leaves nothing behind."""
+    """Prepare a worker process to end with its parent and leave nothing behind."""
     # tqdm's default lock works across processes: a semaphore, which remains when its process is ended.
     tqdm.set_lock(threading.RLock())
     parent = parent_process()
