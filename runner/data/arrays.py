@@ -1,4 +1,4 @@
-"""Inputs and labels from the user's files of NumPy arrays."""
+"""Inputs and labels from the user's NumPy files."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ _SMALLEST = 1e-8  # smallest standard deviation used as a divisor
 
 @dataclass(frozen=True, eq=False)
 class ArraySplit(Labelled):
-    """inputs (N, …) float32 or uint8, labels (N,) int64."""
+    """The arrays of a split: inputs (N, …) float32 or uint8, and labels (N,) int64."""
 
     inputs: Tensor
     labels: Tensor
 
 
 class Arrays(InMemory[ArraySplit]):
-    """Inputs of any shape with integer labels from `.npz` files, in memory on one device. They are not augmented.
+    """An in-memory data set of inputs of any shape with integer labels, from `.npz` files, without augmentation.
 
     Args:
-        train: file of the training examples; relative names are looked up in `root`.
+        train: file with the training examples; relative names are looked up in `root`.
         validation: a file, or a fraction in [0, 1) of the training examples.
-        test: a file, or a fraction in (0, 1) of the examples in `train`; the others are for training. Fractions are
-            stratified and contain the same examples for every seed.
-        root: folder of the files; None for the current folder.
+        test: a file, or a fraction in (0, 1) of the examples in `train`, which are then not used for training.
+            Fractions are stratified and contain the same examples for every seed.
+        root: folder with the files. None means the current folder.
         inputs, labels: names of the arrays: (N, …) float32 or uint8, and (N,) of any integer type.
-        classes: number of classes; None for one more than the largest label of all splits.
+        classes: number of classes. None means one more than the largest label in all splits.
         normalize: "none"; "example" normalises each example by its own mean and standard deviation; "feature"
             normalises each entry by its mean and standard deviation over the training examples. Inputs of uint8 are
             divided by 255 first.
 
     Raises:
-        DataError: a file is missing or damaged, or doesn't contain such arrays; the message names parameter and file.
+        DataError: a file is missing or damaged, or does not contain such arrays. The message names the parameter and
+            the file.
         ParameterError: another parameter is invalid.
     """
 
@@ -96,7 +97,7 @@ class Arrays(InMemory[ArraySplit]):
         labels: str = "labels",
         **_: object,
     ) -> str:
-        """Return a hash of the arrays in all files, which does not depend on file names and compression."""
+        """Return a hash of the arrays in all files, independent of file names and compression."""
         files = _files(root, train, validation, test)
         hashes = {split: file.hash(inputs, labels) for split, file in files.items()}
         return hashlib.sha256(repr(hashes).encode()).hexdigest()
@@ -135,17 +136,17 @@ class Arrays(InMemory[ArraySplit]):
         return about
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
-        """Return an endless sequence of batches of the training split, in an order determined by `seed`."""
+        """Return an endless sequence of training batches, in an order determined by `seed`."""
         return TrainBatches(self, batch_size, seed)
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return x (n, …) float32 and y (n,) int64 of the training examples with these indices."""
+        """Return x (n, …) float32 and y (n,) int64 for the training examples with the given indices."""
         return self.prepare(self.train.inputs.index_select(0, chosen)), self.train.labels.index_select(0, chosen)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return batches of the first `limit` examples of a split (all if None), in a fixed order.
+        """Yield batches of the first `limit` examples of a split (all if None), in a fixed order.
 
         Yields x (n, …) float32 and y (n,) int64. Raises a ValueError if the split is empty.
         """
@@ -171,7 +172,7 @@ class Arrays(InMemory[ArraySplit]):
         return x
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each entry over the training examples; 0 and 1 if they are not used."""
+        """Return the mean and standard deviation of each entry over the training examples, or 0 and 1 if not needed."""
         if self.normalize != "feature":
             return torch.zeros(()), torch.ones(())
         x = self.train.inputs.double() / (255 if self.train.inputs.dtype == torch.uint8 else 1)
@@ -182,7 +183,7 @@ class Arrays(InMemory[ArraySplit]):
 
 @dataclass(frozen=True)
 class _File:
-    """A file and the parameter that names it."""
+    """A file and the constructor parameter that names it."""
 
     parameter: str
     name: str
@@ -241,7 +242,7 @@ class _File:
 
 
 def _files(root: str | Path | None, train: str, validation: str | float, test: str | float) -> dict[str, _File]:
-    """Return the files by split, for splits that have one. Raises a DataError if `root` is not a folder."""
+    """Return the file of each split that has one. Raises a DataError if `root` is not a folder."""
     folder = Path() if root is None else Path(str(root)).expanduser()
     if not folder.is_dir():
         raise DataError("no such folder", "root", root)
@@ -254,7 +255,7 @@ def _files(root: str | Path | None, train: str, validation: str | float, test: s
 
 
 def _check_alike(split: str, name: Any, train: ArraySplit, other: ArraySplit) -> None:
-    """Raise a DataError unless a split's inputs have the shape and type of the training inputs."""
+    """Raise a DataError unless a split's inputs have the same shape and dtype as the training inputs."""
     ours, theirs = ((part.inputs.dtype, (*part.inputs.shape[1:],)) for part in (train, other))
     if ours != theirs:
         shown = [f"{str(dtype).removeprefix('torch.')} {shape}" for dtype, shape in (theirs, ours)]
@@ -262,6 +263,9 @@ def _check_alike(split: str, name: Any, train: ArraySplit, other: ArraySplit) ->
 
 
 def _parted(part: ArraySplit, fraction: Any, parameter: str) -> tuple[ArraySplit, ArraySplit]:
-    """Split off a stratified fraction and return (rest, fraction). Raises a ParameterError if the rest is empty."""
+    """Split into a stratified fraction and the rest, and return (rest, fraction).
+
+    Raises a ParameterError if the rest is empty.
+    """
     kept, taken = stratified_fraction(part.labels.numpy(), fraction, parameter)
     return part[torch.from_numpy(kept)], part[torch.from_numpy(taken)]

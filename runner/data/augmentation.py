@@ -1,4 +1,4 @@
-"""Crop and flip a whole batch, each image by random numbers of its own."""
+"""Random crops and flips of a whole batch, different for each image."""
 
 from __future__ import annotations
 

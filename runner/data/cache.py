@@ -1,4 +1,4 @@
-"""A file cache in the user's cache folder for deterministic results that take seconds to compute."""
+"""A cache of deterministic results that take seconds to compute, in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """Return the folder `run` in $XDG_CACHE_HOME, or in ~/.cache if that is unset or, invalidly, relative.
+    """Return the folder `run` in $XDG_CACHE_HOME, or in ~/.cache if the variable is unset or not an absolute path.
 
     Raises:
-        OSError: there is no home folder either.
+        OSError: the variable cannot be used and there is no home folder.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():
@@ -35,22 +35,22 @@ def cache_folder() -> Path:
 
 
 def load(kind: str, key: str) -> str | None:
-    """Return the text stored under a key, or None if there is none or its file can't be read."""
+    """Return the text stored under a key, or None if it does not exist or cannot be read."""
     return _load(kind, f"{key}.json", _text_of)
 
 
 def store(kind: str, key: str, text: str) -> None:
-    """Store a text for `load`. If that is impossible, nothing is stored."""
+    """Store a text under a key. Errors are ignored, and nothing is stored then."""
     _store(kind, f"{key}.json", json.dumps({"sha256": hashed(text), "text": text}).encode())
 
 
 def load_tensor(kind: str, key: str) -> Tensor | None:
-    """Return the tensor stored under a key, like `load`."""
+    """Return the tensor stored under a key, or None if it does not exist or cannot be read."""
     return _load(kind, f"{key}.safetensors", _tensor_of)
 
 
 def store_tensor(kind: str, key: str, tensor: Tensor) -> None:
-    """Store a tensor for `load_tensor`, like `store`."""
+    """Store a tensor under a key. Errors are ignored, as in `store`."""
     from safetensors.torch import save
 
     _store(kind, f"{key}.safetensors", save({"tensor": tensor}, {"sha256": _hash_of_tensor(tensor)}))

@@ -20,10 +20,10 @@ PIXELS = 3 * 32 * 32
 
 
 class CIFAR10(ImageData):
-    """CIFAR-10, ten classes.
+    """CIFAR-10, with ten classes.
 
-    `root` contains the official binary version (`cifar-10-batches-bin`) or the official Python version as stored by
-    torchvision (`cifar-10-batches-py`), or is such a folder itself. Otherwise `download` fetches the Python version
+    `root` contains the official binary version (`cifar-10-batches-bin`) or the official Python version, as stored by
+    torchvision (`cifar-10-batches-py`), or is one of these folders. Otherwise `download` fetches the Python version
     through torchvision.
 
     Raises:
@@ -92,7 +92,7 @@ class CIFAR10(ImageData):
 
 
 class CIFAR100(CIFAR10):
-    """CIFAR-100, a hundred classes (fine labels), from `cifar-100-binary` or `cifar-100-python`; see CIFAR10."""
+    """CIFAR-100, with a hundred classes (fine labels), from `cifar-100-binary` or `cifar-100-python`. See `CIFAR10`."""
 
     names: ClassVar[tuple[str, ...]] = CIFAR100_NAMES
     binary_folder: ClassVar[str] = "cifar-100-binary"

@@ -1,4 +1,4 @@
-"""Class names of the CIFAR sets, in the order of their labels."""
+"""Class names of CIFAR-10 and CIFAR-100, in label order."""
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real images that need no download."""
+"""scikit-learn's handwritten digits, which need no download."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TEST_IMAGES = 360
 class Digits(ImageData):
     """1,797 grayscale images of 8x8 pixels in ten classes (Alpaydin and Kaynak, 1998).
 
-    The splits are stratified and always the same: 360 images for testing and 1,437 for training, of which by default
-    144 (10 %) are for validation, leaving 1,293.
+    The splits are stratified and always the same: 360 images for testing and 1,437 for training. By default, 144 (10 %)
+    of the latter are used for validation, which leaves 1,293.
     """
 
     @checked
@@ -44,7 +44,7 @@ class Digits(ImageData):
 
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels (1797, 64) from 0 to 16 and labels (1797,), which must not be modified."""
+    """Return pixels (1797, 64) from 0 to 16 and labels (1797,). The arrays are shared and must not be modified."""
     # Read the file directly: importing scikit-learn, and with it SciPy, takes as long as a hundred training steps.
     package = importlib.util.find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():

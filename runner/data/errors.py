@@ -1,4 +1,4 @@
-"""The exception for data that is missing, damaged or invalid."""
+"""The exception for missing, damaged or invalid data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from runner.errors import ConfigError
 
 
 class DataError(ConfigError):
-    """Data on disk can't be used. The message is one line that names the parameter or file and what was expected.
+    """Data on disk cannot be used. The one-line message names the parameter or file and what was expected.
 
     Args:
         problem: what is wrong.
-        parameter: the constructor's parameter that names the data; its name and value begin the message.
-        value: value of the parameter.
-        remedy: another parameter that may help, and what it does: "download=true fetches it".
+        parameter: the constructor parameter that names the data. The message begins with its name and value.
+        value: the value of the parameter.
+        remedy: another parameter that may help, and its effect, e.g. "download=true fetches it".
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class DataError(ConfigError):
         super().__init__(self.text())
 
     def text(self, group: str = "") -> str:
-        """Return the message; with a group, parameters are named as on the command line."""
+        """Return the message. If a group is given, parameters are named as on the command line."""
         prefix = f"{group}." if group else ""
         parts = [f"{prefix}{self.parameter}={self.value}: {self.problem}" if self.parameter else self.problem]
         return "; ".join(parts + ([f"{prefix}{self.remedy}"] if self.remedy else []))

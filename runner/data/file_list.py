@@ -20,9 +20,9 @@ from runner.data.image_folder import visible
 
 @dataclass(frozen=True, eq=False)
 class FileList:
-    """Names (N,) of files below `folder`, as bytes, and labels (N,) int64.
+    """Names (N,) of files below `folder`, as bytes, and their labels (N,) int64.
 
-    These are arrays rather than lists because reading a million Python objects changes their reference counts, so that
+    They are stored in arrays instead of lists: reading a million Python objects changes their reference counts, so that
     each worker process would copy their memory pages.
     """
 
@@ -41,7 +41,7 @@ class FileList:
 
 
 def list_files(folder: Path, class_names: Sequence[str]) -> FileList:
-    """Return the image files of the classes that have a folder here, sorted by class, then by path.
+    """Return the image files in the class folders, sorted by class, then by path. Classes may lack a folder.
 
     Raises:
         DataError: a folder belongs to no known class or has no images.
@@ -64,7 +64,7 @@ def list_files(folder: Path, class_names: Sequence[str]) -> FileList:
 
 
 def image_names(folder: Path) -> Iterator[str]:
-    """Yield the paths, relative to the folder, of all image files below it, except hidden ones."""
+    """Yield the relative paths of all image files below the folder, except hidden ones."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder)

@@ -1,4 +1,4 @@
-"""Read files in the idx format of MNIST, a big-endian header followed by bytes, optionally gzipped."""
+"""Reading of files in MNIST's idx format: a big-endian header followed by bytes, optionally gzipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read an image file of any common format as an array."""
+"""Reading of image files in common formats."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GRAYSCALE = frozenset(("1", "L", "LA", "La"))
 
 
 def read_image(path: Path, size: int) -> NDArray[np.uint8]:
-    """Return an image, stretched to a square: (size, size) uint8 if it is grayscale, else (size, size, 3) RGB.
+    """Read an image and stretch it to a square: (size, size) uint8 if it is grayscale, else (size, size, 3) RGB.
 
     The image is first rotated according to its EXIF orientation.
 
     Raises:
-        DataError: the file is not a complete image of 8 or 16 bits.
+        DataError: the file is not a complete 8-bit or 16-bit image.
     """
     try:
         with Image.open(path) as opened:
@@ -32,7 +32,7 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit grayscale to 8 bits. Pillow's own conversion clips at 255, so that most pixels become white."""
+    """Convert a 16-bit grayscale image to 8 bits. Pillow would clip at 255, which makes most pixels white."""
     if image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of Pillow's mode {image.mode}")
     if image.mode.startswith("I;16"):

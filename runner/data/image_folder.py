@@ -1,4 +1,4 @@
-"""A small image set of the user's own: image files in one folder per class."""
+"""A small user-provided image set, with one folder of image files per class."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Labelled = list[tuple[Path, int]]
 class ImageFolder(ImageData):
     """Images from `root/train/<class>/` and `root/test/<class>/` (or `root/val/<class>/`), resized to `size` pixels.
 
-    If there is no such pair of folders, images are read from `root/<class>/`, and a stratified fraction `test` is for
-    testing. Subfolders of a class folder belong to the class. Images are grayscale if all files are, otherwise RGB.
-    Each split has a fixed random order, so that its first images are of all classes.
+    If there is no such pair of folders, images are read from `root/<class>/`, and a stratified fraction `test` is used
+    for testing. Subfolders of a class folder belong to the class. Images are grayscale if all files are, otherwise RGB.
+    Each split has a fixed random order, so that its first images cover all classes.
 
     Raises:
-        DataError: an image can't be read, or a folder has no classes.
+        DataError: an image cannot be read, or a folder contains no classes.
     """
 
     @checked
@@ -56,7 +56,7 @@ class ImageFolder(ImageData):
 
     @staticmethod
     def fingerprint(root: str | Path, **_: object) -> str:
-        """Return a hash of the names and contents of all image files. With other images, a run is another one."""
+        """Return a hash of the names and contents of all image files, which is part of a run's identity."""
         folder = Path(str(root)).expanduser()
         if not folder.is_dir():
             raise DataError("no such folder", "root", root)
@@ -70,7 +70,7 @@ class ImageFolder(ImageData):
     def inventory(root: str | Path, test: float = 0.2, **_: object) -> dict[str, object]:
         """Return the classes, the number of files, and a hash of their names and sizes, without reading images.
 
-        It serves to recognise a run's images when the run is pruned later.
+        They are used to check that the images have not changed when a run is pruned later.
         """
         folder = Path(str(root)).expanduser()
         try:
@@ -120,7 +120,10 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def labelled(folder: Path, names: Sequence[str]) -> Labelled:
-    """Return all image files of the classes, sorted by path. Raises a DataError for an unknown or empty class."""
+    """Return the labelled image files of the classes, sorted by path.
+
+    Raises a DataError for an unknown or empty class.
+    """
     present = sorted(path for path in folder.iterdir() if visible(path) and path.is_dir())
     files: Labelled = []
     for class_folder in present:
@@ -146,7 +149,7 @@ def shuffled(files: Labelled) -> Labelled:
 
 
 def read_files(files: Labelled, size: int) -> ImageSplit:
-    """Read images (N, 1 or 3, size, size); they have one channel if all files are grayscale."""
+    """Read images (N, C, size, size), where C is 1 if all files are grayscale and 3 otherwise."""
     arrays = [read_image(path, size) for path, _ in files]
     if all(array.ndim == 2 for array in arrays):
         pixels = np.stack(arrays)[:, None]

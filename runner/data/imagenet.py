@@ -1,4 +1,4 @@
-"""ImageNet, or another large set with the same layout, streamed from its files."""
+"""ImageNet, or another large image set with the same layout, streamed from disk."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class ImageNet(Splits):
     """RGB images from `root/train/<class>/` and `root/val/<class>/`, cropped to `size` pixels.
 
     `val` is the test split. The validation split is a stratified fraction `validation`, in [0, 1), of the training set
-    and is the same for every seed. Training images are random crops that are flipped with probability 1/2; other images
-    are center crops (see `streaming.transforms`). Each split has a fixed random order, so that its first images are of
-    all classes.
+    and is the same for every seed. Training images are random crops, flipped with probability 1/2; other images are
+    center crops (see `streaming.transforms`). Each split has a fixed random order, so that its first images cover all
+    classes.
 
-    Images are prefetched by `workers` processes; None for one per core, at most 16. The batches do not depend on
+    Images are prefetched by `workers` processes. None means one per core, at most 16. The batches do not depend on
     `workers`.
     """
 
@@ -60,7 +60,7 @@ class ImageNet(Splits):
         workers: Annotated[int | None, rules.either(None, rules.whole(0))] = None,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """Raise a DataError if the folders are not as above, and a ParameterError for other invalid values."""
+        """Raise a DataError if the folders do not have this layout, and a ParameterError for other invalid values."""
         self.root = root
         self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
         self.size = self.image_size = size
@@ -71,7 +71,7 @@ class ImageNet(Splits):
 
     @staticmethod
     def fingerprint(root: str | Path, **_: object) -> str:
-        """Return a hash of the names and sizes of all image files; reading their contents would take too long."""
+        """Return a hash of the names and sizes of all image files. Hashing their contents would take too long."""
         digest = hashlib.sha256()
         for files in files_in(root)[:2]:
             digest.update(files.folder.name.encode())
@@ -80,13 +80,13 @@ class ImageNet(Splits):
         return digest.hexdigest()
 
     def fit(self, minimum: int, input_size: int | None = None) -> None:
-        """Set the image size of all future batches: `input_size` if given, else `size` but at least `minimum`."""
+        """Set the image size of future batches to `input_size` if given, else to the larger of `size` and `minimum`."""
         if input_size is not None:
             whole("input_size", input_size, of="pixels")
         self.image_size = max(self.size, minimum) if input_size is None else input_size
 
     def model_arguments(self) -> dict[str, int]:
-        """Return the model arguments that depend on the data: `channels`, `image_size` in pixels, `classes`."""
+        """Return the model arguments that depend on the data: `channels`, `image_size` in pixels and `classes`."""
         return {"channels": 3, "image_size": self.image_size, "classes": len(self.class_names)}
 
     def to(self, device: torch.device | str) -> Self:
@@ -96,13 +96,14 @@ class ImageNet(Splits):
         return self
 
     def train_batches(self, batch_size: int, seed: int) -> StreamedBatches:
-        """Return an endless sequence of augmented batches of the training split, in an order determined by `seed`."""
+        """Return an endless sequence of augmented training batches, in an order determined by `seed`."""
         return StreamedBatches(self, batch_size, seed)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 100
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return batches of the first `limit` images of a split (all if None), in a fixed order, without augmentation.
+        """Yield batches of the first `limit` images of a split (all if None), in a fixed order and without
+        augmentation.
 
         Yields x (n, 3, S, S) float32, channels_last, and y (n,) int64. Raises a ValueError if the split is empty.
         """
@@ -110,13 +111,13 @@ class ImageNet(Splits):
         return self.batches(files, map(Request, _in_order(len(files), limit, batch_size)))
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the images of `eval_batches("train", limit)` with training augmentation, a pure function of `seed`."""
+        """Yield the images of `eval_batches("train", limit)` with training augmentation, determined by `seed`."""
         chosen = _in_order(len(self.train), limit, batch_size)
         requests = (Request(part, [derive_seed(seed, "recalibration", index) for index in part]) for part in chosen)
         return self.batches(self.train, requests)
 
     def batches(self, files: FileList, requests: Iterator[Request]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the requested batches as inputs of a network, on the device."""
+        """Yield the requested batches of network inputs and labels, on the device."""
         pinned = self.device.type == "cuda"
         try:
             for pixels, labels in stream(BatchReader(files, self.image_size), requests, self.workers, pinned):
@@ -126,7 +127,7 @@ class ImageNet(Splits):
             raise DataError(str(error), "root", self.root) from error
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Convert pixels (n, S, S, 3) uint8 to a network's inputs (n, 3, S, S) float32, channels_last."""
+        """Convert pixels (n, S, S, 3) uint8 to network inputs (n, 3, S, S) float32, channels_last."""
         return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
 
@@ -140,7 +141,7 @@ def _in_order(images: int, limit: int | None, batch_size: int) -> Iterator[list[
 class StreamedBatches:
     """Training batches as a function of the step number, so that a run can be resumed at any step.
 
-    Batches are prefetched from the last requested step on; requesting any step but the next restarts the prefetching.
+    Batches after the last requested step are prefetched; requesting any step but the next restarts the prefetching.
     Each epoch has its own order. An incomplete last batch is dropped, but a set smaller than a batch is one batch.
     """
 
@@ -159,7 +160,7 @@ class StreamedBatches:
         weakref.finalize(self, self._ahead.clear)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return x (n, 3, S, S) float32, channels_last, and y (n,) int64, a pure function of seed and step >= 0."""
+        """Return x (n, 3, S, S) float32, channels_last, and y (n,) int64, as a pure function of seed and step >= 0."""
         if step != self._next:
             self._ahead.clear()
             requests = training_requests(self._seed, len(self._data.train), self._batch_size, step)
@@ -171,7 +172,7 @@ class StreamedBatches:
 
 
 def training_requests(seed: int, images: int, batch_size: int, step: int) -> Iterator[Request]:
-    """Yield the requests for this step and all following ones."""
+    """Yield the requests for the given step and all later ones."""
     steps = max(1, images // batch_size)  # per epoch
     for epoch in itertools.count(step // steps):
         order = epoch_order(images, seed, epoch)
@@ -182,7 +183,7 @@ def training_requests(seed: int, images: int, batch_size: int, step: int) -> Ite
 
 
 def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
-    """Return training files, test files and class names. Raises a DataError that names `root`."""
+    """Return the training files, the test files and the class names. Raises a DataError that names `root`."""
     folder = Path(str(root)).expanduser()
     try:
         for part in (folder, folder / "train", folder / "val"):
@@ -197,7 +198,7 @@ def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
 
 
 def splits_in(root: str | Path, validation: float) -> tuple[FileList, FileList, FileList, tuple[str, ...]]:
-    """Return training, validation and test files, each in a fixed random order, and class names."""
+    """Return the training, validation and test files, each in a fixed random order, and the class names."""
     check_fraction("validation", validation)
     train, test, names = files_in(root)
     train = shuffled(train)

@@ -1,4 +1,4 @@
-"""Image sets in memory and their batches."""
+"""In-memory image sets and their batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImageSplit(Labelled):
 
 
 class ImageData(InMemory[ImageSplit]):
-    """A whole image set in memory, as uint8 tensors on one device.
+    """An image set stored in memory as uint8 tensors on one device.
 
     Images are square. Each training image is padded with `crop` zero pixels, cropped to its original size at a random
     position, and flipped horizontally with probability 1/2 if `flip` is true. The validation split is a stratified
@@ -74,8 +74,8 @@ class ImageData(InMemory[ImageSplit]):
         """Set the image size of all future batches; stored images are not changed.
 
         Images smaller than `minimum` pixels are enlarged by the smallest sufficient integer factor, repeating pixels.
-        If `input_size` is given, images are resized to exactly this size instead (bilinear). Crop and flip are applied
-        before, at the native size.
+        If `input_size` is given, images are instead resized to exactly this size (bilinear). Cropping and flipping come
+        first, at the native size.
         """
         if input_size is not None:
             whole("input_size", input_size, of="pixels")
@@ -83,30 +83,31 @@ class ImageData(InMemory[ImageSplit]):
         self.image_size = fitted_size(self.native_size, minimum) if input_size is None else input_size
 
     def model_arguments(self) -> dict[str, int]:
-        """Return the model arguments that depend on the data: `channels`, `image_size` in pixels, `classes`."""
+        """Return the model arguments that depend on the data: `channels`, `image_size` in pixels and `classes`."""
         channels = self.train.images.shape[1]
         return {"channels": channels, "image_size": self.image_size, "classes": len(self.class_names)}
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches:
-        """Return an endless sequence of augmented batches of the training split, in an order determined by `seed`."""
+        """Return an endless sequence of augmented training batches, in an order determined by `seed`."""
         return TrainBatches(self, batch_size, seed)
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return x and y of the training images with these indices, as in `TrainBatches.batch`."""
+        """Return x and y of the training images with the given indices, in the same form as `TrainBatches.batch`."""
         pixels = self.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
         return self.prepare(self.augment(pixels, generator)), self.train.labels.index_select(0, chosen)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return batches of the first `limit` images of a split (all if None), in a fixed order, without augmentation.
+        """Yield batches of the first `limit` images of a split (all if None), in a fixed order and without
+        augmentation.
 
         Yields x (n, C, S, S) float32, channels_last, and y (n,) int64. Raises a ValueError if the split is empty.
         """
         return self._in_order(self.first(split, limit), batch_size)
 
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of `eval_batches("train", limit)` with training augmentation, a pure function of `seed`.
+        """Yield the images of `eval_batches("train", limit)` with training augmentation, determined by `seed`.
 
         If `crop` is 0 and `flip` is false, the batches are the same.
         """
@@ -119,12 +120,12 @@ class ImageData(InMemory[ImageSplit]):
 
     @staticmethod
     def _chunks(part: ImageSplit, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield native pixels (n, S, S, C) uint8 and labels, in order."""
+        """Yield chunks of native pixels (n, S, S, C) uint8 and labels, in order."""
         for chunk in part.chunks(batch_size):
             yield chunk.images.permute(0, 2, 3, 1), chunk.labels
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop and flip native pixels (n, S, S, C) at random, independently for each image."""
+        """Randomly crop and flip native pixels (n, S, S, C), independently for each image."""
         if not (self.crop or self.flip):
             return pixels
         count = len(pixels)
@@ -133,13 +134,13 @@ class ImageData(InMemory[ImageSplit]):
         return crop_and_flip(pixels, offsets[0], offsets[1], flip, self.crop)
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Convert native pixels (n, S, S, C) uint8 to a network's inputs (n, C, S', S') float32, channels_last."""
+        """Convert native pixels (n, S, S, C) uint8 to network inputs (n, C, S', S') float32, channels_last."""
         pixels = resize(pixels, self.image_size, self.nearest)
         return normalization.normalize(self.normalize, pixels, self.mean, self.std).permute(0, 3, 1, 2)
 
 
 class Examples(Protocol):
-    """Training examples in memory, by index."""
+    """An in-memory data set whose training examples can be accessed by index."""
 
     @property
     def train(self) -> Sized:
@@ -150,7 +151,7 @@ class Examples(Protocol):
         """The device of the examples."""
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return inputs and labels of the chosen examples, augmented with random numbers of the generator."""
+        """Return inputs and labels of the chosen examples, augmented with random numbers from the generator."""
 
 
 class TrainBatches:
@@ -170,7 +171,7 @@ class TrainBatches:
         self._order_of: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return x (n, …) float32, images channels_last, and y (n,) int64, a pure function of seed and step >= 0."""
+        """Return x (n, …) float32, channels_last for images, and y (n,) int64; a pure function of seed and step."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self._batch_size
         data = self._data
@@ -195,7 +196,7 @@ def rows_of_pixels(split: ImageSplit) -> ImageSplit:
 
 
 def check_split(name: str, split: ImageSplit, classes: int) -> None:
-    """Raise a ValueError unless dtypes, shapes and label values are those of a split of square images."""
+    """Raise a ValueError unless dtypes, shapes and label values are valid for a split of square images."""
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"{name} images are {images.dtype} {(*images.shape,)}; expected uint8 (N, C, S, S)")

@@ -1,4 +1,4 @@
-"""Base classes of data sets in memory."""
+"""Base classes of in-memory data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.data.splits import SPLITS, Splits
 
 
 class Labelled:
-    """Base of dataclasses of tensors that have one row for each of N examples, including `labels` (N,) int64."""
+    """Base of dataclasses of tensors with one row for each of N examples, including `labels` (N,) int64."""
 
     labels: Tensor
 
@@ -39,7 +39,7 @@ S = TypeVar("S", bound=Labelled)
 
 
 class InMemory(Splits, Generic[S]):
-    """Three splits on one device, and the mean and standard deviation by which inputs are normalised."""
+    """Three splits on one device, with the mean and standard deviation for normalising inputs."""
 
     train: S
     validation: S

@@ -24,7 +24,7 @@ class MNIST(ImageData):
     Otherwise `download` fetches them through torchvision.
 
     Raises:
-        DataError: files are missing, damaged, or of the other of the two data sets.
+        DataError: files are missing or damaged, or belong to the other of the two data sets.
     """
 
     folders: ClassVar[tuple[str, ...]] = ("mnist",)
@@ -64,7 +64,7 @@ class MNIST(ImageData):
 
 
 class FashionMNIST(MNIST):
-    """Fashion-MNIST (Xiao et al., 2017), found like MNIST or in the folder of Debian's dataset-fashion-mnist."""
+    """Fashion-MNIST (Xiao et al., 2017), found like MNIST or where Debian's dataset-fashion-mnist installs it."""
 
     folders: ClassVar[tuple[str, ...]] = ("fashion-mnist", "fashion_mnist", "fashion")
     elsewhere: ClassVar[tuple[Path, ...]] = (Path("/usr/share/datasets/fashion-mnist"),)
@@ -88,9 +88,9 @@ class FashionMNIST(MNIST):
 
 
 def idx_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files of training images and labels, then of test images and labels.
+    """Return the paths of the training images, training labels, test images and test labels.
 
-    Each is the first variant of the name that exists, or the usual name.
+    Each path is the first variant of the name that exists, or else the usual name.
     """
     return tuple(idx_file(folder, stem, 3 if stem.endswith("images") else 1) for stem in STEMS)
 
@@ -105,7 +105,7 @@ def read_idx_files(files: tuple[Path, ...]) -> tuple[ImageSplit, ImageSplit]:
 
 
 def read_split(image_file: Path, label_file: Path) -> ImageSplit:
-    """Read one split. Raises a DataError if the files don't match or aren't ten classes of 28x28 images."""
+    """Read one split. Raises a DataError unless the files match and hold 28x28 images in ten classes."""
     images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
     if images.shape[1:] != (28, 28) or not len(images):
         raise DataError(f"{image_file} holds an array of {images.shape}; expected images of 28x28")

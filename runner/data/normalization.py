@@ -1,4 +1,4 @@
-"""Normalise pixels 0..255: by channel over the training set, by image as in the paper, or to [0, 1] only."""
+"""Normalisation of pixels 0..255: per channel over the training set, per image as in the paper, or just to [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Kind = Annotated[str, choice(*KINDS)]
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of pixels / 255, each (C,) float32, for uint8 images (N, H, W, C).
+    """Return the mean and standard deviation of pixels / 255, each (C,) float32, for uint8 images (N, H, W, C).
 
-    They are computed from histograms, so they do not depend on the order of summation over pixels. The standard
-    deviation is at least 1 / 255.
+    They are computed from histograms and so do not depend on the summation order. The standard deviation is at least 1
+    / 255.
     """
     pixels = images.reshape(-1, images.shape[-1])
     counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels.unbind(1)]).double()
@@ -29,12 +29,12 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalize(kind: str, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalise images by one of KINDS.
+    """Normalise images in one of the ways listed in `KINDS`.
 
     Args:
         kind: "channel", "image" or "pixel".
         images: (N, H, W, C) with values 0..255, contiguous.
-        mean, std: (C,), statistics of pixels / 255 for "channel".
+        mean, std: (C,), the statistics of pixels / 255; used only by "channel".
 
     Returns:
         (N, H, W, C) float32.
@@ -45,7 +45,7 @@ def normalize(kind: str, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def normalize_channels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return (pixels / 255 - mean) / std by channel in float32, for contiguous images (N, H, W, C) of 0..255."""
+    """Return (pixels / 255 - mean) / std per channel in float32, for contiguous images (N, H, W, C) of 0..255."""
     count, height, width, channels = images.shape
     scale = 1 / (255 * std)
     # Repeat scale and shift over a whole row: broadcasting over the short channel dimension takes 6 times as long.

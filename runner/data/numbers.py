@@ -1,4 +1,4 @@
-"""German number words and their English translation: a language pair that needs no download."""
+"""German number words and their English translations, a translation data set that needs no download."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Numbers(PairData):
     """21,500 numbers in German and English: "dreiundzwanzigtausendfünf" is "twenty-three thousand and five".
 
     They are cardinals below 1,000,000, ordinals below 100,000 and years from 1100 to 1999, including all short ones.
-    The pairs are the same for every seed, and no number is in two splits: 20,000 for training, 500 for validation,
-    1,000 for testing.
+    The pairs are the same for every seed, and no number is in two splits: 20,000 pairs are for training, 500 for
+    validation and 1,000 for testing.
     """
 
     @checked
     def __init__(self, vocabulary: Size = 400) -> None:
-        """Raise a ConfigError if tokenizers or num2words is missing, and a ParameterError for a bad `vocabulary`."""
+        """Raise a ConfigError if tokenizers or num2words is missing; raise a ParameterError for a bad `vocabulary`."""
         pairs = iter(number_pairs())
         parts = {}
         for split, size in SIZES.items():
@@ -57,7 +57,7 @@ def number_pairs() -> list[tuple[str, str]]:
 
 
 def drawn_pairs(count: int) -> list[tuple[str, str]]:
-    """Return `count` pairs of number words in a fixed random order, that of their hashes."""
+    """Return `count` pairs of number words in a fixed random order, sorted by hash."""
     german, english = converter("de"), converter("en")
     english_of: dict[str, str] = {}
     for kind, number in drawn_numbers():
@@ -68,7 +68,7 @@ def drawn_pairs(count: int) -> list[tuple[str, str]]:
 
 
 def converter(language: str) -> Any:
-    """Return the converter of num2words for a language, limited to numbers up to a million."""
+    """Return num2words' converter for a language, limited to numbers up to a million."""
     fast = copy.copy(need("data=numbers", "num2words", "text").CONVERTER_CLASSES[language])
     # It tries every number that has a name, from 10**600 downwards. Without the large ones it is 14 times as fast.
     fast.cards = {number: name for number, name in fast.cards.items() if number <= 1_000_000}
@@ -80,7 +80,7 @@ def in_words(converter: Any, kind: str, number: int) -> str:
 
 
 def drawn_numbers() -> Iterator[tuple[str, int]]:
-    """Yield (kind, number) endlessly, without repeats; numbers below 10, 100, 1,000 … are drawn equally often."""
+    """Yield (kind, number) endlessly and without repetition; numbers below 10, 100, 1,000 … are equally frequent."""
     source = random.Random(0)
 
     def below(limit: int) -> int:

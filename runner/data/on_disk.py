@@ -1,4 +1,4 @@
-"""Find a data set on disk in one of several layouts, or download it through torchvision."""
+"""Loading of data sets that may have several layouts on disk, with optional download through torchvision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOWNLOAD_ERRORS = (RuntimeError, OSError, EOFError, http.client.HTTPException, t
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout of a data set on disk: the required files, and a function that reads (training, test) from them."""
+    """An on-disk layout of a data set: the required files, and a function that reads (training, test) from them."""
 
     files: tuple[Path, ...]
     read: Callable[[tuple[Path, ...]], tuple[ImageSplit, ImageSplit]]
@@ -32,7 +32,7 @@ class Layout:
 def load(
     root: Path, dataset: str, layouts: Callable[[], Sequence[Layout]], download: bool
 ) -> tuple[ImageSplit, ImageSplit]:
-    """Return the training and test split of torchvision's `dataset`, from the first layout that is complete.
+    """Return the training and test splits of torchvision's `dataset` from the first complete layout.
 
     `layouts` is called again after a download.
 
@@ -64,7 +64,7 @@ def first_complete(layouts: Sequence[Layout]) -> Layout | None:
 
 
 def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
-    """Raise a DataError if a layout has only some of its files, unless a download will complete it."""
+    """Raise a DataError if a layout is incomplete, unless a download will complete it."""
     for layout in layouts:
         missing = layout.missing()
         if len(missing) < len(layout.files) and not (layout.torchvision and download):
@@ -72,7 +72,7 @@ def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
 
 
 def fetch(root: Path, dataset: str) -> None:
-    """Download through torchvision, which verifies the files; one process at a time."""
+    """Download a data set through torchvision, which verifies the files, in one process at a time."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".download.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""Sentences and their translations in memory, as subwords."""
+"""In-memory data sets of sentences and their translations, as subwords."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ EVALUATION_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Texts:
-    """Non-empty lines and their translations."""
+    """Non-empty lines of text and their translations."""
 
     sources: list[str]
     targets: list[str]
 
 
 class PairData(Splits):
-    """Parallel text in memory on one device, as subwords of one vocabulary for both languages.
+    """In-memory parallel text on one device, as subwords of a vocabulary that both languages share.
 
     The vocabulary of at most `vocabulary` ids is learned from both sides of the training text. Training pairs with more
-    than `longest` subwords on a side are left out. The other splits keep all pairs, so that scores are those of the
-    whole split; their sources are truncated to `longest` subwords, but not their references.
+    than `longest` subwords on a side are left out. The other splits keep all pairs, so that scores cover the whole
+    split; their sources, but not their references, are truncated to `longest` subwords.
     """
 
     kind: ClassVar[str] = "pairs"
@@ -54,7 +54,7 @@ class PairData(Splits):
         self.device = torch.device("cpu")
 
     def model_arguments(self) -> dict[str, int]:
-        """Return the model arguments that depend on the data: `vocabulary`, the number of ids."""
+        """Return the model argument that depends on the data: `vocabulary`, the number of ids."""
         return {"vocabulary": self.vocabulary.size}
 
     def to(self, device: torch.device | str) -> Self:
@@ -65,13 +65,13 @@ class PairData(Splits):
         return self
 
     def train_batches(self, batch_size: int, seed: int) -> TokenBatches:
-        """Return an endless sequence of batches of `batch_size` target tokens, in an order determined by `seed`."""
+        """Return endless training batches of up to `batch_size` tokens, in an order determined by `seed`."""
         return TokenBatches(self.train, batch_size, seed)
 
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = EVALUATION_TOKENS
     ) -> Iterator[PairBatch]:
-        """Return batches of the first `limit` pairs of a split (all if None), in ascending order of length, with texts.
+        """Yield batches, with texts, of the first `limit` pairs of a split (all if None), in ascending order of length.
 
         A batch has at most `batch_size` tokens on each side, including padding, or is a single longer pair. Raises a
         ValueError for an unknown split.

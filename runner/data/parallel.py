@@ -1,4 +1,4 @@
-"""Parallel text of the user's own: pairs of files whose lines are translations of each other."""
+"""User-provided parallel text: pairs of files whose lines are translations of each other."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Names = Sequence[str | Path]
 class ParallelText(PairData):
     """Parallel text from `[source, target]` files for each split; relative names are looked up in `root`.
 
-    Line n of a target file is the translation of line n of its source file. White space around a line, a byte order
-    mark and the type of line ending are ignored. Pairs with an empty side are left out of every split; for long ones,
-    see PairData.
+    Line n of a target file is the translation of line n of its source file. Whitespace around a line, a byte order mark
+    and the type of line ending are ignored. Pairs with an empty side are left out of every split. `PairData` describes
+    how long pairs are handled.
     """
 
     @checked
@@ -45,7 +45,7 @@ class ParallelText(PairData):
         vocabulary: Size = 8000,
         longest: Count = 100,
     ) -> None:
-        """Raise a DataError that names the parameter if files are missing, damaged, empty or don't match."""
+        """Raise a DataError that names the parameter if files are missing, damaged or empty or do not match."""
         texts = [files.read() for files in splits_in(root, train, validation, test)]
         super().__init__(*texts, vocabulary=vocabulary, longest=longest)
 
@@ -58,14 +58,14 @@ class ParallelText(PairData):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The two files of a split and the parameter that names them."""
+    """The two files of a split and the constructor parameter that names them."""
 
     split: str
     names: Any  # the parameter's value, not checked yet
     folder: Path
 
     def read(self) -> Texts:
-        """Return the pairs of lines that are not empty. Raises a DataError that names the parameter."""
+        """Return the pairs of non-empty lines. Raises a DataError that names the parameter."""
         with self._paths() as (source, target):
             sources, targets = read_lines(source), read_lines(target)
             if len(sources) != len(targets):
@@ -97,7 +97,7 @@ class SplitFiles:
 
 
 def splits_in(root: str | Path | None, train: Names, validation: Names, test: Names) -> list[SplitFiles]:
-    """Return training, validation and test files. Raises a DataError if `root` is not a folder."""
+    """Return the training, validation and test files. Raises a DataError if `root` is not a folder."""
     folder = Path() if root is None else Path(str(root)).expanduser()
     if not folder.is_dir():
         raise DataError("no such folder; expected the one that the files of each split are in", "root", root)
@@ -116,7 +116,7 @@ def is_pair_of_names(names: Any) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines without surrounding white space. Raises a DataError, naming file and line, if not UTF-8."""
+    """Return the lines, stripped of whitespace. Raises a DataError that names file and line if they are not UTF-8."""
     lines = []
     # Only "\n" ends a line. Python knows other line separators, which may occur in one side of a pair only.
     with unpacked(path) as file:
@@ -135,7 +135,7 @@ def hash_of(path: Path) -> str:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file and decompress it if its content is gzipped. Raises a DataError, naming it, if it can't be read."""
+    """Open a file, decompressing it if it is gzipped. Raises a DataError that names a file that cannot be read."""
     try:
         with path.open("rb") as file:
             if file.peek(2)[:2] == GZIP:

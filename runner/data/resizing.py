@@ -1,4 +1,4 @@
-"""Resize images from a data set's native size to a model's input size."""
+"""Resizing of images from a data set's native size to a model's input size."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def fitted_size(native: int, minimum: int) -> int:
 def resize(images: Tensor, size: int, nearest: bool) -> Tensor:
     """Resize images (N, S, S, C) to (N, size, size, C), contiguous.
 
-    With `nearest`, pixels are repeated, `size` must be a multiple of S, and the dtype is kept. Otherwise interpolation
-    is bilinear in float32.
+    With `nearest`, pixels are repeated and the dtype is kept; `size` must be a multiple of S. Otherwise, interpolation
+    is bilinear, in float32.
     """
     count, native, _, channels = images.shape
     if size == native:

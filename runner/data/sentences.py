@@ -1,4 +1,4 @@
-"""Sentences of the user's own, with their embeddings by a trained encoder."""
+"""User-provided sentences with their embeddings by a trained encoder."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Encoded:
         return len(self.ids)
 
     def batch(self, chosen: Tensor) -> Batch:
-        """Return the ids, padded to the longest of the chosen sentences, and the targets."""
+        """Return the ids of the chosen sentences, padded to the longest one, and the targets."""
         longest = int(self.lengths[chosen].max())
         chosen = to_device(chosen, self.targets.device)
         return self.ids[chosen, :longest], self.targets[chosen]
 
 
 class SentenceBatches:
-    """Training batches as a function of the step. Each epoch has its own order; an incomplete last batch is dropped."""
+    """Training batches as a function of the step. Each epoch has its own order and drops an incomplete last batch."""
 
     def __init__(self, split: Encoded, batch_size: int, seed: int) -> None:
         self.examples_per_step = min(whole("batch_size", batch_size, of="sentences"), len(split))
@@ -60,15 +60,15 @@ class SentenceBatches:
 
 
 class SentenceEmbeddings:
-    """Lines of text and their embeddings by an encoder, which are the targets of another network.
+    """Lines of text whose embeddings by an encoder are the targets for another network.
 
     The encoder's embeddings are computed once and stored in the user's cache.
 
     Args:
         train, validation, test: UTF-8 files, plain or gzipped, with one sentence per line; empty lines are left out.
         encoder: the encoder's folder, with config.json, model.safetensors and tokenizer.json.
-        root: folder of the files; None for the current folder.
-        longest: maximum number of tokens; longer sentences are truncated.
+        root: folder with the files. None means the current folder.
+        longest: maximum number of tokens. Longer sentences are truncated.
 
     Raises:
         DataError: a file is missing, damaged or empty.
@@ -138,15 +138,15 @@ class SentenceEmbeddings:
         return {split: len(part) for split, part in self._parts.items()}
 
     def model_arguments(self) -> dict[str, Any]:
-        """Return no arguments: a model is defined by its encoder's folder or arguments."""
+        """Return an empty dict: a model is defined by its encoder's folder or its own arguments."""
         return {}
 
     def train_batches(self, batch_size: int, seed: int) -> SentenceBatches:
-        """Return batches of `batch_size` sentences of the training split."""
+        """Return the training batches, of `batch_size` sentences each."""
         return SentenceBatches(self._parts["train"], batch_size, seed)
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Batch]:
-        """Yield batches of the first `limit` sentences of a split, in order: ids (n, T), targets (n, features)."""
+        """Yield batches of the first `limit` sentences of a split, in order: ids (n, T) and targets (n, features)."""
         if split not in self.splits:
             raise ValueError(f"split {split!r}; expected one of {', '.join(self.splits)}")
         part = self._parts[split]

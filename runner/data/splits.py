@@ -1,4 +1,4 @@
-"""The splits of a data set and the order of its training examples, for sets in memory and streamed ones."""
+"""The splits and the training order of in-memory and streamed data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Splits:
-    """Base of data sets with the splits `train`, `validation` and `test`, of which the last two may be empty."""
+    """Base of data sets with the splits `train`, `validation` and `test`. The last two may be empty."""
 
     train: Any
     validation: Any
@@ -22,7 +22,7 @@ class Splits:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits that are not empty."""
+        """The names of the non-empty splits."""
         return tuple(name for name in SPLITS if len(getattr(self, name)))
 
     def sizes(self) -> dict[str, int]:
@@ -41,5 +41,5 @@ class Splits:
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """Return a permutation of `count` training examples, (count,) int64, a pure function of seed and epoch."""
+    """Return a permutation (count,) int64 of the training examples, as a pure function of seed and epoch."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))

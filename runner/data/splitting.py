@@ -1,4 +1,4 @@
-"""Stratified splits, which are the same on every machine and for every seed."""
+"""Stratified splits that are the same on every machine and for every seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def check_fraction(parameter: str, value: Any) -> None:
 def stratified_fraction(
     labels: NDArray[Any], fraction: float, parameter: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return indices (kept, taken), where `taken` is a fraction of the labels, at least one if `fraction` is above 0.
+    """Return indices (kept, taken), where `taken` is the given fraction of the labels.
+
+    At least one is taken if `fraction` is above 0.
 
     Raises:
         ParameterError: the fraction is outside [0, 1), or `kept` would be empty.
@@ -34,8 +36,8 @@ def stratified_fraction(
 def stratified_count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return indices (kept, taken), both ascending. The share of each class in `count` is rounded by largest remainder.
 
-    `count` must be less than the number of labels. Every class keeps at least one image, so fewer than `count` may be
-    taken if classes have a single image.
+    `count` must be less than the number of labels. Every class keeps at least one image, so that fewer than `count` may
+    be taken if some classes have a single image.
     """
     classes, members = np.unique(labels, return_counts=True)
     shares = members * (count / len(labels))

@@ -25,7 +25,7 @@ Transform = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Request:
-    """A request for one batch: file indices and the seeds of their augmentation; without seeds, none is augmented."""
+    """A request for one batch: file indices, and their augmentation seeds or None for no augmentation."""
 
     indices: list[int]
     seeds: list[int] | None = None
@@ -34,9 +34,9 @@ class Request:
 class BatchReader(Dataset[Any]):
     """Read the pixels (n, size, size, 3) uint8 and labels (n,) int64 of a request, in any process.
 
-    All randomness is part of the request, so batches don't depend on the number of workers and on which of them reads a
-    batch. For an unreadable file, a DataError is *returned*: raised in a worker, it would carry that process's
-    traceback.
+    All randomness is part of the request, so that batches do not depend on the number of workers or on which of them
+    reads a batch. For an unreadable file, a DataError is *returned*, because an error raised in a worker would carry
+    that process's traceback.
     """
 
     def __init__(self, files: FileList, size: int) -> None:
@@ -59,10 +59,10 @@ class BatchReader(Dataset[Any]):
 
 @cache
 def transforms(size: int) -> tuple[Transform, Transform]:
-    """Return the usual two transforms for ImageNet: augmentation and center crop.
+    """Return the two usual transforms for ImageNet: augmentation and center crop.
 
     Augmentation is a random crop of 8 % to 100 % of the image, flipped with probability 1/2. The center crop is 7/8 of
-    the shorter side: 224 of 256 pixels.
+    the shorter side, e.g. 224 of 256 pixels.
     """
     import_torchvision()
     v2 = importlib.import_module("torchvision.transforms.v2")
@@ -71,7 +71,7 @@ def transforms(size: int) -> tuple[Transform, Transform]:
 
 
 def seeded(transform: Transform, image: Image.Image, seed: int) -> Image.Image:
-    """Apply a transform with the given seed, without changing torch's generators."""
+    """Apply a transform with the given seed, without changing the state of torch's generators."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also seed every GPU.
         torch.default_generator.manual_seed(seed)
@@ -82,7 +82,7 @@ def read_rgb(path: Path) -> Image.Image:
     """Return the image in RGB. As in torchvision, the EXIF orientation is ignored.
 
     Raises:
-        DataError: the file can't be read; the message names it.
+        DataError: the file cannot be read. The message names it.
     """
     try:
         with Image.open(path) as opened:
@@ -94,7 +94,7 @@ def read_rgb(path: Path) -> Image.Image:
 def stream(
     reader: BatchReader, requests: Iterable[Request], workers: int, pin_memory: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of the requests in order, prefetched by `workers` processes (0: read on demand by this one).
+    """Yield the requested batches in order, prefetched by `workers` processes (0 means read on demand in this one).
 
     Closing the iterator ends the processes. Raises a DataError for an unreadable file.
     """

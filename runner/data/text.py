@@ -1,4 +1,4 @@
-"""Text for language modelling: the user's own files, or the topics that are part of Python."""
+"""Text for language modelling: the user's files, or the help topics that come with Python."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def is_files(value: Any) -> str | None:
-    """Rule for one or several file names."""
+    """Accept one or several file names."""
     names = value if isinstance(value, list | tuple) else [value]
     return None if names and all(isinstance(one, str | Path) and str(one) for one in names) else "a file or files"
 
@@ -48,13 +48,13 @@ Part = Annotated[Any, files_or(rules.between(0, 1, open_end=True))]
 
 
 class TextBatch(NamedTuple):
-    """N windows of a split.
+    """A batch of N windows of a split.
 
     Attributes:
         inputs: (N, T) int64.
         targets: (N, T), the token after each input.
-        sizes: (N, T), the number of bytes of each target.
-        decode: function that converts ids to text.
+        sizes: (N, T), the number of bytes in each target.
+        decode: a function that converts ids to text.
     """
 
     inputs: Tensor
@@ -66,7 +66,7 @@ class TextBatch(NamedTuple):
 class Windows:
     """Training batches as a function of the step: windows of `context` tokens that do not overlap within an epoch.
 
-    Each epoch has its own offset of the windows and its own order.
+    Each epoch has its own window offset and order.
     """
 
     def __init__(self, ids: Tensor, sizes: Tensor, context: int, batch_size: int, seed: int) -> None:
@@ -78,7 +78,7 @@ class Windows:
         self.steps_per_epoch = self._count // self._rows
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step >= 0: inputs, targets and bytes of targets, each (N, T)."""
+        """Return the batch of a step >= 0: inputs, targets and the targets' sizes in bytes, each (N, T)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "windows", epoch))
         first = torch.randint(len(self._ids) - self._count * self._context, (), generator=generator)
@@ -88,31 +88,30 @@ class Windows:
 
 
 def windows(ids: Tensor, sizes: Tensor, starts: Tensor, length: int) -> Batch:
-    """Return the windows that begin at `starts` (N,): inputs, targets and bytes of targets, each (N, length)."""
+    """Return the windows that begin at `starts` (N,): inputs, targets and targets' sizes in bytes, each (N, length)."""
     found = ids[to_device(starts[:, None] + torch.arange(length + 1), ids.device)].long()
     return found[:, :-1], found[:, 1:], sizes[found[:, 1:]]
 
 
 class Text:
-    """Text in memory on one device, as token ids.
+    """In-memory text on one device, as token ids.
 
-    A split is evaluated in windows that don't overlap, each without the text before it. Every token of a split except
-    the first is predicted once.
+    A split is evaluated in non-overlapping windows, each without the text before it. Every token of a split except the
+    first is predicted once.
 
     Args:
-        train: UTF-8 files, plain or gzipped, which are concatenated; None for the topics of Python's help(), about
+        train: UTF-8 files, plain or gzipped, which are concatenated. None means the topics of Python's help(), about
             0.5 MB of English.
-        validation, test: files, or a fraction of the characters in `train`. The end of the text is for testing and the
-            part before it for validation.
-        root: folder of the files; None for the current folder.
-        tokens: "characters"; "bytes"; "subwords", which are learned from the training text; or a folder with a
-            tokenizer.json.
+        validation, test: files, or a fraction of the characters in `train`. The end of the text is used for testing and
+            the part before it for validation.
+        root: folder with the files. None means the current folder.
+        tokens: "characters", "bytes", "subwords" (learned from the training text), or a folder with a tokenizer.json.
         vocabulary: maximum number of subwords.
         context: number of tokens per window.
 
     Raises:
         DataError: a file is missing, damaged or not UTF-8, or there is too little text.
-        ConfigError: subwords or a tokenizer are requested and tokenizers is not installed.
+        ConfigError: subwords or a stored tokenizer are requested, but tokenizers is not installed.
     """
 
     kind: ClassVar[str] = "text"
@@ -146,7 +145,7 @@ class Text:
         tokens: str = "characters",
         **_: object,
     ) -> str:
-        """Return a hash of the contents of the files or of Python's topics."""
+        """Return a hash of the contents of the files or of Python's help topics."""
         named = {"train": train, "validation": validation, "test": test}
         hashes = {
             split: [_in_file(split, names, path, hash_of) for path in _paths(names, root)]
@@ -159,7 +158,7 @@ class Text:
 
     @staticmethod
     def named_contents(part: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the options, besides the splits, that name files and are identified by their content: a tokenizer."""
+        """Return the options other than the splits that name files and are identified by content, i.e. a tokenizer."""
         return () if part.get("tokens", "characters") in KINDS else ("tokens",)
 
     def to(self, device: torch.device | str) -> Self:
@@ -180,13 +179,13 @@ class Text:
         return {"vocabulary": len(self.tokens.sizes), "context": self.context}
 
     def train_batches(self, batch_size: int, seed: int) -> Windows:
-        """Return an endless sequence of batches of `batch_size` training windows, in an order determined by `seed`."""
+        """Return an endless sequence of training batches of `batch_size` windows, in an order determined by `seed`."""
         return Windows(self._ids["train"], self._sizes, self.context, batch_size, seed)
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[TextBatch]:
         """Yield batches of the first `limit` windows of a split (all if None), in order.
 
-        If the last window is shorter, it is a batch of its own. Raises a ValueError if the split is empty.
+        A shorter last window is a separate batch. Raises a ValueError if the split is empty.
         """
         if split not in self.splits:
             raise ValueError(f"split {split!r} holds no text; those that do: {', '.join(self.splits)}")
@@ -199,7 +198,7 @@ class Text:
             yield TextBatch(*windows(ids, self._sizes, start[None], rest), self.tokens.decode)
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Batch]:
-        """Yield at most `limit` windows that are evenly spaced over the training split."""
+        """Yield up to `limit` windows, evenly spaced over the training split."""
         ids = self._ids["train"]
         starts = torch.arange(0, len(ids) - self.context, self.context)
         chosen = starts[torch.arange(min(limit, len(starts))) * len(starts) // min(limit, len(starts))]
@@ -213,7 +212,7 @@ class Text:
         return 0 if self.tokens.unknown is None else int((self._ids[split] == self.tokens.unknown).sum())
 
     def _check_bytes(self, texts: dict[str, str]) -> None:
-        """Warn if the tokens' bytes differ from the text's, which happens if a tokenizer changes the text."""
+        """Warn if the tokens have more or fewer bytes than the text, which happens if a tokenizer changes the text."""
         for split, text in texts.items():
             expected, found = len(text.encode()), int(self._sizes[self._ids[split].long()].sum())
             if abs(found - expected) > 0.01 * expected and not self._unknown(split):
@@ -232,7 +231,7 @@ class Text:
 
 
 def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str, str]:
-    """Return the text of each split that is not empty."""
+    """Return the text of each non-empty split."""
     found = {}
     rest = len(text)
     for split, value in (("test", test), ("validation", validation)):
@@ -276,7 +275,7 @@ def _read(path: Path) -> str:
 
 
 def _topics() -> str:
-    """Return the topics of Python's help(), about 0.5 MB of language reference; they depend on Python's version."""
+    """Return the topics of Python's help(), about 0.5 MB of language reference, which depends on the Python version."""
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except ImportError as error:

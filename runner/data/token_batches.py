@@ -1,4 +1,4 @@
-"""Sentences as subwords in flat tensors, and their batches, which are limited by the number of tokens."""
+"""Sentences as subwords in flat tensors, and their batches, whose size is limited by the number of tokens."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CHUNK = 10_000  # lines encoded at once; the library's results take far more mem
 
 @dataclass(frozen=True, eq=False)
 class PairBatch:
-    """N pairs of sentences.
+    """A batch of N sentence pairs.
 
     Attributes:
-        source: (N, S) int64, rows end with END and are padded with PAD.
-        target: (N, T + 1) int64, rows begin with BEGIN, end with END and are padded with PAD.
-        sources, references: texts of both sides, for evaluation.
-        decode: function that converts ids to text, for evaluation.
+        source: (N, S) int64; rows end with END and are padded with PAD.
+        target: (N, T + 1) int64; rows begin with BEGIN, end with END and are padded with PAD.
+        sources, references: the texts of both sides, for evaluation.
+        decode: a function that converts ids to text, for evaluation.
     """
 
     source: Tensor
@@ -53,8 +53,8 @@ class Sentences:
 
     Attributes:
         tokens: int32, PAD followed by every sentence with its END.
-        starts: (N,) int64, positions of the sentences in `tokens`, always on the CPU.
-        lengths: (N,) int64, number of tokens of each sentence including END, always on the CPU.
+        starts: (N,) int64, the position of each sentence in `tokens`, always on the CPU.
+        lengths: (N,) int64, the number of tokens in each sentence including END, always on the CPU.
     """
 
     tokens: Tensor
@@ -78,7 +78,7 @@ class Sentences:
         return len(self.lengths)
 
     def padded(self, chosen: Tensor) -> Tensor:
-        """Return the chosen sentences (n, S) int64, padded to the longest of them; `chosen` (n,) is on the CPU."""
+        """Return the chosen sentences (n, S) int64, padded to the longest one; `chosen` (n,) is on the CPU."""
         lengths = self.lengths[chosen]
         places = torch.arange(int(lengths.max()))
         # tokens[0] is PAD, so one lookup gives both tokens and padding.
@@ -113,7 +113,7 @@ class TokenPairs:
         return len(self.source)
 
     def lengths(self) -> Tensor:
-        """Return (N,) the number of tokens of the longer side of each pair, including END."""
+        """Return the number of tokens, including END, in the longer side of each pair, (N,)."""
         return torch.maximum(self.source.lengths, self.target.lengths)
 
     def batch(self, chosen: Tensor) -> PairBatch:
@@ -152,7 +152,7 @@ class TokenBatches:
         self._epoch: tuple[int, Tensor, list[int]] | None = None
 
     def batch(self, step: int) -> PairBatch:
-        """Return the batch of a step >= 0, without texts, a pure function of (seed, step)."""
+        """Return the batch of a step >= 0, without texts, as a pure function of seed and step."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order, batches = self._shuffled(epoch)
         return self._pairs.batch(order[self._slices[batches[position]]])
@@ -172,7 +172,7 @@ class TokenBatches:
 
 
 def slices(lengths: Tensor, batch_size: int) -> Iterator[slice]:
-    """Yield slices of ascending lengths (N,), whose size times maximum is at most `batch_size`, or of a single one."""
+    """Yield slices of ascending lengths (N,) such that size times maximum is at most `batch_size`, or the size is 1."""
     start = 0
     while start < len(lengths):
         window = lengths[start : start + max(1, batch_size // int(lengths[start]))]

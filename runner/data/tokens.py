@@ -1,4 +1,4 @@
-"""Convert text to token ids: characters, bytes, subwords, or the tokens of a stored tokenizer."""
+"""Conversion of text to token ids: characters, bytes, subwords, or the tokens of a stored tokenizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tokens(Protocol):
     """A conversion between text and token ids.
 
     Attributes:
-        sizes: (ids,) int64, length of each token in UTF-8 bytes.
+        sizes: (ids,) int64, the length of each token in UTF-8 bytes.
         unknown: the id of unknown tokens, or None if there is none.
     """
 
@@ -38,7 +38,7 @@ class Tokens(Protocol):
         """Return the ids of a text, (n,) int32."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
+        """Return the text of token ids."""
 
 
 def tokenizer_file(folder: str) -> Path:
@@ -47,13 +47,13 @@ def tokenizer_file(folder: str) -> Path:
 
 
 def is_kind(value: Any) -> str | None:
-    """Rule for kinds of tokens."""
+    """Accept a kind of tokens."""
     known = isinstance(value, str) and (value in KINDS or tokenizer_file(value).is_file())
     return None if known else f"one of {', '.join(KINDS)} or a folder with {TOKENIZER}"
 
 
 def tokens_of(kind: str, text: str, vocabulary: int) -> Tokens:
-    """Return the tokens of a kind for a training text.
+    """Return tokens of the given kind for a training text.
 
     Args:
         kind: one of KINDS, or a folder with a tokenizer.json.
@@ -61,8 +61,8 @@ def tokens_of(kind: str, text: str, vocabulary: int) -> Tokens:
         vocabulary: maximum number of subwords.
 
     Raises:
-        ParameterError, ConfigError: raised for subwords, see `Vocabulary.of`.
-        DataError: raised for a tokenizer, see `Stored`.
+        ParameterError, ConfigError: subwords cannot be learned; see `Vocabulary.of`.
+        DataError: the tokenizer cannot be used; see `Stored`.
     """
     if kind not in KINDS:
         return Stored(tokenizer_file(kind))
@@ -95,7 +95,7 @@ class Characters:
 
 
 class Bytes:
-    """The 256 bytes of UTF-8."""
+    """The 256 byte values, for UTF-8 text."""
 
     unknown: int | None = None
 
@@ -110,7 +110,7 @@ class Bytes:
 
 
 class Subwords:
-    """Byte-level byte pair encoding, see `Vocabulary`. No subword extends over several lines."""
+    """Byte-level byte pair encoding; see `Vocabulary`. No subword spans several lines."""
 
     unknown: int | None = None
 
@@ -131,13 +131,13 @@ class Subwords:
 
 
 class Stored:
-    """The tokens of a tokenizer.json as written by tokenizers and transformers. No special tokens are added to a text.
+    """The tokens of a tokenizer.json written by tokenizers or transformers. No special tokens are added to a text.
 
-    The tokenizer must be byte-level, as GPT-2's, or use "▁" for a space, as Llama's, so that the number of bytes of a
-    token is known.
+    The tokenizer must be byte-level, like GPT-2's, or use "▁" for a space, like Llama's, so that the number of bytes in
+    a token is known.
 
     Raises:
-        DataError: the file can't be read or is of another kind.
+        DataError: the file cannot be read or contains another kind of tokenizer.
         ConfigError: tokenizers is not installed.
     """
 
@@ -172,7 +172,7 @@ class Stored:
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield all parts of a tokenizer's description that have a type."""
+    """Yield all parts with a type in the description of a tokenizer."""
     if isinstance(value, dict):
         if "type" in value:
             yield value
@@ -185,7 +185,7 @@ def _parts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _size_of(parts: Iterator[dict[str, Any]]) -> Any:
-    """Return a function from a token's spelling to its number of bytes, or None if that is unknown."""
+    """Return a function that maps a token's spelling to its number of bytes, or None if that is unknown."""
     for part in parts:
         if part["type"] == "ByteLevel":
             return len  # one character per byte
@@ -195,7 +195,7 @@ def _size_of(parts: Iterator[dict[str, Any]]) -> Any:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield pieces of a text that end with a line, to limit how much is encoded at once."""
+    """Yield pieces of a text that end at line breaks, to limit how much is encoded at once."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + _PIECE) + 1 or len(text)

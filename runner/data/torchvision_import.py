@@ -1,4 +1,4 @@
-"""Import torchvision, even if its compiled operators can't be loaded."""
+"""Import of torchvision, even if its compiled operators cannot be loaded."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _declared: list[torch.library.Library] = []
 def import_torchvision(importer: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:
     """Import torchvision so that its data sets and transforms can be used.
 
-    With a CPU-only torch, a torchvision built for CUDA can't load its operators and fails at the first one. Only in
-    this case are the operators declared, without an implementation: if they exist, a second declaration would break
+    With a CPU-only torch, a torchvision built for CUDA cannot load its operators and fails at the first one. Only in
+    this case, the operators are declared without an implementation; if they existed, a second declaration would break
     them. Any other error is propagated.
     """
     try:

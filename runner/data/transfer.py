@@ -1,11 +1,11 @@
-"""Copy small tensors from the CPU to a GPU at every step."""
+"""Per-step copies of small tensors from the CPU to a GPU."""
 
 import torch
 from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device, asynchronously to a GPU. A plain copy would wait for all queued work of the GPU."""
+    """Copy a tensor to a device, asynchronously if it is a GPU. A plain copy would wait for all work queued there."""
     if device.type in ("cpu", "mps"):
         return tensor.to(device)
     if device.type == "cuda":  # only pinned memory is copied asynchronously

@@ -1,4 +1,4 @@
-"""Subwords: byte-level byte pair encoding (Sennrich et al., 2016), learned from the training text."""
+"""Subword vocabularies: byte-level byte pair encoding (Sennrich et al., 2016), learned from the training text."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FORMAT = 1  # part of the cache key; increase it if the same text is to give oth
 
 
 class Vocabulary:
-    """Subwords of one or two languages, with ids from 3; the ids 0 to 2 are PAD, BEGIN and END.
+    """Subwords of one or two languages, with ids from 3. The ids 0 to 2 are PAD, BEGIN and END.
 
-    These three have no text: a line that contains such a name is encoded like any other.
+    These three have no text: a line that contains one of these names is encoded like any other.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -35,7 +35,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, lines: Sequence[str], size: int) -> Vocabulary:
-        """Return a vocabulary of at most `size` ids learned from the lines, from the cache if possible.
+        """Return a vocabulary of at most `size` ids learned from the lines. It is read from the cache if possible.
 
         Raises:
             ParameterError: `size` is not a whole number of at least 259.
@@ -71,7 +71,7 @@ class Vocabulary:
         return SPECIAL + int(self._tokenizer.get_vocab_size())
 
     def sizes(self) -> list[int]:
-        """Return the number of bytes of each id's subword, 0 for PAD, BEGIN and END."""
+        """Return the number of bytes in each id's subword; it is 0 for PAD, BEGIN and END."""
         # A byte-level subword is spelt with one character per byte.
         words = (self._tokenizer.id_to_token(number) for number in range(self.size - SPECIAL))
         return [0] * SPECIAL + [len(word) for word in words]
@@ -84,7 +84,7 @@ class Vocabulary:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids up to the first END, without PAD and BEGIN.
 
-        Ids from `encode` give the exact text; ids that form no complete character give U+FFFD.
+        Ids from `encode` give the exact text. Ids that do not form a complete character give U+FFFD.
         """
         end = ids.index(END) if END in ids else len(ids)
         return str(self._tokenizer.decode([number - SPECIAL for number in ids[:end] if number >= SPECIAL]))
@@ -103,5 +103,5 @@ def content_key(lines: Sequence[str], size: int) -> str:
 
 
 def tokenizers() -> Any:
-    """Import and return the tokenizers library, an optional dependency."""
+    """Import and return the optional tokenizers library."""
     return need("this data", "tokenizers", "text")

@@ -1,4 +1,4 @@
-"""Dropout variants. Each can be attached to any nn.Module, which is an ordinary module again once it is detached."""
+"""Dropout variants, which can be attached to any nn.Module and detached from it again."""
 
 from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout

@@ -45,9 +45,8 @@ class Variant:
         Args:
             model: the model.
             layers: names of modules, or of the parameters of an nn.MultiheadAttention (`self_attn.in_proj_weight`).
-            example: an input of the model, from which the first and the last layer in the order of computation are
-                found. Without it, they are the first and the last that the model registers. See
-                `runner.models.layers.prunable_layers`.
+            example: an example input, used to find the first and the last layer in the order of computation. If it is
+                None, the order of registration is used instead. See `runner.models.layers.prunable_layers`.
 
         Raises:
             ValueError: the variant is already attached, a name is not in the model, or the variant does not support a
@@ -73,7 +72,7 @@ class Variant:
         """Attach the variant to one layer."""
 
     def detach(self) -> None:
-        """Remove the variant from the model, whose layers then no longer drop or prune anything."""
+        """Remove the variant from the model, whose layers then drop and prune nothing."""
         for hook in self.hooks:
             hook.remove()
         for layer in self.layers.values():
@@ -84,37 +83,37 @@ class Variant:
         """Remove the variant from one layer."""
 
     def before_step(self, step: int, total: int) -> None:
-        """Called before every training step (0 <= step < total), for annealing and state that changes once per step."""
+        """Update annealed values and other per-step state; called before every training step, 0 <= step < total."""
 
     def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """Return the loss of a training step, as `task.training_loss` does.
+        """Return the loss of a training step, in the same form as `task.training_loss`.
 
         Variants that need several forward passes per batch override this method.
         """
         return task.training_loss(model, batch)
 
     def after_backward(self, optimizer: Optimizer) -> None:
-        """Called between the backward pass and the optimizer's step."""
+        """Modify gradients or weights; called between the backward pass and the optimizer's step."""
 
     def penalty(self) -> Tensor | float:
-        """Return the term that is added to the loss."""
+        """Return the variant's penalty, which is added to the loss."""
         return 0.0
 
     def scores(self) -> Scores:
-        """Return the variant's own scores for pruning, if they are not weight magnitude and filter L2 norm.
+        """Return the variant's own pruning scores, for variants that do not use weight magnitude and filter L2 norm.
 
         Returns:
-            granularity → layer name → scores, (filters, entries) for "weight", (filters,) for "unit". The lowest
-            scores are pruned first.
+            a mapping from granularities to the scores of each layer: (filters, entries) for "weight", (filters,) for
+            "unit". The lowest scores are pruned first.
         """
         return {}
 
     def floor(self, granularity: str) -> float:
-        """Return the fraction that the variant prunes in evaluation while attached, which `prune.floor=auto` uses."""
+        """Return the fraction that the attached variant prunes in evaluation, which `prune.floor=auto` uses."""
         return 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, as plain values and tensors, that a resumed run needs besides model and optimizer state."""
+        """Return the variant's state, as plain values and tensors, without the state of the model and optimizer."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -125,8 +124,8 @@ class WeightVariant(Variant):
     """A variant that parametrizes the weight of every prunable layer; see `torch.nn.utils.parametrize`.
 
     Attributes:
-        baked: whether detaching leaves the weight that evaluation uses (with gates multiplied in and removed weights
-            set to zero) rather than the raw weight.
+        baked: whether detaching leaves the weight used in evaluation (multiplied by the gates, with removed weights set
+            to zero) instead of the raw weight.
     """
 
     baked = False
@@ -134,12 +133,12 @@ class WeightVariant(Variant):
     def parametrization(self, weight: Tensor) -> nn.Module:
         """Return the module that maps a layer's raw weight to the weight of the current forward pass.
 
-        Both have the filters in dim 0. The weight of a transposed convolution is transposed before and after.
+        Both weights have the filters in dim 0; those of transposed convolutions are transposed before and after.
         """
         raise NotImplementedError
 
     def parametrizations(self) -> dict[str, Any]:
-        """Return layer name → the module that `parametrization` returned, while the variant is attached."""
+        """Return the parametrization of each layer, by name, while the variant is attached."""
         return {name: self.parametrization_in(layer) for name, layer in self.layers.items()}
 
     def parametrization_in(self, layer: nn.Module) -> Any:
@@ -182,7 +181,7 @@ class WeightVariant(Variant):
 
     @torch.no_grad()
     def _evaluated(self, layer: nn.Module) -> Tensor:
-        """Return the weight that evaluation uses, in the layer's own shape."""
+        """Return the weight used in evaluation, in the layer's own shape."""
         module, parameter = parameter_of(layer)
         with evaluation_mode(module):
             return getattr(module, parameter).clone()
@@ -191,8 +190,8 @@ class WeightVariant(Variant):
 class UntilChanged:
     """A cache of the masks of all layers, valid until a weight or a rate changes.
 
-    Every layer asks for its mask in a forward pass, and again in each pass through a part of a network, such as the
-    steps of a decoder.
+    Every layer requests its mask in each forward pass, including passes through a part of a network, such as decoding
+    steps.
     """
 
     def __init__(self) -> None:
@@ -200,7 +199,7 @@ class UntilChanged:
         self._masks: dict[str, Tensor] = {}
 
     def get(self, rate: float, weights: Iterable[Tensor], find: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the cached masks, or those of `find` if the rate or a weight has changed."""
+        """Return the cached masks. If the rate or a weight has changed, call `find` to compute them again."""
         state = (rate, *((weight.data_ptr(), weight._version) for weight in weights))
         if state != self._state:
             self._masks, self._state = find(), state
@@ -210,8 +209,8 @@ class UntilChanged:
 class _Parametrizations(parametrize.ParametrizationList):
     """A parametrization list that raises RuntimeError instead of AttributeError.
 
-    The weight is a property, and Python treats an AttributeError inside a property as a missing attribute. The message
-    would only say that the layer has no weight.
+    The weight is a property, and Python treats an AttributeError inside a property as a missing attribute: the message
+    would only be that the layer has no weight.
     """
 
     def forward(self) -> Tensor:

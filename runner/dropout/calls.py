@@ -1,6 +1,6 @@
-"""Variants that use a layer's input or output, and so need the layer to be called.
+"""Variants that use a layer's input or output, so that the layer must be called.
 
-Some modules read the weight of a submodule and compute its output themselves, as nn.MultiheadAttention does with its
+Some modules read the weight of a submodule and compute its output themselves, e.g. nn.MultiheadAttention with
 `out_proj`. The hooks of such a submodule never run.
 """
 

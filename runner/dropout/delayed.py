@@ -1,4 +1,4 @@
-"""Hard pruning of the targeted members, which begins at a given progress.
+"""Hard pruning of the targeted members, starting at a given progress.
 
 Official code `delayed_targeted_weight_prune` and `delayed_targeted_unit_prune`: nothing is pruned until step 5,000 of
 100,000. Afterwards the targeted members are zero in every forward pass of training and evaluation, and are selected

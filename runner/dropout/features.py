@@ -1,4 +1,4 @@
-"""Variants that work on features at the places that a model declares, and ordinary dropout of features."""
+"""Variants for the features at a model's declared places, and ordinary feature dropout."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ class FeatureVariant(Variant):
     """A variant that changes the inputs of the modules at the model's feature places, without changing the model.
 
     Args:
-        places: names of modules, out of those that the model declares; None means all of them.
+        places: names of modules among the model's declared places; None means all of them.
     """
 
     granularities = ("feature",)
@@ -32,7 +32,7 @@ class FeatureVariant(Variant):
         Args:
             model: the model.
             layers: names of the modules, by default those at the `places` of the constructor.
-            example: not used, because places are declared.
+            example: ignored, because places are declared.
 
         Raises:
             ValueError: the variant is already attached, the model has no feature places, or a name is not one of them.
@@ -50,7 +50,7 @@ class FeatureVariant(Variant):
             self.layers[name] = consumer
 
     def change_at(self, place: FeaturePlace, consumer: nn.Module) -> Callable[[Tensor, bool], Tensor]:
-        """Return the function that changes the consumer's input: (input, whether in training mode) → new input."""
+        """Return the function that changes the consumer's input: (input, training mode) → new input."""
         raise NotImplementedError
 
 
@@ -58,7 +58,7 @@ class OrderingVariant(FeatureVariant):
     """A variant whose features learn an order, so that the last ones are pruned first."""
 
     def scores(self) -> Scores:
-        """Return scores (features,) for every consumer: n - 1 … 0."""
+        """Return scores (features,) for every consumer, descending from n - 1 to 0."""
         found = {}
         for name, layer in self.layers.items():
             weight = layer.weight
@@ -69,7 +69,7 @@ class OrderingVariant(FeatureVariant):
 
 
 class _Hook:
-    """A forward pre-hook that applies the change, in the training or evaluation mode of the module."""
+    """A forward pre-hook that applies the change according to the module's training or evaluation mode."""
 
     def __init__(self, change: Callable[[Tensor, bool], Tensor]) -> None:
         self.change = change

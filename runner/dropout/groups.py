@@ -1,4 +1,4 @@
-"""Targeted dropout of the members of any granularity: groups of weights (2:4), blocks, attention heads, features.
+"""Targeted dropout for any granularity: groups of weights (2:4), blocks, attention heads or features.
 
 This extends the idea of Gomez et al. (2019) to patterns that are not in the paper. In every forward pass in training,
 the floor(γ n) members of smallest magnitude in every row are targeted, and each is dropped as a whole with probability
@@ -22,7 +22,7 @@ from runner.ranking import count, lowest, sortable
 
 
 class _Dropped:
-    """The members that are currently dropped, for all layers together: an attention head has weights in four layers."""
+    """The currently dropped members of all layers, kept jointly because a head has weights in four layers."""
 
     def __init__(self, members: Members, rates: Rates) -> None:
         self.members = members
@@ -31,7 +31,7 @@ class _Dropped:
         self._kept = UntilChanged()  # masks of evaluation
 
     def draw(self) -> None:
-        """Select the members that the current forward pass in training drops."""
+        """Draw the members to drop in the current training pass."""
         targeted = self._targeted()
         drop = {
             n: rows & (torch.rand(rows.shape, device=rows.device) < self.rates.alpha) for n, rows in targeted.items()
@@ -39,7 +39,7 @@ class _Dropped:
         self._drawn = self.members.masks(drop)
 
     def masks(self, training: bool) -> Mapping[str, Tensor]:
-        """Return layer → mask that broadcasts over its weight, True for dropped members."""
+        """Return a mask for each layer, which broadcasts over its weight and is True for dropped members."""
         if training:
             if self._drawn is None:
                 self.draw()
@@ -68,11 +68,11 @@ class _Masked(nn.Module):
 
 
 class TargetedGroups(RatedVariant):
-    """Targeted dropout of one granularity's members, ramping if `ramp` is given.
+    """Targeted dropout for one granularity, ramping if `ramp` is given.
 
     Args:
-        granularity: the name of a choice of `prune.granularity`, a mapping with its parameters (`{n_of_m: {m: 8}}`), or
-            in Python an object that finds members.
+        granularity: a choice of `prune.granularity`, as a name or as a mapping with parameters (`{n_of_m: {m: 8}}`), or
+            a granularity object in Python.
         alpha: drop rate α, in [0, 1].
         gamma: targeted fraction γ of every row, in [0, 1]; 0.5 with groups of four weights means 2:4.
         ramp: as for `Targeted`.
@@ -113,7 +113,7 @@ class TargetedGroups(RatedVariant):
 
 
 def find_granularity(granularity: str | Mapping[str, Any] | Granularity) -> tuple[Granularity, tuple[str]]:
-    """Return the granularity object, and its key in a one-element tuple."""
+    """Return the granularity object and a tuple that contains its key."""
     if not isinstance(granularity, str | Mapping):
         return granularity, (type(granularity).__name__,)
     try:

@@ -28,7 +28,7 @@ ZETA = 1.1
 
 
 def gate(logits: Tensor, uniform: Tensor | None = None) -> Tensor:
-    """Return gates z in [0, 1]: random ones, given uniform numbers in (0, 1), or those of evaluation otherwise."""
+    """Return gates z in [0, 1]: random ones if uniform numbers in (0, 1) are given, otherwise those of evaluation."""
     if uniform is not None:
         logits = (logits + uniform.log() - (-uniform).log1p()) / BETA
     return (logits.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
@@ -57,7 +57,7 @@ class _Gates(nn.Module):
 
 
 class HardConcrete(WeightVariant):
-    """Gates on weights.
+    """L0 regularization with one gate per weight.
 
     Args:
         cost: λ of the penalty, at least 0; 0.1 in the paper's column.
@@ -89,7 +89,7 @@ class HardConcrete(WeightVariant):
 
 
 class HardConcreteUnit(HardConcrete):
-    """Gates on filters. The arguments are those of `HardConcrete`; cost is 0.01 in the paper's column."""
+    """L0 regularization with one gate per filter. See `HardConcrete` for the arguments; the paper's cost is 0.01."""
 
     granularities = ("unit",)
 

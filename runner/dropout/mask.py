@@ -1,4 +1,4 @@
-"""A weight mask as a parametrization: removed weights are zero in every forward pass and get no gradient."""
+"""A parametrization that masks a weight: removed entries are zero in every forward pass and get no gradient."""
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class Mask(nn.Module):
     """Multiply a weight by the mask `kept`, which is True for kept entries and initially True everywhere.
 
-    The multiplication, unlike zeros in the weight alone, makes the mask hold for any optimizer: changes of a removed
-    weight by momentum or weight decay have no effect.
+    Unlike zeroing the weight itself, multiplication works with any optimizer: changes that momentum or weight decay
+    makes to a removed weight have no effect.
     """
 
     kept: Tensor  # in the shape of the weight

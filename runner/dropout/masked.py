@@ -30,8 +30,8 @@ class FixedMask(WeightVariant):
         kept.detach()
 
     Args:
-        removed: the masks that `runner.pruning.apply.prune` returned: layer name → a mask that broadcasts over its
-            weight, True for removed weights.
+        removed: a mask for each layer name, as returned by `runner.pruning.apply.prune`. Masks broadcast over the
+            layers' weights and are True for removed weights.
     """
 
     baked = True
@@ -65,7 +65,7 @@ class _OneGranularity(FixedMask):
     """A mask for a single granularity, the only one in `granularities`."""
 
     def scores(self) -> Scores:
-        """Return magnitudes, with masked members below all others, so that further pruning never restores any.
+        """Return magnitudes, with masked members below all others so that further pruning never restores them.
 
         Only weights and filters have scores. Removed members of other granularities have magnitude zero anyway.
         """
@@ -84,13 +84,13 @@ class _OneGranularity(FixedMask):
 
 
 class OneShot(_OneGranularity):
-    """Pruning by magnitude once, before training, as for pruning and fine-tuning of stored weights (`init=`).
+    """One-shot magnitude pruning before training, e.g. to prune and fine-tune stored weights (`init=`).
 
     Args:
-        sparsity: the fraction of the members that is removed when the variant is attached. With 0, only weights that
-            are already zero remain zero.
+        sparsity: the fraction of the members that is removed when the variant is attached. If it is 0, only weights
+            that are already zero are kept at zero.
         granularity: a choice of `prune.granularity`, or a mapping with its parameters.
-        scope: which members are compared with one another, see `runner.pruning.ranking.Ranking`.
+        scope: which members are compared with each other; see `runner.pruning.ranking.Ranking`.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class OneShot(_OneGranularity):
         self.scope = one_of("scope", scope, SCOPES)
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """Prune the model as it is now, then attach as `Variant.attach` does."""
+        """Prune the model's current weights, then attach; see `Variant.attach`."""
         self.check_detached()
         members = self.granularity.members(model, layers, example)
         masks = members.masks(rank(members, members.magnitude(), self.scope).pruned(self.sparsity))
@@ -111,13 +111,13 @@ class OneShot(_OneGranularity):
 
 
 class Masked(_OneGranularity):
-    """The fixed mask of `run ticket`, which sets `removed` before attaching the variant.
+    """The fixed mask of `run ticket`, which sets `removed` before it attaches the variant.
 
-    The parameters record where the mask and the initial weights come from, so that runs with different masks have
+    The parameters only record where the mask and the initial weights come from, so that runs with different masks have
     different configurations. The mask itself is not a parameter.
 
     Args:
-        source: the run whose weights determined the mask, as `<dropout>-<8 digits of its hash>`; None if there is none.
+        source: the run whose weights determined the mask, in the form `<dropout>-<8 digits of its hash>`, or None.
         granularity: the kind of members that the mask removes, such as "weight", "unit" or "feature".
         sparsity: the fraction of every filter's weights, of every layer's filters or of the features at every place
             that the mask removes.
@@ -145,7 +145,7 @@ class Masked(_OneGranularity):
         self.sparsity = fraction("sparsity", sparsity)
 
     def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
-        """Attach the masks that `run ticket` has set, as `FixedMask` does."""
+        """Attach the masks set by `run ticket`; see `FixedMask.attach`."""
         if not self.removed:
             raise ValueError("it has no mask to train with; run ticket FOLDER finds one")
         super().attach(model, layers, example)

@@ -1,9 +1,9 @@
-"""Several widths in every training step: Matryoshka representations and slimmable networks, at the places of `Tail`.
+"""Matryoshka representations and slimmable networks, which train several widths in every step, at the places of `Tail`.
 
 As in TailDropout, the first features of a place are kept, nothing is rescaled, and all features pass in evaluation. A
-step computes the whole network once per width, so with n widths it costs as much as n steps of another variant. The
-loss is the mean over the widths, whereas the papers use the sum. Gradients are then as large as for a single width, and
-the same learning rate can be used.
+step computes the whole network once per width, so that a step with n widths costs as much as n steps of another
+variant. The loss is the mean over the widths, whereas the papers use the sum. Gradients are then as large as for a
+single width, so that the same learning rate can be used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ class Matryoshka(OneWidth):
 
     Args:
         widths: fractions of the features, each above 0 and at most 1, including 1. The paper uses successive halves.
-        weights: the weights of the widths' losses, c_m in the paper's equation 1, each above 0. Only their ratios
-            matter. None means equal weights.
+        weights: the loss weight of each width, c_m in the paper's equation 1, above 0. Only the ratios matter. None
+            means equal weights.
         places: see `FeatureVariant`.
     """
 
@@ -54,7 +54,7 @@ class Matryoshka(OneWidth):
         self.weights = [weight / sum(given) for weight in given]
 
     def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """Return the weighted mean of the widths' losses, and the metrics of the whole network."""
+        """Return the weighted mean loss over the widths, and the metrics of the whole network."""
         total: Tensor | float = 0.0
         for width, weight in zip(self.widths, self.weights, strict=True):
             self.now = width
@@ -72,14 +72,14 @@ class Slimmable(OneWidth):
     Every step trains the whole network, the narrowest width and a few random widths in between. The narrower widths
     learn from the outputs of the whole network in the same step if the task supports this (classification,
     reconstruction), otherwise from the targets. Only the pass of the whole network updates BatchNorm's running
-    statistics. In the paper, those of other widths are measured after training, as is done here by the sweep's
-    `batch_norm=recalibrated` and by elastic files. A separate BatchNorm for each width (Yu et al., 2019, "Slimmable
-    neural networks") is not implemented.
+    statistics. The paper measures the statistics of other widths after training. Here, the sweep's
+    `batch_norm=recalibrated` and elastic files do the same. A separate BatchNorm for each width (Yu et al., 2019,
+    "Slimmable neural networks") is not implemented.
 
     Args:
         narrowest: the smallest fraction of the features, above 0 and at most 1.
-        random: the number of random widths per step, uniform between `narrowest` and 1; two in the paper.
-        distill: whether narrower widths learn from the whole network's outputs.
+        random: the number of random widths per step, drawn uniformly between `narrowest` and 1; two in the paper.
+        distill: whether narrower widths learn from the outputs of the whole network.
         places: see `FeatureVariant`.
     """
 
@@ -97,7 +97,7 @@ class Slimmable(OneWidth):
         self.narrowest, self.random, self.distill = float(narrowest), random, distill
 
     def training_loss(self, task: Task[Any], model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor], int]:
-        """Return the mean of the widths' losses, and the metrics of the whole network."""
+        """Return the mean loss over the widths, and the metrics of the whole network."""
         drawn = self.narrowest + (1 - self.narrowest) * torch.rand(self.random)
         outputs: list[Tensor] = []
         hook = model.register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -118,7 +118,7 @@ class Slimmable(OneWidth):
 
 @contextmanager
 def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """A context in which BatchNorm uses batch statistics, as in training, without updating its running statistics."""
+    """A context manager under which BatchNorm uses batch statistics but does not update its running statistics."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta, counts = [], []
     for layer in layers:

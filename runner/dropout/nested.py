@@ -1,4 +1,4 @@
-"""Other variants that order features: nested dropout and ordered dropout, at the places of `Tail`.
+"""Nested dropout and ordered dropout, which also order the features at the places of `Tail`.
 
 As in TailDropout, the first k features of a place are kept, nothing is rescaled, and all features pass in evaluation.
 The variants differ in the distribution of k and in which examples and places share the same k.
@@ -27,7 +27,7 @@ class Nested(OrderingVariant):
     implemented.
 
     Args:
-        mean: the mean of k as a fraction of the features, above 0, before k is limited to the number of features.
+        mean: the mean of k as a fraction of the number of features, above 0, before k is clipped to that number.
         places: see `FeatureVariant`.
     """
 
@@ -53,7 +53,7 @@ class Nested(OrderingVariant):
 
 
 class OneWidth(OrderingVariant):
-    """A single width at a time, for all places and examples: the first ⌈width · n⌉ of n features are kept.
+    """A variant with one width at a time for all places and examples: the first ⌈width · n⌉ of n features are kept.
 
     Args:
         places: see `FeatureVariant`.
@@ -99,13 +99,13 @@ class Ordered(OneWidth):
         self.widths = widths_with_1(widths)
 
     def before_step(self, step: int, total: int) -> None:
-        """Draw the width of the step."""
+        """Draw the width for this step."""
         # On the CPU, where reading it does not synchronize with a GPU.
         self.now = self.widths[int(torch.randint(len(self.widths), ()))]
 
 
 def widths_with_1(widths: Sequence[float]) -> list[float]:
-    """Return the widths, or raise ParameterError unless they are numbers above 0 and at most 1, including 1."""
+    """Return the widths. Raise ParameterError unless they are numbers above 0 and at most 1 that include 1."""
     allowed = list_of(share())(widths)
     if allowed or 1 not in widths:
         raise ParameterError("widths", widths, f"{allowed or 'a list of numbers above 0'}, with 1 among them")

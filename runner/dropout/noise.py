@@ -1,7 +1,7 @@
-"""Random numbers in the shape and memory order of a tensor.
+"""Random tensors with the shape and memory layout of another tensor.
 
-They are drawn as a flat tensor, because rand_like is 8 times slower for channels_last tensors. The tensor must have no
-gaps in memory, as is the case for weights and activations.
+The numbers are drawn as a flat tensor, because rand_like is 8 times slower for channels_last tensors. The other tensor
+must have no gaps in memory, which is the case for weights and activations.
 """
 
 import torch
@@ -11,13 +11,13 @@ from runner.processes import ALONE, OneProcess
 
 
 def uniform_like(tensor: Tensor) -> Tensor:
-    """Draw uniform numbers in [0, 1), float32."""
+    """Draw uniform float32 numbers in [0, 1)."""
     flat = torch.rand(tensor.numel(), device=tensor.device)
     return flat.as_strided(tensor.shape, tensor.stride())
 
 
 def normal_like(tensor: Tensor, processes: OneProcess = ALONE) -> Tensor:
-    """Draw standard normal numbers in the tensor's dtype, for the rows of a batch, see `OneProcess.drawn`."""
+    """Draw standard normal numbers in the tensor's dtype, for the rows of a batch. See `OneProcess.drawn`."""
     each = tensor.shape[1:].numel()
 
     def draw(rows: int) -> Tensor:

@@ -1,13 +1,13 @@
-"""Targeted dropout of a fixed random selection: the baseline for targeting by magnitude.
+"""Targeted dropout of a fixed random selection, a baseline for targeting by magnitude.
 
 Paper, Table 7 and section "Exploring Recent Discussions and Concerns"; official code `targeted_weight_random` and
 `targeted_unit_random`. When the variant is attached, every weight (or filter) gets a number uniform in [0, 1). The
 floor(γ n) lowest of every filter (or the floor(γ m) lowest filters of every layer) are targeted permanently. Each of
-them is dropped with probability α in training, filters as a whole; in evaluation all of them are.
+them is dropped with probability α in training (filters as a whole), and all of them are zero in evaluation.
 
 The official code compares each number with γ instead, so its sparsity is γ only on average. Here it is exact.
 
-With α = 1 the selection is pruned before training: the paper's *random-prune* control.
+With α = 1, the selection is pruned before training, like the paper's *random-prune* control.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class _RandomUnits(TargetUnits):
 
 
 class RandomTargeted(Targeted):
-    """Randomly targeted weight dropout. The arguments are those of `Targeted`; α = 1 prunes before training."""
+    """Randomly targeted weight dropout. See `Targeted` for the arguments; α = 1 prunes before training."""
 
     def __init__(self, alpha: float = 0.5, gamma: float = 0.5, ramp: Sequence[float] | None = None) -> None:
         super().__init__(alpha, gamma, ramp)
@@ -58,7 +58,7 @@ class RandomTargeted(Targeted):
 
 
 class RandomTargetedUnit(RandomTargeted):
-    """Randomly targeted unit dropout. The arguments are those of `Targeted`; α = 1 prunes before training."""
+    """Randomly targeted unit dropout. See `Targeted` for the arguments; α = 1 prunes before training."""
 
     granularities = ("unit",)
 

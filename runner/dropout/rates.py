@@ -1,4 +1,4 @@
-"""Drop rate α and targeted fraction γ, which may rise during training."""
+"""The drop rate α and the targeted fraction γ, which may rise during training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,9 @@ class Rates:
 
     Args:
         alpha, gamma: the final values, in [0, 1].
-        ramp: the fractions of training at which γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value. None
-            means that both are constant.
-        shape: the shape of the ramp of γ: "linear" in these two pieces, or "cubic", γ_t = γ (1 − (1 − t / ramp[1])³).
+        ramp: the fractions of training at which γ reaches 95 % of its final value, γ reaches 100 % and α reaches 100 %.
+            None means that both are constant.
+        shape: the shape of γ's ramp: "linear" in two pieces, or "cubic", γ_t = γ (1 − (1 − t / ramp[1])³).
     """
 
     def __init__(self, alpha: float, gamma: float, ramp: Sequence[float] | None = None, shape: str = "linear") -> None:
@@ -30,7 +30,7 @@ class Rates:
         self._move_to(0.0)
 
     def before_step(self, step: int, total: int) -> None:
-        """Update the rates, see `Variant.before_step`."""
+        """Update the rates; see `Variant.before_step`."""
         # The last step counts as the end of training, so that a ramp over all of it is completed.
         self._move_to(step / total if step + 1 < total else 1.0)
 
@@ -83,7 +83,7 @@ def rise(progress: float, start: float, end: float) -> float:
 
 
 def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:
-    """Return γ_t of the ramp. It is exactly γ at the end, whereas 0.95 γ + 0.05 γ can be slightly less than γ."""
+    """Return γ_t of the ramp, which is exactly γ at the end (0.95 γ + 0.05 γ can be slightly less)."""
     if progress >= end:
         return gamma
     return gamma * (0.95 * rise(progress, 0.0, bend) + 0.05 * rise(progress, bend, end))

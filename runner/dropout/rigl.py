@@ -1,4 +1,4 @@
-"""RigL: Evci et al. (2020), "Rigging the lottery": a sparse network that moves its connections during training.
+"""RigL (Evci et al., 2020, "Rigging the lottery"): a sparse network whose connections move during training.
 
 Every layer starts with a random mask. Its density is the same in all layers (`uniform`), or follows the Erdős–Rényi
 kernel (`erk`): it is proportional to (inputs + outputs + kernel height + width) / (inputs · outputs · height · width),
@@ -6,9 +6,9 @@ so that narrow layers stay denser. At each of `updates` equally spaced steps unt
 
     drop / 2 · (1 + cos(π t / end))
 
-of every layer's active weights is dropped, those of smallest magnitude. The same number of inactive weights (including
-those just dropped) with the largest gradient of the loss become active and start from zero. A weight that is dropped
-and grown in the same update keeps its value and its optimizer state, as in the official code
+of every layer's active weights, those of smallest magnitude, is dropped. As many inactive weights (possibly including
+those just dropped), those with the largest gradients of the loss, become active and start from zero. A weight that is
+dropped and grown in the same update keeps its value and its optimizer state, as in the official code
 (`reinit_when_same=False`); the optimizer state of the others that change is reset. The optimizer's step follows,
 whereas Evci et al. skip it. The number of active weights never changes, and the mask holds exactly, also with momentum
 and weight decay.
@@ -48,12 +48,12 @@ class _Connections(Mask):
 
 
 class RigL(WeightVariant):
-    """RigL.
+    """Sparse training with a fixed number of active weights, by RigL.
 
     Args:
         sparsity: the sparsity of all prunable weights together, in [0, 1].
         distribution: "erk" or "uniform".
-        drop: the fraction of a layer's active weights that the first update moves, in [0, 1]; 0.3 in the paper's code.
+        drop: the fraction, in [0, 1], of a layer's active weights moved by the first update; 0.3 in the paper's code.
         end: the progress of the last update, in [0, 1]; 0.75 in the paper.
         updates: the number of updates.
     """

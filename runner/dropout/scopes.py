@@ -1,4 +1,4 @@
-"""Targeted entries of all layers, for scopes larger than a filter."""
+"""Selection of the targeted entries of all layers, for scopes larger than a filter."""
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ class Joint:
     """The entries of smallest magnitude within each layer, or within all layers together.
 
     They are found for all layers at once and cached until a weight or γ changes, so that forward passes through a part
-    of a network (the steps of a decoder) do not search again.
+    of a network (e.g. decoding steps) do not search again.
 
     Args:
-        scope: "uniform" targets floor(γ n) of a layer's n entries; "erk" floor((1 − density) n), with the densities of
-            `erk_densities` for 1 − γ; "global" floor(γ N) of all N entries.
+        scope: "uniform" targets floor(γ n) of a layer's n entries; "erk" targets floor((1 − density) n), with densities
+            from `erk_densities` for 1 − γ; "global" targets floor(γ N) of all N entries.
     """
 
     def __init__(self, scope: str) -> None:
@@ -31,7 +31,7 @@ class Joint:
 
     @torch.compiler.disable
     def targeted(self, name: str, gamma: float) -> Tensor | None:
-        """Return a layer's mask (filters, entries) in the order of `rows`, True if targeted; None if γ is 0."""
+        """Return a mask (filters, entries) of a layer's targeted entries, in the order of `rows`, or None if γ is 0."""
         masks = self._kept.get(gamma, (weight for _, weight in self.layers.values()), lambda: self._found(gamma))
         return masks.get(name)
 

@@ -1,4 +1,4 @@
-"""Smallify: Leclerc et al. (2018), as compared in the paper's Table 6; official code `smallify_*`.
+"""Smallify (Leclerc et al., 2018), with which the paper compares in Table 6; official code `smallify_*`.
 
 Each weight (or filter) has a trainable switch, initially uniform in [0, 1). The layer uses W · switch · mask, and the
 penalty cost · Σ |switch| pulls switches to zero. A switch that keeps changing its sign is removed by the mask, which is
@@ -47,7 +47,7 @@ class _Switches(nn.Module):
 
 
 class Smallify(WeightVariant):
-    """Switches on weights.
+    """Smallify with one switch per weight.
 
     Args:
         cost: λ of the penalty, at least 0; 1e-5 in the paper's column.
@@ -74,7 +74,7 @@ class Smallify(WeightVariant):
 
 
 class SmallifyUnit(Smallify):
-    """Switches on filters.
+    """Smallify with one switch per filter.
 
     Args:
         cost: λ of the penalty, at least 0; 1e-4 in the paper's column.

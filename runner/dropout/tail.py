@@ -1,4 +1,4 @@
-"""TailDropout: features learn an order, so that one training serves every width (Martinsson, 2018).
+"""TailDropout (Martinsson, 2018): features learn an order, so that the trained network can be cut to any width.
 
 The first k of n features are kept and the tail is zero. In training, k is drawn for every example. Nothing is rescaled.
 
@@ -36,10 +36,10 @@ SAMPLING = ("independent", "stratified")
 
 
 def get_scale_param(p: float, tol: float = 1e-9) -> float:
-    """Return the scale a of the censored exponential with mean dropped length p: 1 - a (1 - exp(-1 / a)) = p.
+    """Return the scale a of the censored exponential whose mean dropped length is p: 1 - a (1 - exp(-1 / a)) = p.
 
     Args:
-        p: mean drop rate, between 0 and 1. The scale is about 1 / (2 p) for small p and 1 - p for large p.
+        p: mean drop rate, in (0, 1). The scale is about 1 / (2 p) for small p and 1 - p for large p.
         tol: the largest error of the mean drop rate, as a fraction of p or of 1 - p, whichever is smaller.
 
     Raises:
@@ -57,14 +57,14 @@ def get_scale_param(p: float, tol: float = 1e-9) -> float:
 
 
 def _mean_drop(rate: float) -> float:
-    """Return 1 - (1 - exp(-rate)) / rate, using its series where the difference would cancel."""
+    """Return 1 - (1 - exp(-rate)) / rate, computed by its series where the difference would lose precision."""
     if rate < 1e-3:
         return rate / 2 * (1 - rate / 3 * (1 - rate / 4 * (1 - rate / 5)))
     return 1 + math.expm1(-rate) / rate
 
 
 def drop_rates(scale: float, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return P(k <= j) = 1 - c r^j for j = 0 … n - 1: (n,) float32, the probability that each feature is dropped."""
+    """Return each feature's drop probability P(k <= j) = 1 - c r^j for j = 0 … n - 1, as (n,) float32."""
     s = 1 / (scale * n)
     log_c = math.log(-math.expm1(-s) / s)
     return torch.arange(n, device=device, dtype=torch.float32).mul_(-s).add_(log_c).expm1_().neg_()
@@ -73,14 +73,15 @@ def drop_rates(scale: float, n: int, device: torch.device | str = "cpu") -> Tens
 class TailDropout(nn.Module):
     """Keep the first k features of the input and set the others to zero. In training, k is random.
 
-    This is a drop-in replacement for nn.Dropout and for Martinsson's `taildropout.TailDropout`, whose state dicts it
-    loads, with k in a buffer `k` or `_k` or without it. In evaluation, all features pass. After `set_k(k)`, the first k
-    pass in both modes; `.train()` and `.eval()` undo `set_k`, with a warning. Inputs keep their dtype.
+    This is a drop-in replacement for nn.Dropout and for Martinsson's `taildropout.TailDropout`, whose state dicts can
+    be loaded whether they hold k in a buffer `k`, in a buffer `_k` or not at all. In evaluation, all features pass.
+    After `set_k(k)`, the first k pass in both modes; `.train()` and `.eval()` undo `set_k`, with a warning. The dtype
+    is kept.
 
-    The distribution of k differs slightly from that of `taildropout`, P(k > j) = exp(-(j + 1) / (a n)), which rounds
-    the kept length down to an integer k and therefore drops more than p: for n = 5 features and p = 0.5, the mean is
-    0.575 instead of 0.500, and all features are dropped with probability 0.27 instead of 0.14. The difference decreases
-    as 1 / n.
+    The distribution of k differs slightly from that of `taildropout`, P(k > j) = exp(-(j + 1) / (a n)). The latter
+    rounds the kept length down to an integer k and therefore drops more than p: for n = 5 features and p = 0.5, the
+    mean is 0.575 instead of 0.500, and all features are dropped with probability 0.27 instead of 0.14. The difference
+    decreases as 1 / n.
 
     For images of shape (N, C, H, W), use `dropout_dim=1`; the mask is then the same at all pixels. For sequences
     (N, T, F), there is one k per example with `batch_dim=0`, and one per position with `batch_dim=(0, 1)`.
@@ -89,10 +90,11 @@ class TailDropout(nn.Module):
 
     Args:
         p: the mean fraction of the features that is dropped, in [0, 1]; 0 and 1 are exact.
-        batch_dim: the dimension, or dimensions, along which every entry, or combination of entries, has its own k.
+        batch_dim: the dimension along which every index has its own k. With several dimensions, every combination of
+            indices has its own.
         dropout_dim: the dimension of the features.
-        sampling: "independent", or "stratified": the k of a batch are spread evenly over their distribution, in random
-            order, which removes most of the noise in a batch's mean loss.
+        sampling: "independent" or "stratified". The latter spreads the k of a batch evenly over their distribution, in
+            random order, which removes most of the noise in the batch's mean loss.
 
     Raises:
         ValueError: p is outside [0, 1], dimensions overlap or do not exist in the input, or k is negative or larger
@@ -130,11 +132,11 @@ class TailDropout(nn.Module):
 
     @property
     def k(self) -> int | None:
-        """The number of features that are kept. None means a random number in training and all in evaluation."""
+        """The number of features to keep. None means a random number in training and all features in evaluation."""
         return self._first if self._given else None
 
     def set_k(self, k: int | None) -> None:
-        """Keep the first k features from now on, in training and in evaluation. None undoes an earlier `set_k`."""
+        """Keep the first k features in training and in evaluation. None undoes an earlier `set_k`."""
         if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 0):
             raise ParameterError("k", k, "None or a whole number, 0 or above")
         self._given = k is not None
@@ -150,16 +152,16 @@ class TailDropout(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop features of x, which may have any shape; the output has the same shape and dtype."""
+        """Drop features of x, which may have any shape. The output has the same shape and dtype."""
         return self.drop(x, self.training)
 
     def drop(self, x: Tensor, training: bool, per_position: bool = False) -> Tensor:
-        """Drop features as `forward` does, in the given mode instead of the module's own.
+        """Drop features like `forward`, but in the given mode instead of the module's own.
 
         Args:
             x: the input, of any shape.
             training: whether to drop features as in training.
-            per_position: whether all dimensions except the features' have their own k.
+            per_position: whether every index along all dimensions except `dropout_dim` has its own k.
         """
         if not self._given and (not training or self.p == 0):
             return x
@@ -196,7 +198,7 @@ class TailDropout(nn.Module):
         return self.processes.drawn(draw, shape[0])
 
     def _drop_rates(self, n: int, device: torch.device) -> Tensor:
-        """Return P(k <= j) for every feature j: (n,), increasing, with mean p."""
+        """Return P(k <= j) for every feature j, as an increasing (n,) tensor with mean p."""
         if torch.compiler.is_compiling():
             return drop_rates(self.scale, n, device)
         key = (self.scale, n, device)
@@ -205,7 +207,7 @@ class TailDropout(nn.Module):
         return self._rates[1]
 
     def _shapes(self, x: Tensor, per_position: bool) -> tuple[int, list[int]]:
-        """Return the non-negative features' dimension, and the input's shape with 1 in all but the batch dimensions."""
+        """Return the feature dimension, non-negative, and the input's shape with 1 in all but the batch dimensions."""
         wanted = (self.dropout_dim, *self._batch_dims())
         if not all(-x.dim() <= dim < x.dim() for dim in wanted):
             dims = f"dropout_dim={self.dropout_dim}, batch_dim={self.batch_dim}"
@@ -240,13 +242,13 @@ class TailDropout(nn.Module):
 
 
 class Tail(OrderingVariant):
-    """TailDropout at the model's feature places, whose features learn an order: the last ones are pruned first.
+    """TailDropout at the model's feature places. Features learn an order, so that the last ones are pruned first.
 
     Args:
         p: the mean fraction of a place's features that is dropped, in [0, 1].
-        places: names of the modules whose inputs are dropped, out of those that the model declares; None means all.
+        places: names of the modules whose inputs are dropped, among the model's declared places; None means all.
         sampling: "independent", or "stratified" over the batch; see `TailDropout`.
-        per_position: whether to draw a k for each position in sequences and images, rather than for each example.
+        per_position: whether to draw one k per position of sequences and images instead of one per example.
     """
 
     def __init__(
@@ -275,6 +277,6 @@ class Tail(OrderingVariant):
         self.dropouts = {}
 
     def set_k(self, k: int | None) -> None:
-        """Keep the first k features of every place while attached, also in training. None undoes this."""
+        """Keep the first k features of every place while attached, even in training. None undoes this."""
         for dropout in self.dropouts.values():
             dropout.set_k(k)

@@ -39,11 +39,12 @@ SCOPES = ("filter", "uniform", "erk", "global")
 
 
 class TargetWeights(nn.Module):
-    """Map a raw weight to the weight with targeted entries dropped; in evaluation, all of them are.
+    """Drop targeted entries of a raw weight at random in training, and all of them in evaluation.
 
     Args:
         rates: the drop rate and targeted fraction.
-        joint: finds the targeted entries of all layers together. None means that they are found per filter.
+        joint: the object that finds the targeted entries of all layers jointly. None means a separate selection in each
+            filter.
         name: the layer's name, for `joint`.
     """
 
@@ -73,7 +74,7 @@ class TargetWeights(nn.Module):
         return weight * like_weight(~dropped, weight)
 
     def _targeted(self, weight: Tensor) -> Tensor | None:
-        """Return a mask (filters, entries) in the order of `rows`, True if targeted; None if no entry is."""
+        """Return a mask (filters, entries) of the targeted entries, in the order of `rows`; None if there are none."""
         if self.joint is not None:
             return self.joint.targeted(self.name, self.rates.gamma)
         scores = self.scores(weight)
@@ -82,9 +83,9 @@ class TargetWeights(nn.Module):
 
 
 class TargetUnits(nn.Module):
-    """Map a raw weight to the weight with targeted filters dropped; in evaluation, all of them are.
+    """Drop targeted filters of a raw weight at random in training, and all of them in evaluation.
 
-    Filters are compared within each of the weight's `matrices`, see `matrices_in`.
+    Filters are compared within each of the weight's `matrices`; see `matrices_in`.
     """
 
     def __init__(self, rates: Rates, element: bool = False) -> None:
@@ -94,7 +95,7 @@ class TargetUnits(nn.Module):
         self.matrices = 1
 
     def scores(self, weight: Tensor) -> Tensor:
-        """Return scores (filters,), of which the lowest are targeted."""
+        """Return scores (filters,); the filters with the lowest scores are targeted."""
         return rows(weight).norm(dim=1)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -122,11 +123,11 @@ class Targeted(RatedVariant):
     Args:
         alpha: drop rate α, in [0, 1].
         gamma: targeted fraction γ, in [0, 1].
-        ramp: the fractions of training at which γ reaches 95 %, γ reaches 100 % and α reaches 100 % of its value. A
-            ramp requires that `before_step(step, total)` is called before every step.
-        scope: which entries are compared with one another: those of a "filter", as in the paper; those of a layer, with
-            the same γ in every layer ("uniform") or γ distributed by the Erdős–Rényi kernel ("erk", see
-            `erk_densities`); or those of all layers ("global").
+        ramp: the fractions of training at which γ reaches 95 % of its final value, γ reaches 100 % and α reaches 100 %.
+            A ramp requires a call of `before_step(step, total)` before every step.
+        scope: which entries are compared with each other: those of a "filter", as in the paper; those of a layer, with
+            the same γ in every layer ("uniform") or with γ set by the Erdős–Rényi kernel ("erk", see `erk_densities`);
+            or those of all layers ("global").
         ramp_shape: "linear", as in the paper, or "cubic": γ_t = γ (1 − (1 − t / ramp[1])³), where ramp[0] is not used.
     """
 
@@ -170,7 +171,8 @@ class TargetedUnit(Targeted):
 
     Args:
         alpha, gamma, ramp: as for `Targeted`.
-        element: whether to drop single weights of the targeted filters, as the official code did, not whole filters.
+        element: whether to drop single weights of the targeted filters, as in the official code, instead of whole
+            filters.
     """
 
     granularities = ("unit",)

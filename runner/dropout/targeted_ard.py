@@ -25,7 +25,7 @@ class _TargetInputs(Called):
         self.activation: Tensor | None = None  # mean |x| of every input channel, for the current batch
 
     def look(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Record the mean activations; used as a forward pre-hook."""
+        """Record the mean activations of the inputs; used as a forward pre-hook."""
         if self.training:
             x = inputs[0].detach().abs().float()
             mean = x.flatten(0, -2).mean(0) if isinstance(layer, nn.Linear) else x.transpose(0, 1).flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""Sparse variational dropout: Molchanov et al. (2017); official code, after BayesWatch/tf-variational-dropout.
+"""Sparse variational dropout (Molchanov et al., 2017); the official code follows BayesWatch/tf-variational-dropout.
 
 Each weight (or filter, for units) has a parameter log σ², initially −10; log α = clip(log σ² − log(w² + 1e-8), −8, 8).
 
@@ -71,12 +71,12 @@ class _Noise(Called):
 
 
 class Variational(CallVariant):
-    """Noise on weights.
+    """Variational dropout of weights.
 
     Args:
-        scale: the factor of the KL; 1/100 in the code, which with `examples` gives the paper's 0.01 / 50,000.
-        warmup: the progress at which the KL reaches its full weight; 50,000 of 100,000 steps in the code.
-        examples: the divisor of the KL; 50,000 in the code, for any data.
+        scale: the factor of the KL term; 1/100 in the code, which with `examples` gives the paper's 0.01 / 50,000.
+        warmup: the progress at which the KL term reaches its full weight; 50,000 of 100,000 steps in the code.
+        examples: the divisor of the KL term; 50,000 in the code, for any data.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -120,6 +120,6 @@ class Variational(CallVariant):
 
 
 class VariationalUnit(Variational):
-    """Noise with one log σ² per filter, but one log α per weight. The arguments are those of `Variational`."""
+    """Variational dropout with one log σ² per filter but one log α per weight. See `Variational` for the arguments."""
 
     granularities = ("unit",)

@@ -1,8 +1,8 @@
-"""Xtreme dropout: ramping targeted dropout down to a fixed number of weights in every filter.
+"""Xtreme dropout: targeted dropout that ramps down to a fixed number of weights in every filter.
 
 Paper, "Fixed filter sparsity"; a co-author's code (srk97/defense, branch linearize): γ = (n − k) / n for filters of n
-entries, with the ramp of `Targeted`. The number is computed with `ranking.count`, so that k weights remain rather than
-k + 1, which resulted from binary rounding in that code. All other weights are zero when the variant is detached.
+entries, with the ramp of `Targeted`. The number is computed with `ranking.count`, so that exactly k weights remain; in
+that code, binary rounding could leave k + 1. All other weights are zero when the variant is detached.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Xtreme(Targeted):
     """Targeted weight dropout that leaves a fixed number of weights in every filter.
 
     Args:
-        kept: the number of weights k that every filter keeps; smaller filters keep all of theirs.
+        kept: the number k of weights that every filter keeps. Filters with fewer weights keep all of them.
         alpha: drop rate α at the end of its ramp, in [0, 1].
         ramp: as for `Targeted`, where γ is the fraction of the n − k weights to remove.
     """
