@@ -1,10 +1,10 @@
-"""What pruning and cutting make of other people's networks, untrained: a table, one network a row.
+"""Tabulate what pruning and cutting leave of other people's networks, untrained: one row per network.
 
     python examples/other_networks.py [NETWORK…] [--out=FILE.md]
 
-Each network is built by its library at random, inspected, given targeted dropout of weights and of filters for one step
-of training, pruned by half of every layer's filters, cut, stored, loaded again and compared with the pruned one on new
-inputs. Needs the extras timm and transformers; networks of a library that is missing are left out.
+Each network is built by its library with random weights, inspected, trained for one step with targeted dropout of
+weights and of filters, pruned by half of every layer's filters, cut, stored, loaded again and compared with the pruned
+one on new inputs. Needs the extras timm and transformers; networks of a missing library are left out.
 """
 
 import copy
@@ -87,7 +87,7 @@ def main(words: list[str]) -> None:
 
 
 def row_of(network: Network) -> list[str]:
-    """The cells of one network's row; a step that fails is said in one line."""
+    """Return the cells of one network's row; a step that fails is reported in one line."""
     torch.manual_seed(0)
     about = {"channels": 3, "image_size": network.image_size, "classes": 10}
     try:
@@ -110,7 +110,7 @@ def row_of(network: Network) -> list[str]:
         relative = difference(model, loaded, builder.example(model, 4))
         cleaned = compact(model, example)
         clean = difference(cleaned.reference, cleaned.network, builder.example(model, 4))
-    except Exception as error:  # the table says it
+    except Exception as error:  # reported in the table
         return [network.name, *_counts(found), *trained, "–", "–", located(error)[:120]]
     whole = found.parameters
     exact, left = (sum(p.numel() for p in one.network.parameters()) / whole for one in (result, cleaned))
@@ -119,7 +119,7 @@ def row_of(network: Network) -> list[str]:
 
 
 def alive(model: nn.Module) -> nn.Module:
-    """The model with no parameter that is zero or one everywhere, and statistics as of training: nothing is trivial."""
+    """Return the model with no parameter that is all zeros or ones, and with statistics as after training."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() < 2 or not parameter.any() or "gamma" in name or "layer_scale" in name:
@@ -141,7 +141,7 @@ def step_of_training(model: nn.Module, variant: Any, example: tuple[torch.Tensor
         variant.before_step(0, 10)
         model(*example).float().square().mean().backward()
         variant.detach()
-    except Exception as error:  # the table says it
+    except Exception as error:  # reported in the table
         return located(error)[:80]
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if bad or list(model.state_dict()) != names:
@@ -151,7 +151,7 @@ def step_of_training(model: nn.Module, variant: Any, example: tuple[torch.Tensor
 
 @torch.no_grad()
 def difference(model: nn.Module, other: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
-    """The largest difference of the outputs over the largest output."""
+    """Return the largest difference of the outputs, relative to the largest output."""
     ours, theirs = model(*inputs), other(*inputs)
     return float((ours - theirs).abs().max() / ours.abs().max())
 
@@ -162,7 +162,7 @@ def _counts(found: Inspection) -> list[str]:
 
 
 def stays(found: Inspection) -> str:
-    """Prunable layers that can't be cut, by reason."""
+    """Return the prunable layers that can't be cut, by reason."""
     whole = [one for one in found.layers if one.prunable and one.stays and one.left[0] == one.whole[0]]
     reasons = Counter(re.sub(r" to \(.*|^\d+ of \d+: |^\d+ zero filters ", "", _grouped(one.stays)) for one in whole)
     return "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common()) or "–"
@@ -173,7 +173,7 @@ def _grouped(reason: str) -> str:
 
 
 def page(rows: list[list[str]]) -> str:
-    """The page of the table."""
+    """Return the page with the table."""
     head = ["network", "parameters", "prunable layers", "targeted", "targeted_unit", "parameters left", "difference"]
     head.append("prunable layers that stay as wide as they are, and why")
     versions = ", ".join(f"{name} {number}" for name, number in _versions().items())

@@ -2,7 +2,7 @@
 
     python examples/python_api.py [OUTPUTS]
 
-Takes a few seconds; without `debug=smoke` and the narrow model it is the experiment of `make train`.
+Takes a few seconds; without `debug=smoke` and the narrow model, it is the experiment of `make train`.
 """
 
 import sys
