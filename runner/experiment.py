@@ -60,6 +60,7 @@ class Experiment:
     config: Mapping[str, Any]
     regularizer: NoRegularizer = field(default_factory=NoRegularizer)
     loggers: list[Guarded] = field(default_factory=list)
+    callbacks: list[Callback] = field(default_factory=list)  # in addition to those that write the run folder
     processes: OneProcess = ALONE
 
     @classmethod
@@ -154,7 +155,7 @@ class Experiment:
         """
         bar = ProgressBar(Progress(unit=getattr(self.task, "example_unit", "img")))
         own = [FiniteLoss(), bar, MetricsFile(run), Checkpoint(run, 60 * self.config["checkpoint_minutes"])]
-        return [*own, *self.loggers]
+        return [*own, *self.callbacks, *self.loggers]
 
     def add_loggers(self) -> None:
         """Create the loggers that the configuration names.

@@ -15,7 +15,7 @@ from runner.config.paths import CONF
 # In the order in which users need them.
 COMMANDS = (
     *("train", "prune", "evaluate", "inspect", "compact", "export", "table", "report", "reproduce"),
-    *("coadapt", "ticket", "fit", "scree", "bench", "list", "show", "diff", "clean"),
+    *("coadapt", "ticket", "fit", "search", "scree", "bench", "list", "show", "diff", "clean"),
 )
 # Groups whose options a command's help lists, for their default choice. Other groups are only named.
 _SHOWN = {"train": ("data", "schedule", "prune"), "prune": ("prune",), "table": ("table",)}

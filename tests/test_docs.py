@@ -106,7 +106,7 @@ def test_commands_on_a_page_are_understood(page):
         if not (CONF / f"{command}.yaml").exists():  # no options of its own; those of run list runs are the runs'
             assert command == "list" or not any("=" in word for word in words)
             continue
-        names = option_names(command) | (option_names("train") if command == "reproduce" else set())
+        names = option_names(command) | (option_names("train") if command in ("reproduce", "search") else set())
         for option, _, value in (word.partition("=") for word in words if "=" in word):
             # A stored run with a user's own class is only built if the class is named again.
             assert option in names or option.startswith(("hydra/", "hydra.launcher.")) or option == "model.architecture"

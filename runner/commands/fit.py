@@ -13,41 +13,28 @@ fastest execution method (PyTorch's eager mode, sparse kernels). Networks that n
 one are not timed. The chosen network is timed once more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from runner import runs
 from runner.analyses.fit import study
 from runner.analyses.output import show
-from runner.compaction.budget import amount, seconds
+from runner.compaction.budget import amount, null_or, seconds
 from runner.config.compose import Composer
 from runner.config.rules import check_each
 from runner.errors import ConfigError
 from runner.reporting.formats import COSTS
-from runner.rules import Rule, above, either, one_of, whole
+from runner.rules import above, either, one_of, whole
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
     """Print the chosen network and the runners-up, and write tables and Pareto figures."""
     options = Composer("fit", config_dir).single(overrides)
     rules = {"accuracy_drop": either(None, above(0)), "smallest": one_of(*COSTS), "batch": whole(1)}
-    check_each(options, {**rules, **dict.fromkeys(COSTS, _null_or(amount)), "latency": _null_or(seconds)})
+    check_each(options, {**rules, **dict.fromkeys(COSTS, null_or(amount)), "latency": null_or(seconds)})
     if all(options[name] is None for name in (*COSTS, "accuracy_drop", "latency")):
         raise ConfigError(
             "run fit needs a budget: accuracy_drop=0.01, parameters=100k, bytes=1MB, flops=10M or latency=5ms"
         )
     show(*study(runs.find_runs(folders), options, config_dir))
     return 0
-
-
-def _null_or(parse: Callable[[Any], float]) -> Rule:
-    def rule(value: Any) -> str | None:
-        try:
-            if value is not None:
-                parse(value)
-        except ValueError as error:
-            return f"null or {error}"
-        return None
-
-    return rule

@@ -52,6 +52,20 @@ def seconds(value: Any) -> float:
     return float(found[1]) * {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}[found[2]]
 
 
+def null_or(parse: Callable[[Any], float]) -> Callable[[Any], str | None]:
+    """Return the rule of an option that is null or what `parse` reads."""
+
+    def rule(value: Any) -> str | None:
+        try:
+            if value is not None:
+                parse(value)
+        except ValueError as error:
+            return f"null or {error}"
+        return None
+
+    return rule
+
+
 def choose(
     points: pd.DataFrame, metric: str, higher_is_better: bool, limits: Mapping[str, float], drop: float | None, by: str
 ) -> Choice:

@@ -107,6 +107,12 @@ class Composer:
             batches = BasicSweeper.split_arguments(self._parse(renamed(overrides)), max_batch_size=None)
             return [[word for word in job if not word.startswith("hydra")] for job in batches[0]]
 
+    def parsed(self, overrides: Sequence[str]) -> list[tuple[str, Override]]:
+        """Parse overrides, sweeps among them, with today's names of options."""
+        with self._hydra(), _names_as_typed(overrides):
+            texts = self._without_trusted(renamed(overrides))
+            return list(zip(texts, self._parse(texts), strict=True))
+
     @property
     def _folders(self) -> list[Path]:
         """The folders of configuration files; later ones take precedence."""
