@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -88,9 +89,9 @@ def checked_folders(jobs: Jobs, foreign: bool) -> list[Path]:
 
     known = [run_of(job, foreign) for job in jobs]
     folders = [run.folder for run, _, _ in known]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise ConfigError(f"{folders.count(folder)} of the {len(jobs)} jobs would share the folder {folder}")
+    for folder, count in Counter(folders).items():
+        if count > 1:
+            raise ConfigError(f"{count} of the {len(jobs)} jobs would share the folder {folder}")
     unfinished = {hash_: config for run, config, hash_ in known if config["force"] or _state(run) != "finished"}
     for config in unfinished.values():
         # Finds missing or damaged data, and parameters that exclude each other.
