@@ -1,1 +1,1 @@
-"""Smaller networks: cut or packed, and proved equal to the pruned network that they were made from."""
+"""Cutting and packing of pruned networks, with a proof that the outputs stay the same."""

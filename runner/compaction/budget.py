@@ -1,4 +1,4 @@
-"""The best pruned network within a budget, chosen among the rows of finished sweeps."""
+"""Select the best pruned network within a budget from the results of finished sweeps."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,11 @@ _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 
 @dataclass(frozen=True)
 class Choice:
-    """The networks that a budget allows, ranked.
+    """All candidate networks, ranked by a budget.
 
     Attributes:
-        candidates: all networks, best first, with the columns of KEY, the costs, the metric on the validation split,
-            and `within`: whether the network meets the budget.
+        candidates: one row per network, best first, with the columns of KEY, the costs, the metric on the validation
+            split, and the boolean `within`, which tells whether the network meets the budget.
         met: whether the first candidate meets the budget. If not, it is the one that comes closest.
     """
 
@@ -29,10 +29,10 @@ class Choice:
 
 
 def amount(value: Any) -> float:
-    """Parse a number, or a text like 100k, 1.5M or 1MB.
+    """Parse a number or a string such as 100k, 1.5M or 1MB.
 
     Raises:
-        ValueError: the value is neither, or not above 0.
+        ValueError: the value is neither, or is not positive.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?) ?([kmg]?)b?", str(value).strip().lower())
     if not found or not float(found[1]):
@@ -41,10 +41,10 @@ def amount(value: Any) -> float:
 
 
 def seconds(value: Any) -> float:
-    """Convert a text like 5ms, 300us or 0.1s to seconds.
+    """Convert a string such as 5ms, 300us or 0.1s to seconds.
 
     Raises:
-        ValueError: the value isn't a time above 0 with a unit.
+        ValueError: the value isn't a positive time with a unit.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(us|µs|ms|s)", str(value).strip().lower())
     if not found or not float(found[1]):
@@ -75,13 +75,13 @@ def choose(
     limits comes first.
 
     Args:
-        points: rows of one split, of several runs, with the columns of KEY, the costs and the metric.
+        points: rows of several runs for one split, with the columns of KEY, the costs and the metric.
         limits: the upper bound of each cost, by name.
-        drop: how much of the best unpruned network's metric may be lost.
+        drop: the largest allowed loss in the metric, compared with the best unpruned network.
         by: the cost to minimise.
 
     Raises:
-        ValueError: no row has costs, or `drop` is given and there is no row of an unpruned network.
+        ValueError: no row has costs, or `drop` is given but no row belongs to an unpruned network.
     """
     known = points.dropna(subset=list(COSTS))
     if known.empty:
@@ -116,8 +116,8 @@ def within_latency(
     more FLOPs and no more bytes.
 
     Args:
-        measure: rows of candidates → milliseconds of each and the way it was executed, which become the columns
-            `latency_ms` and `executed_by`.
+        measure: function that takes the rows of candidates and returns, for each, its latency in milliseconds and the
+            way it was executed. These become the columns `latency_ms` and `executed_by`.
     """
     table = choice.candidates.copy()
     inside = table.index[table["within"] & ~_dominated(table)]
@@ -133,14 +133,14 @@ def within_latency(
 
 
 def _dominated(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Return for each row whether a better network, in a row above, costs no more."""
+    """Return whether each row is dominated by a higher-ranked network that costs no more."""
     costs = table[["flops", "bytes"]].to_numpy()
     found = [bool((costs[:index] <= costs[index]).all(1).any()) for index in range(len(costs))]
     return pd.Series(found, index=table.index)
 
 
 def pareto(points: pd.DataFrame, cost: str, metric: str, higher_is_better: bool) -> pd.DataFrame:
-    """Return the rows that no other row beats in both cost and metric, cheapest first."""
+    """Return the Pareto-optimal rows for a cost and a metric, cheapest first."""
     ordered = points.dropna(subset=[cost]).sort_values([cost, metric], ascending=[True, not higher_is_better])
     best = ordered[metric].cummax() if higher_is_better else ordered[metric].cummin()
     return ordered[(ordered[metric] == best) & (best != best.shift())]

@@ -30,9 +30,9 @@ class Certificate:
     """Measurements of one compact network.
 
     Args:
-        title: the run and the request.
-        metrics: "trained", "pruned" (BatchNorm kept), "reference" (what the proof compares with), "compact" → metrics
-            on the test split.
+        title: description of the run and the request.
+        metrics: metrics on the test split of the networks "trained", "pruned" (BatchNorm kept), "reference" (used for
+            comparison in the proof) and "compact".
         recalibrated: whether the reference's BatchNorm statistics were recalibrated.
         report: how each layer was cut; empty for a packed network.
     """
@@ -74,7 +74,7 @@ def _quartiles(name: str, values: tuple[float, float, float]) -> dict[str, float
 
 
 def markdown(certificate: Certificate) -> str:
-    """Format the certificate: headline, costs, metrics, proof, times, verdict, and what could not be removed."""
+    """Format the certificate as Markdown: headline, costs, metrics, proof, times, verdict, and parts that were kept."""
     measured = certificate.measured
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
@@ -84,7 +84,7 @@ def markdown(certificate: Certificate) -> str:
 
 
 def times_and_layers(measured: Measured) -> list[str]:
-    """Return Markdown lines: for each batch size a table of times, the verdict, and the times of layers if known."""
+    """Return Markdown lines with the timing table, the verdict and any per-layer times for each batch size."""
     lines: list[str] = []
     for part, batch in dict.fromkeys((way.part, way.batch) for way in measured.ways):
         ways = [way for way in measured.ways if (way.part, way.batch) == (part, batch)]
@@ -176,10 +176,10 @@ def _layers(rows: Sequence[LayerRow]) -> list[list[str]]:
 
 
 def verdict(ways: Sequence[Way]) -> str:
-    """Return one sentence that names the fastest way, or says that none is faster than the dense network.
+    """Return a sentence that names the fastest way of execution, or says that none is faster than the dense network.
 
     Args:
-        ways: all of the same batch size and part.
+        ways: measurements for a single batch size and part.
     """
     batch, part = ways[0].batch, "network" if ways[0].part == WHOLE else f"network's {ways[0].part}"
     dense = min((way for way in ways if way.network == "dense"), key=lambda way: way.milliseconds[0])

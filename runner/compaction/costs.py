@@ -1,4 +1,4 @@
-"""The costs of a network, or of one that a plan would leave: parameters, bytes, operations and memory."""
+"""Costs of a network or of a planned cut: parameters, bytes, operations and memory."""
 
 import json
 import math
@@ -27,9 +27,9 @@ class Costs:
 
     Attributes:
         parameters: number of trainable parameters.
-        nonzero: number of those that are not zero; None if only shapes are known.
-        bytes: size of a safetensors file of the float32 tensors, including the header.
-        flops: operations for one example, two per multiply-add, of convolutions, linear layers and attention.
+        nonzero: number of non-zero parameters; None if only shapes are known.
+        bytes: size of a safetensors file that holds the float32 tensors, including the header.
+        flops: operations of convolutions, linear layers and attention for one example, two per multiply-add.
     """
 
     parameters: int
@@ -39,10 +39,10 @@ class Costs:
 
 
 def measure_costs(network: nn.Module, example: Sequence[Tensor]) -> Costs:
-    """Measure the costs of a network, whatever it is made of.
+    """Measure the costs of a network of any kind.
 
     Args:
-        example: the arguments of its forward, for any number of examples.
+        example: arguments of the network's `forward`, for any number of examples.
     """
     parameters = list(network.parameters())
     return Costs(
@@ -54,9 +54,9 @@ def measure_costs(network: nn.Module, example: Sequence[Tensor]) -> Costs:
 
 
 def planned_costs(model: nn.Module, coupling: Coupling, plan: Plan) -> Costs:
-    """Compute the costs of the network that a plan leaves, without building it.
+    """Compute the costs of the network that a plan results in, without building it.
 
-    A bias that a layer has only in the compact network, for constants that removal="exact" adds to it, isn't counted.
+    With removal="exact", a layer without a bias may gain one that holds constants. Such a bias isn't counted.
     """
     shapes = dict(_state(model))
     flops = coupling.other_flops
@@ -99,7 +99,7 @@ def _state(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def expected_parameters(model: nn.Module, structure: Structure) -> int:
-    """Compute how many parameters a whole network has once a structure is applied to it."""
+    """Compute the number of parameters of a whole network after a structure has been applied to it."""
     modules = dict(model.named_modules())
     count = sum(parameter.numel() for parameter in model.parameters())
     changed = {*structure.layers, *structure.channels, *structure.folded}
@@ -132,13 +132,13 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
 def count_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
     """Count the operations of one forward pass over the whole example, two per multiply-add.
 
-    PyTorch's counter knows fused attention on GPUs only. Fused attention on the CPU is counted here in the same way.
+    PyTorch's counter supports fused attention only on GPUs. Fused attention on the CPU is counted here in the same way.
     """
     return int(_counted(network, example).get_total_flops())
 
 
 def flops_by_module(network: nn.Module, example: Sequence[Tensor]) -> dict[str, int]:
-    """Return the operations of each module, including its submodules, for one example; see `count_flops`."""
+    """Return the number of operations of each module and its submodules for one example; see `count_flops`."""
     counts = _counted(network, example).get_flop_counts()
     prefix = f"{type(network).__name__}."
     per_module = {str(name).removeprefix(prefix): sum(found.values()) for name, found in counts.items()}
@@ -154,7 +154,7 @@ def _counted(network: nn.Module, example: Sequence[Tensor]) -> FlopCounterMode:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Tracks how many bytes the tensors made by operations take while they are alive."""
+    """Track the total size in bytes of the live tensors that operations create."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
         super().__init__()

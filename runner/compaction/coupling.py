@@ -1,9 +1,10 @@
-"""Which filters, columns and BatchNorm channels belong together, found by one forward pass.
+"""The coupling of a network: which filters, columns and BatchNorm channels must be removed together.
 
-Each filter of a layer makes one *channel*. A channel passes through normalisation, activations, pooling, padding,
-slicing, concatenation and flattening, and is read by columns of later layers. Where tensors are added or multiplied,
-the channels that meet form one *group* and can only be removed together. Channels that enter an operation which mixes
-channels in another way (LayerNorm, softmax, the network's output) are *fixed* and never removed.
+The coupling is found by tracing one forward pass. Each filter of a layer produces one *channel*. A channel passes
+through normalisation, activations, pooling, padding, slicing, concatenation and flattening, and is read by columns of
+later layers. Where tensors are added or multiplied, the channels that meet form one *group* and can only be removed
+together. Channels that enter an operation which mixes channels in another way (LayerNorm, softmax, the network's
+output) are *fixed* and never removed.
 """
 
 from collections.abc import Sequence
@@ -17,22 +18,22 @@ FIXED = 0  # the channel of everything that can't be removed
 
 @dataclass
 class Layer:
-    """A weight matrix: a convolution, a transposed convolution, or a linear layer.
+    """A layer with a weight matrix: a convolution, a transposed convolution, or a linear layer.
 
     Attributes:
         inputs: the channel that each column reads, (columns,).
-        outputs: the channel that each filter makes, (filters,).
-        filter_dim: the weight's dimension of filters: 0, or 1 for transposed convolutions.
-        taps: number of weights that connect one column with one filter, the kernel's area.
-        applications: how often each tap is applied per example: the number of output positions (of input positions for
+        outputs: the channel that each filter produces, (filters,).
+        filter_dim: the dimension of the weight that indexes filters: 0, or 1 for transposed convolutions.
+        taps: number of weights that connect one column to one filter, i.e. the kernel's area.
+        applications: how often each tap is applied per example: the number of output positions (input positions for
             transposed convolutions).
-        padded: whether zeros are read beyond the border, so that a constant channel adds less there.
-        low, high: the smallest and largest value that each column read, (columns,).
-        made_low, made_high: the smallest and largest value that each filter made, (filters,).
-        norm: the BatchNorm that is the only reader of the output, or None.
-        place: where the output can be written into a sum by index: the name of the last module before the sum, which is
-            the layer or the normalisation directly after it. None if the output isn't a term of a sum.
-        convolution: whether the input has its channels in dimension 1 instead of the last.
+        padded: whether the input is padded with zeros, so that a constant channel contributes less at the border.
+        low, high: the smallest and largest values that each column has read, (columns,).
+        made_low, made_high: the smallest and largest values that each filter has produced, (filters,).
+        norm: name of the BatchNorm that is the only reader of the output, or None.
+        place: name of the last module before a sum into which the output can be written by index. This is the layer
+            itself or the normalisation directly after it. None if the output isn't a term of a sum.
+        convolution: whether the channels of the input are in dimension 1 instead of the last dimension.
     """
 
     name: str
@@ -57,14 +58,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Step:
-    """Channels that are made from others: two tensors are combined, or a depthwise convolution is applied to one.
+    """Channels computed from other channels, either by combining two tensors or by a depthwise convolution.
 
     Attributes:
-        made, first, second: channels, (n,). For a depthwise convolution, first and second are the same.
+        made, first, second: the resulting channels and those of the two inputs, each (n,). For a depthwise convolution,
+            first and second are the same.
         depthwise: name of the depthwise convolution, or None.
         product: whether a zero in either input makes the result zero.
         null: whether first and second were zero everywhere in the trace, (2, n).
-        whole: whether first and second are as large as the result, unlike the factors of a gate, (2,).
+        whole: whether first and second have the shape of the result, (2,). The factors of a gate don't.
     """
 
     made: Tensor
@@ -78,10 +80,10 @@ class Step:
 
 @dataclass
 class Carrier:
-    """A module with one set of parameters per channel that keeps channels apart: BatchNorm or depthwise convolution.
+    """A module that processes each channel separately with its own parameters: BatchNorm or a depthwise convolution.
 
     Attributes:
-        channels: the channels that pass through, (C,); for a depthwise convolution, the channels that it makes.
+        channels: the channels that pass through, (C,); for a depthwise convolution, the channels that it produces.
         kind: "norm" or "depthwise".
         taps, applications: as in `Layer`, per channel.
     """
@@ -100,7 +102,7 @@ class Heads:
     """An attention module whose projections are separate layers, with filters ordered by head.
 
     Attributes:
-        name: of the module that holds the projections.
+        name: name of the module that holds the projections.
         query, key, value: names of the layers.
         count: number of heads.
         queries_length, keys_length: number of positions per example.
@@ -117,13 +119,13 @@ class Heads:
 
 @dataclass
 class Coupling:
-    """What must be removed together in one network.
+    """The parts of a network that must be removed together.
 
     Attributes:
-        steps: how channels are made from others, in order of computation.
-        group: channel → its group, (channels,). Group FIXED is never removed.
-        reasons: channel → why it is fixed, where that is known.
-        other_flops: operations per example of convolutions and matrix products that are not among the layers above.
+        steps: how channels are computed from other channels, in order of computation.
+        group: the group of each channel, (channels,). The group FIXED is never removed.
+        reasons: mapping from channel to the reason why it is fixed, if known.
+        other_flops: operations per example of convolutions and matrix products that are not in `layers`.
     """
 
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -145,7 +147,7 @@ class Coupling:
 
 
 class Channels:
-    """Channels and the groups that they are joined to, as a union-find structure."""
+    """A union-find structure that joins channels into groups."""
 
     def __init__(self) -> None:
         self.parent = [FIXED]
@@ -153,7 +155,7 @@ class Channels:
         self.steps: list[Step] = []
 
     def new(self, count: int) -> Tensor:
-        """Return new channels, (count,), each in a group of its own."""
+        """Create new channels, each in its own group, and return them as a tensor (count,)."""
         first = len(self.parent)
         self.parent.extend(range(first, first + count))
         return torch.arange(first, first + count)
@@ -175,7 +177,7 @@ class Channels:
             self.join(FIXED, channel)
 
     def merge(self, a: Tensor, b: Tensor, factors: Sequence[Tensor] = ()) -> Tensor:
-        """Join the channels of two tensors of the same shape and return those of an elementwise operation on them.
+        """Join the channels of two tensors of the same shape and return the channels of their elementwise combination.
 
         Args:
             factors: the two tensors, if the operation is a product.
@@ -202,7 +204,7 @@ class Channels:
         return made[back]
 
     def explain(self) -> None:
-        """Copy the reason why a channel is fixed to all channels made from it and to those it is made from."""
+        """Propagate the reason why a channel is fixed to its inputs and to the channels computed from it."""
         triples = [
             triple
             for step in self.steps
@@ -221,6 +223,6 @@ class Channels:
 
 
 def _all_zero(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Return for each index whether all values with that index are zero, (count,)."""
+    """Return whether all values with each index are zero, (count,)."""
     largest = torch.zeros(count)
     return largest.scatter_reduce(0, index.flatten(), values.detach().abs().float().flatten().cpu(), "amax") == 0

@@ -31,7 +31,7 @@ class LayerCut:
 
     Attributes:
         zero: number of filters that were zero.
-        stays: reason → number of zero filters that were kept because of it.
+        stays: mapping from reason to the number of zero filters kept for that reason.
         scattered: whether the filters are written into a sum by index.
     """
 
@@ -51,8 +51,8 @@ class Compact:
 
     Attributes:
         network: the cut network, which computes the same outputs as `reference`.
-        structure: how it differs from the network that its class builds.
-        reference: the whole network after the same removal, which the proof compares with.
+        structure: how the cut network differs from the network that its class builds.
+        reference: the whole network after the same removal, used for comparison in the proof.
         report: one row per layer, in order of computation.
     """
 
@@ -71,22 +71,22 @@ def compact(
     scatter: bool = True,
     fold: bool = False,
 ) -> Compact:
-    """Remove zero filters, features that nothing reads, and everything that belongs to them.
+    """Remove zero filters, unused features, and everything that belongs to them.
 
     Args:
-        model: pruned and plain; it is left unchanged.
-        example: the arguments of its forward, for at least two examples.
-        removal: what happens to the constant that a zero filter still emits, through BatchNorm's shift or a bias.
-            "exact" adds it to the layers that follow; where zero padding rules that out, the filter is kept. "clean"
-            sets BatchNorm's scale and shift of the channel to zero, and any bias that can't be added to what follows.
-        recalibrate: recomputes the BatchNorm statistics of the reference in place, after it has been cleaned.
-        round_to: numbers of filters become multiples of this.
+        model: a pruned, plain model; it is not modified.
+        example: arguments of the model's `forward`, for at least two examples.
+        removal: how to handle the constant that a zero filter still emits through BatchNorm's shift or a bias. "exact"
+            adds it to the layers that follow; where zero padding rules that out, the filter is kept. "clean" sets
+            BatchNorm's scale and shift of the channel to zero, and any bias that can't be added to what follows.
+        recalibrate: function that recomputes the BatchNorm statistics of the reference in place, after cleaning.
+        round_to: make numbers of filters multiples of this.
         scatter: see `make_plan`.
-        fold: fold BatchNorm into the layer before it, which saves a pass over the activations. The folded
-            network can't be trained further in the same way.
+        fold: fold BatchNorm into the preceding layer, which saves a pass over the activations. The folded network can't
+            be trained further in the same way.
 
     Raises:
-        ValueError: removal is unknown, round_to is below 1, or the forward doesn't allow other shapes.
+        ValueError: removal is unknown, round_to is below 1, or `forward` doesn't support other shapes.
     """
     if removal not in REMOVALS:
         raise ValueError(f"removal={removal}: expected one of {', '.join(REMOVALS)}")
@@ -105,7 +105,7 @@ def compact(
 
 
 def fold_batch_norm(model: nn.Module, example: Sequence[Tensor]) -> nn.Module:
-    """Return a copy of the whole network with BatchNorm folded into the layers before it."""
+    """Return a copy of the whole network with BatchNorm folded into the preceding layers."""
     coupling = find_coupling(model, example)
     return cut(model, coupling, make_plan(coupling, masked_zeros(coupling, {})), fold=True)[0]
 
@@ -127,10 +127,10 @@ def zeros_in(model: nn.Module, coupling: Coupling) -> Zeros:
 
 @torch.no_grad()
 def clean(model: nn.Module, coupling: Coupling) -> None:
-    """Make zero filters emit zero where that is needed to remove them, in place.
+    """Make zero filters emit zero, in place, where this is necessary for removing them.
 
-    BatchNorm's scale and shift of their channels become zero. So does their bias, if a padded convolution reads it or
-    if it belongs to a query projection.
+    BatchNorm's scale and shift of their channels become zero. So does their bias if a padded convolution reads it or if
+    it belongs to a query projection.
     """
     zeros = zeros_in(model, coupling)
     dead = dead_channels(coupling, zeros, constants=False)
@@ -161,7 +161,7 @@ def _clear(module: nn.Module, parameters: Sequence[str], where: Tensor) -> None:
 
 @torch.no_grad()
 def cut(model: nn.Module, coupling: Coupling, plan: Plan, fold: bool = False) -> tuple[nn.Module, Structure]:
-    """Return the network that a plan leaves, and its structure. The model is left unchanged."""
+    """Return the network that results from a plan, and its structure. The model is not modified."""
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     structure = Structure()
     for name, layer in coupling.layers.items():
@@ -244,7 +244,7 @@ def _fold(model: nn.Module, coupling: Coupling, state: dict[str, Tensor], struct
 
 
 def _keep_scale(state: dict[str, Tensor], query: str, before: float, after: float) -> None:
-    """Rescale queries to a new head size, because attention divides scores by the root of a head's features."""
+    """Rescale queries to a new head size, because attention divides scores by the square root of that size."""
     if before != after:
         for key in (f"{query}.weight", f"{query}.bias"):
             if key in state:

@@ -1,9 +1,9 @@
-"""One file for every width: a network with ordered features, of which any fraction can be loaded.
+"""Elastic files, which store one network that can be loaded at any width.
 
-An elastic file is one safetensors file. Its metadata is JSON: how to build the network, the widths at which BatchNorm
-was measured, and the shapes of inputs to trace the network with. Its tensors are those of the whole network
-(`network.…`), the order of the features at each place (`order.<consumer>`, the first is kept longest), and BatchNorm's
-statistics at each width (`statistics.<number of the width>.…`).
+An elastic file is a safetensors file. Its metadata is JSON that describes how to build the network, the widths at which
+BatchNorm was measured, and the shapes of inputs for tracing. Its tensors are those of the whole network (`network.…`),
+the order of the features at each place (`order.<consumer>`, those kept longest come first), and BatchNorm's statistics
+at each width (`statistics.<number of the width>.…`).
 """
 
 import copy
@@ -50,10 +50,10 @@ class Elastic:
 
     Attributes:
         network: the whole network, in evaluation mode, on the CPU.
-        order: consumer of a place → its features, (features,); those that are kept longest come first.
-        statistics: width → statistics of the network with that fraction of its features. It contains width 1, or is
-            empty if nothing was measured.
-        inputs: shapes and types of the arguments of its forward, for two or more examples.
+        order: mapping from the consumer of a place to its features, (features,); those kept longest come first.
+        statistics: mapping from width to BatchNorm's statistics at that width. It contains width 1, or is empty if
+            nothing was measured.
+        inputs: shapes and dtypes of the arguments of `forward`, for two or more examples.
     """
 
     network: nn.Module
@@ -64,11 +64,11 @@ class Elastic:
     def at(self, width: float, fold: bool = True) -> Compact:
         """Cut the network to the first ⌈width · n⌉ of n features at each place.
 
-        The other features are zero in the result's `reference`. The elastic network is left unchanged.
+        The other features are zero in the result's `reference`. The elastic network is not modified.
 
         Args:
             width: in (0, 1].
-            fold: fold BatchNorm into the layers before it; see `compact`.
+            fold: fold BatchNorm into the preceding layers; see `compact`.
 
         Raises:
             ConfigError: the width is out of range.
@@ -95,7 +95,7 @@ def narrowed(network: nn.Module, order: Mapping[str, Tensor], width: float) -> n
 def statistics_of(network: nn.Module) -> dict[str, Tensor]:
     """Return copies of BatchNorm's statistics, by their names in the state dict.
 
-    Both are 0 for channels that have been cleaned (see `cutting.clean`), where the layer may still emit a constant.
+    The mean and variance of channels that have been cleaned (see `cutting.clean`) are returned as 0.
     """
     found = {}
     for name, module in network.named_modules():
@@ -109,7 +109,7 @@ def statistics_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_statistics(network: nn.Module, statistics: Statistics) -> None:
-    """Load BatchNorm's statistics, in place. Statistics that are not named are left unchanged."""
+    """Load BatchNorm's statistics in place. Those that are not in `statistics` are left unchanged."""
     network.load_state_dict({**network.state_dict(), **statistics})
 
 
@@ -171,7 +171,7 @@ def load_elastic(file: Path) -> Elastic:
     """Load a file that `save_elastic` wrote. The file may be untrusted; see `load_compact`.
 
     Raises:
-        DamagedRun: the file is missing, damaged, or holds something else.
+        DamagedRun: the file is missing, damaged, or not an elastic file.
         ForeignRun, ConfigError: as in `load_compact`.
     """
     try:
@@ -206,11 +206,11 @@ def load_network(path: str | Path, width: float | None = None) -> nn.Module:
     """Load any network that `run compact` wrote, in evaluation mode, on the CPU.
 
     Args:
-        path: its folder or file.
-        width: of an elastic network, in (0, 1]; None means 1.
+        path: folder or file of the network.
+        width: width of an elastic network, in (0, 1]; None means 1.
 
     Raises:
-        ConfigError: a width is given for a network that has only one, or it is out of range.
+        ConfigError: a width is given for a network that has only one, or the width is out of range.
         DamagedRun: see `load_compact` and `load_elastic`.
     """
     file = elastic_file(Path(path))
@@ -222,7 +222,7 @@ def load_network(path: str | Path, width: float | None = None) -> nn.Module:
 
 
 def elastic_file(path: Path) -> Path | None:
-    """Return the elastic file at a path, or inside the folder at that path; None if there is none."""
+    """Return the elastic file at a path or inside the folder at that path, or None if there is none."""
     file = path / ELASTIC if path.is_dir() else path
     if not file.is_file():
         return None
@@ -272,7 +272,7 @@ def _statistics(
 
 
 def _example(inputs: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
-    """Return arguments of these shapes to trace with. The global random state isn't changed."""
+    """Return arguments of the given shapes for tracing, without changing the global random state."""
     generator = torch.Generator().manual_seed(0)
     return [
         torch.rand(shape, generator=generator) if kind.is_floating_point else torch.zeros(shape, dtype=kind)

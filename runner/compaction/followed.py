@@ -1,4 +1,4 @@
-"""The channels of a model's activations, as far as a trace has followed them."""
+"""Keep track of the channels of a model's activations during a trace."""
 
 from collections import Counter
 from typing import Any
@@ -10,7 +10,7 @@ from runner.compaction.coupling import Channels, Coupling, Layer
 
 
 class Followed:
-    """What a trace knows about the channels of each activation and about what belongs together."""
+    """The channels of each activation and their coupling, as recorded by a trace."""
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = dict(model.named_modules())
@@ -24,19 +24,19 @@ class Followed:
         self.found = Coupling()
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return the channel of every element, FIXED where the tensor hasn't been followed."""
+        """Return the channel of every element, or FIXED everywhere if the tensor isn't tracked."""
         known = self.tracked.get(id(tensor))
         return torch.zeros(tensor.shape, dtype=torch.int64) if known is None else known
 
     def mixes(self, name: str, tensors: Any) -> Tensor | None:
-        """Fix the channels that an operation without a rule reads. Its result isn't followed."""
+        """Fix the channels that are read by an operation without a rule. The operation's result isn't tracked."""
         for tensor in tensors:
             if isinstance(tensor, Tensor) and id(tensor) in self.tracked:
                 self.channels.fix(self.of(tensor), f"goes through {name}")
         return None
 
     def read(self, ids: Tensor, dim: int) -> Tensor:
-        """Return the channel at each index of dim. Channels that share an index become one group."""
+        """Return the channel at each index of `dim`, after joining channels that share an index into one group."""
         rows = ids.movedim(dim, 0).flatten(1)
         mixed = (rows != rows[:, :1]).any(1)
         for row in rows[mixed]:
@@ -46,7 +46,7 @@ class Followed:
         return rows[:, 0]
 
     def producers(self, ids: Tensor) -> list[Layer]:
-        """Return the layers that make these channels."""
+        """Return the layers that produce the given channels."""
         wanted = ids.unique()
         made = {name: layer.outputs for name, layer in self.found.layers.items()}
         made |= {name: torch.cat([made[name], heads]) for name, heads in self.heads.items()}

@@ -1,4 +1,4 @@
-"""Channels of attention: which layers make queries, keys and values, and which of their features stay together."""
+"""Trace attention: find the layers that produce queries, keys and values, and features that stay together."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -11,10 +11,10 @@ from runner.models.layers import matrices_in
 
 
 def same_for_heads(followed: Followed, tensors: Sequence[Tensor]) -> Tensor | None:
-    """Return the channels of queries or keys (N, heads, T, …) times a tensor shared by all heads (rotary embeddings).
+    """Return the channels of queries or keys, (N, heads, T, …), multiplied by a tensor that all heads share.
 
-    The shared tensor is as wide as a head, so a head's features are kept or removed together. Returns None for other
-    products.
+    Such a tensor (rotary embeddings) is as wide as a head, so a head's features are kept or removed together. For other
+    products, the result is None.
     """
     x, other = sorted(tensors, key=lambda tensor: id(tensor) not in followed.tracked)
     producers = followed.producers(followed.of(x))
@@ -36,7 +36,7 @@ def attention_channels(followed: Followed, q: Tensor, k: Tensor, v: Tensor) -> T
         q, k, v: queries, keys and values, (N, heads, T, features).
 
     Returns:
-        None unless each of them is made by one layer and all three layers are in the same module.
+        None unless each of them is produced by one layer and all three layers are in the same module.
     """
     producers = [followed.producers(followed.of(tensor)) for tensor in (q, k, v)]
     names = [layer.name for layers in producers for layer in layers]

@@ -1,4 +1,4 @@
-"""The layers of a network and what pruning would leave of them, found without training."""
+"""Inspect the layers of a network and the effect of pruning on them, without training."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class InspectedLayer:
-    """One weight matrix, and what pruning would leave of it.
+    """A layer with a weight matrix, before and after pruning.
 
     Args:
-        shape: of the weight.
-        parameters: number of parameters of weight and bias.
+        shape: shape of the weight.
+        parameters: number of parameters in weight and bias.
         flops: operations for one example, two per multiply-add; None if unknown.
         prunable: whether dropout and pruning apply to it; if not, `why_not` gives the reason.
-        group: number of the group of layers whose filters can only be removed together; None if it is in no group.
-        left: filters and inputs that would be left of `whole` at the given sparsity.
-        parameters_left, flops_left: `parameters` and `flops` that would be left.
+        group: number of the group of layers whose filters can only be removed together, or None.
+        left: filters and inputs of `whole` that would remain at the given sparsity.
+        parameters_left, flops_left: `parameters` and `flops` that would remain.
         stays: why filters can't be removed.
     """
 
@@ -53,8 +53,8 @@ class Inspection:
     """The layers of a network, and its costs before and after a cut.
 
     Attributes:
-        layers: in order of computation.
-        groups: number → names of the layers that can only be cut together.
+        layers: the layers, in order of computation.
+        groups: mapping from group number to the names of layers that can only be cut together.
     """
 
     layers: list[InspectedLayer]
@@ -73,15 +73,16 @@ def inspect_network(
     granularity: Granularity,
     scores: Mapping[str, Tensor] | None = None,
 ) -> Inspection:
-    """Trace the network, compute pruning masks, and plan the cut. The network is left unchanged.
+    """Trace the network, compute pruning masks, and plan the cut. The network is not modified.
 
     Args:
-        model: plain.
-        example: arguments of its forward, for at least two examples.
-        sparsity, granularity: how much is pruned and in which units, each layer separately, by magnitude or `scores`.
+        model: a plain model.
+        example: arguments of the model's `forward`, for at least two examples.
+        sparsity, granularity: fraction and kind of the members to prune. Each layer is pruned separately, by magnitude
+            or by `scores`.
 
     Raises:
-        ValueError: the model has nothing of that granularity.
+        ValueError: the model has no members of that granularity.
     """
     matrices = matrix_layers(model)
     parameters = {name: parameter_of(layer) for name, layer in matrices.items()}
@@ -143,7 +144,7 @@ def inspect_network(
 
 
 def _groups(coupling: Coupling) -> dict[int, list[str]]:
-    """Group layers whose filters meet in a sum, a product, or a depthwise convolution after them."""
+    """Group layers whose filters meet in a sum, a product, or a subsequent depthwise convolution."""
     made = {name: layer.outputs for name, layer in coupling.layers.items()}
     made |= {name: one.channels for name, one in coupling.carriers.items() if one.kind == "depthwise"}
     by_group: dict[int, set[str]] = {}
@@ -165,7 +166,7 @@ def _reasons(
     uses: Sequence[tuple[str, ...]],
     prunable: Mapping[str, nn.Module],
 ) -> dict[str, str]:
-    """Return why layers are not prunable."""
+    """Return the reasons why layers are not prunable, by name."""
     convolutions = [names for names in uses if any(_is_convolution(matrices[name]) for name in names)]
     why = {name: "the first convolution" for names in convolutions[:1] for name in names}
     why |= {name: "produces the output" for names in uses[-1:] for name in names}
@@ -179,7 +180,7 @@ def _is_convolution(module: nn.Module) -> bool:
 
 
 def _stays(name: str, coupling: Coupling, plan: Plan) -> str:
-    """Return why filters of a layer can never be removed, or else why zero filters would stay at this sparsity."""
+    """Return why a layer's filters can never be removed, or else why its zero filters would stay at this sparsity."""
     if name in coupling.layers:
         channels = coupling.layers[name].outputs
     elif name in coupling.carriers:

@@ -1,4 +1,4 @@
-"""Latency of the networks of a sweep as they would be executed: cut, or without their zeros."""
+"""Measure the latency of a sweep's networks when they are cut or executed sparsely."""
 
 import copy
 import statistics
@@ -26,11 +26,11 @@ Latency = tuple[float, str]  # milliseconds, and the way in which the network wa
 def latencies(
     rows: Sequence[Mapping[str, Any]], batch: int, data: Mapping[str, Any], config_dir: Path | None = None
 ) -> list[Latency]:
-    """Measure the median latency of each row's network on a batch of validation images, executed in its fastest way.
+    """Measure the median latency of each row's network, executed in its fastest way on a batch of validation images.
 
     Args:
-        rows: each with `run`, a folder, and the columns of a sweep's row.
-        data: `root` and `download`, which say where the runs' data is now.
+        rows: rows of sweeps, with the run's folder as an additional entry `run`.
+        data: `root` and `download`, which locate the runs' data.
 
     Returns:
         Milliseconds per batch and the way of execution, for each row.
@@ -57,7 +57,7 @@ def _calls(row: Mapping[str, Any], batch: int, data: Mapping[str, Any], config_d
 
 
 def _network(row: Mapping[str, Any], data: Mapping[str, Any], config_dir: Path | None) -> tuple[nn.Module, Tensor]:
-    """Return the row's network, cut where whole filters and features are removed, and some images."""
+    """Return a row's network, cut where whole filters and features are removed, and a few images."""
     source = Source(Run(Path(row["run"])))
     asked: dict[str, Any] = {name: row[name] for name in ("granularity", "scope", "floor", "sparsity")}
     asked |= {"criterion": row["scores"], "width": None, "batch_norm": "kept", "device": "cpu", "data": data}

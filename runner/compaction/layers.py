@@ -1,4 +1,4 @@
-"""Times of each layer, in the whole network and in the smaller one."""
+"""Per-layer times of the whole and the compact network."""
 
 import statistics
 import time
@@ -17,10 +17,10 @@ REST = "everything else"  # BatchNorm, ReLU, sums, pooling, and PyTorch itself
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Times of one layer, or of REST, in milliseconds per batch.
+    """Times of one layer, or of all other operations (REST), in milliseconds per batch.
 
     Args:
-        shape: what is left of the layer.
+        shape: description of what remains of the layer.
         ideal: factor by which the number of multiplications is reduced.
     """
 
@@ -43,7 +43,7 @@ def sparse_layers(network: SparseNetwork, x: Tensor, rounds: int) -> list[LayerR
 
 
 def cut_layers(dense: Eager, small: Eager, x: Tensor, rounds: int) -> list[LayerRow]:
-    """Return one row per convolution and linear layer, and one for the rest: medians of alternating runs."""
+    """Return the median times over alternating runs, one row per convolution or linear layer and one for the rest."""
     watches = [_Watch(dense), _Watch(small)]
     with torch.inference_mode():
         for _ in range(rounds + 1):
@@ -65,7 +65,7 @@ def _weight(watch: "_Watch", name: str) -> Tensor:
 
 
 class _Watch:
-    """Measures the time of every convolution and linear layer of a network that is executed eagerly."""
+    """Measures the time of each convolution and linear layer in an eagerly executed network."""
 
     def __init__(self, way: Eager) -> None:
         assert isinstance(way.network, nn.Module)
@@ -79,7 +79,7 @@ class _Watch:
         self.totals: list[float] = []
 
     def run(self, x: Tensor) -> None:
-        """Run the network once. The hooks that take the times are removed afterwards."""
+        """Run the network once with timing hooks that are removed afterwards."""
         taken = dict.fromkeys(self.layers, 0.0)
         starts: dict[str, float] = {}
 
@@ -101,7 +101,7 @@ class _Watch:
             hook.remove()
 
     def medians(self) -> tuple[dict[str, float], float]:
-        """Return the median milliseconds of each layer and of the rest, without the first run."""
+        """Return the median times of each layer and of the rest in milliseconds, excluding the first run."""
         layers = {name: _median([one[name] for one in self.taken[1:]]) for name in self.layers}
         rest = [total - sum(one.values()) for total, one in zip(self.totals[1:], self.taken[1:], strict=True)]
         return layers, _median(rest)

@@ -34,7 +34,7 @@ class Timing:
     """What to time, and for how long.
 
     Args:
-        batches: batch sizes for images; networks that read something else are timed as described in `token_ways`.
+        batches: batch sizes for images; networks with other inputs are timed as described in `token_ways`.
         rounds: number of rounds; every way is timed once per round.
         turn: seconds for which a way is repeated in each round; see `in_turn`.
         compile: whether to time torch.compile, too.
@@ -59,7 +59,7 @@ class Way:
         part: which part of the network is executed: all of it, the feed-forward layers of a Transformer, or a language
             model's next token.
         batch: number of images or tokens.
-        milliseconds, speedup: median and quartiles. The speedup is over the fastest dense way, round by round.
+        milliseconds, speedup: median and quartiles. The speedup is relative to the fastest dense way of the same round.
         ideal: the ratio of FLOPs.
         peak_bytes: see `costs.peak_bytes`; None if unknown.
     """
@@ -79,12 +79,13 @@ class Measured:
     """All measurements of a certificate.
 
     Args:
-        costs: "dense", "packed", "compact" → costs. The FLOPs of a packed network are those of its non-zero weights.
-        unit: what batch sizes count, "images" or "tokens".
+        costs: costs of the networks "dense", "packed" and "compact". The FLOPs of a packed network are those of its
+            non-zero weights.
+        unit: unit of batch sizes, "images" or "tokens".
         turn: see `Timing`.
-        layers: batch size → times of each layer.
+        layers: mapping from batch size to the times of each layer.
         notes: what could not be measured, and why.
-        others: number of cores that other processes kept busy meanwhile.
+        others: number of cores that other processes kept busy during the measurement.
     """
 
     costs: dict[str, Costs]
@@ -106,13 +107,13 @@ def measure(
     packed: bool,
     timing: Timing,
 ) -> Measured:
-    """Measure the costs and latency of a smaller network beside those of the whole network.
+    """Measure the costs and latency of a compact network and of the whole network.
 
     Args:
         networks: "trained", which isn't pruned; "reference", the pruned network, whose dense execution is timed; and
             "compact", which was made from the reference.
-        example: arguments of their forward.
-        images: images to time on; None if the networks read something else.
+        example: arguments of the networks' `forward`.
+        images: images for timing; None if the networks have other inputs.
         stored_bytes: size of the compact network's files.
         packed: whether the compact network still contains its zeros.
     """
@@ -151,7 +152,7 @@ def measure(
 
 
 def _layers(makers: Ways, timed: Sequence[Way], x: Tensor, packed: bool, rounds: int) -> list[LayerRow]:
-    """Time the layers of the sparse network, or else of the fastest eager ways."""
+    """Time the layers of the sparse network, or otherwise those of the fastest eager ways."""
     fastest: dict[str, Eager] = {}
     for way in sorted(timed, key=lambda way: way.milliseconds[0]):
         maker = makers[way.network, way.way]
@@ -163,7 +164,7 @@ def _layers(makers: Ways, timed: Sequence[Way], x: Tensor, packed: bool, rounds:
 
 
 def _zero_flops(network: nn.Module, example: Sequence[Tensor]) -> int:
-    """Count the operations of zero weights: two for each weight and each time it is applied."""
+    """Count the operations on zero weights, two for each application of a weight."""
     flops = 0
     for name, layer in find_coupling(network, example).layers.items():
         weight = network.get_parameter(f"{name}.weight")

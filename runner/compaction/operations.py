@@ -1,4 +1,4 @@
-"""The effect of operations on channels: a kind for each ATen operation, by name. All others mix channels."""
+"""The effect of ATen operations on channels. Operations that are not listed mix channels."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Dense tensors in a small file: the values of the non-zero weights, and their positions.
+"""Packed files, which store only the values and positions of non-zero weights.
 
 A packed file is one safetensors file with at most six tensors:
 
@@ -48,12 +48,12 @@ def pack(tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = 
     """Return the content of a packed file.
 
     Args:
-        tensors: float32 of any shape, or integers without dimensions (BatchNorm's count of batches).
-        half: store the values of matrices (tensors with two or more dimensions) as float16; they come back rounded.
-        architecture: plain values.
+        tensors: float32 tensors of any shape, or integer scalars (BatchNorm's `num_batches_tracked`).
+        half: store the values of matrices (tensors with two or more dimensions) as float16, which rounds them.
+        architecture: the architecture to store, as plain values.
 
     Raises:
-        ValueError: a tensor has another type.
+        ValueError: a tensor is of another kind.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in _TYPES}
     layout: list[list[Any]] = []
@@ -81,7 +81,7 @@ def pack(tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = 
 
 
 def save_packed(path: Path, tensors: Mapping[str, Tensor], half: bool = False, architecture: Any = None) -> int:
-    """Write the content that `pack` returns, and return its size in bytes."""
+    """Write a packed file and return its size in bytes; for arguments, see `pack`."""
     content = pack(tensors, half, architecture)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)

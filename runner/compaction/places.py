@@ -1,4 +1,4 @@
-"""Feature places of a network that declares none, found by tracing."""
+"""Find feature places by tracing, for networks that don't declare any."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from runner.models.layers import FeaturePlace
 
 
 def find_places(coupling: Coupling) -> tuple[FeaturePlace, ...]:
-    """Find layer inputs in which each feature is one filter of one other layer and nothing else reads or makes it.
+    """Find layer inputs whose features are each produced by one filter of one other layer and have no other reader.
 
     Operations that keep channels apart may lie between the two: BatchNorm, activations, pooling or depthwise
     convolutions. If the filters of several layers are multiplied, as in a gated feed-forward sublayer, the last one is

@@ -1,6 +1,6 @@
-"""What can be removed from a pruned network, given its zero filters and columns.
+"""Plan what to remove from a pruned network, given its zero filters and columns.
 
-Nothing here reads the network itself, so a sweep can tell what masks would leave of it without building it.
+Planning doesn't need the network itself, so a sweep can determine the effect of masks without building a cut network.
 """
 
 import math
@@ -22,10 +22,10 @@ HEADS = "kept so that all heads have the same number of features"
 
 @dataclass(frozen=True)
 class Zeros:
-    """Zero filters and columns of each layer: layer → (filters,) and (columns,), bool.
+    """Zero filters and columns of each layer, as boolean tensors (filters,) and (columns,).
 
     Attributes:
-        depthwise: depthwise convolution → which of its filters are zero, (channels,).
+        depthwise: mapping from depthwise convolution to a boolean tensor of its zero filters, (channels,).
     """
 
     filters: Mapping[str, Tensor]
@@ -35,16 +35,16 @@ class Zeros:
 
 @dataclass
 class Plan:
-    """What is kept of a network.
+    """The parts of a network that are kept.
 
     Attributes:
-        removed: group → whether it is removed.
-        outputs, inputs: layer → indices of the filters and columns that are kept, in the original layer.
-        channels: carrier → indices of the channels that are kept.
-        scattered: layer → where its filters are written into a sum, as indices of the sum's channels that are kept.
-        heads: attention module → number of heads that are kept.
-        stays: layer → reason → number of its zero filters that are kept because of it.
-        zeros: the zeros that the plan was made from.
+        removed: whether each group is removed, (groups,).
+        outputs, inputs: mappings from layer to the indices of its filters and columns that are kept.
+        channels: mapping from carrier to the indices of its channels that are kept.
+        scattered: mapping from layer to the positions of its filters among the sum's channels that are kept.
+        heads: mapping from attention module to the number of heads that are kept.
+        stays: mapping from layer and reason to the number of zero filters kept for that reason.
+        zeros: the zeros on which the plan is based.
     """
 
     removed: Tensor
@@ -58,7 +58,10 @@ class Plan:
 
 
 def masked_zeros(coupling: Coupling, masks: Mapping[str, Tensor]) -> Zeros:
-    """Return the zeros that masks (True: removed; broadcast over the weights) would make in a network without zeros."""
+    """Return the zeros that masks would create in a network without zeros.
+
+    Masks are True for removed weights and broadcast over the weights.
+    """
     filters = {name: torch.zeros(len(layer.outputs), dtype=torch.bool) for name, layer in coupling.layers.items()}
     columns = {name: torch.zeros(len(layer.inputs), dtype=torch.bool) for name, layer in coupling.layers.items()}
     for name in coupling.layers.keys() & masks.keys():
@@ -85,11 +88,11 @@ def make_plan(
     """Decide what is removed and what is kept.
 
     Args:
-        coupling: of the network.
+        coupling: coupling of the network.
         zeros: its zero filters and columns.
         constants: check what zero filters emitted during the trace, and keep those whose constant can't be folded into
             what follows. If False, assume that they emit nothing or can be folded, as removal="clean" ensures.
-        round_to: channel counts become multiples of this, or stay as they were.
+        round_to: make channel counts multiples of this, or leave them unchanged.
         scatter: narrow layers whose output is a term of a sum, and write their output into the sum by index.
     """
     size = int(coupling.group.max()) + 1
@@ -131,11 +134,11 @@ def make_plan(
 
 
 def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> Tensor:
-    """Return for each channel whether zero filters make it the same for all inputs, (channels,).
+    """Return whether zero filters make each channel constant over all inputs, (channels,).
 
     Args:
-        constants: a dead factor makes a product dead if it was zero everywhere in the trace. If False, any dead factor
-            that isn't a gate does, because it becomes zero once BatchNorm's shift does.
+        constants: if True, a dead factor makes a product dead only if it was zero everywhere in the trace. If False,
+            any dead factor that isn't a gate does, because it becomes zero when BatchNorm's shift is set to zero.
     """
     dead = torch.zeros(len(coupling.group), dtype=torch.bool)
     for name, layer in coupling.layers.items():
@@ -152,9 +155,10 @@ def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> T
 
 
 def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
-    """Return for each group whether it can be removed, (groups,).
+    """Return whether each group can be removed, (groups,).
 
-    It can if every column that reads it is zero or reads a dead channel, or if all filters that make it are zero.
+    A group can be removed if every column that reads it is zero or reads a dead channel, or if all filters that produce
+    it are zero.
     """
     size = int(coupling.group.max()) + 1
     read, read_in_vain = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
@@ -168,7 +172,7 @@ def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
 
 
 def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:
-    """Return for each group whether all filters that make it are zero, (groups,)."""
+    """Return whether all filters that produce each group are zero, (groups,)."""
     size = int(coupling.group.max()) + 1
     made, made_zero = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     for layer in coupling.layers.values():
@@ -181,16 +185,16 @@ def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:
 
 
 def is_constant(low: Tensor, high: Tensor) -> Tensor:
-    """Return whether values between low and high are equal up to rounding."""
+    """Return whether low and high are equal up to rounding, elementwise."""
     return high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
 
 
 def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, constants: bool) -> int:
-    """Remove whole heads, and the same number of features from each of the others. Return how many heads are kept.
+    """Remove whole heads and equally many features from each remaining head. Return the number of remaining heads.
 
     A feature of queries and keys is removed if it is zero in either. It then adds nothing to the scores, or, if the key
     is constant, adds the same to the scores of all keys, which doesn't change the softmax. If the features of a head
-    form one group, as rotary embeddings combine them, they are only removed together with the head.
+    form one group, as with rotary embeddings, they are only removed together with the head.
     """
     query, key, value = (coupling.layers[name] for name in (attention.query, attention.key, attention.value))
     pairs, values = (coupling.group[layer.outputs].view(attention.count, -1) for layer in (query, value))
@@ -213,7 +217,7 @@ def _heads(coupling: Coupling, attention: Heads, zeros: Zeros, removed: Tensor, 
 
 
 def _round(coupling: Coupling, candidates: Tensor, removed: Tensor, round_to: int) -> None:
-    """Keep at least one filter of every layer, and a multiple of round_to. Features of heads are left unchanged."""
+    """Keep at least one filter of every layer, and a multiple of `round_to`. Features of heads are not affected."""
     for layer in coupling.layers.values():
         groups = coupling.group[layer.outputs]
         gone, free = removed[groups], candidates[groups] & removed[groups]
@@ -227,7 +231,7 @@ def _multiple(count: int, round_to: int, most: int) -> int:
 
 
 def _alive(layer: Layer, kept: Tensor, zero: Tensor, constants: bool, round_to: int) -> Tensor:
-    """Return the filters that must be computed. The others add a constant to the sum."""
+    """Return a mask of the filters that must be computed. The others add a constant to the sum."""
     idle = kept & zero
     if constants:
         idle &= is_constant(layer.made_low, layer.made_high)
@@ -247,7 +251,7 @@ def _explain(
     wanted: Tensor,
     in_heads: Tensor,
 ) -> None:
-    """Count the zero filters of a layer that are kept, by reason."""
+    """Count the zero filters of a layer that are kept for each reason."""
     groups = coupling.group[layer.outputs]
     reasons: dict[str, int] = {}
     for index in _indices(plan.zeros.filters[layer.name] & alive).tolist():

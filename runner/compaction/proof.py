@@ -18,9 +18,10 @@ class Proof:
         examples: number of examples that were compared.
         absolute: the largest difference of any output.
         relative: that difference divided by the largest output of its batch.
-        same_choice: number of examples (or positions of sequences) whose largest output has the same index.
+        same_choice: number of examples (or sequence positions) whose largest output has the same index.
         choices: number of examples (or positions) that were compared in this way.
-        parameters, expected_parameters: of the compact network, counted and computed from its structure.
+        parameters, expected_parameters: number of parameters of the compact network, as counted and as computed from
+            its structure.
     """
 
     examples: int
@@ -33,7 +34,7 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether outputs are equal within float32's rounding, `TOLERANCE` relative, and parameters are as expected."""
+        """Whether the outputs agree within the relative `TOLERANCE` and the number of parameters is as expected."""
         return self.relative <= TOLERANCE and self.parameters == self.expected_parameters
 
 
@@ -44,8 +45,8 @@ def prove(
     """Compare the outputs of two networks, in evaluation mode and float32.
 
     Args:
-        batches: arguments of the networks' forward.
-        expected_parameters: how many the network should have; see `costs.expected_parameters`.
+        batches: arguments of the networks' `forward`.
+        expected_parameters: number of parameters that the network should have; see `costs.expected_parameters`.
 
     Raises:
         ValueError: there are no batches, or an output isn't finite.

@@ -1,4 +1,4 @@
-"""Turn the options of `run compact` into requests, which are checked before anything is written."""
+"""Convert the options of `run compact` to requests and check them before anything is written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,10 +56,10 @@ def _parts(group: str, value: Any, config_dir: Path | None, most: int | None) ->
 
 
 def options_of_widths(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the options of an elastic file and complete them.
+    """Check the options of an elastic file and fill in the missing ones.
 
     Raises:
-        ConfigError: widths are not allowed, or an option belongs to a single sparsity.
+        ConfigError: the widths are invalid, or an option only applies to a single sparsity.
     """
     check_each(asked, {"widths": list_of(share())})
     widths = sorted({1.0, *(float(width) for width in asked["widths"])})

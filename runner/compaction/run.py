@@ -1,4 +1,4 @@
-"""Turn a finished run into a folder with its compact or packed network, proved equal and measured."""
+"""Cut or pack the network of a finished run, prove the result equal, measure it and write it to a folder."""
 
 import copy
 import shutil
@@ -41,9 +41,9 @@ class Request:
         granularity, criterion: resolved choices; see `runner.config.choices`.
         sparsity: the requested sparsity.
         floor: the minimum sparsity; "auto" means the fraction that the variant dropped.
-        removal, round_to, fold: see `compact`; for networks that are cut.
+        removal, round_to, fold: see `compact`; used only for networks that are cut.
         batch_norm: "kept", "recalibrated", or "auto": recalibrated, unless removal is "exact".
-        half: see `pack`; for networks that are packed.
+        half: see `pack`; used only for networks that are packed.
     """
 
     granularity: Mapping[str, Any]
@@ -62,7 +62,7 @@ class Request:
 
     @property
     def words(self) -> str:
-        """The request in words, such as `weight sparsity 0.99, own criterion`."""
+        """A short description of the request, such as `weight sparsity 0.99, own criterion`."""
         return f"{self.granularity['key']} sparsity {self.sparsity:g}, {self.criterion['key']} criterion"
 
 
@@ -89,7 +89,10 @@ def check_request(experiment: Experiment, run: Run, request: Request) -> Members
 
 
 def make_compact(experiment: Experiment, run: Run, request: Request, timing: Timing) -> Certificate:
-    """Prune as the sweep does, cut or pack, prove the written files, measure, and write the certificate.
+    """Make a run's network compact and write its certificate.
+
+    The network is pruned in the same way as in the sweep, cut or packed, and measured. The written files are proved
+    equal to the pruned network.
 
     Raises:
         ConfigError: see `check_request`.
@@ -130,7 +133,7 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
 
 @contextmanager
 def replaced(folder: Path, run: Run) -> Iterator[Path]:
-    """Yield a new folder to write into, which replaces `folder` if nothing fails.
+    """Yield a new folder to write to, and let it replace `folder` if nothing fails.
 
     Raises:
         UserError: a ValueError was raised inside; nothing is kept.
@@ -162,7 +165,7 @@ def sweeper_of(experiment: Experiment, run: Run, request: Request) -> Sweeper:
 
 
 def _prune(experiment: Experiment, run: Run, members: Members, request: Request) -> None:
-    """Prune the experiment's model as the sweep does."""
+    """Prune the experiment's model in the same way as the sweep."""
     sweeper = sweeper_of(experiment, run, request)
     floor = experiment.variant.floor(members.granularity) if request.floor == "auto" else float(request.floor)
     sparsity = max(request.sparsity, floor)
@@ -229,7 +232,7 @@ def difference(proof: Proof) -> str:
 
 
 def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """Return the class that builds the experiment's network again, and plain arguments for it.
+    """Return the name of the class that rebuilds the experiment's network, and its arguments as plain values.
 
     A user's own class is built by `runner.models.foreign.module.Module`, which checks whether it is trusted.
     """
@@ -245,7 +248,7 @@ def builder_of(experiment: Experiment) -> tuple[str, dict[str, Any]]:
 
 
 def metrics_on_test(experiment: Experiment, network: nn.Module) -> dict[str, float]:
-    """Return the task's metrics on the test split, its loss and the number of examples."""
+    """Return the task's metrics, the loss and the number of examples on the test split."""
     batches = experiment.data.eval_batches("test", experiment.config.get("limit"))
     found = experiment.task.evaluate(network.eval(), batches)
     return {name: float(found[name]) for name in (*names_of(experiment.task.sweep_metrics), "loss", "examples")}
@@ -258,6 +261,6 @@ def inputs_of_test(experiment: Experiment) -> Iterator[Arguments]:
 
 
 def test_images(experiment: Experiment) -> Tensor | None:
-    """Return float32 test images to time on, or None if the data isn't images."""
+    """Return float32 test images for timing, or None if the data doesn't consist of images."""
     first = next(inputs_of_test(experiment))
     return first[0] if len(first) == 1 and first[0].is_floating_point() else None

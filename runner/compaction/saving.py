@@ -1,6 +1,6 @@
-"""A compact network as two files: model.safetensors, and architecture.json, which holds plain values only.
+"""Save and load compact networks as two files, model.safetensors and architecture.json (plain values only).
 
-A packed network is one file, packed.safetensors, which also holds the architecture.
+A packed network is a single file, packed.safetensors, that also holds the architecture.
 """
 
 import importlib
@@ -40,10 +40,10 @@ def save_compact(
         folder: created if it is missing.
         network, structure: as returned by `compact`.
         class_name: dotted name of a class in runner.models that builds the whole network.
-        arguments: the plain values that it is built with.
+        arguments: arguments of the class, as plain values.
 
     Returns:
-        The size of both files in bytes.
+        The total size of both files in bytes.
 
     Raises:
         ValueError: the class isn't in runner.models, or an argument isn't a plain value.
@@ -60,7 +60,7 @@ def save_compact(
 def save_packed_network(
     folder: Path, network: nn.Module, class_name: str, arguments: Mapping[str, Any], half: bool = False
 ) -> int:
-    """Write a network without its zeros, and its architecture, as one file. For the rest, see `save_compact`.
+    """Write a network and its architecture to a single packed file. For other arguments, see `save_compact`.
 
     Args:
         half: see `pack`.
@@ -73,7 +73,7 @@ def save_packed_network(
 
 
 def architecture_of(structure: Structure, class_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what builds a network again, as plain values. For arguments and errors, see `save_compact`."""
+    """Return the architecture of a network as plain values. For arguments and errors, see `save_compact`."""
     if not _CLASS.fullmatch(class_name):
         raise ValueError(f"class_name={class_name}: expected a class of {PACKAGE}")
     arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
@@ -84,22 +84,22 @@ def architecture_of(structure: Structure, class_name: str, arguments: Mapping[st
 
 
 def _library(cls: Any) -> dict[str, Any]:
-    """Return `library`, a mapping from name to version, if another library builds the network, or {}."""
+    """Return an entry `library` with names and versions if another library builds the network, otherwise {}."""
     return {"library": cls.versions()} if is_builder(cls) else {}
 
 
 def load_compact(path: str | Path) -> nn.Module:
     """Load a network that `save_compact` or `save_packed_network` wrote, in evaluation mode, on the CPU.
 
-    The files may be untrusted: nothing in them is executed. Only classes of runner.models are built, and networks of
-    torchvision, timm and transformers by their names.
+    The files may be untrusted: nothing in them is executed. Only classes of runner.models and named networks of
+    torchvision, timm and transformers are built.
 
     Args:
-        path: the folder, or a packed file itself.
+        path: the folder or the packed file.
 
     Raises:
         DamagedRun: a file is missing, damaged, or names something else.
-        ForeignRun: it uses somebody's own class that the user has not named; see `runner.config.trust`.
+        ForeignRun: it uses a custom class that the user has not named; see `runner.config.trust`.
         ConfigError: its library is not installed, or has no such network.
     """
     path = Path(path)
@@ -139,7 +139,7 @@ def assemble(architecture: Any, tensors: Mapping[str, Tensor], file: Path, tenso
 
 
 def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors needed for the same outputs: all but BatchNorm's count of batches, shared tensors once."""
+    """Return the tensors that determine the outputs: all but `num_batches_tracked`, with shared tensors only once."""
     shared = shared_names(network)
     return {
         key: value.detach().cpu().contiguous()
@@ -183,7 +183,7 @@ def _build(architecture: Any, most_modules: int) -> nn.Module:
 
 
 def _other_version(architecture: Mapping[str, Any]) -> str:
-    """Return a note if the installed library has another version than the one that built the network."""
+    """Return a note if the installed library's version differs from the one that built the network."""
     then, now = architecture.get("library"), _library(_find_class(architecture["class"])).get("library")
     if not isinstance(then, dict) or then == now:
         return ""

@@ -1,4 +1,4 @@
-"""Terms of a sum that have fewer channels than the sum and are added by index."""
+"""Index-based addition of terms that have fewer channels than their sum."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from runner.models.blocks import BasicBlock, Bottleneck, PreActBlock
 
 @fx.wrap  # a single node in a traced network
 def put_by_index(y: Tensor, dim: int, channels: int, index: Tensor, constant: Tensor | None) -> Tensor:
-    """Place the channels of y at `index` among constant channels, which are zero without `constant`; see `Scatter`."""
+    """Place the channels of y at `index` and fill the others with `constant`, or with zeros if it is None."""
     shape = list(y.shape)
     shape[dim] = channels
     if constant is None:
@@ -24,22 +24,22 @@ def put_by_index(y: Tensor, dim: int, channels: int, index: Tensor, constant: Te
 
 @fx.wrap
 def add_by_index(stream: Tensor, y: Tensor, index: Tensor, constant: Tensor | None) -> Tensor:
-    """Add what `put_by_index` makes of y in dimension 1 to a stream, without a pass over the whole stream."""
+    """Add y to a stream by index in dimension 1, which equals adding the result of `put_by_index` but is faster."""
     if constant is not None:
         stream = stream + constant.to(stream.dtype).view(-1, 1, 1)
     return torch.index_add(stream, 1, index, y.to(stream.dtype))
 
 
 class Scatter(nn.Module):
-    """A module that computes some of the channels; the others are constant.
+    """Wrapper of a module that computes only some of the channels; the others are constant.
 
     Args:
         module: returns (N, kept, …), or (…, kept) if dim is -1.
         dim: the dimension of the channels, 1 or -1.
         channels: number of output channels.
-        index: output channel of each of the module's channels.
-        constant: whether the other channels each have a constant, in the buffer `constant`, (channels,). If False, they
-            are zero.
+        index: the output channel for each of the module's channels.
+        constant: whether the other channels have constant values, stored in the buffer `constant`, (channels,). If
+            False, they are zero.
     """
 
     index: Tensor
@@ -56,7 +56,7 @@ class Scatter(nn.Module):
 
 
 class _AddsByIndex(nn.Module):
-    """A residual block whose last convolution makes some of the stream's channels; the others gain a constant."""
+    """A residual block whose last convolution adds to some of the stream's channels; the others gain a constant."""
 
     index: Tensor
     constant: Tensor | None
@@ -66,7 +66,7 @@ class _AddsByIndex(nn.Module):
 
 
 class NarrowBasicBlock(_AddsByIndex, BasicBlock):
-    """A `BasicBlock` that is added by index."""
+    """A `BasicBlock` whose output is added by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
@@ -74,7 +74,7 @@ class NarrowBasicBlock(_AddsByIndex, BasicBlock):
 
 
 class NarrowBottleneck(_AddsByIndex, Bottleneck):
-    """A `Bottleneck` that is added by index."""
+    """A `Bottleneck` whose output is added by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
@@ -83,7 +83,7 @@ class NarrowBottleneck(_AddsByIndex, Bottleneck):
 
 
 class NarrowPreActBlock(_AddsByIndex, PreActBlock):
-    """A `PreActBlock` that is added by index."""
+    """A `PreActBlock` whose output is added by index."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x))
@@ -101,9 +101,9 @@ _NARROW: dict[tuple[type[nn.Module], str], type[nn.Module]] = {
 def write_by_index(
     modules: Mapping[str, nn.Module], name: str, dim: int, channels: int, index: list[int], constant: bool
 ) -> None:
-    """Write the output of a module, which is a term of a sum, into the sum by index. Changes the network in place.
+    """Modify a network in place so that the output of a module is added to a sum by index.
 
-    Our own residual blocks add it by index; in other networks the module is wrapped in a `Scatter`.
+    This package's residual blocks support this themselves; in other networks, the module is wrapped in a `Scatter`.
 
     Args:
         modules: the modules of a network, by name.

@@ -1,4 +1,4 @@
-"""The shape of a cut network as plain values, and how it is applied to a network."""
+"""Describe the shape of a cut network as plain values, and apply it to a network."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,11 +16,12 @@ class Structure:
     """How a cut network differs from the network that its class builds.
 
     Attributes:
-        layers: convolution or linear layer → inputs, outputs, bias.
-        channels: BatchNorm or depthwise convolution → number of channels.
-        heads: attention module → number of heads.
-        folded: BatchNorms that are folded into the layer before them.
-        scattered: module → how its output is written into a sum: dim, channels, index, constant; see `write_by_index`.
+        layers: mapping from convolution or linear layer to inputs, outputs and bias.
+        channels: mapping from BatchNorm or depthwise convolution to its number of channels.
+        heads: mapping from attention module to its number of heads.
+        folded: BatchNorms that are folded into the preceding layer.
+        scattered: mapping from module to dim, channels, index and constant of its output, which is written into a sum;
+            see `write_by_index`.
     """
 
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -34,7 +35,7 @@ class Structure:
 
 
 def apply_structure(model: nn.Module, structure: Structure) -> None:
-    """Give a model the structure's shapes, in place. Parameters that change their shape lose their values.
+    """Resize a model to the structure's shapes, in place. Parameters that are resized lose their values.
 
     Raises:
         ValueError: the structure doesn't fit the model.
@@ -68,7 +69,7 @@ def apply_structure(model: nn.Module, structure: Structure) -> None:
 
 
 def shared_names(model: nn.Module) -> dict[str, str]:
-    """Map every further name of a parameter that several modules share to its first name."""
+    """Return a mapping from each additional name of a shared parameter to its first name."""
     first: dict[int, str] = {}
     names = [(name, id(parameter)) for name, parameter in model.named_parameters(remove_duplicate=False)]
     found = {name: first.setdefault(key, name) for name, key in names}
@@ -79,7 +80,7 @@ def load_state_sharing(model: nn.Module, state: Mapping[str, Tensor], shared: Ma
     """Load tensors into the model without copying them. Shared parameters stay shared.
 
     Args:
-        state: needs only the first of the names that share a tensor.
+        state: tensors by name; a shared tensor is only needed under its first name.
         shared: see `shared_names`.
     """
     model.load_state_dict({**state, **{name: state[first] for name, first in shared.items()}}, assign=True)
@@ -89,7 +90,7 @@ def load_state_sharing(model: nn.Module, state: Mapping[str, Tensor], shared: Ma
 
 
 def _width(modules: Mapping[str, nn.Module], name: str) -> int:
-    """Return how many channels a module makes."""
+    """Return the number of output channels of a module."""
     module = _find(modules, name)
     for attribute in ("num_features", "out_channels", "out_features"):
         if isinstance(width := getattr(module, attribute, None), int):

@@ -1,4 +1,4 @@
-"""Costs of each network of a sweep as it would be stored: cut if filters are removed, packed if weights are."""
+"""Costs of a sweep's networks as they would be stored: cut if filters are pruned, packed if weights are."""
 
 import copy
 import logging
@@ -34,8 +34,8 @@ class SweepCosts:
     """Costs of one model under many masks. The model is traced once, on first use.
 
     Args:
-        model: plain and trained; it is only read.
-        example: returns the arguments of its forward, for at least two examples, on the CPU.
+        model: a plain, trained model; it is not modified.
+        example: function that returns arguments of the model's `forward`, for at least two examples, on the CPU.
     """
 
     def __init__(self, model: nn.Module, example: Callable[[], Sequence[Tensor]]) -> None:
@@ -44,15 +44,16 @@ class SweepCosts:
         self.failed: set[str] = set()  # granularities whose costs can't be determined
 
     def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, float]:
-        """Return `flops` for one example, and `parameters` and `bytes` of the network that the masks leave.
+        """Return the masked network's `flops` for one example, `parameters` and `bytes`.
 
         If the masks remove 90 % of the weights or more and aren't structured, `effective_sparsity` is included.
 
         Args:
-            granularity: used to warn only once for each.
-            masks: layer → True for what is removed, broadcast over the weights. They are already applied to the model.
-            structured: whether zero filters, features and heads are cut. If not, all weights are kept and computed
-                with, and `bytes` is the size of the packed file with the model's current weights.
+            granularity: name of the granularity; each causes at most one warning.
+            masks: mapping from layer to a mask, True for removed weights, that broadcasts over the weight. The masks
+                must already be applied to the model.
+            structured: whether zero filters, features and heads are cut. If False, `flops` and `parameters` include
+                zero weights, and `bytes` is the size of the packed file with the model's current weights.
 
         Returns:
             An empty dict if the costs can't be determined, for example because the network can't be traced.
@@ -74,7 +75,7 @@ class SweepCosts:
             return {}
 
     def _effective(self, masks: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the `effective_sparsity` of a network that is sparse enough for paths to end."""
+        """Return the `effective_sparsity`, or {} if it is undefined or the masks remove too few weights."""
         if not masks or sum(float(mask.float().mean()) for mask in masks.values()) < _PATHS_END * len(masks):
             return {}
         found = effective_sparsity(self.model, masks, self._example)

@@ -26,9 +26,9 @@ def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
     """Trace the model on an example batch.
 
     Args:
-        model: plain, of any class; it is run once, in evaluation mode.
-        example: the arguments of its forward, with at least two examples along dim 0, so that constants can be told
-            from values that depend on the input.
+        model: a plain model of any class; it is run once, in evaluation mode.
+        example: arguments of the model's `forward`, with at least two examples along dim 0, so that constants can be
+            distinguished from values that depend on the input.
 
     Raises:
         ValueError: there are fewer than two examples.
@@ -42,7 +42,7 @@ def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
 
 
 class Tracer(TorchDispatchMode, Followed):
-    """Records layers, carriers and heads of a model while it runs; `coupling` then returns what belongs together."""
+    """Records the layers, carriers and heads of a model while it runs; `coupling` then returns the result."""
 
     def __init__(self, model: nn.Module) -> None:
         TorchDispatchMode.__init__(self)
@@ -222,7 +222,7 @@ class Tracer(TorchDispatchMode, Followed):
         return self.mixes("attention", args[:3]) if values is None else values[None, :, None].expand(out.shape)
 
     def coupling(self, output: Any) -> Coupling:
-        """Return what was found, with the network's output fixed."""
+        """Return the recorded coupling, with the network's output fixed."""
         outputs = {id(tensor) for tensor in tree_leaves(output)}
         for key, ids in self.tracked.items():
             # A tensor that nothing reads may also be an output, in a container that PyTorch doesn't know.

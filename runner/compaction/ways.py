@@ -1,4 +1,4 @@
-"""Ways to execute the whole and the compact network, which a certificate compares."""
+"""The ways of executing the whole and the compact network that a certificate compares."""
 
 import copy
 import importlib
@@ -40,7 +40,7 @@ class Eager:
     """Execution by PyTorch itself.
 
     Args:
-        network: in the given memory format.
+        network: the network, in the given memory format.
         chunk: number of images that are computed at once; None means the whole batch.
     """
 
@@ -64,7 +64,7 @@ class Eager:
 
 @dataclass(frozen=True)
 class Sparse:
-    """Execution without zeros."""
+    """Sparse execution, which skips zero weights."""
 
     network: SparseNetwork
 
@@ -81,12 +81,12 @@ def image_ways(
     onnxruntime: bool,
     notes: list[str],
 ) -> Ways:
-    """Return ways for networks that read images, each with its own copies.
+    """Return the ways of executing networks that read images, each with its own copies of the networks.
 
     Args:
-        dense: has the whole network's shape and the compact network's outputs.
+        dense: a network with the whole network's shape and the compact network's outputs.
         packed: whether the compact network still contains its zeros, so that only sparse execution can be faster.
-        notes: gets one line for each way that isn't possible.
+        notes: list to which one line is appended for each way that isn't possible.
     """
     networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}
     ways: Ways = {}
@@ -101,7 +101,7 @@ def image_ways(
 
 
 def small_ways(network: nn.Module, images: Tensor) -> Ways:
-    """Return ways for a compact network that need no other package; those that aren't possible are left out."""
+    """Return the possible ways of executing a compact network that don't require other packages."""
     ways = _eager("compact", next(iter(_folded(network, images).values()), network), images)
     _add(ways, [], "compact", SPARSE, partial(_sparse, network, images))
     return ways
@@ -110,7 +110,7 @@ def small_ways(network: nn.Module, images: Tensor) -> Ways:
 def token_ways(
     dense: nn.Module, compact: nn.Module, example: Sequence[Tensor], packed: bool, notes: list[str]
 ) -> dict[str, dict[Key, Call]]:
-    """Return ways for networks that read tokens, by the part that is executed. For other arguments, see `image_ways`.
+    """Return the ways of executing networks that read tokens, by executed part. For arguments, see `image_ways`.
 
     WHOLE is the network on the example. FEED_FORWARD is all its feed-forward layers, if it has any, one after the
     other, on TOKENS tokens. DECODING, for a language model with a `Cache`, is the last token of one sequence of the
@@ -211,7 +211,7 @@ def _one_after_the_other(layers: Sequence[nn.Module], inputs: Sequence[Tensor]) 
 
 
 def _decoding(networks: Mapping[Key, nn.Module], compact: nn.Module, tokens: Tensor) -> dict[Key, Call]:
-    """Return calls for decoding. The sparse network is chosen again for inputs of one token."""
+    """Return calls for decoding. The choice of sparse layers is repeated for inputs of one token."""
     if getattr(compact, "kind", None) != "text":  # encoder-decoder networks decode in another way
         return {}
     calls: dict[Key, Call] = {}

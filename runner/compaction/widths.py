@@ -1,4 +1,4 @@
-"""Turn a finished run into one elastic file, proved and measured at each requested width."""
+"""Convert a finished run to an elastic file that is proved and measured at each requested width."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Width:
     measured: Measured
 
     def row(self) -> dict[str, Any]:
-        """Return the row for the CSV file: for each batch size, the fastest way, timed against the whole network."""
+        """Return the row for the CSV file. Its times are those of the fastest way for each batch size."""
         costs = self.measured.costs["compact"]
         row: dict[str, Any] = {"width": self.width, "parameters": costs.parameters, "flops": costs.flops}
         row |= {**self.metrics, "largest_difference": self.proof.relative}
@@ -65,8 +65,9 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
     """Write the elastic file of a run with a table and a figure of its widths, and return the table.
 
     Args:
-        request: of features; its sparsity is not used.
-        widths: increasing, in (0, 1], the last is 1. BatchNorm is measured at these, and each is proved and timed.
+        request: a request for features; its sparsity is not used.
+        widths: increasing values in (0, 1] that end with 1. BatchNorm is measured at each of them, and each is proved
+            and timed.
 
     Raises:
         ConfigError: the model has no feature places.
@@ -131,7 +132,7 @@ def _write(experiment: Experiment, run: Run, found: Sequence[Width], stored: int
 
 
 def _batches(found: Sequence[Width]) -> dict[int, str]:
-    """Return each batch size that was timed, and its label."""
+    """Return the label of each timed batch size."""
     measured = found[0].measured
     batches = dict.fromkeys(way.batch for way in measured.ways)
     return {batch: f"batch {batch}" if measured.unit == "images" else f"{batch} {measured.unit}" for batch in batches}

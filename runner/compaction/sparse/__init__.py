@@ -1,4 +1,4 @@
-"""Execution of pruned networks on the CPU without their zeros.
+"""Sparse execution of pruned networks on the CPU.
 
     sparse = sparsify(model.eval(), images)      # a whole network for images
     sparse = sparsify_linear(model.eval())       # the linear layers of any network, where that is faster

@@ -1,4 +1,4 @@
-"""Checks of the tensors that the kernels read."""
+"""Checks of the kernels' input tensors."""
 
 import torch
 from torch import Tensor
@@ -10,5 +10,5 @@ def fits(x: Tensor) -> bool:
 
 
 def kind(x: Tensor) -> str:
-    """Return shape, type and device as text for an error message."""
+    """Return a tensor's shape, dtype and device as text for an error message."""
     return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on the {x.device.type}"

@@ -1,4 +1,4 @@
-"""The kernels that can compute a node's sums, with their arrays."""
+"""The candidate kernels for a node's sums, with their arrays."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -28,7 +28,7 @@ def _copy(step: Step, kernel: str, kind: int) -> Step:
 
 
 def _shared(filters: Ints, position: np.ndarray, weights: np.ndarray, block: int, count: int) -> tuple[np.ndarray, ...]:
-    """Return starts, offsets and weights (taps, block) of the taps that any filter of a block of filters has."""
+    """Return starts, offsets and weights (taps, block) of the union of the taps in each block of filters."""
     starts, offsets, values = [0], [], []
     bounds = np.searchsorted(filters, np.arange(0, count + block, block))
     for index, (first, last) in enumerate(pairwise(bounds)):
@@ -49,7 +49,7 @@ def plane_kernels(
     pixels = op.rows * op.vectors * LANES
 
     def fastest(blocks: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-        """Return filters, rows and vectors of the block that needs the fewest instructions; the last blocks overlap."""
+        """Return the block (filters, rows, vectors) that needs the fewest instructions; the last blocks overlap."""
 
         def cost(block: tuple[int, int, int]) -> float:
             f, r, v = block
@@ -89,7 +89,7 @@ def _both_orders(step: Step) -> Iterator[Step]:
 
 
 def pixel_kernels(step: Step, filters: Ints, position: np.ndarray, weights: np.ndarray) -> Iterator[Step]:
-    """Yield kernels for results of one pixel: 8 filters with separate taps, or 8, 16 or 32 filters with shared taps."""
+    """Yield kernels for single-pixel results: 8 filters with separate taps, or 8, 16 or 32 filters with shared taps."""
     count = step.op.channels
     starts = _starts(filters, -(-count // LANES) * LANES)
     longest = np.diff(starts).reshape(-1, LANES).max(1)  # of each group of 8

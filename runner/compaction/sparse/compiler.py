@@ -1,4 +1,4 @@
-"""The C kernels as a library, compiled at first use with the system's compiler and then cached."""
+"""Compile the C kernels with the system's compiler at first use, and cache the library."""
 
 import ctypes
 import functools
@@ -19,17 +19,16 @@ _SECONDS = 300
 
 
 class NoKernels(Exception):
-    """The kernels can't be used on this machine; the message says why in one line."""
+    """Raised if the kernels can't be used on this machine; the message gives the reason in one line."""
 
 
 @functools.cache
 def kernels() -> ctypes.CDLL:
-    """Load the compiled kernels, after compiling them if necessary.
+    """Load the compiled kernels, compiling them first if necessary.
 
     Environment:
         CC: the compiler and its options; by default, the first of cc, gcc and clang on the PATH.
-        RUNNER_CACHE, XDG_CACHE_HOME: the cache directory, or its parent (then `runner` inside it); by default, the
-            parent is ~/.cache.
+        RUNNER_CACHE: the cache directory; by default, `runner` in XDG_CACHE_HOME or in ~/.cache.
 
     Raises:
         NoKernels: there is no compiler, it fails, or its output can't be loaded.
@@ -62,7 +61,7 @@ def _compiler() -> list[str]:
 
 
 def _cache_directory() -> Path:
-    """Return a directory that only this user can write to, because its content will be executed."""
+    """Return a cache directory that only this user can write to, because its content will be executed."""
     root = os.environ.get("RUNNER_CACHE")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runner"
     try:
@@ -80,7 +79,7 @@ def _private_directory() -> Path:
 
 
 def _only_ours(path: Path) -> bool:
-    """Return whether a path belongs to this user and nobody else may write to it."""
+    """Return whether a path belongs to this user and is not writable by others."""
     status = path.stat()
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -90,7 +89,7 @@ def _is_ours(library: Path) -> bool:
 
 
 def _key(compiler: list[str]) -> str:
-    """Return a hash of source, compiler and processor, because different machines may share a home directory."""
+    """Return a hash of the source, the compiler and the processor, because machines may share a home directory."""
     try:
         version = subprocess.run(
             [*compiler, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True
@@ -102,7 +101,7 @@ def _key(compiler: list[str]) -> str:
 
 
 def _processor() -> str:
-    """Return what -march=native depends on."""
+    """Return the properties of the processor that -march=native depends on."""
     parts = [platform.system(), platform.machine(), platform.processor()]
     information = Path("/proc/cpuinfo")
     if information.is_file():

@@ -1,4 +1,4 @@
-"""Programs for single images and for groups of eight, with the kernels that are fastest on this machine."""
+"""Execute networks on single images and on groups of eight, with the fastest kernels on this machine."""
 
 import ctypes
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class Compiled:
         """Compute the results of `count` images, a multiple of the group; `images` and `results` are addresses.
 
         Args:
-            times: nanoseconds of each operation are added to it, those on single images first.
+            times: array to which the nanoseconds of each operation are added, those on single images first.
         """
         arena = self.arena()
         code = self._run(self._address, images, results, count, arena[1], None if times is None else times.ctypes.data)
@@ -67,7 +67,7 @@ class Compiled:
             raise RuntimeError("a compiled program names a kernel that doesn't exist")
 
     def arena(self) -> tuple[np.ndarray, int]:
-        """Return memory that no other thread uses, initially zeros, and its address."""
+        """Return this thread's memory, which is initially zero, and its address."""
         try:
             return self._arenas.pop()
         except IndexError:
@@ -82,11 +82,11 @@ class Compiled:
 
 
 class Executor:
-    """Runs the nodes that an output needs, on any number of images.
+    """Executes all nodes that an output depends on, for any number of images.
 
     Args:
         output: as returned by `trace`.
-        example: float32 images to measure on, (images, …), contiguous; at least GROUP images.
+        example: float32 images for timing the kernels, (images, …), contiguous; at least GROUP images.
     """
 
     def __init__(self, library: ctypes.CDLL, output: Node, example: np.ndarray) -> None:
@@ -110,7 +110,7 @@ class Executor:
         in_threads(part, shares(count, threads, GROUP if grouped else 1))
 
     def _part(self, images: int, results: int, first: int, last: int, grouped: int) -> None:
-        """Run images `first` to `last` - 1, those below `grouped` in groups."""
+        """Compute the results of images `first` to `last` - 1; those with indices below `grouped` in groups."""
         end = min(last, grouped)
         if self.grouped and first < end:
             self._images(self.grouped, images, results, first, end)
@@ -122,7 +122,7 @@ class Executor:
         program.run(images + first * input_bytes, results + first * output_bytes, last - first)
 
     def _measured(self, cut: int, example: np.ndarray) -> tuple[Compiled, dict[Node, float]]:
-        """Return the fastest program that groups images at node `cut` and later, and each node's ns per image."""
+        """Return the fastest program that groups images from node `cut`, and the nanoseconds per image of each node."""
         options = self._options(cut)
         program = self._compiled(options, {})
         results = np.empty((len(example), program.output_size), np.float32)
@@ -148,7 +148,7 @@ class Executor:
         return once(max(1, min(100, _ROUND_NANOSECONDS // max(1, first))), _ROUNDS)
 
     def _grouped(self, single: dict[Node, float], example: np.ndarray) -> Compiled | None:
-        """Return the program that groups images starting at the best node; None if grouping doesn't pay."""
+        """Return the program that groups images from the best node, or None if grouping isn't faster."""
         count = len(self.nodes)
         wide = [i for i, n in enumerate(self.nodes) if n.shape[2] > _LARGEST_GROUPED and not isinstance(n, Input)]
         earliest = max(wide, default=-1) + 1
@@ -174,7 +174,7 @@ class Executor:
         return self._measured(best, example)[0]
 
     def _options(self, cut: int) -> tuple[list[list[Step]], list[list[Step]], int]:
-        """Return the kernels that can do each operation, on single images and on groups, and the arena's size."""
+        """Return the candidate kernels for each operation, on single images and on groups, and the arena's size."""
         before, after = self.nodes[:cut], self.nodes[cut:]
         arena = Arena()
         crossing = _crossing(before, after)
@@ -199,7 +199,7 @@ class Executor:
 
 
 def _ordered(output: Node) -> list[Node]:
-    """Return all nodes, with a second result directly after its first."""
+    """Return all nodes in order of computation, with each second result directly after its first."""
     nodes: list[Node] = []
     for node in in_order(output):
         if isinstance(node, Second):
@@ -211,7 +211,7 @@ def _ordered(output: Node) -> list[Node]:
 
 
 def _crossing(before: Sequence[Node], after: Sequence[Node]) -> list[Node]:
-    """Return the values that are made before and read after."""
+    """Return the nodes whose values are computed in `before` and read in `after`."""
     made = set(before)
     read = [source for node in after for source in node.sources if source in made]
     return list(dict.fromkeys(read))

@@ -1,8 +1,8 @@
-"""A traced network as sums of weighted, shifted planes, which is what most of its layers compute.
+"""The graph of a traced network, in which most nodes are sums of weighted, shifted planes.
 
 For convolutions, linear layers, BatchNorm, residual sums, average pooling, and strided and padded shortcuts, each plane
-of the result is a bias plus shifted and weighted planes of the inputs. So a convolution, the BatchNorm after it and the
-sum with a projected shortcut are one `Taps`, and take one pass.
+of the result is a bias plus shifted and weighted planes of the inputs. A convolution, its BatchNorm and the sum with a
+projected shortcut are therefore a single `Taps` node, which is computed in one pass.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,8 @@ class Node:
     """A value that the network computes.
 
     Args:
-        name: the name of the layer it is attributed to.
-        shape: of the value for one image.
+        name: name of the layer to which the value is attributed.
+        shape: shape of the value for one image.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Node:
 
     @property
     def sources(self) -> list["Node"]:
-        """The nodes that it reads, without duplicates."""
+        """The nodes that this node reads, without duplicates."""
         return []
 
 
@@ -55,7 +55,7 @@ class Term:
     weights: Floats
 
     def chosen(self, which: npt.NDArray[np.bool_]) -> "Term":
-        """Return a term with only some of the taps."""
+        """Return a term with only the selected taps."""
         filters, channels, dy, dx = (entry[which] for entry in (self.filters, self.channels, self.dy, self.dx))
         return Term(self.source, self.stride, filters, channels, dy, dx, self.weights[which])
 
@@ -69,7 +69,7 @@ class Taps(Node):
     """A bias plus a sum of terms, then ReLU. If `second` is set, ReLU(scale * value + shift) is a second result.
 
     Args:
-        layers: the convolutions and linear layers whose weights it contains.
+        layers: names of the convolutions and linear layers whose weights the node contains.
         size: the number of their weights, including zeros.
     """
 
@@ -86,13 +86,13 @@ class Taps(Node):
 
     @property
     def mergeable(self) -> bool:
-        """Whether its taps may join those of another node of the same shape: the rows of all sources must match."""
+        """Whether the taps can be merged into another node of this shape, i.e. the rows of all sources match."""
         return all(t.stride > 1 or t.source.shape[1:] == self.shape[1:] for t in self.terms)
 
 
 @dataclass(eq=False)
 class Second(Node):
-    """A second result, which `first` writes along with its own."""
+    """A second result that the node `first` writes together with its own."""
 
     first: Taps
     scale: Floats | None
@@ -131,7 +131,7 @@ class Gather(Node):
 
 
 def diagonal(source: Node, shape: Shape, scale: Floats, stride: int = 1, shift: int = 0) -> Term:
-    """Return a term that adds channel c, times scale[c], to filter c + shift, at every stride-th pixel."""
+    """Return a term that adds scale[c] times channel c to filter c + shift, at every stride-th pixel."""
     channels = np.arange(source.shape[0])
     kept = (channels + shift >= 0) & (channels + shift < shape[0])
     zeros = np.zeros_like(channels)
@@ -152,7 +152,7 @@ def linear(source: Node, weight: Floats) -> Term:
 
 
 def touching(term: Term, shape: Shape) -> Term:
-    """Remove taps that read nothing but padding at every position."""
+    """Remove taps that read only padding at all positions."""
     _, height, width = term.source.shape
     keep = np.ones(len(term.filters), dtype=bool)
     for offset, size, results in ((term.dy, height, shape[1]), (term.dx, width, shape[2])):
@@ -162,7 +162,7 @@ def touching(term: Term, shape: Shape) -> Term:
 
 
 def in_order(output: Node) -> list[Node]:
-    """Return all nodes that the output needs, each after the nodes that it reads."""
+    """Return all nodes that the output depends on, in topological order."""
     done: dict[Node, None] = {}
     waiting: list[tuple[Node, bool]] = [(output, False)]
     while waiting:
@@ -185,7 +185,7 @@ def readers(output: Node) -> dict[Node, list[Node]]:
 
 
 def with_seconds(output: Node) -> Node:
-    """Fold nodes that only scale, shift and rectify a `Taps` into its pass, as its second result.
+    """Fold nodes that only scale, shift and rectify a `Taps` node into that node as its second result.
 
     Returns:
         The new output; nodes are changed in place.

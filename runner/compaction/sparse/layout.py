@@ -1,4 +1,4 @@
-"""The positions of a value's pixels in memory."""
+"""The memory layout of values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ _LINE = 16  # floats per cache line
 
 @dataclass(frozen=True)
 class Layout:
-    """The planes of all values of one height and width. All counts are in floats.
+    """The memory layout of all values with the same height and width. Distances are in floats.
 
     Args:
         unit: number of images that are interleaved pixel by pixel.
         origin: offset of the first pixel in its plane.
         row: distance from a pixel to the one below it.
         plane: distance from a pixel to the same pixel of the next channel.
-        flat: whether a plane is one run of vectors, including the zeros between its rows, which takes fewer vectors
-            than row by row.
+        flat: whether a plane is processed as one run of vectors, including the zeros between its rows, because this
+            takes fewer vectors than row by row.
     """
 
     height: int
@@ -33,7 +33,7 @@ class Layout:
     flat: bool
 
     def offset(self, channel: int, y: int, x: int) -> int:
-        """Return a pixel's offset in the buffer; works on arrays, too, and for pixels in the padding."""
+        """Return a pixel's offset in the buffer. Arrays and pixels in the padding are also supported."""
         return self.origin + channel * self.plane + y * self.row + x * self.unit
 
     @property
@@ -57,7 +57,7 @@ class Layout:
 
 @dataclass
 class _Padding:
-    """The padding that the readers of one height and width need around the pixels."""
+    """The padding that is needed around the pixels of values of one size by the nodes that read them."""
 
     top: int = 0
     bottom: int = 0
@@ -70,7 +70,10 @@ class _Padding:
 
 
 def layouts(nodes: Sequence[Node], unit: int) -> dict[tuple[int, int], Layout]:
-    """Return the layout for each height and width. All values of a size share one, so that sums need no copies."""
+    """Return the layout for each height and width.
+
+    All values of the same size share a layout, so that sums need no copies.
+    """
     paddings: dict[tuple[int, int], _Padding] = {}
     for node in nodes:
         paddings.setdefault(node.shape[1:], _Padding())
@@ -114,6 +117,6 @@ def _up(number: int, multiple: int) -> int:
 
 
 def _spread(size: int) -> int:
-    """Round up to an odd number of cache lines: planes a power of two apart would share few places in the cache."""
+    """Round up to an odd number of cache lines, because planes a power of two apart would use few sets of the cache."""
     lines = -(-size // _LINE)
     return (lines | 1) * _LINE

@@ -24,7 +24,7 @@ _ROUNDS = 7
 
 
 class SparseLinear(nn.Module):
-    """A linear layer's non-zero weights, for inference on the CPU.
+    """A linear layer that skips zero weights, for inference on the CPU.
 
     Args:
         dense: the float32 layer, which is kept as the submodule `dense`.
@@ -56,7 +56,7 @@ class SparseLinear(nn.Module):
         return SparseLinear, (self.dense,)
 
     def train(self, mode: bool = True) -> "SparseLinear":
-        """Raise a ValueError for training mode."""
+        """Raise a ValueError if `mode` is True."""
         if mode:
             raise ValueError(
                 "a sparse linear layer can't be trained: its zeros have been left out; train the dense one"
@@ -67,7 +67,7 @@ class SparseLinear(nn.Module):
         """Map (…, in_features), float32 on the CPU, to (…, out_features), without gradients.
 
         Raises:
-            ValueError: the input has another width, type or device.
+            ValueError: the input has another width, dtype or device.
         """
         if not fits(x) or not x.dim() or x.shape[-1] != self.in_features:
             raise ValueError(f"this sparse layer expects (…, {self.in_features}) float32 on the cpu, not {kind(x)}")
@@ -117,10 +117,10 @@ def sparsify_linear(model: nn.Module, tokens: int = 64) -> nn.Module:
 
     Args:
         model: in eval mode, with float32 linear layers on the CPU.
-        tokens: number of rows of the inputs on which layers are timed.
+        tokens: number of input rows with which layers are timed.
 
     Raises:
-        ValueError: the model is in training mode, or a layer has another type or device.
+        ValueError: the model is in training mode, or a layer has another dtype or device.
     """
     if model.training:
         raise ValueError("sparsify_linear expects a network in eval mode; call model.eval() first")

@@ -1,4 +1,4 @@
-"""A pruned network that skips its zeros when it is executed on the CPU."""
+"""Networks that skip zero weights when they are executed on the CPU."""
 
 import copy
 import logging
@@ -23,7 +23,7 @@ class SparseNetwork(nn.Module):
         dense: the network that it was made from.
         executor: runs the network; None if there are no kernels.
         reason: why there are no kernels.
-        shape: of one image.
+        shape: shape of one image.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SparseNetwork(nn.Module):
         return sparsify, (self.dense, self._example)  # kernels are chosen again where it is loaded
 
     def train(self, mode: bool = True) -> "SparseNetwork":
-        """Raise a ValueError for training mode."""
+        """Raise a ValueError if `mode` is True."""
         if mode:
             raise ValueError("a sparse network can't be trained: its zeros have been left out; train the dense one")
         return super().train(False)
@@ -51,7 +51,7 @@ class SparseNetwork(nn.Module):
         """Map (N, channels, H, W), float32 on the CPU, to the dense network's outputs, without gradients.
 
         Raises:
-            ValueError: the input has another shape, type or device.
+            ValueError: the input has another shape, dtype or device.
         """
         if not fits(x) or x.shape[1:] != self.shape:
             shape = ", ".join(map(str, self.shape))
@@ -69,7 +69,7 @@ class SparseNetwork(nn.Module):
 
 
 def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
-    """Return the network without its zero weights, with BatchNorm and ReLU folded, on the fastest kernels.
+    """Return a network that skips zero weights and uses the fastest kernels, with BatchNorm and ReLU folded.
 
     Without a compiler, the network stays dense and a warning is logged.
 
@@ -80,7 +80,7 @@ def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
 
     Raises:
         ValueError: the model or the example is of another kind.
-        Unsupported: the network has a part that the executor doesn't know. This is a ValueError, too.
+        Unsupported: the network has a part that isn't supported. This is a subclass of ValueError.
     """
     if any(module.training for module in model.modules()):
         raise ValueError("sparsify expects a network in eval mode; call model.eval() first")

@@ -1,4 +1,4 @@
-"""The structures of `kernels.c`."""
+"""The structures of `kernels.c` as ctypes."""
 
 import ctypes
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Step:
     """One operation.
 
     Args:
-        kernel: its name in tables.
+        kernel: name of the kernel in tables.
         arrays: the arrays that the operation points to.
         work: number of multiplications, including those by zero weights that the kernel doesn't skip.
     """
@@ -58,7 +58,7 @@ class Step:
     work: int = 0
 
     def point(self, name: str, array: np.ndarray) -> None:
-        """Make a field of the operation point to an array."""
+        """Set a field of the operation to the address of an array."""
         array = np.ascontiguousarray(array)
         self.arrays.append(array)
         setattr(self.op, name, array.ctypes.data)

@@ -1,4 +1,4 @@
-"""Translate nodes into the operations of `kernels.c`, with every array and offset that they need."""
+"""Translate nodes into the operations of `kernels.c`, with all required arrays and offsets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _ZEROS = 64  # floats at the arena's start that nothing writes to, and at its en
 
 @dataclass(frozen=True)
 class Buffer:
-    """The place of a value in the arena, and its layout."""
+    """The position of a value in the arena, and its layout."""
 
     layout: Layout
     channels: int
@@ -29,9 +29,9 @@ class Buffer:
 
 
 class Arena:
-    """Allocates buffers. A buffer that is no longer needed is reused for one of the same layout.
+    """Allocates buffers, and reuses released buffers for values of the same layout.
 
-    The zeros around its pixels are then where the next buffer needs them.
+    The zeros around the pixels of a reused buffer are already where they are needed.
     """
 
     def __init__(self) -> None:
@@ -59,12 +59,12 @@ class Arena:
 
 
 class Builder:
-    """Builds the operations for a sequence of nodes, each with the kernels that it may use.
+    """Builds the operations for a sequence of nodes, each with its candidate kernels.
 
     Args:
-        nodes: in order; a `Second` is made by its first.
+        nodes: nodes in order of computation; a `Second` is computed by its `first`.
         kept: nodes whose values must be kept to the end.
-        given: nodes whose values exist already.
+        given: nodes whose values have already been computed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Builder:
             self._take(node)
 
     def steps(self) -> Iterator[list[Step]]:
-        """Yield the alternatives for each operation."""
+        """Yield the alternative steps for each operation."""
         last = self._last_readers()
         for index, node in enumerate(self.nodes):
             if isinstance(node, Input):
@@ -98,7 +98,7 @@ class Builder:
                 self.arena.give(self._splits.pop(key))
 
     def _last_readers(self) -> dict[int, list[Node]]:
-        """Return for each index the values that no later node reads."""
+        """Return, for each node index, the values that no later node reads."""
         last: dict[Node, int] = {}
         for index, node in enumerate(self.nodes):
             last.setdefault(node, index)
@@ -137,7 +137,7 @@ class Builder:
         return step
 
     def _split(self, term: Term, node: Taps) -> Iterator[list[Step]]:
-        """Yield the operation that makes planes of every stride-th pixel, unless they exist already."""
+        """Yield the operation that extracts planes with every stride-th pixel, unless they already exist."""
         size = (node.shape[1], node.shape[2])
         key = (term.source, term.stride, size)
         if term.stride == 1 or size == (1, 1) or key in self._splits or not len(term.filters):
@@ -222,7 +222,7 @@ class Builder:
 
 
 def _joined(terms: Sequence[Term], offsets: Sequence[Ints]) -> tuple[Ints, np.ndarray, np.ndarray]:
-    """Join the taps of all terms, sorted by filter and then by source: filters, (offset, order) and weights.
+    """Join the taps of all terms, sorted by filter and source. Return their filters, (offset, order) and weights.
 
     The order is the same for every layout, so that sums are equal to the last bit.
     """

@@ -24,16 +24,16 @@ from runner.compaction.sparse.graph import (
 
 
 class Unsupported(ValueError):
-    """The network has a part that can't be executed sparsely; the message names it."""
+    """Raised if a part of the network can't be executed sparsely; the message names the part."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a name in the traced network stands for.
+    """The value of a name in the traced network.
 
     Args:
-        flat: whether it is (N, features) in PyTorch, whatever the node's shape.
-        shared: whether something else reads it, too, so that nothing may be folded into it.
+        flat: whether the PyTorch tensor has the shape (N, features), regardless of the node's shape.
+        shared: whether the value has other readers, so that nothing may be folded into it.
     """
 
     node: Node
@@ -42,10 +42,10 @@ class Value:
 
 
 class Rules:
-    """One method for each kind of layer or function, with the function's own arguments.
+    """Translation rules. There is one method for each kind of layer or function, with the arguments of the function.
 
     Attributes:
-        name: of what is being traced, for errors and nodes.
+        name: name of the layer that is being traced, for errors and nodes.
     """
 
     name = ""
@@ -95,7 +95,7 @@ class Rules:
         return self._channelwise(x, x.node.shape[0], 0, scale, shift - scale * _numbers(layer.running_mean))
 
     def _channelwise(self, x: Value, channels: int, move: int, scale: Floats, shift: Floats) -> Value:
-        """Move channel c, times scale[c], to c + move and add shift, folded into the source if only this reads it."""
+        """Move scale[c] times channel c to c + move and add shift, folded into the source if it has no other reader."""
         shape = (channels, *x.node.shape[1:])
         node = x.node
         if isinstance(node, Taps) and not x.shared and not node.relu:
@@ -117,7 +117,7 @@ class Rules:
         return Value(Taps(self.name, node.shape, terms, np.zeros(node.shape[0]), relu=True), x.flat)
 
     def same(self, x: Value, *_: Any, **__: Any) -> Value:
-        """Return x, for operations that change nothing here."""
+        """Return x, for operations that have no effect here."""
         return x
 
     def dropout(self, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:

@@ -156,7 +156,7 @@ class ShapeRules(Rules):
 
 
 def _pooled(length: int, size: int, stride: int, padding: int, ceil: bool) -> int:
-    """Return the number of windows as PyTorch counts them."""
+    """Return the number of pooling windows along one dimension, as in PyTorch."""
     span = length + 2 * padding - size
     count = (span + (stride - 1 if ceil else 0)) // stride + 1
     if ceil and (count - 1) * stride >= length + padding:

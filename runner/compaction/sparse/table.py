@@ -1,4 +1,4 @@
-"""The times of each layer of a sparse network, dense and with the chosen kernel."""
+"""Per-layer times of a sparse network, for the dense layers and for the chosen kernels."""
 
 import statistics
 from collections.abc import Callable
@@ -24,15 +24,16 @@ class LayerTime:
     """One row of `layer_times`.
 
     Args:
-        layer: name of the convolution or linear layer; several are joined by "+" if one pass computes them. Without
-            weights, the name that tracing gave the operation.
+        layer: name of the convolution or linear layer; names are joined by "+" if one pass computes several layers. For
+            an operation without weights, its name in the trace.
         shape: of one image's result: channels, height, width.
-        sparsity: fraction of the weights that are zero; None without weights.
-        kernel: "taps" and "rows" skip every zero. "blocks" and "columns", the dense ones, skip only what is zero in all
-            filters of a block. The others move data.
-        dense_ms: time of a batch in PyTorch's layer and a ReLU, in the faster of its two memory formats; None without
-            weights.
-        sparse_ms: time of a batch in the chosen kernel, with BatchNorm, ReLU, residual sum and rearranging its input.
+        sparsity: fraction of the weights that are zero; None for an operation without weights.
+        kernel: "taps" and "rows" skip every zero. "blocks" and "columns" are dense and only skip weights that are zero
+            in all filters of a block. The others move data.
+        dense_ms: time per batch of PyTorch's layer and a ReLU, in the faster of two memory formats; None for an
+            operation without weights.
+        sparse_ms: time per batch of the chosen kernel, including BatchNorm, ReLU, the residual sum and the
+            rearrangement of its input.
     """
 
     layer: str
@@ -47,8 +48,8 @@ def layer_times(network: SparseNetwork, images: Tensor, rounds: int = 15) -> lis
     """Measure the median time of each layer on one thread, dense and sparse, in the order of execution.
 
     Args:
-        network: from `sparsify`; a network that stayed dense has no rows.
-        images: a batch, as the network expects it.
+        network: network returned by `sparsify`; if it stayed dense, the result is empty.
+        images: a batch of images for the network.
     """
     if network.executor is None:
         return []

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 
 
 def in_turn(calls: Sequence[Callable[[], object]], rounds: int, turn: float = 0.0) -> list[list[float]]:
-    """Return the seconds of each call in each round. Each round times every call once; an extra first round warms up.
+    """Return the time of each call in each round, in seconds.
+
+    Each round times every call once. An additional first round is for warming up.
 
     Args:
         turn: seconds for which a call is repeated before the next call is timed; the result is the mean of the
-            repetitions. A shorter call is first made once without being timed, because it finds the caches as the other
-            calls left them, not as it does when it is used repeatedly.
+            repetitions. A shorter call is first made once without being timed, because the other calls have changed the
+            content of the caches.
     """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds + 1):
@@ -22,7 +24,7 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int, turn: float = 0.
 
 
 def _repeated(call: Callable[[], object], seconds: float) -> float:
-    """Return the mean seconds of a call, which is repeated at least once and until `seconds` have passed."""
+    """Return the mean time of a call in seconds. It is repeated until `seconds` have passed, and made at least once."""
     count, start = 0, time.perf_counter()
     while True:
         call()

@@ -21,7 +21,7 @@ def trace(model: nn.Module, image: Shape) -> Node:
     """Return the network's output as a node, for images of this shape.
 
     Args:
-        model: in eval mode; reads one tensor and returns one.
+        model: a model in eval mode that takes one tensor and returns one.
 
     Raises:
         Unsupported: the network has a part of an unknown kind.
@@ -36,7 +36,7 @@ def trace(model: nn.Module, image: Shape) -> Node:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return True also for our own layer that computes what nn.Conv2d does."""
+        """Also treat this package's equivalent of nn.Conv2d as a leaf."""
         return isinstance(m, PointwiseConv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
