@@ -1,1 +1,1 @@
-"""Analyses of finished runs. Each is a package with its computation and its report."""
+"""Analyses of finished runs. Each one is a package that contains its computation and its report."""

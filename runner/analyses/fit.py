@@ -1,4 +1,4 @@
-"""Find the smallest pruned network within a budget, chosen on validation data and confirmed on test data."""
+"""Search for the smallest pruned network within a budget, chosen on validation data and confirmed on test data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ SHOWN = 6
 
 
 def study(found_runs: Sequence[Run], options: Mapping[str, Any], config_dir: Path | None) -> tuple[str, list[Path]]:
-    """Choose a network, and return the page and the written files, which are tables and Pareto figures.
+    """Choose a network, and return the page and the paths of the written tables and Pareto figures.
 
     Raises:
-        ConfigError: the runs have different headline metrics, or no sweep on validation data.
+        ConfigError: the runs have different headline metrics or no sweep on validation data.
     """
     limits = {cost: amount(options[cost]) for cost in COSTS if options[cost] is not None}
     measured, notes = gather(found_runs, {})
@@ -83,7 +83,7 @@ def _latencies(
 
 
 def _measured_again(found: Choice, options: Mapping[str, Any], config_dir: Path | None) -> str:
-    """Measure the first network again, since the smallest of many measured times is biased, and return a note on it."""
+    """Repeat the timing of the first network, because the minimum of many timings is biased, and return a note."""
     first = found.candidates.iloc[0]
     if pd.isna(first["latency_ms"]):
         return "no latency was measured, for no network is within the rest of the budget"

@@ -1,4 +1,4 @@
-"""The output of an analysis: a folder with CSV files, a Markdown page and figures, whose paths are printed."""
+"""The output of an analysis: a folder of CSV files, a Markdown page and figures. Their paths are printed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

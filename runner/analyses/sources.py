@@ -1,4 +1,4 @@
-"""The finished runs for an analysis: their configurations, grouped by everything except the seed."""
+"""The finished runs for an analysis and their configurations, grouped by everything except the seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Sources:
     """Finished runs, one per seed.
 
     Attributes:
-        configs: each run's checked configuration, with the requested device.
+        configs: the checked configuration of each run, with the requested device.
         groups: groups of runs that differ only in their seed.
-        notes: notes on the runs that were left out.
+        notes: notes about runs that were left out.
     """
 
     configs: dict[Run, dict[str, Any]]
@@ -40,11 +40,11 @@ class Sources:
         return cls(configs, *seed_groups(configs))
 
     def columns(self) -> list[tuple[str, Measured]]:
-        """Return every run with the name of its group, runs without dropout first."""
+        """Return every run with the name of its group. Runs without dropout come first."""
         return in_columns(self.groups)
 
     def names(self, *groups: str) -> str:
-        """Return the runs' choices in configuration groups, for use as a folder's name: `cifar10-mlp`."""
+        """Return the runs' choices in configuration groups in a form for folder names, such as `cifar10-mlp`."""
         configs = [self.configs[one.run] for _, one in self.columns()]
         return "-".join(
             name for group in groups for name in dict.fromkeys(str(config[group]["name"]) for config in configs)

@@ -1,4 +1,4 @@
-"""The configuration of `run bench`: the user's, with random images as data."""
+"""The configurations of `run bench`: the user's configuration with random images as data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +32,10 @@ _INSTEAD = {
 
 
 class Configurations:
-    """The user's configuration with further overrides, and the parts that it names.
+    """The user's configuration with further overrides, and the objects that it names.
 
     Raises:
-        ConfigError: this command does not support an override.
+        ConfigError: an override is not supported by this command.
     """
 
     def __init__(self, overrides: Sequence[str], config_dir: Path | None) -> None:
@@ -63,7 +63,7 @@ class Configurations:
         return self._known[more]
 
     def parts(self, *more: str) -> Experiment:
-        """Build new parts with random images. The model's initial weights are the same every time."""
+        """Build new objects, with random images as data. The model's initial weights are the same every time."""
         config = self.of(*more)
         images, seed = config["images"], config["seed"]
         splits = {

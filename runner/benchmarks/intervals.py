@@ -1,4 +1,4 @@
-"""Confidence intervals of medians from order statistics, because timings are skewed and have outliers."""
+"""Confidence intervals for medians from order statistics, because timings are skewed and have outliers."""
 
 import math
 import statistics
@@ -9,9 +9,10 @@ FEWEST = 6  # the number of values from which such an interval exists: 1 - 2 / 2
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return a confidence interval of the median: the narrowest symmetric pair of order statistics with 95 % or more.
+    """Return the narrowest symmetric pair of order statistics that covers the median with a confidence of at least 95
+    %.
 
-    The k-th smallest and the k-th largest of n values miss it with probability 2 P(Binomial(n, 1/2) < k).
+    The k-th smallest and the k-th largest of n values miss the median with probability 2 P(Binomial(n, 1/2) < k).
 
     Raises:
         ValueError: there are fewer than six values.

@@ -1,4 +1,4 @@
-"""GPT compared with a plain implementation of the same model, and decoding with the cache compared with without."""
+"""Comparisons of GPT with a plain implementation of the same model, and of decoding with and without the cache."""
 
 from collections.abc import Callable, Iterator
 
@@ -21,7 +21,7 @@ DECODED = 16
 
 
 class PlainGPT(nn.Module):
-    """GPT-2's network as a short program would implement it, with one matrix for queries, keys and values."""
+    """A minimal implementation of GPT-2's network, with one matrix for queries, keys and values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _Block(nn.Module):
 
 
 def language(setup: Setup) -> Iterator[Comparison]:
-    """Compare training, in tokens per second, with the plain model, and decoding with and without the cache."""
+    """Compare tokens per second in training with the plain model, and decoding with and without the cache."""
     parts = setup.parts()
     device, precision = parts.device, parts.precision
     generator = torch.Generator().manual_seed(0)
@@ -99,7 +99,7 @@ def language(setup: Setup) -> Iterator[Comparison]:
 
 
 def plain_step(model: nn.Module, inputs: Tensor, targets: Tensor, precision: str) -> Callable[[], object]:
-    """Return a training step as a short program would implement it: AdamW, with gradients clipped to norm 1."""
+    """Return a minimal training step: AdamW with gradients clipped to norm 1."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""The load that other processes put on the machine during a measurement."""
+"""The load caused by other processes during a measurement."""
 
 import os
 import time
@@ -12,13 +12,13 @@ SPREAD = 0.1
 
 @dataclass(frozen=True)
 class Usage:
-    """Clock readings at one moment.
+    """Clock readings at one point in time.
 
     Args:
-        wall: wall-clock time in seconds.
-        own: core-seconds that all threads of this process have used.
-        everyone: core-seconds of all processes, including those that a hypervisor gave to other machines; None if the
-            system does not report them.
+        wall: the wall-clock time in seconds.
+        own: the core-seconds used by all threads of this process.
+        everyone: the core-seconds used by all processes, including those that a hypervisor gave to other machines, or
+            None if the system does not report them.
         load: the load average over the last minute.
         cores: the number of cores of the machine.
     """
@@ -37,7 +37,7 @@ def usage(stat: Path = Path("/proc/stat")) -> Usage:
 
 
 def _everyone(stat: Path) -> tuple[float | None, int]:
-    """Return the busy core-seconds and the number of cores; (None, 0) if the system has no such file."""
+    """Return the busy core-seconds and the number of cores, or (None, 0) if the system has no such file."""
     try:
         lines = [line.split() for line in stat.read_text().splitlines() if line.startswith("cpu")]
     except OSError:
@@ -48,7 +48,7 @@ def _everyone(stat: Path) -> tuple[float | None, int]:
 
 
 def others(before: Usage, after: Usage, threads: int) -> float:
-    """Return the average number of cores that other processes kept busy between two readings."""
+    """Return the average number of cores used by other processes between two readings."""
     if before.everyone is None or after.everyone is None:
         # Each computing thread adds one to the load average.
         return max(0.0, after.load - threads)
@@ -60,7 +60,7 @@ def warning(busy: float, spread: float, threads: int, cores: int) -> str | None:
     """Return a one-line warning if the figures are unreliable, otherwise None.
 
     Args:
-        busy: the number of cores that other processes used.
+        busy: the number of cores used by other processes.
         spread: the spread of the repeats, divided by their median.
         threads: the number of threads of this process. Other processes may use the remaining cores.
         cores: the number of cores of the machine.

@@ -1,4 +1,4 @@
-"""Results as a table for the terminal and as rows of a CSV file."""
+"""Formatting of results as a table for the terminal and as rows of a CSV file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
 
 
 def csv_row(result: Result, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one row of the CSV file, in `COLUMNS`."""
+    """Return one row of the CSV file, with the keys in `COLUMNS`."""
     return {
         **machine,
         "what": result.name,
@@ -43,7 +43,7 @@ def csv_row(result: Result, machine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
-    """Format all results as one table. Ratios can be compared between machines; columns marked with * cannot."""
+    """Format all results as one table. Ratios are comparable between machines; columns marked with * are not."""
     lines = [_HEAD, *map(_cells, results)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = [
@@ -74,7 +74,7 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 
 def _absolute(result: Result, side: int) -> str:
-    """Format a time, or a speed if the ratio is of speeds."""
+    """Format a time, or a speed if speeds are compared."""
     if result.higher_is_better:
         rate = result.rates[side]
         factor, prefix = next((f, p) for f, p in _PREFIXES if rate >= f or f == 1)

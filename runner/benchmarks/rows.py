@@ -1,6 +1,6 @@
-"""The rows of the table, by their names in `only=[…]`.
+"""The functions for the rows of the table, which have the names used in `only=[…]`.
 
-To add a row, add a function that takes a setup and yields comparisons one at a time, so that the parts of one
+To add a row, add a function that takes a setup and yields comparisons one at a time, so that the objects of one
 comparison are freed before those of the next are built.
 """
 
@@ -30,7 +30,7 @@ _STEP_TARGETS = {"targeted": 1.05, "ramping": 1.05, "targeted_unit": 1.05, "vari
 
 
 def step(setup: Setup) -> Iterator[Comparison]:
-    """Compare a training step with each dropout with one without, and `targeted` with sorting every layer."""
+    """Compare a training step for each dropout with one without dropout, and `targeted` with sorting every layer."""
     for name in setup.dropouts:
         parts, plain = setup.parts(f"dropout={name}"), setup.parts()
         yield Comparison(
@@ -54,7 +54,7 @@ def step(setup: Setup) -> Iterator[Comparison]:
 
 
 def data(setup: Setup) -> Iterator[Comparison]:
-    """Compare training with batches from the data pipeline with steps on a single batch."""
+    """Compare training on batches from the data pipeline with training on a single batch."""
     whole, fixed = late_training(setup.parts()), on_one_batch(late_training(setup.parts()))
     images = float(whole.examples_per_step)
     yield Comparison(
@@ -70,7 +70,7 @@ def data(setup: Setup) -> Iterator[Comparison]:
 
 
 def sweep(setup: Setup) -> Iterator[Comparison]:
-    """Compare a point of a pruning sweep with a bare forward pass of its images."""
+    """Compare a point of a pruning sweep with plain forward passes on the same images."""
     parts = setup.parts()
     model = parts.model.eval()
     batches = list(parts.data.eval_batches("test"))
@@ -90,9 +90,10 @@ def sweep(setup: Setup) -> Iterator[Comparison]:
 
 
 def sweep_points(sweeper: Sweeper, calls: int) -> Callable[[], object]:
-    """Return a callable that measures the next of `calls` points and returns it with its row.
+    """Return a callable that evaluates the next of `calls` points and returns it with its row.
 
-    The points belong to one sweep and have different sparsities, so each needs its own mask. The first call also ranks.
+    The points belong to one sweep and have different sparsities, so that each needs its own mask. The first call also
+    computes the ranking.
     """
     points = [Point("weight", "layer", "own", 0.0, "kept", i / calls, "test") for i in range(calls)]
     rows = sweeper.rows(points)
@@ -100,7 +101,7 @@ def sweep_points(sweeper: Sweeper, calls: int) -> Callable[[], object]:
 
 
 def matmul(setup: Setup) -> Iterator[Comparison]:
-    """Compare the speed of a training step with that of a large matrix product on the device."""
+    """Compare the speed of a training step with the speed of a large matrix product on the device."""
     parts = setup.parts()
     training = on_one_batch(late_training(parts))
     side = _MATRIX_SIDE.get(parts.device.type, _MATRIX_SIDE_ELSEWHERE)
@@ -119,9 +120,9 @@ def matmul(setup: Setup) -> Iterator[Comparison]:
 
 
 def step_flops(training: Training) -> int:
-    """Count the floating-point operations of a step's matrix products and convolutions, forward and backward.
+    """Count the floating-point operations in a step's matrix products and convolutions, forward and backward.
 
-    This takes one step. The operations of the optimizer and of element-wise layers are not counted.
+    This performs one step. Operations in the optimizer and in element-wise layers are not counted.
     """
     compiled, training.forward = training.forward, training.model
     with FlopCounterMode(display=False) as counter:
@@ -131,7 +132,7 @@ def step_flops(training: Training) -> int:
 
 
 def tail(setup: Setup) -> Iterator[Comparison]:
-    """Compare TailDropout with a product with a precomputed mask."""
+    """Compare TailDropout with multiplication by a precomputed mask."""
     return tail_dropout(setup.parts().device)
 
 

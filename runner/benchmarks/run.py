@@ -1,4 +1,4 @@
-"""The measurements of `run bench`: all requested rows, where each result is stored as soon as it is available."""
+"""Execution of the requested measurements of `run bench`. Each result is stored as soon as it is available."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -33,7 +33,7 @@ def measure_rows(
 
 
 def _wait_for(device: torch.device) -> None:
-    """Wait until a GPU, which runs asynchronously, has finished its work."""
+    """Wait for a GPU, which runs asynchronously, to finish its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -41,7 +41,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything besides the code that the figures depend on, for every row of the CSV file."""
+    """Return everything other than the code that affects the figures, for every row of the CSV file."""
     device = resolve_device(config["device"])
     return {
         "date": runs.now(),
@@ -56,6 +56,6 @@ def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warning(results: Sequence[Result]) -> str | None:
-    """Return a one-line warning if, for any result, the machine was busy or the repeats varied."""
+    """Return a one-line warning if the machine was busy or the repeats varied for any result."""
     busy, spread = max(result.others for result in results), max(result.spread for result in results)
     return load.warning(busy, spread, torch.get_num_threads(), load.usage().cores)

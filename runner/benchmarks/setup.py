@@ -1,4 +1,4 @@
-"""The setup of every row. Parts are newly built, so that no comparison affects the next."""
+"""The common setup of all rows. All objects are newly built, so that no comparison affects the next one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ _LATE = 999 * 10**6
 
 @dataclass(frozen=True)
 class Setup:
-    """The setup of every row.
+    """The common setup of all rows.
 
     Args:
-        parts: builds new parts from overrides of the configuration, as in setup.parts("dropout=targeted").
-        dropouts: names of the variants to measure.
+        parts: builds a new experiment from overrides of the configuration, as in setup.parts("dropout=targeted").
+        dropouts: the names of the variants to measure.
         calls: the number of times that each callable of a comparison will be called.
     """
 
@@ -34,7 +34,7 @@ class Setup:
 
 
 class OneBatch:
-    """Batches that are always the same."""
+    """A data pipeline that always returns the same batch."""
 
     steps_per_epoch = 1
     examples_per_step = 0  # not used
@@ -47,18 +47,18 @@ class OneBatch:
 
 
 def late_training(parts: Experiment) -> Training:
-    """Return the training of these parts, near its end."""
+    """Return the experiment's training, moved near its end."""
     return late(parts.training())
 
 
 def late(training: Training) -> Training:
-    """Move a training near its end, and return it."""
+    """Move a training near its end and return it."""
     training.skip_to(_LATE, _STEPS)
     return training
 
 
 def on_one_batch(training: Training) -> Training:
-    """Make a training use a single, already loaded batch of its pipeline, and return it."""
+    """Make a training use a single preloaded batch from its pipeline, and return it."""
     training.batches = OneBatch(training.batches.batch(0))
     return training
 
@@ -66,11 +66,11 @@ def on_one_batch(training: Training) -> Training:
 def step_of(
     parts: Experiment, model: nn.Module, variant: Variant, task: Task[Any], schedule: Adam, batch: Any, examples: int
 ) -> Callable[[], int]:
-    """Return a training step, near the end of training, of a given model, always on the same batch.
+    """Return a training step for a given model, near the end of training and always on the same batch.
 
     Args:
-        parts: the experiment whose device, precision and data are used.
-        model: the model, which does not come from a configuration.
+        parts: the experiment that provides the device, the precision and the data.
+        model: the model, which need not come from a configuration.
         variant: the dropout variant.
         task: the task.
         schedule: the optimizer and its schedule.
@@ -95,8 +95,8 @@ def step_of(
 
 
 def one_step(training: Training) -> Callable[[], int]:
-    """Return a callable that does a whole training step and returns the number of examples.
+    """Return a callable that performs a whole training step and returns the number of examples.
 
-    A step consists of loading the batch, the forward and backward passes and the optimizer's step.
+    A step consists of loading the batch, the forward and backward passes, and the optimizer's step.
     """
     return training.one_step

@@ -1,4 +1,4 @@
-"""Targeted weight dropout, ported line by line from the official code: the baseline for the speed of `targeted`."""
+"""Targeted weight dropout, ported line by line from the official code as a speed baseline for `targeted`."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""TailDropout compared with a product with a precomputed mask, the minimum cost of any dropout by a mask."""
+"""Comparisons of TailDropout with multiplication by a precomputed mask, the minimum cost of any mask-based dropout."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +19,7 @@ SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...], int, float], ...] = (
 
 
 def tail_dropout(device: torch.device | str = "cpu") -> Iterator[Comparison]:
-    """Compare forward and backward passes for each shape, also for PyTorch's own dropout and the obvious version."""
+    """Compare forward and backward passes for each shape, including PyTorch's dropout and the obvious version."""
     for shape, batch_dims, dropout_dim, target in SHAPES:
         x = torch.randn(shape, device=device, requires_grad=True)
         mask = ready_mask(shape, batch_dims, dropout_dim).to(device)
@@ -40,7 +40,7 @@ def tail_dropout(device: torch.device | str = "cpu") -> Iterator[Comparison]:
 
 
 def obvious(x: Tensor, batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
-    """Apply the obvious version: compare a uniform k for every entry of the batch with the features' indices."""
+    """Apply the obvious version, which compares a uniform k for every batch entry with the feature indices."""
     features, n = dropout_dim % x.dim(), x.shape[dropout_dim]
     k = torch.randint(0, n + 1, [x.shape[dim] if dim in batch_dims else 1 for dim in range(x.dim())], device=x.device)
     places = torch.arange(n, device=x.device).view([n if dim == features else 1 for dim in range(x.dim())])
@@ -48,7 +48,7 @@ def obvious(x: Tensor, batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
 
 
 def ready_mask(shape: tuple[int, ...], batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
-    """Return a mask of half of the features, which broadcasts as TailDropout's mask does."""
+    """Return a mask that keeps half of the features and broadcasts like TailDropout's."""
     features = dropout_dim % len(shape)
     mask = torch.zeros([size if dim in (*batch_dims, features) else 1 for dim, size in enumerate(shape)])
     mask.narrow(features, 0, shape[features] // 2).fill_(1)
@@ -56,7 +56,7 @@ def ready_mask(shape: tuple[int, ...], batch_dims: tuple[int, ...], dropout_dim:
 
 
 def forward_and_backward(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
-    """Return a callable that does one forward and backward pass, with a precomputed gradient of the output."""
+    """Return a callable that performs one forward and backward pass with a precomputed output gradient."""
     gradient = torch.randn_like(x)
 
     def once() -> None:

@@ -18,9 +18,9 @@ class Comparison:
     Args:
         name, against: descriptions of `a` and `b`.
         a, b: the callables.
-        target: the ratio to reach; None means that there is no target.
-        higher_is_better: whether the ratio is of speeds, a's over b's, rather than of times.
-        work: the amount of work of one call of `a` and of `b`, in `unit`.
+        target: the ratio to reach. None means no target.
+        higher_is_better: whether to compare speeds (a's divided by b's) instead of times.
+        work: the amount of work per call of `a` and of `b`, in `unit`.
         unit: the unit of work: calls, images, tokens, FLOP.
     """
 
@@ -41,9 +41,9 @@ class Result:
     Args:
         ratio, low, high: the median of the pairs' ratios and its 95 % interval.
         pairs: the number of pairs.
-        seconds: the median seconds of a call of `a` and of one of `b`.
-        spread: the larger of a's and b's spread of seconds, divided by the median.
-        others: the average number of cores that other processes kept busy.
+        seconds: the median times of one call of `a` and of `b`, in seconds.
+        spread: the spread of the times divided by their median, for `a` or `b`, whichever is larger.
+        others: the average number of cores used by other processes.
     """
 
     name: str
@@ -62,12 +62,12 @@ class Result:
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Units of work per second, of `a` and of `b`."""
+        """Units of work per second for `a` and `b`."""
         return self.work[0] / self.seconds[0], self.work[1] / self.seconds[1]
 
     @property
     def reached(self) -> str:
-        """Whether the whole interval reaches the target: "yes", "no", or "open" if only part of it; "" without one."""
+        """Whether the interval reaches the target: "yes", "no", "open" if it does in part, or "" without one."""
         if self.target is None:
             return ""
         good = [value >= self.target if self.higher_is_better else value <= self.target for value in self.interval]
@@ -84,7 +84,7 @@ class Stopwatch:
 
     Args:
         threads: the number of threads that this process uses.
-        synchronize: waits until the device has finished its work.
+        synchronize: waits for the device to finish its work.
         clock: returns the time in seconds.
         usage: reads the machine's clocks.
     """
@@ -95,7 +95,7 @@ class Stopwatch:
     usage: Callable[[], load.Usage] = load.usage
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """Return the seconds that the work takes."""
+        """Run the work and return its duration in seconds."""
         self.synchronize()
         start = self.clock()
         work()
@@ -106,7 +106,7 @@ class Stopwatch:
 def measure(
     comparison: Comparison, pairs: int, stopwatch: Stopwatch, advance: Callable[[], object] = lambda: None
 ) -> Result:
-    """Time `a` and `b` of a comparison, interleaved, after a warm-up.
+    """Time `a` and `b` of a comparison in an interleaved order, after a warm-up.
 
     The order alternates from pair to pair, a b b a a b …, so that a machine that gets steadily slower affects both
     equally.
@@ -151,6 +151,6 @@ def measure(
 
 
 def _ratio(comparison: Comparison, a: float, b: float) -> float:
-    """Return the ratio of the times per unit of work, or of the speeds."""
+    """Return the ratio of the speeds or of the times per unit of work."""
     times = (a / comparison.work[0]) / (b / comparison.work[1])
     return 1 / times if comparison.higher_is_better else times

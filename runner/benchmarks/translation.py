@@ -1,4 +1,4 @@
-"""The Transformer compared with PyTorch's own of the same size, and decoding with the cache compared with without."""
+"""Comparisons of the Transformer with PyTorch's of the same size, and of decoding with and without the cache."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -68,7 +68,7 @@ class TorchTransformer(nn.Module):
 
 
 def random_pairs(seed: int = 0) -> PairBatch:
-    """Return pairs of random sentences of different lengths, at most LONGEST including END."""
+    """Return random sentence pairs of various lengths, at most LONGEST including END."""
     generator = torch.Generator().manual_seed(seed)
     sides = []
     for _ in range(2):
@@ -82,7 +82,7 @@ def random_pairs(seed: int = 0) -> PairBatch:
 
 
 def transformer(setup: Setup) -> Iterator[Comparison]:
-    """Compare tokens per second in training with PyTorch's own Transformer, and steps with `targeted` and without."""
+    """Compare tokens per second in training with PyTorch's Transformer, and steps with and without `targeted`."""
     parts = setup.parts()
     batch = random_pairs().to(parts.device)
     tokens = float((batch.target[:, 1:] != PAD).sum())
@@ -111,7 +111,7 @@ def transformer(setup: Setup) -> Iterator[Comparison]:
 
 
 def decoding(setup: Setup) -> Iterator[Comparison]:
-    """Compare greedy decoding of 64 new tokens for 32 sentences, with and without cache, with the base model."""
+    """Compare the base model's greedy decoding of 64 new tokens for 32 sentences with and without the cache."""
     parts = setup.parts()
     model = model_of("model=transformer_base")[0].to(parts.device).eval()
     with torch.no_grad():
@@ -137,7 +137,7 @@ def decoding(setup: Setup) -> Iterator[Comparison]:
 
 
 def model_of(choice: str) -> tuple[Transformer, int, float]:
-    """Return the model of a choice, its number of heads and its rate of ordinary dropout."""
+    """Return the model for a choice, its number of heads and its ordinary dropout rate."""
     config = Composer("train").single([choice])
     torch.manual_seed(0)
     model = build(config, "model", vocabulary=VOCABULARY)

@@ -34,7 +34,7 @@ from runner.files import append_row, write_rows
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Measure, print the table and write the CSV file."""
+    """Run the benchmarks, print the table and write the CSV file."""
     configs = Configurations(overrides, config_dir)
     config = configs.of()
     for name in config["dropouts"]:

@@ -19,7 +19,7 @@ from runner.rules import list_of, one_of
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """List what would be deleted, ask, and delete it. Folders in use by another process are skipped."""
+    """List what would be deleted, ask for confirmation, and delete it. Folders used by another process are skipped."""
     options = Composer("clean", config_dir).single(overrides)
     check_each(options, {"what": list_of(one_of(*KINDS))})
     there = runs.find_runs(folders or [options["outputs"]])
@@ -44,7 +44,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
 
 
 def _agreed(number: int) -> bool:
-    """Whether the user at the terminal agrees; False without a terminal."""
+    """Ask the user to confirm the deletion; return False without a terminal."""
     if not sys.stdin.isatty():
         return False
     return input(f"delete {number}? [y/N] ").strip().lower() in ("y", "yes")

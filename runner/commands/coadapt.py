@@ -33,7 +33,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Analyze the runs; write a figure and a table of all of them, and a matrix file for each."""
+    """Analyze the runs, and write a table and a figure for all of them and a matrix file for each."""
     options = Composer("coadapt", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(Sources.of(runs.find_runs(folders), options, config_dir), options))

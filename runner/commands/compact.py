@@ -48,7 +48,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Make the compact networks. All runs and options are checked before the first network is written."""
+    """Write the compact networks. All runs and options are checked before the first one is written."""
     options = Composer("compact", config_dir).single(overrides)
     if options["widths"] is not None:
         options = options_of_widths(options)

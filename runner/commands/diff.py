@@ -15,7 +15,7 @@ from runner.reporting.finding import Found
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Print the differences."""
+    """Print the differences between the runs."""
     if len(folders) != 2 or overrides:
         raise ConfigError("run diff needs two run folders and has no options: run diff outputs/train/a outputs/train/b")
     found = [runs.find_runs([folder]) for folder in folders]

@@ -23,7 +23,7 @@ from runner.rules import one_of
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Write a file for each network, and print its path once the file has been checked."""
+    """Write a file for each network, and print its path after checking the file."""
     asked = Composer("export", config_dir).single(overrides)
     check_each(asked, {"format": one_of(*SUFFIXES)})
     sources = find_sources(folders)

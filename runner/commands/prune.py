@@ -27,7 +27,7 @@ from runner.training.progress import Progress
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
     """Sweep every run at or below the folders with the same options.
 
-    Runs with classes outside this package are left out, unless --config-dir contains them or no other run is found.
+    Runs with classes outside this package are skipped, unless --config-dir contains the classes or there are no others.
     """
     asked = Composer("prune", config_dir).single(overrides)
     found = runs.find_runs(folders)

@@ -20,7 +20,7 @@ from runner.errors import ConfigError
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Write the page; without folders, about all runs under `outputs` except smoke runs."""
+    """Write the report page. Without folders, it covers all runs under `outputs` except smoke runs."""
     config = Composer("report", config_dir).single(overrides)
     missing = [name for name in ("bokeh", "jinja2") if find_spec(name) is None]
     if missing:

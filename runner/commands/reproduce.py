@@ -29,7 +29,7 @@ _OWN = ("table", "out", "outputs", "setup", "jobs")  # options of this command; 
 def main(
     folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None, *, estimate: bool = False
 ) -> int:
-    """Train the missing runs and write the table; with `estimate`, only print what that would take."""
+    """Train the missing runs and write the table. With `estimate`, only print what this would cost."""
     if not any(key_of(text) == "table" for text in overrides):
         raise ConfigError("table=… must be given, table=paper2_weight for one; run list table names them")
     own = [text for text in overrides if key_of(text).partition(".")[0] in _OWN]

@@ -27,7 +27,7 @@ from runner.reporting.writing import markdown, write_table
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Write the table; without folders, of all runs under `outputs` except smoke runs."""
+    """Write the table. Without folders, it covers all runs under `outputs` except smoke runs."""
     config = Composer("table", config_dir).single(overrides)
     choice = Choice.of(config["table"], [CONF, config_dir] if config_dir else [CONF])
     found, notes = _found(folders, config)
@@ -42,8 +42,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
 
 
 def _found(folders: Sequence[str], config: dict[str, Any]) -> tuple[list[runs.Run], list[str]]:
-    """Return the runs below the folders, by default all under `outputs` except smoke runs, and notes on those left
-    out."""
+    """Return the runs below the folders (by default below `outputs`, without smoke runs) and notes on omitted runs."""
     if folders:
         return runs.find_runs(folders), []
     outputs = Path(config["outputs"])

@@ -40,7 +40,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Do the missing trainings of every run, and print a table of their metrics and costs."""
+    """Run the missing trainings for every run, and print a table of metrics and costs."""
     options = Composer("ticket", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(runs.find_runs(folders), options, overrides, config_dir))

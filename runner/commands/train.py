@@ -35,13 +35,13 @@ def main(
     multirun: bool = False,
     hydra: Sequence[str] = (),
 ) -> int:
-    """Train and sweep what is missing, and print how the network survives pruning.
+    """Train and sweep what is missing, and print the results of pruning.
 
     Args:
         overrides: the options.
         config_dir: the folder of the user's own configurations and classes.
         multirun: whether options may have several values.
-        hydra: all words after the command, if one of them is a flag of Hydra's own.
+        hydra: all words after the command, if they include one of Hydra's own flags.
     """
     if hydra:
         return hydra_main(hydra)

@@ -1,1 +1,1 @@
-"""Compose configurations with Hydra, check them, and build the objects they name. Does not import torch."""
+"""Composition and checks of configurations, and creation of the objects that they name. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Effects of one group's choice on another group: settings of a model for its data, and of debug=smoke for models."""
+"""Effects of one group's choice on another group, e.g. a model's settings for its data or debug=smoke's for models."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from runner.config.paths import content_of, options_in
 
 
 def set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
-    """Remove `own_models` of debug=smoke, and set its options in a model of this package.
+    """Remove `own_models` of debug=smoke from the configuration, and set its options if the model is from this package.
 
-    A user's model may have no such option, or an option of the same name with another meaning.
+    A user's model may have no such option, or an option with the same name but a different meaning.
 
     Args:
-        named: options that the user has given, which are not changed.
+        named: options set by the user, which are not changed.
     """
     options = config.pop("own_models", {})
     if options and str(config["model"].get("_target_")).startswith(f"{PACKAGES['model']}."):
@@ -23,10 +23,11 @@ def set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
 
 
 def without_models_own(config: dict[str, Any], named: Container[str], folders: Sequence[Path]) -> None:
-    """Remove options that a model's file sets for the data if the data has no such option, e.g. `crop` for ImageNet.
+    """Remove options that a model's file sets for the data if the data set has no such option, e.g. `crop` for
+    ImageNet.
 
     Args:
-        named: options that the user has given. They are kept, and the data's class rejects them.
+        named: options set by the user. They are kept, so that the data set's class rejects them.
     """
     if "model" in config and "data" in config:
         has = options_in("data", str(config["data"].get("name")), folders)

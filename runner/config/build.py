@@ -1,4 +1,4 @@
-"""Build objects from `_target_`s, restricted to classes of the group's package or of the user's --config-dir."""
+"""Creation of objects from `_target_`s, which must be classes from the group's package or the user's --config-dir."""
 
 import importlib
 import inspect
@@ -56,13 +56,13 @@ def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:
 
 
 def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
-    """Check the targets of a stored configuration, whose author may not be trusted.
+    """Check the targets of a stored configuration, whose author may not be trustworthy.
 
-    Foreign classes are only allowed from the --config-dir or if they are trusted.
+    Classes outside this package are allowed only if they are in the --config-dir or trusted.
 
     Raises:
-        ConfigError: a group names another class.
-        ForeignRun: the model is a class that is not trusted.
+        ConfigError: a group names a class that is not allowed.
+        ForeignRun: the model's class is not trusted.
     """
     check_targets(config, foreign=config_dir is not None)
     if config["model"]["_target_"] == NAMED_CLASS:
@@ -76,7 +76,7 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
 
 
 def targets(part: Any, name: str) -> list[tuple[str, Any]]:
-    """Return all `_target_`s at any depth of a part of the configuration, as (dotted option, value)."""
+    """Return all `_target_`s at any depth of a part of the configuration, as pairs (dotted option, value)."""
     if isinstance(part, Mapping):
         found = [(f"{name}.{key}", value) for key, value in part.items() if key == "_target_"]
         return found + [pair for key, value in part.items() for pair in targets(value, f"{name}.{key}")]
@@ -86,7 +86,7 @@ def targets(part: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def target(config: Mapping[str, Any], group: str) -> type:
-    """Return the class that the group's `_target_` names; its module must have passed `check_targets`.
+    """Return the class named by the group's `_target_`, whose module must have passed `check_targets`.
 
     Raises:
         ConfigError: there is no such class.
@@ -95,7 +95,7 @@ def target(config: Mapping[str, Any], group: str) -> type:
 
 
 def canonical(path: str) -> str:
-    """Return the current path of a class."""
+    """Return the current path of a class, which may have been moved."""
     return MOVED.get(path, path)
 
 
@@ -107,7 +107,7 @@ def check_class(option: str, path: Any, package: str, foreign: bool) -> None:
 
 
 def find_class(option: str, path: str, package: str) -> type:
-    """Return the class of a dotted path whose module is allowed.
+    """Return the class with a dotted path, whose module must be allowed.
 
     Raises:
         ConfigError: there is no such class.
@@ -136,7 +136,7 @@ def arguments(config: Mapping[str, Any], group: str) -> dict[str, Any]:
 
 
 def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
-    """Create an object of the group's class, with the group's other keys and `more` as arguments.
+    """Create an instance of the group's class, with the group's other keys and `more` as arguments.
 
     Raises:
         ConfigError: the class rejects an argument.
@@ -146,10 +146,10 @@ def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
 
 
 def build_model(config: Mapping[str, Any], **about: Any) -> Any:
-    """Create the model: an object of the group's class, or the network that a builder of foreign networks makes.
+    """Create the model: an instance of the group's class, or the result of a builder of foreign networks.
 
     Args:
-        about: the arguments that depend on the data, see `Data.model_arguments`.
+        about: the arguments that depend on the data; see `Data.model_arguments`.
 
     Raises:
         ConfigError: the class or the library rejects an argument.
@@ -160,10 +160,10 @@ def build_model(config: Mapping[str, Any], **about: Any) -> Any:
 
 
 def about_inputs(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data's arguments for a model, with `input_shape` only if its class accepts it.
+    """Return the data's arguments for a model, including `input_shape` only if the model's class accepts it.
 
     Raises:
-        ConfigError: the class is for images, and the inputs are not images.
+        ConfigError: the class requires images, but the inputs are not images.
     """
     takes_shape = "input_shape" in inspect.signature(target(config, "model")).parameters
     if "input_shape" in about and "channels" not in about and not takes_shape:
@@ -174,15 +174,15 @@ def about_inputs(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 
 
 def is_builder(cls: type) -> bool:
-    """Return whether a class is a builder of networks instead of a network, like those of `runner.models.foreign`."""
+    """Return whether a class builds networks rather than being one, like the classes in `runner.models.foreign`."""
     return cls.__module__.startswith("runner.models.foreign.")
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Check every group's options by the rules in its class's constructor, before data is read or a network is built.
+    """Check every group's options against its constructor's rules, before data is loaded or a network is built.
 
     Raises:
-        ConfigError: a value is invalid; the message names the option, the value and what is allowed.
+        ConfigError: a value is invalid. The message names the option, the value and what is allowed.
     """
     for group in PACKAGES:
         with options_of(group):
@@ -192,7 +192,7 @@ def check_values(config: Mapping[str, Any]) -> None:
 
 
 def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> Any:
-    """Create an object of a class with the given arguments. Errors name the option and the choice.
+    """Create an instance of a class with the given arguments. Errors name the option and the choice.
 
     Raises:
         ConfigError: the class rejects an argument.
@@ -214,10 +214,10 @@ def instantiate(option: str, name: Any, cls: type, given: Mapping[str, Any]) -> 
 
 @contextmanager
 def options_of(group: str) -> Iterator[None]:
-    """Name rejected parameters as on the command line: `dropout.alpha` instead of `alpha`.
+    """Make errors name parameters as on the command line: `dropout.alpha` instead of `alpha`.
 
     Raises:
-        ConfigError: raised instead of any ValueError.
+        ConfigError: replaces any ValueError.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Choices of which a run can have several: pruning criteria, granularities and loggers. Does not import torch.
+"""Groups from which a run can have several choices: criteria, granularities and loggers. Does not import torch.
 
 A choice is a file in conf/criterion, conf/granularity or conf/logger, or in the same folder of the user's --config-dir.
-In a configuration it is a name, or a name with parameters, `{n_of_m: {n: 1}}`; composing replaces it by the file's
-content.
+A configuration gives its name, or its name with parameters, as in `{n_of_m: {n: 1}}`. Composition replaces it by the
+file's content.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,22 +28,22 @@ _FIRST = ("weight", "unit", "feature", "own", "magnitude", "random")
 
 
 def names(group: str, folders: Iterable[Path] = (CONF,)) -> list[str]:
-    """Return the choices of a group in the order of help texts, tables and figures."""
+    """Return the choices of a group in the order used in help texts, tables and figures."""
     return in_order(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Return the distinct keys of choices in the order of `names`."""
+    """Return the distinct keys of choices, sorted in the order of `names`."""
     place = {name: number for number, name in enumerate(_FIRST)}
     return sorted(set(keys), key=lambda key: (place.get(key, len(place)), key))
 
 
 @cache
 def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
-    """Return the content of a choice's file; a later folder takes precedence.
+    """Return the content of a choice's file. Later folders take precedence.
 
     Raises:
-        ConfigError: no folder has such a file, or it names no class.
+        ConfigError: no folder contains such a file, or it names no class.
     """
     for folder in reversed(folders):
         path = folder / group / f"{name}.yaml"
@@ -62,12 +62,12 @@ def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
 
 
 def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Part]:
-    """Convert a configuration's value to complete parts: `name`, `key`, `_target_` and the class's arguments.
+    """Convert a configuration value to complete parts with `name`, `key`, `_target_` and the class's arguments.
 
-    The key identifies the choice in pruning.csv. It includes the parameters that differ from the file: `n_of_m(n=1)`.
+    The key identifies the choice in pruning.csv. It includes parameters that differ from the file, as in `n_of_m(n=1)`.
 
     Args:
-        value: a name, a mapping of names to parameters, a part, or a list of these.
+        value: a name, a mapping from names to parameters, a part, or a list of these.
 
     Raises:
         ConfigError: a name or a parameter is unknown.
@@ -98,7 +98,7 @@ def _part(group: str, name: str, given: Any, folders: tuple[Path, ...]) -> Part:
 
 
 def label(group: str, key: str) -> str:
-    """Return the label of a choice in figures and tables, such as `filters`, or its key if the choice isn't ours."""
+    """Return the label of a choice in figures and tables, such as `filters`, or the key of a user's own choice."""
     name, bracket, parameters = key.partition("(")
     path = CONF / group / f"{name}.yaml"
     if Path(name).name != name or not path.is_file():
@@ -107,7 +107,7 @@ def label(group: str, key: str) -> str:
 
 
 def make(group: str, part: Mapping[str, Any]) -> Any:
-    """Create the object of a complete part.
+    """Create the object described by a complete part.
 
     Raises:
         ConfigError: there is no such class, or it rejects a parameter.
@@ -118,12 +118,12 @@ def make(group: str, part: Mapping[str, Any]) -> Any:
 
 
 def make_all(group: str, parts: Any) -> dict[str, Any]:
-    """Create the objects of all complete parts, by key; {} for `auto`."""
+    """Create the objects described by complete parts, by key; return {} for `auto`."""
     return {part["key"]: make(group, part) for part in parts} if isinstance(parts, list) else {}
 
 
 def builtin(group: str, key: str) -> Any:
-    """Create the object of a shipped choice, given its name or a key with parameters such as `n_of_m(m=8)`."""
+    """Create the object for a built-in choice, given its name or a key with parameters such as `n_of_m(m=8)`."""
     name, _, words = key.removesuffix(")").partition("(")
     given = dict(word.split("=", 1) for word in words.split(",") if word)
     return make(group, settle(group, {name: {word: yaml.safe_load(value) for word, value in given.items()}})[0])

@@ -1,4 +1,4 @@
-"""Compose configurations with Hydra. Errors name the option and the value, and suggest the nearest valid one."""
+"""Composition of configurations with Hydra. Errors name the option and the value, and suggest the nearest valid one."""
 
 import re
 import sys
@@ -37,8 +37,7 @@ _PATHS = ("folder", "init", "outputs", "out", "predictions")
 
 @dataclass
 class _Known:
-    """A cache of composed configurations, as composing takes far longer than setting options in the result, and most
-    configurations of a process have the same choices of groups."""
+    """A cache of composed configurations, because composition takes much longer than setting options in the result."""
 
     parsed: dict[str, list[Override]] = field(default_factory=dict)
     groups: dict[str, list[str]] = field(default_factory=dict)  # group → its choices
@@ -51,11 +50,11 @@ _KNOWN = _Known()
 
 
 class Composer:
-    """Compose the configurations of one command.
+    """Composes the configurations of one command.
 
     Args:
-        command: name of the primary configuration, conf/<command>.yaml.
-        config_dir: the user's own folder of configurations and classes.
+        command: the name of the primary configuration, conf/<command>.yaml.
+        config_dir: the folder of the user's own configurations and classes.
     """
 
     def __init__(self, command: str, config_dir: Path | None = None) -> None:
@@ -70,7 +69,7 @@ class Composer:
             trust_folder(config_dir.resolve())
 
     def single(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """Return one checked configuration as plain values, including the name of every group's choice."""
+        """Return a single checked configuration as plain values, including the name of every group's choice."""
         with self._hydra(), _names_as_typed(overrides):
             overrides = self._without_trusted(renamed(overrides))
             for override in self._parse(overrides):
@@ -79,7 +78,7 @@ class Composer:
             return self._checked(overrides)
 
     def _without_trusted(self, overrides: Sequence[str]) -> list[str]:
-        """For commands without model options, trust the classes in `model.architecture=` and remove these overrides."""
+        """Trust classes in `model.architecture=` for commands without model options; return the other overrides."""
         if self.command in _WITH_MODEL:
             return list(overrides)
         named = [text for text in overrides if text.startswith(ARCHITECTURE)]
@@ -88,7 +87,7 @@ class Composer:
         return [text for text in overrides if text not in named]
 
     def jobs(self, overrides: Sequence[str]) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-        """Return all checked configurations of a multirun, in Hydra's order, and Hydra's launcher configuration."""
+        """Return the checked configurations of a multirun, in Hydra's order, and Hydra's launcher configuration."""
         with self._hydra(), _names_as_typed(overrides):
             overrides = self._without_trusted(renamed(overrides))
             from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -100,7 +99,7 @@ class Composer:
             return jobs, {str(key): value for key, value in launcher.items()}
 
     def words(self, overrides: Sequence[str]) -> list[list[str]]:
-        """Return the overrides of each job of a multirun, without those of Hydra itself."""
+        """Return the overrides of each job of a multirun, except those for Hydra itself."""
         with self._hydra():
             from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -115,7 +114,7 @@ class Composer:
 
     @property
     def _folders(self) -> list[Path]:
-        """The folders of configuration files; later ones take precedence."""
+        """The folders of configuration files. Later ones take precedence."""
         return [CONF] if self.config_dir is None else [CONF, self.config_dir]
 
     @contextmanager
@@ -144,10 +143,10 @@ class Composer:
         return [override for text in overrides for override in self._known.parsed[text]]
 
     def _compose(self, overrides: Sequence[Override], whole: bool = False) -> DictConfig:
-        """Return the configuration: compose the choices of groups, then set options in the result like Hydra.
+        """Return the configuration: compose the groups' choices, then set the options in the result as Hydra would.
 
         Args:
-            whole: whether to include Hydra's own part, which is several times as large as ours.
+            whole: whether to include Hydra's own part, which is several times as large as the rest.
         """
         key = (self.command, *self._chosen(overrides))
         if key not in self._known.composed:
@@ -164,7 +163,7 @@ class Composer:
         return config
 
     def _chosen(self, overrides: Sequence[Override]) -> tuple[str, ...]:
-        """Return the overrides that choose a group's file, as they were typed."""
+        """Return the overrides that choose a group's file, as typed by the user."""
         return tuple(override.input_line or "" for override in overrides if self._choices(override.key_or_group))
 
     def _checked(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -195,7 +194,7 @@ class Composer:
         return config
 
     def _settled(self, group: str, value: Any) -> list[dict[str, Any]]:
-        """Return choices as complete parts, so that the configuration is self-contained."""
+        """Return choices as complete parts, which makes the configuration self-contained."""
         parts = settle(group, value, self._folders)
         for part in parts:
             check_class(f"{OPTIONS[group]}._target_", part["_target_"], PLUGINS[group], self.config_dir is not None)
@@ -256,12 +255,12 @@ class Composer:
 
 
 def architecture_name(architecture: str) -> str:
-    """Return the name of an architecture for use in folder names: `Net` for my_file:Net and folder/Net."""
+    """Return an architecture's name for use in folder names, e.g. `Net` for my_file:Net and folder/Net."""
     return re.sub(r"[^\w.]+", "_", re.split(r"[:/]", architecture.rstrip("/"))[-1])
 
 
 def renamed(overrides: Sequence[str]) -> list[str]:
-    """Replace former names of options in overrides by the current ones."""
+    """Replace former option names in overrides by the current ones."""
     parts = [text.partition("=") for text in overrides]
     return [_RENAMED.get(name, name) + equals + value for name, equals, value in parts]
 
@@ -287,7 +286,7 @@ def _all_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _may_be_added(key: str, defaults: Mapping[str, Any]) -> bool:
-    """Return whether an option may be added: a class can have more arguments than its YAML, a mapping any keys."""
+    """Return whether an option may be added: classes can have arguments that their YAML lacks, and mappings any key."""
     group, _, rest = key.partition(".")
     return (group in PACKAGES and rest not in ("", "name")) or any(key.startswith(f"{n}.") for n, _ in leaves(defaults))
 
@@ -297,7 +296,7 @@ def _hint(text: str) -> str:
 
 
 def options(group: str, folder: Path = CONF) -> dict[str, str]:
-    """Return the choices of a group, each with the one-line description at the beginning of its file."""
+    """Return the choices of a group, each with the one-line description at the top of its file."""
     found = {}
     for path in sorted((folder / group).glob("*.yaml")):
         lines = (line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line)

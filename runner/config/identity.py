@@ -1,8 +1,8 @@
 """The identity of a run: a hash of everything that determines the weights and differs from the defaults.
 
-A new option with a default therefore does not rename runs. Defaults are those of the classes when they were released
-(`released.json`), not the current ones: if a default changes, new runs have another identity and old ones keep theirs.
-Run folders of format 1 hashed all options, including those with default values; they are still found.
+Adding an option with a default therefore does not rename runs. Defaults are those at the release of each class
+(`released.json`), not the current ones: if a default changes, new runs get a different identity and old runs keep
+theirs. Run folders of format 1, whose hash includes default values as well, are still found.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ _NOTHING = "runner.regularizers.NoRegularizer"
 
 
 def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str:
-    """Return a hash, 64 hex digits, of everything that determines the weights except the seed.
+    """Return a hash (64 hex digits) of everything that determines the weights except the seed.
 
     Args:
         config: the complete configuration, with plain values and resolved precision.
         content: hashes of the user's own files: "data", the weights in "init" and in the model's "weights", and the
-            source of the user's own classes by the option that names them.
+            source of the user's own classes, by the option that names each class.
     """
     content = dict(content or {})
     kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name, value) != value}
@@ -44,7 +44,7 @@ def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None
 
 
 def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: bool = False) -> dict[str, Any]:
-    """Return a group's class and its options that differ from the released defaults."""
+    """Return a group's class and those of its options that differ from the released defaults."""
     path = canonical(str(config[group]["_target_"]))
     released, now = released_defaults().get(path, {}), defaults_now(target(config, group))
     # An option that is not given has the current default of the class.
@@ -66,10 +66,10 @@ def _differing(config: Mapping[str, Any], group: str, own_files: bool, weights: 
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored configuration with the defaults of options that were added after the run.
+    """Add the defaults of options that are newer than a stored configuration.
 
-    Runs of different versions with otherwise equal options then compare equal. No class is imported: defaults are the
-    released ones or, for a later option, the one in the choice's file.
+    Runs of different versions with otherwise equal options then compare equal. No class is imported: the defaults are
+    the released ones or, for later options, those in the choice's file.
     """
     filled = dict(config)
     for group in PACKAGES:
@@ -86,7 +86,7 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def released_defaults() -> dict[str, dict[str, Any]]:
-    """Return the released defaults: class → parameter → default."""
+    """Return the released default of every parameter, by class and parameter."""
     found: dict[str, dict[str, Any]] = {}
     for release in _releases().values():
         for path, defaults in release.items():
@@ -101,13 +101,13 @@ def _releases() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def defaults_now(cls: type) -> dict[str, Any]:
-    """Return the current defaults of a class as plain values: parameter → default."""
+    """Return the current defaults of a class as plain values, by parameter."""
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: plain(p.default) for p in parameters if p.default is not p.empty}
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to JSON types in a unique form: 1.0 becomes 1, and a tuple becomes a list."""
+    """Convert a value to a canonical form of JSON types: 1.0 becomes 1, and a tuple becomes a list."""
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -118,9 +118,9 @@ def plain(value: Any) -> Any:
 
 
 def identity_of_format_1(config: Mapping[str, Any], content: Mapping[str, str] | None = None) -> str | None:
-    """Return the hash of a configuration in format 1, or None if format 1 had no such configuration.
+    """Return the hash of a configuration in format 1, or None if it cannot be expressed in format 1.
 
-    It included all options that existed then, with the exact spelling of their values. This function is frozen.
+    The hash includes all options of format 1, with the exact spelling of their values. This function must not change.
     """
     content = dict(content or {})
     if set(content) - {"data"}:
@@ -143,7 +143,7 @@ def identity_of_format_1(config: Mapping[str, Any], content: Mapping[str, str] |
 
 
 def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None:
-    """Return a group without the options added later, or None if one of them differs from its default."""
+    """Return a group without options added after format 1, or None if one of these is not at its default."""
     path = canonical(str(config[group]["_target_"]))
     then = _releases()["format 1"].get(path)
     if then is None:  # a class of the user's own, or one added later
@@ -156,7 +156,7 @@ def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None
 
 
 def same_sweep(swept: Any, prune: Mapping[str, Any], scope: str = "layer") -> bool:
-    """Return whether a stored `prune` part requests the same sweep, comparing what differs from the defaults.
+    """Return whether a stored `prune` part requests the same sweep, by comparing options that differ from the defaults.
 
     Args:
         scope: the scope of the run's variant, which replaces `scope: auto`.

@@ -1,4 +1,4 @@
-"""Training lengths: `30ep` or `500it`. With `0it` there is no training, and the sweep prunes the initial weights."""
+"""Training lengths such as `30ep` or `500it`. With `0it`, nothing is trained; the sweep prunes the initial weights."""
 
 import re
 from dataclasses import dataclass

@@ -28,18 +28,19 @@ ABBREVIATIONS = {
 
 
 def near(word: str, words: Sequence[str]) -> str:
-    """Return `; did you mean …?` with the nearest of the words, or "" if none is near."""
+    """Return `; did you mean …?` with the most similar word, or "" if no word is similar."""
     found = _nearest(word, words)
     return f"; did you mean {found}?" if found else ""
 
 
 def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """Return a hint for an unknown option: the nearest option, one of another choice, or those of the current choice.
+    """Return a hint for an unknown option: a similar option, an option of another choice, or the current choice's
+    options.
 
     Args:
-        known: dotted names of the existing options.
-        config: composed values; a group's choice is its `name`.
-        folders: configuration folders with the groups' files.
+        known: the dotted names of the existing options.
+        config: the composed values; a group's choice is its `name`.
+        folders: the configuration folders with the groups' files.
     """
     group, _, option = key.partition(".")
     part = config.get(group)
@@ -60,7 +61,7 @@ def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folde
 
 
 def _nearest(word: str, words: Sequence[str]) -> str | None:
-    """Return a name with this abbreviation, with a similar spelling, or with a similar last part (dropout.gamma)."""
+    """Return a name with the given abbreviation, a similar spelling, or a similar last part (dropout.gamma)."""
     if ABBREVIATIONS.get(word) in words:
         return ABBREVIATIONS[word]
     by_last = {name.rpartition(".")[2]: name for name in reversed(words)}
@@ -71,12 +72,12 @@ def _nearest(word: str, words: Sequence[str]) -> str | None:
 
 
 def _same(word: str, words: Sequence[str]) -> list[str]:
-    """Return the first name with the same last part, as a list, which is empty if there is none."""
+    """Return a list of the first name with the same last part, or an empty list."""
     return [name for name in words if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
 
 
 def _elsewhere(option: str, config: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """Return a hint to the group that has the option with other choices than the current one."""
+    """Return a hint about a group that has the option for other choices than the current one."""
     for group in PACKAGES:
         part = config.get(group)
         if isinstance(part, Mapping) and (others := _choices_with(option, group, folders)):
@@ -86,7 +87,7 @@ def _elsewhere(option: str, config: Mapping[str, Any], folders: Sequence[Path]) 
 
 
 def _choices_with(option: str, group: str, folders: Sequence[Path]) -> list[str]:
-    """Return the choices of a group whose files have the option."""
+    """Return the choices of a group whose files contain the option."""
     found = []
     for path in sorted(path for folder in folders for path in (folder / group).glob("*.yaml")):
         try:

@@ -1,4 +1,4 @@
-"""The location and contents of configuration files. This module imports neither Hydra nor torch."""
+"""Locations and contents of configuration files. This module imports neither Hydra nor torch."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -29,13 +29,13 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def content_of(group: str, name: str, folders: Iterable[Path] = (CONF,)) -> dict[str, Any]:
-    """Return the content of a choice's file, {} if there is none; later folders take precedence."""
+    """Return the content of a choice's file, or {} if there is none. Later folders take precedence."""
     files = [folder / group / f"{name}.yaml" for folder in folders] if Path(name).name == name else []
     return next((content for content in map(_content, reversed(files)) if content), {})
 
 
 def options_in(group: str, name: str, folders: Iterable[Path] = (CONF,)) -> dict[str, Any]:
-    """Return the group's options in a choice's file."""
+    """Return the group's options from a choice's file."""
     content = content_of(group, name, folders)
     part = content.get(group, content)
     return part if isinstance(part, dict) else {}

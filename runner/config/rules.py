@@ -1,7 +1,7 @@
 """Rules for the values of options that are not parameters of a class.
 
-An option without a rule must have the type of its value in YAML. Parameters of classes have their rules in the
-constructors, see `runner.parameters`.
+An option without a rule must have the type of its value in YAML. The rules for parameters of classes are in the
+constructors; see `runner.parameters`.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ def _device(value: Any) -> str | None:
 
 
 def _part(value: Any) -> str | None:
-    """Accept a fraction or files for a split; the data's class decides which of them it supports."""
+    """Accept a fraction or files for a split. The data set's class checks which of them it supports."""
     return None if isinstance(value, list) or not is_path(value) else "a fraction, a file or files"
 
 
@@ -72,14 +72,14 @@ RULES: dict[str, Rule] = {
 
 
 def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Check every value by its rule; without a rule, it must have the type of its default.
+    """Check every value against its rule. Without a rule, it must have the type of its default.
 
     Args:
         config: plain, composed values.
         defaults: the same choices composed without the user's values.
 
     Raises:
-        ConfigError: a value is invalid or missing; the message names the option, the value and what is allowed.
+        ConfigError: a value is invalid or missing. The message names the option, the value and what is allowed.
     """
     kinds = dict(leaves(defaults))
     for name, value in leaves(config, stop=kinds):
@@ -92,7 +92,7 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
 
 
 def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Check a command's own options by its own rules; raises the same errors as `check`."""
+    """Check a command's own options against its own rules. Raises the same errors as `check`."""
     for name, rule in rules.items():
         if allowed := rule(values[name]):
             raise ConfigError(f"{prefix}{name}={show(values[name])}: expected {allowed}")
@@ -101,7 +101,7 @@ def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str
 def leaves(
     config: Mapping[str, Any], prefix: str = "", stop: Container[str] = frozenset()
 ) -> Iterator[tuple[str, Any]]:
-    """Yield dotted names and values. Lists, and the options in `stop`, are single values."""
+    """Yield dotted names with values. Lists and the options in `stop` count as single values."""
     for key, value in config.items():
         if isinstance(value, Mapping) and f"{prefix}{key}" not in stop:
             yield from leaves(value, f"{prefix}{key}.", stop)
@@ -119,7 +119,7 @@ def show(value: Any) -> str:
 
 
 def _same_kind(value: Any, default: Any) -> str | None:
-    """Return what is allowed if the value does not have the type of the default, otherwise None."""
+    """Return None if the value has the type of the default, else a description of what is allowed."""
     if default is None or value is None or default == "???":
         return None
     for kind, word in ((bool, "true or false"), (int | float, "a number"), (str, "a word"), (list, "a list, [a,b,…]")):

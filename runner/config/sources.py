@@ -1,4 +1,4 @@
-"""Hash the source of the user's own classes: with other code, the same options make another network."""
+"""Hashes of the source of the user's own classes, because the same options give another network if the code changes."""
 
 import ast
 import hashlib
@@ -16,10 +16,10 @@ _INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib
 
 
 def own_sources(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of the source of the user's own classes, by the option that names each class.
+    """Return a hash of the source of each of the user's own classes, by the option that names the class.
 
-    A hash includes the module and everything it imports from the same folder. Classes of this package and of installed
-    packages are left out.
+    A hash covers the module and everything it imports from the same folder. Classes from this package and from
+    installed packages are left out.
     """
     named = {name: str(value) for group in PACKAGES for name, value in targets(config[group], group)}
     if config["model"]["_target_"] == NAMED_CLASS:
@@ -40,7 +40,7 @@ def _source_hash(target: str) -> str | None:
 
 
 def _root(module: str) -> Path | None:
-    """Return the folder that a module is imported from, or None if it is installed or can't be found."""
+    """Return the folder that a module is imported from, or None if it is installed or cannot be found."""
     try:
         spec = importlib.util.find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
@@ -57,7 +57,7 @@ def _root(module: str) -> Path | None:
 
 
 def _with_imports(module: str, root: Path) -> set[Path]:
-    """Return the files below `root` that are read by importing a module, including its imports."""
+    """Return the files below `root` that are read when a module is imported, including its own imports."""
     found: set[Path] = set()
     waiting = list(_files(module, root))
     while waiting:
@@ -69,7 +69,7 @@ def _with_imports(module: str, root: Path) -> set[Path]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """Yield the files below `root` of a dotted name, including those of its parent packages."""
+    """Yield the files below `root` that belong to a dotted name, including those of its parent packages."""
     if name.partition(".")[0] == "runner":
         return
     place = root
@@ -79,7 +79,7 @@ def _files(name: str, root: Path) -> Iterator[Path]:
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    """Yield the dotted names that a file imports. `from a import b` gives a.b, which may not be a module."""
+    """Yield the dotted names imported by a file. `from a import b` gives a.b, which is not necessarily a module."""
     package = file.relative_to(root).parent.parts
     try:
         tree = ast.parse(file.read_bytes())

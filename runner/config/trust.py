@@ -1,6 +1,7 @@
-"""Trust in classes named by stored configurations, whose author may be unknown: importing a class executes code.
+"""Trust in classes that are named in stored configurations.
 
-A class is trusted if the user has named it on this command line, or if its file is in the --config-dir.
+Importing a class executes code, and a configuration's author may be unknown. A class is trusted only if the user has
+named it on this command line, or if its file is in the --config-dir.
 """
 
 import sys
@@ -13,7 +14,7 @@ _folders: set[Path] = set()
 
 
 def trust(architecture: str) -> None:
-    """Trust a class such as `my_file:Net`, and let it be imported from the current folder."""
+    """Trust a class such as `my_file:Net`, and allow it to be imported from the current folder."""
     _named.add(architecture)
     if (here := str(Path.cwd())) not in sys.path:  # after all installed packages
         sys.path.append(here)
@@ -25,7 +26,7 @@ def trust_folder(folder: Path) -> None:
 
 
 def check_trusted(architecture: str) -> None:
-    """Raise a ForeignRun error unless the user has named the class or the folder of its file."""
+    """Raise a ForeignRun error unless the user has named the class or the folder that contains its file."""
     module = architecture.partition(":")[0].partition(".")[0]
     files = [file for folder in _folders for file in (folder / f"{module}.py", folder / module / "__init__.py")]
     if architecture not in _named and not any(file.is_file() for file in files):

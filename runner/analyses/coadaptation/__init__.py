@@ -1,1 +1,1 @@
-"""How much the loss of a trained network depends on pairs of its weights: the paper's figure 1 and table 1."""
+"""The dependence of a trained network's loss on pairs of weights, as in the paper's figure 1 and table 1."""

@@ -1,4 +1,4 @@
-"""The three blocks into which pruning divides a symmetric matrix over weights."""
+"""The three blocks into which pruning divides a symmetric weight-by-weight matrix."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Blocks:
-    """One number for each block."""
+    """One number per block."""
 
     kept: float  # pairs of kept weights
     between: float  # pairs of a kept and a pruned weight, from both halves of the matrix
@@ -31,6 +31,6 @@ class Blocks:
 
     @property
     def shares(self) -> "Blocks":
-        """The blocks as fractions of their total; NaN if it is 0."""
+        """The blocks as fractions of their total, or NaN if the total is 0."""
         total = self.total or float("nan")
         return Blocks(self.kept / total, self.between / total, self.pruned / total)

@@ -1,12 +1,12 @@
-"""The change of the loss by pruning as predicted by gradient and Hessian, and the dependence between weights.
+"""The change in loss due to pruning, as predicted by the gradient and the Hessian, and the dependence between weights.
 
 Paper, eq. 3: with d_i = θ_i for every weight that pruning removes and 0 elsewhere,
 
     ΔE = E(θ − d) − E(θ) = −∇Eᵀd + ½ dᵀH d + O(‖d‖³),
 
-and [θᵀ ⊙ H ⊙ θ]_ij = θ_i H_ij θ_j measures how much the network depends on the weights i and j together. The sum of its
-entries over removed weights is dᵀH d. As in `run prune`, the smallest |θ_i| of every filter are removed (eq. 2), which
-divides the matrix into three blocks.
+and [θᵀ ⊙ H ⊙ θ]_ij = θ_i H_ij θ_j measures how much the network depends on weights i and j jointly. Its entries for
+removed weights sum to dᵀH d. As in `run prune`, the smallest |θ_i| of every filter are removed (eq. 2), which divides
+the matrix into three blocks.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from runner.pruning.ranking import Ranking
 
 @dataclass(frozen=True)
 class Shown:
-    """The matrix over m weights, sorted by descending magnitude."""
+    """The matrix for m weights, sorted by descending magnitude."""
 
     matrix: Tensor  # (m, m), θ_i H_ij θ_j
     members: Tensor  # (m,) int64, indices of the weights in θ
@@ -34,7 +34,7 @@ class Shown:
 
     @property
     def absolute(self) -> Blocks:
-        """Σ|θ_i H_ij θ_j| of each block."""
+        """Σ|θ_i H_ij θ_j| for each block."""
         return Blocks.of(self.matrix.abs(), self.pruned)
 
 
@@ -58,7 +58,7 @@ class Dependence:
 
     @property
     def predicted(self) -> float:
-        """ΔE predicted by eq. 3."""
+        """The ΔE predicted by eq. 3."""
         return self.gradient_term + self.curvature_term
 
     @property
@@ -70,11 +70,11 @@ def dependence(surface: Surface, sparsity: float, members: int, probes: int, gen
     """Measure the dependence between the weights of a network.
 
     Args:
-        sparsity: fraction of every filter that is pruned, in [0, 1].
-        members: number of weights in the matrix, at most all; 0 for no matrix.
-        probes: number of random vectors to estimate the squares if the matrix does not contain all weights, at least 2;
-            0 for no squares.
-        generator: generator of the probes, on the CPU.
+        sparsity: the fraction of every filter that is pruned, in [0, 1].
+        members: the number of weights in the matrix, at most the number of all weights; 0 means no matrix.
+        probes: the number of random vectors used to estimate the squares if the matrix does not contain all weights, at
+            least 2; 0 means no squares.
+        generator: the generator of the probes, on the CPU.
     """
     theta, pruned = surface.theta, pruned_weights(surface, sparsity)
     kept_theta, removed = theta * ~pruned, theta * pruned
@@ -103,26 +103,26 @@ def dependence(surface: Surface, sparsity: float, members: int, probes: int, gen
 
 
 def passes(weights: int, members: int, probes: int) -> int:
-    """Return the number of passes over the examples in `dependence`, each for one direction."""
+    """Return the number of passes over the examples in `dependence`, each of which handles one direction."""
     return 5 + members + (0 if members == weights else 2 * probes)
 
 
 def pruned_weights(surface: Surface, sparsity: float) -> Tensor:
-    """Return a mask (n,) of the smallest weights of every filter, by the same rule as pruning."""
+    """Return a mask (n,) of the smallest weights of every filter, selected in the same way as in pruning."""
     magnitudes = {name: filter_matrix(weight).abs() for name, weight in surface.matrices(surface.theta).items()}
     removed = Ranking(magnitudes).pruned(sparsity)
     return torch.cat([mask.flatten() for mask in removed.values()])
 
 
 def spread_ranks(theta: Tensor, members: int) -> Tensor:
-    """Return the indices (m,) of `members` weights at evenly spaced ranks of descending magnitude; ties by index."""
+    """Return indices (m,) of `members` weights at evenly spaced ranks by descending magnitude; ties go by index."""
     order = theta.abs().argsort(descending=True, stable=True)
     ranks = ((torch.arange(members, device=theta.device) + 0.5) * (len(theta) / members)).long()
     return order[ranks]
 
 
 def matrix_of(surface: Surface, members: Tensor, gradient: Tensor, pruned: Tensor) -> Shown:
-    """Return the matrix over the given weights."""
+    """Return the matrix for the given weights."""
     theta = surface.theta[members]
     matrix = theta[:, None] * surface.hessian(members) * theta
     return Shown(matrix, members, theta, gradient[members], pruned[members])

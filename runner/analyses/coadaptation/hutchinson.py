@@ -1,4 +1,4 @@
-"""Sums of squares over the dependence matrix's blocks without the matrix, for networks with millions of weights.
+"""Estimates of the dependence matrix's block sums of squares without the matrix, for networks with many weights.
 
 Let M = diag(θ) H diag(θ), let z be a vector of random signs, and let z_b be z restricted to block b and 0 elsewhere.
 The rows a of M z_b have the expected squared norm E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², because E z_j z_k is 1 for j = k
@@ -17,7 +17,7 @@ from runner.analyses.coadaptation.surface import Surface
 
 @dataclass(frozen=True)
 class Squares:
-    """Σ (θ_i H_ij θ_j)² of each block, with standard errors if it is an estimate."""
+    """Σ (θ_i H_ij θ_j)² for each block, with standard errors if the sums are estimates."""
 
     values: Blocks
     errors: Blocks | None = None
@@ -41,14 +41,14 @@ class Squares:
 
 
 def block_squares(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Squares:
-    """Estimate the three sums with a number of probes, at least 2."""
+    """Estimate the three sums with the given number of probes, at least 2."""
     size = max(1, surface.at_once // 2)
     samples = [_samples(surface, pruned, min(size, probes - start), generator) for start in range(0, probes, size)]
     return Squares.estimated(torch.cat(samples))
 
 
 def _samples(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Tensor:
-    """Return samples (probes, 3) float64 of kept, between and pruned."""
+    """Return samples (probes, 3) float64 for the blocks kept, between and pruned."""
     theta = surface.theta
     # Drawn on the CPU, so that probes do not depend on the device.
     signs = torch.randint(0, 2, (probes, len(theta)), generator=generator, dtype=torch.int8).to(theta.device) * 2 - 1

@@ -1,4 +1,4 @@
-"""The report of `run coadapt`: table 1 and figure 1 of the paper, and the matrices as files."""
+"""The report of `run coadapt`: the paper's table 1 and figure 1, and the matrices as files."""
 
 import csv
 import io
@@ -60,11 +60,11 @@ class Result:
 
 
 def table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return one row per run, then mean and standard deviation (n − 1) of groups with several seeds, then the paper's.
+    """Return one row per run, then mean and standard deviation (n − 1) of multi-seed groups, then the paper's rows.
 
-    `kind` is run, mean, std or paper. For each block, `sum` is Σ θ_i H_ij θ_j and `square` is Σ(θ_i H_ij θ_j)², both
-    over all weights, and `abs` is Σ|θ_i H_ij θ_j| over the weights in the matrix. Shares are fractions of the sum of
-    the three blocks.
+    The column `kind` is run, mean, std or paper. For each block, `sum` is Σ θ_i H_ij θ_j and `square` is Σ(θ_i H_ij
+    θ_j)², both over all weights, and `abs` is Σ|θ_i H_ij θ_j| over the weights in the matrix. Shares are fractions of
+    the sum of the three blocks.
     """
     rows = [{"kind": "run", "column": one.column, "seed": one.seed, "n": 1, **_numbers(one)} for one in results]
     runs = pd.DataFrame(rows)
@@ -111,7 +111,7 @@ def _blocks(name: str, blocks: Blocks | None) -> dict[str, float]:
 
 
 def _paper(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the rows of the paper's table 1 for which there is a matching run."""
+    """Return the rows of the paper's table 1 that match a run."""
     with (FOLDER / "paper1.csv").open(newline="") as file:
         published = list(csv.DictReader(file))
     rows = []
@@ -130,7 +130,7 @@ def _as_the_paper(one: Result) -> bool:
 
 
 def markdown(rows: pd.DataFrame, results: Sequence[Result], notes: Sequence[str] = ()) -> str:
-    """Return two Markdown tables, the changes by pruning and the dependence by block, with notes on the computation."""
+    """Return Markdown tables of the changes due to pruning and of the dependence by block, with notes."""
     change = [["", "predicted abs(ΔE)", "measured abs(ΔE)", "−∇Eᵀd", "½ dᵀHd", "accuracy %", "pruned %"]]
     where = [["", *(f"{what} {part}" for what in ("Σ abs(M) %", "Σ M² %", "Σ M") for part in _PARTS)]]
     deviations = rows[rows["kind"] == "std"].set_index("column")
@@ -186,7 +186,7 @@ def _notes(rows: pd.DataFrame, results: Sequence[Result]) -> list[str]:
 
 
 def save_matrix(one: Result, folder: Path) -> Path:
-    """Save the matrix and what belongs to it as NumPy arrays without pickles, and return the file.
+    """Save the matrix and related data as NumPy arrays without pickles, and return the file's path.
 
     The arrays are `matrix` (m, m), sorted by descending magnitude; `theta`, `gradient` and `pruned` (m,); `layer` (m,),
     indices into the names `layers`; and `index` (m,), indices into the layers' weights, flattened in contiguous order.
@@ -217,7 +217,7 @@ def save_matrix(one: Result, folder: Path) -> Path:
 def picture(results: Sequence[Result], path: Path) -> Path:
     """Draw figure 1: one matrix per run on a common colour scale, with groups as columns and seeds as rows.
 
-    The block of kept weights is framed.
+    A frame marks the block of kept weights.
     """
     shown = [one for one in results if one.found.shown]
     columns = list(dict.fromkeys(one.column for one in shown))

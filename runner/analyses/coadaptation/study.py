@@ -31,7 +31,7 @@ SOME = 1_000
 
 
 def study(sources: Sources, options: Mapping[str, Any]) -> tuple[str, list[Path]]:
-    """Study every run, and return the page and the written files."""
+    """Study every run, and return the page and the paths of the written files."""
     results = [_result(column, one.run, sources.configs[one.run], options) for column, one in sources.columns()]
     folder = folder_of(options, "coadaptation", sources.names("data", "model"))
     rows = table(results)

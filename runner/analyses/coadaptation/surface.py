@@ -1,7 +1,7 @@
-"""The loss over a split as a function of the weights of some layers, with its first two derivatives.
+"""The loss on a split as a function of the weights of some layers, with its first two derivatives.
 
-All other parameters are fixed, BatchNorm uses its running statistics, and the loss is the *mean* cross-entropy, so that
-it is a function E of one long vector θ. The Hessian H of E is never assembled. Products H v are computed by
+All other parameters are fixed, BatchNorm uses its running statistics, and the loss is the *mean* cross-entropy. It is
+therefore a function E of one long vector θ. The Hessian H of E is never assembled. Products H v are computed by
 differentiating the gradient (double backward, which gives vᵀH = (H v)ᵀ because H is symmetric).
 """
 
@@ -29,7 +29,7 @@ _MOST_DIRECTIONS = 128
 
 @dataclass(frozen=True)
 class Level:
-    """Loss and accuracy of the network at one θ."""
+    """The loss and accuracy of the network at a given θ."""
 
     loss: float  # mean cross-entropy, nats
     accuracy: float  # in [0, 1]
@@ -40,9 +40,9 @@ class Surface:
 
     Args:
         model: a plain trained model that maps inputs (N, …) to logits (N, classes). It is copied and not changed.
-        layers: names of the layers; None for the prunable ones.
+        layers: the names of the layers. None means the prunable ones.
         batches: returns a new iterable of batches, inputs (N, …) and labels (N,), on the model's device.
-        dtype: dtype of all computation.
+        dtype: the dtype of all computation.
         advance: called after each chunk with the number of examples times directions.
 
     Raises:
@@ -68,13 +68,13 @@ class Surface:
         self.at_once = max(1, numbers // (4 * len(self.theta)))  # suggested number of directions for `products`
 
     def matrices(self, theta: Tensor) -> dict[str, Tensor]:
-        """Split θ, or a vector in the same order, into tensors with the shapes of the layers' weights, by name."""
+        """Split θ, or a vector in the same order, into tensors in the shapes of the layers' weights, by name."""
         parts = theta.split([shape.numel() for shape in self.shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     @torch.no_grad()
     def level(self, theta: Tensor) -> Level:
-        """Return loss and accuracy at a given θ."""
+        """Return the loss and accuracy at a given θ."""
         loss, correct, examples = 0.0, 0, 0
         for inputs, labels in self._pieces():
             logits = self._logits(theta, inputs)
@@ -98,7 +98,7 @@ class Surface:
         return self._products(len(directions), directions.__getitem__, lambda product: product)
 
     def hessian(self, members: Tensor) -> Tensor:
-        """Return the rows and columns of H with the given indices: (m,) → (m, m)."""
+        """Return the submatrix of H with the given indices: (m,) → (m, m)."""
 
         def unit_vectors(part: slice) -> Tensor:
             chosen = members[part]
@@ -108,7 +108,7 @@ class Surface:
         return self._products(len(members), unit_vectors, lambda product: product[:, members])
 
     def _products(self, k: int, rows: Callable[[slice], Tensor], kept: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return `kept` of the products with k directions, computing as many at once as memory allows."""
+        """Return `kept` applied to the products with k directions, computing as many at once as memory allows."""
         parts = [slice(start, min(start + self._directions, k)) for start in range(0, k, self._directions)]
         totals: list[Tensor | float] = [0.0] * len(parts)
         examples = 0
@@ -138,7 +138,7 @@ class Surface:
 
     @torch.no_grad()
     def _activations(self) -> int:
-        """Return the number of activations of all layers for one example."""
+        """Return the number of activations in all layers for one example."""
         counts: list[int] = []
         leaves = [module for module in self._model.modules() if not any(module.children())]
         hooks = [leaf.register_forward_hook(lambda _, __, out: counts.append(out.numel())) for leaf in leaves]
@@ -150,13 +150,13 @@ class Surface:
 
 
 def fitting(weights: int, activations: int, numbers: int) -> tuple[int, int]:
-    """Return the number of examples, and of directions for each of them, that fit into memory.
+    """Return the numbers of examples, and of directions per example, that fit into memory.
 
     Args:
-        weights: length of θ.
-        activations: number of activations for one example. A differentiable gradient keeps about six times as many
-            values; a product needs half of these again, and four vectors of the length of θ.
-        numbers: maximum number of values in memory.
+        weights: the length of θ.
+        activations: the number of activations for one example. A differentiable gradient keeps about six times as many
+            values. A product needs half of that in addition, and four vectors of the length of θ.
+        numbers: the maximum number of values in memory.
     """
     examples = min(max(1, numbers // (6 * activations)), _MOST_EXAMPLES)
     directions = numbers // (4 * weights + 3 * activations * examples)

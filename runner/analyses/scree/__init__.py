@@ -1,1 +1,1 @@
-"""The performance of networks that keep only the first k of their features."""
+"""The performance of networks that keep only their first k features."""

@@ -1,4 +1,4 @@
-"""Choose how many features to keep: the elbow of a curve, or the fewest that are about as good as all."""
+"""The choice of the number of features to keep: the elbow of a curve, or the fewest that are about as good as all."""
 
 import math
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ _BENT = 1e-9  # minimum distance from the chord, relative to the axes; less is r
 
 
 def elbow(ks: Sequence[int], values: Sequence[float], higher_is_better: bool = False) -> int | None:
-    """Return the k at which the curve is farthest on the better side of the line from its first point to its last.
+    """Return the k whose point is farthest from the line between the curve's first and last points, on the better side.
 
-    Both axes are scaled to [0, 1], and the horizontal one is log k, as in the figures: every doubling of k counts
+    Both axes are scaled to [0, 1], and the horizontal axis is log k, as in the figures. Every doubling of k counts
     equally, so that a long tail of nearly useless features hardly changes the elbow.
 
     Args:
         ks: ascending, at least 1.
 
     Returns:
-        The elbow, or None if there is none, for example because no point is on the better side.
+        The elbow, or None if there is none, e.g. because no point is on the better side.
     """
     if len(ks) < 3 or values[0] == values[-1] or not all(map(math.isfinite, values)):
         return None
@@ -34,7 +34,7 @@ def elbow(ks: Sequence[int], values: Sequence[float], higher_is_better: bool = F
 def fewest(
     ks: Sequence[int], values: Sequence[float], tolerance: float, higher_is_better: bool, absolute: bool
 ) -> int | None:
-    """Return the smallest k whose value is within a tolerance of the last value, which is for all features.
+    """Return the smallest k whose value is within a tolerance of the last value, i.e. the value for all features.
 
     Args:
         tolerance: a fraction of the last value, or a value in the metric's units if `absolute`.

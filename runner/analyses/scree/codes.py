@@ -1,4 +1,4 @@
-"""Figures of an autoencoder's code with ordered features: reconstructions from k features, and the effect of each."""
+"""Figures for autoencoders with an ordered code: reconstructions from k features, and the effect of each feature."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def pictures(sweeper: Sweeper, place: str, ks: Sequence[int], folder: Path) -> l
         sweeper: a sweeper with a granularity named `place`, for a model with encode(images) → (N, code) and
             decode(code) → images.
         place: the feature place of the code.
-        ks: the numbers of features for which reconstructions are shown, ascending.
+        ks: the numbers of features to show reconstructions for, in ascending order.
     """
     model: Any = sweeper.model.eval()
     kept = _order(sweeper, place)
@@ -68,13 +68,13 @@ def pictures(sweeper: Sweeper, place: str, ks: Sequence[int], folder: Path) -> l
 
 
 def _order(sweeper: Sweeper, place: str) -> Tensor:
-    """Return the indices of the features at a place, (features,) int64, beginning with the one pruned last."""
+    """Return the indices (features,) int64 of the features at a place, starting with the one that is pruned last."""
     members = sweeper.granularities[place].members(sweeper.model)
     return sweeper.ranking(members, "layer", "own").ranks[place][0].argsort(descending=True)
 
 
 def _encoded(sweeper: Sweeper, model: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return images (N, C, H, W), codes (N, features) float32, and labels (N,) on the CPU, for the test split."""
+    """Return images (N, C, H, W), codes (N, features) float32 and labels (N,) of the test split, on the CPU."""
     images, codes, labels = [], [], []
     for batch, classes in sweeper.data.eval_batches("test", sweeper.limit):
         codes.append(model.encode(batch))  # in float32, as the steps of a lower precision would be visible
@@ -91,7 +91,7 @@ def _one_a_class(labels: Tensor) -> Tensor:
 
 
 def _grid(pixels: Mapping[int, Tensor], path: Path) -> Path:
-    """Draw a row of originals (k = 0) and one row per k; if there are many, only powers of two and the last."""
+    """Draw a row of originals (k = 0) and one row per k. If there are many, draw only powers of two and the last."""
     ks = [k for k in pixels if len(pixels) <= _ROWS or k & (k - 1) == 0 or k == max(pixels)]
     mosaic = _mosaic([pixels[k] for k in ks])
     inches = 0.85
@@ -106,7 +106,7 @@ def _grid(pixels: Mapping[int, Tensor], path: Path) -> Path:
 
 
 def _animation(pixels: Mapping[int, Tensor], path: Path) -> Path:
-    """Write an animation with one frame per k, which shows the originals above their reconstructions."""
+    """Write an animation with one frame per k that shows the originals above their reconstructions."""
     side = pixels[0].shape[-1]
     zoom = max(1, _TILE // side)
     font = ImageFont.truetype(findfont("DejaVu Sans"), 16)  # comes with Matplotlib
@@ -127,7 +127,7 @@ def _animation(pixels: Mapping[int, Tensor], path: Path) -> Path:
 
 
 def _mosaic(rows: Sequence[Tensor]) -> Any:
-    """Join rows of images (n, C, H, W) in [0, 1] to (height, width, 3) uint8, with white lines between them."""
+    """Join rows of images (n, C, H, W) in [0, 1] into one image (height, width, 3) uint8 with white separators."""
     padded = F.pad(torch.stack(list(rows)), (1, 0, 1, 0), value=1.0)
     r, n, channels, height, width = padded.shape
     joined = padded.permute(0, 3, 1, 4, 2).reshape(r * height, n * width, channels)
@@ -135,7 +135,7 @@ def _mosaic(rows: Sequence[Tensor]) -> Any:
 
 
 def _code(codes: Any, labels: Any, names: Sequence[str], path: Path) -> Path:
-    """Draw the distribution of the first feature by class, and a scatter plot of the first two features."""
+    """Draw the distribution of the first feature for each class, and a scatter plot of the first two features."""
     panels = min(2, codes.shape[1])
     figure = Figure(figsize=(1.5 + 5 * panels, 5.5), dpi=150, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -159,7 +159,7 @@ def _code(codes: Any, labels: Any, names: Sequence[str], path: Path) -> Path:
 
 
 def _strips(axes: Axes, values: Any, labels: Any, names: Sequence[str], colours: Sequence[Any]) -> None:
-    """Draw a histogram of the values of each class, one above the other."""
+    """Draw a histogram for each class, stacked vertically."""
     edges = np.histogram_bin_edges(values, 80)
     for index, colour in enumerate(colours):
         heights, _ = np.histogram(values[labels == index], edges)
@@ -172,7 +172,7 @@ def _strips(axes: Axes, values: Any, labels: Any, names: Sequence[str], colours:
 
 
 def _directions(changes: Tensor, path: Path) -> Path:
-    """Draw how an increase of each feature changes the image of the mean code, each on a scale of its own."""
+    """Draw how an increase in each feature changes the decoded mean code, on a separate scale per feature."""
     columns = min(8, len(changes))
     rows = -(-len(changes) // columns)
     figure = Figure(figsize=(max(1.15 * columns, 4.6), 1.0 + 1.35 * rows), dpi=150, layout="constrained")

@@ -1,4 +1,4 @@
-"""The measurements of `run scree`: runs with their first k features, PCA, and networks of exactly that width."""
+"""The measurements of `run scree`: runs with their first k features, PCA, and networks trained at that width."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ Configs = Mapping[Run, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """One run's trained network and the sweep that cuts it, which has the places as granularities."""
+    """The trained network of one run, and a sweeper whose granularities are the feature places."""
 
     one: Measured
     parts: Experiment
@@ -50,7 +50,7 @@ class Loaded:
     def measure(
         self, cuts: Sequence[Cut], batch_norm: str, advance: Callable[[], object]
     ) -> Iterator[tuple[Cut, str, dict[str, float]]]:
-        """Yield the task's metrics and the loss for each cut and split."""
+        """Yield the loss and the task's metrics for each cut and split."""
         found = {}
         for point, row in self.sweeper.rows(cut.point(batch_norm, split) for cut in cuts for split in self.splits):
             found[point] = row
@@ -60,7 +60,7 @@ class Loaded:
                 yield cut, split, self.metrics(found[cut.point(batch_norm, split)])
 
     def metrics(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """Return the task's metrics and the loss from the results of an evaluation."""
+        """Return the loss and the task's metrics from the results of an evaluation."""
         names = dict.fromkeys([*names_of(self.parts.task.sweep_metrics), "loss"])
         if row["loss"] == row[self.parts.task.headline]:  # the same value under two names
             del names["loss"]
@@ -69,7 +69,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Column:
-    """Runs that differ only in their seed, and their measurements."""
+    """A group of runs that differ only in their seed, with their measurements."""
 
     group: Sequence[Measured]
     exact: bool  # whether they are only measured at a single width
@@ -93,7 +93,7 @@ def load(one: Measured, configs: Configs, asked: Options) -> Loaded:
 
 
 def places_of(first: Loaded, asked: Options) -> list[str]:
-    """Return what is cut: names of places, or "all"."""
+    """Return the places to cut: names, and "all" for all places together."""
     tailed = first.tailed
     places = asked["places"] or [*tailed, *([ALL] if len(tailed) > 1 else [])]
     for place in places:
@@ -106,10 +106,10 @@ def places_of(first: Loaded, asked: Options) -> list[str]:
 
 
 def named(columns: Sequence[Column]) -> tuple[list[Row], str, str]:
-    """Name the columns. Columns of exact widths do not lengthen the names of the others.
+    """Name the columns. Columns of networks trained at one width do not lengthen the names of the others.
 
     Returns:
-        All rows with their columns' names, the name of the first column, and the names of columns ordered by norms.
+        All rows with their column names, the name of the first column, and the names of columns ordered by norms.
     """
     curves = [column for column in columns if not column.exact]
     names = dict(zip(map(id, curves), column_names([column.group[0] for column in curves]), strict=True))
@@ -126,7 +126,7 @@ def named(columns: Sequence[Column]) -> tuple[list[Row], str, str]:
 def column_of(
     group: Sequence[Measured], first: Loaded, configs: Configs, asked: Options, places: Sequence[str]
 ) -> Column:
-    """Measure the runs of a group. Networks trained at a smaller width are only measured at that width."""
+    """Measure the runs of a group. Networks trained at a smaller width are measured only at that width."""
     rows: list[Row] = []
     exact = by_norm = False
     for one in group:
@@ -166,7 +166,7 @@ def _low_rank(loaded: Loaded, cuts: Sequence[Cut], batch_norm: str) -> list[Row]
 
 
 def _cuts(first: Loaded, loaded: Loaded, places: Sequence[str], ks: Sequence[int] | None) -> list[Cut]:
-    """Return the cuts at the first run's places that the network also has; "all" only if it has every one of them."""
+    """Return the cuts at those places of the first run that the network has; "all" requires every place."""
     together = {name: loaded.widths[name] for name in first.tailed if name in loaded.widths}
     there = [place for place in places if place in loaded.widths]
     there += [ALL] if ALL in places and len(together) == len(first.tailed) else []
@@ -176,10 +176,10 @@ def _cuts(first: Loaded, loaded: Loaded, places: Sequence[str], ks: Sequence[int
 
 
 def _narrower(first: Loaded, loaded: Loaded, differing: Mapping[str, Any]) -> Cut | None:
-    """Return the cut of a network trained at a smaller width, or None.
+    """Return the cut for a network trained at a smaller width, or None for other networks.
 
-    This is a network with exactly one place narrower than in the first run, which differs from the first run only in
-    one option of the model, and possibly in the dropout.
+    Exactly one place of such a network is narrower than in the first run, and the runs differ in only one option of the
+    model and possibly in the dropout.
     """
     others = [name for name, n in loaded.widths.items() if first.widths.get(name) != n]
     alone = len(differing) == 1 and next(iter(differing)).startswith("model.")
@@ -190,10 +190,10 @@ def _narrower(first: Loaded, loaded: Loaded, differing: Mapping[str, Any]) -> Cu
 
 
 def _differing(first: Measured, other: Measured) -> dict[str, Any]:
-    """Return the options, except dropout, that differ from the first run and lead to another network.
+    """Return the options, except dropout, that differ from the first run and give a different network.
 
     Raises:
-        ConfigError: the task or the evaluated data differs.
+        ConfigError: the task or the evaluation data differs.
     """
     apart = {*NOT_IDENTITY, *MACHINE, "limit", "dropout"}
     places = {f"data.{name}" for name in NOT_IDENTITY_OF_DATA}
@@ -212,7 +212,7 @@ def _differing(first: Measured, other: Measured) -> dict[str, Any]:
 
 
 def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[str]) -> list[Row]:
-    """Return the errors of PCA with as many components as there are kept features."""
+    """Return the errors of PCA with as many components as kept features."""
     data, metric = first.parts.data, first.parts.task.headline
     shape = next(data.eval_batches("test", 1))[0].shape[1:]
     if prod(shape) > PIXELS:

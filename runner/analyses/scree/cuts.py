@@ -1,4 +1,4 @@
-"""The numbers of features to measure. A cut is a point of a pruning sweep over the features of one or all places."""
+"""The numbers of features to measure. A cut is a point of a pruning sweep over the features at one or all places."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _SOME = 24  # approximate number of measured k for more features
 
 @dataclass(frozen=True)
 class Cut:
-    """One network to measure, which keeps the k highest-ranking of n features."""
+    """A network to measure, which keeps the k highest-ranking of n features."""
 
     place: str  # a consumer's name, or "all"
     k: int
@@ -21,14 +21,14 @@ class Cut:
     sparsity: float  # of each place
 
     def point(self, batch_norm: str, split: str) -> Point:
-        """Return the point of a sweep that has places as its granularities."""
+        """Return the corresponding point of a sweep whose granularities are the places."""
         return Point(self.place, "layer", "own", 0.0, batch_norm, self.sparsity, split)
 
 
 def some_ks(n: int, asked: Sequence[int] | None = None) -> list[int]:
-    """Return the k of n features to measure, including n.
+    """Return the numbers of features to measure, out of n and including n.
 
-    They are the requested ones, or by default all of up to 32 features and about 24 at even ratios of more.
+    They are the requested ones. The default is every number up to n = 32, or about 24 with even ratios for larger n.
     """
     if asked is not None:
         return sorted({n, *(k for k in asked if k <= n)})
@@ -38,14 +38,14 @@ def some_ks(n: int, asked: Sequence[int] | None = None) -> list[int]:
 def cuts(
     widths: Mapping[str, int], together: Mapping[str, int], places: Iterable[str], asked: Sequence[int] | None = None
 ) -> list[Cut]:
-    """Return the cuts of each place alone and, if "all" is given, of several places at the same sparsity.
+    """Return the cuts at each place alone and, if "all" is given, at several places with a common sparsity.
 
-    The common sparsity is 1 - k / n of the widest place.
+    The common sparsity is 1 - k / n for the widest place.
 
     Args:
-        widths: number of features at each place.
-        together: number of features at each place that belongs to "all".
-        places: names of places, or "all".
+        widths: the number of features at each place.
+        together: the number of features at each place that belongs to "all".
+        places: the names of places, or "all".
         asked: the requested k, if any.
     """
     found = []

@@ -1,14 +1,14 @@
-"""Keep k directions instead of k features, by truncated SVD of the weights or PCA of the activations.
+"""Low-rank layers that keep k directions instead of k features, by SVD of the weights or PCA of the activations.
 
 A layer has n input features, y = W x. TailDropout keeps k of them. Keeping k directions of x instead is a projection
-before the layer, x → m + P Pᵀ (x − m), with which the weight has rank k:
+before the layer, x → m + P Pᵀ (x − m), which gives the weight rank k:
 
-- SVD: P has the first k right singular vectors of W as columns, and m = 0. W P Pᵀ is the best approximation of W of
-  rank k (Eckart & Young, 1936). No data is needed. A convolution's weight is reshaped to a matrix of its input channels
-  against all other dimensions.
-- PCA: P has the first k principal components of training activations x as columns, and m is their mean.
+- SVD: the columns of P are the first k right singular vectors of W, and m = 0. W P Pᵀ is the best rank-k approximation
+  of W (Eckart & Young, 1936). No data is needed. A convolution's weight is reshaped to a matrix of its input channels
+  by all other dimensions.
+- PCA: the columns of P are the first k principal components of the training activations x, and m is their mean.
 
-Such a network needs two layers, n → k → outputs, where a network with k features needs one.
+Such a network needs two layers, n → k → outputs, instead of one layer for k features.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,13 +30,13 @@ _EXAMPLES = 5_000  # number of examples for PCA
 
 @dataclass(frozen=True)
 class Directions:
-    """The directions at one place: `basis` (n, n), with directions as columns, most important first; `mean` (n,)."""
+    """The directions at one place: `basis` (n, n), whose columns are sorted by importance, and `mean` (n,)."""
 
     basis: Tensor
     mean: Tensor
 
     def project(self, x: Tensor, dim: int, k: int) -> Tensor:
-        """Project the features of x, in dimension `dim`, to the first k directions."""
+        """Project the features of x, in dimension `dim`, onto the first k directions."""
         first = self.basis[:, :k].to(x)
         centred = x.movedim(dim, -1) - self.mean.to(x)
         return (centred @ first @ first.T + self.mean.to(x)).movedim(-1, dim)
@@ -51,7 +51,7 @@ def of_weight(layer: nn.Module) -> Directions:
 
 @dataclass
 class _Moments:
-    """Sums over the activations at a place, for their mean and covariance."""
+    """Running sums over the activations at a place, for their mean and covariance."""
 
     examples: int = 0
     total: Tensor | float = 0.0
@@ -71,7 +71,7 @@ class _Moments:
 
 @dataclass
 class LowRank:
-    """The directions at all places of a sweeper's network, and its evaluation with some of them."""
+    """The directions at all places of a sweeper's network, and evaluation with the first of them."""
 
     sweeper: Sweeper
     places: Mapping[str, FeaturePlace]
@@ -79,9 +79,9 @@ class LowRank:
 
     @classmethod
     def of(cls, sweeper: Sweeper) -> "LowRank":
-        """Compute the directions from the weights and from the activations of 5,000 training examples.
+        """Compute the directions from the weights and from the activations on 5,000 training examples.
 
-        Places whose layers are grouped convolutions, which read each feature separately, are left out.
+        Places whose layers are grouped convolutions are left out, because these read each feature separately.
         """
         model = sweeper.model.eval()
         layers = {p.consumer: model.get_submodule(p.consumer) for p in feature_places(model)}
@@ -101,11 +101,11 @@ class LowRank:
         return cls(sweeper, there, {SVD: weights, PCA: activations})
 
     def measure(self, how: str, cut: Cut, together: Mapping[str, int], batch_norm: str, split: str) -> dict[str, Any]:
-        """Return the task's metrics on a split with as many directions as a cut keeps features.
+        """Return the task's metrics on a split, with as many directions as the cut keeps features.
 
         Args:
             how: `SVD` or `PCA`.
-            together: number of features at each place that belongs to "all".
+            together: the number of features at each place that belongs to "all".
         """
         ks = {cut.place: cut.k} if cut.place != ALL else {n: w - count(cut.sparsity, w) for n, w in together.items()}
         sweeper = self.sweeper
@@ -117,7 +117,7 @@ class LowRank:
             return sweeper.task.evaluate(sweeper.model, sweeper.data.eval_batches(split, sweeper.limit))
 
     def covers(self, cut: Cut, together: Mapping[str, int]) -> bool:
-        """Return whether all places of a cut have directions."""
+        """Return whether directions are available at all places of a cut."""
         return all(name in self.places for name in (together if cut.place == ALL else [cut.place]))
 
     def _projected(self, directions: Mapping[str, Directions], ks: Mapping[str, int]) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """Principal component analysis: the best linear code of length k, a baseline for autoencoders.
 
-scikit-learn's PCA needs all images at once in float64, which takes gigabytes for CIFAR-10. Here, the covariance is
-accumulated over batches.
+scikit-learn's PCA needs all images at once in float64, which takes gigabytes for CIFAR-10. This implementation
+accumulates the covariance over batches.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +13,11 @@ PIXELS = 5_000  # maximum number of values per image; the covariance has the squ
 
 
 class Pca:
-    """Mean and principal components of images, in float64.
+    """The mean and principal components of images, in float64.
 
     Args:
-        batches: returns the training batches (images, …); they are read twice.
-        pixels: number of values per image, including channels.
+        batches: returns the training batches (images, …). It is called twice.
+        pixels: the number of values per image, including channels.
     """
 
     def __init__(self, batches: Callable[[], Iterable[tuple[Tensor, ...]]], pixels: int) -> None:
@@ -35,7 +35,7 @@ class Pca:
         self.components = torch.linalg.eigh(scatter / examples).eigenvectors.flip(1)  # (pixels, pixels), columns
 
     def errors(self, batches: Iterable[tuple[Tensor, ...]], ks: Sequence[int]) -> list[float]:
-        """Return the mean squared error per value of reconstructions by the first k components, for each k."""
+        """Return the mean squared error per value of reconstructions from the first k components, for each k."""
         left = torch.zeros(self.pixels + 1, dtype=torch.float64)
         examples = 0
         for images, *_ in batches:

@@ -28,11 +28,11 @@ _LEAST_RATIO = 2.0  # minimum ratio of the ends of a loss's axis
 
 @dataclass(frozen=True)
 class Choosing:
-    """The rule to choose a number of features: the smallest whose metric is within a tolerance of that of all.
+    """The rule that chooses the smallest number of features whose metric is within a tolerance of that of all features.
 
     Args:
         metric: the headline metric.
-        tolerance: in the metric's units for metrics in [0, 1], otherwise a fraction of the value with all features.
+        tolerance: in the metric's units for metrics in [0, 1], otherwise a fraction of the value for all features.
         declared: all metrics of the task, by name.
     """
 
@@ -41,7 +41,7 @@ class Choosing:
     declared: Mapping[str, Metric] = field(default_factory=dict)
 
     def of(self, name: str) -> Metric:
-        """Return the metric of this name as declared by the task."""
+        """Return the metric with the given name, as declared by the task."""
         return self.declared.get(name, by_name(name))
 
     def fewest(self, ks: Sequence[int], values: Sequence[float]) -> int | None:
@@ -55,11 +55,11 @@ class Choosing:
 
 
 def table(rows: Sequence[dict[str, Any]], first: str) -> pd.DataFrame:
-    """Return one row per place, k, metric and split, with the mean over seeds of each column, and ratios.
+    """Return one row per place, k, metric and split, with each column's mean over seeds, and ratios.
 
     Args:
-        rows: column, place, k, metric, split and value of each measurement.
-        first: the column for which ratios are computed: `tail/exact`, `tail/PCA`.
+        rows: the column, place, k, metric, split and value of each measurement.
+        first: the column that ratios compare with others, as in `tail/exact` and `tail/PCA`.
     """
     frame = pd.DataFrame(rows)
     columns = sorted(frame["column"].unique(), key=lambda name: (name == PCA, str(name).startswith(EXACT)))
@@ -76,8 +76,8 @@ def table(rows: Sequence[dict[str, Any]], first: str) -> pd.DataFrame:
 def choices(wide: pd.DataFrame, choosing: Choosing) -> pd.DataFrame:
     """Return one row per place and curve, with the elbow and the fewest features within the tolerance.
 
-    Both are chosen on validation data, and the headline metric is given for both. There are no rows without a
-    validation split.
+    Both are chosen on validation data and listed with the headline metric. Without a validation split, there are no
+    rows.
     """
     rows = []
     there = wide[(wide["metric"] == choosing.metric.name)]
@@ -104,12 +104,12 @@ def choices(wide: pd.DataFrame, choosing: Choosing) -> pd.DataFrame:
 
 
 def _curves(wide: pd.DataFrame) -> list[str]:
-    """Return the columns that have a value at every k."""
+    """Return the columns with a value at every k."""
     return [name for name in _measured(wide) if not name.startswith(EXACT)]
 
 
 def _measured(wide: pd.DataFrame) -> list[str]:
-    """Return the columns except the key and ratios; names of runs may contain a slash, too."""
+    """Return all columns except the key and the ratios. Names of runs may contain a slash, like those of ratios."""
     return [name for name in wide.columns if name not in _KEY and not _is_ratio(name)]
 
 
@@ -122,7 +122,7 @@ def markdown(
 ) -> str:
     """Return Markdown tables of the suggested cuts and of the headline metric on the test split.
 
-    The second table is for all places together if there are several.
+    If there are several places, the second table covers all of them together.
     """
     metric, places = choosing.metric, list(wide["place"].unique())
     shown = ALL if ALL in places else places[0]
@@ -165,7 +165,8 @@ def _whole(value: Any) -> str:
 def figures(wide: pd.DataFrame, chosen: pd.DataFrame, choosing: Choosing, first: str, folder: Path) -> list[Path]:
     """Draw the figures and return their paths.
 
-    curves.png shows every metric and split for all places together or the only one, and places.png each place alone.
+    curves.png shows every metric and split for all places together (or the only place), and places.png shows each place
+    alone.
     """
     places = list(wide["place"].unique())
     shown = ALL if ALL in places else places[0]
@@ -209,7 +210,7 @@ def _figure(
 
 
 def _values(wide: pd.DataFrame, place: str, metric: Metric, split: str) -> pd.DataFrame:
-    """Return the data of a panel: the measured columns by `k`, in printed units."""
+    """Return the data for a panel: the measured columns by `k`, in the units used for printing."""
     part = wide[(wide["place"] == place) & (wide["metric"] == metric.name) & (wide["split"] == split)].set_index("k")
     return metric.scale * part[_measured(wide)]
 
@@ -245,7 +246,7 @@ def _panel(
 
 
 def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: Metric) -> None:
-    """Scale the vertical axis to the data, but never so finely that a difference of 1 % looks large."""
+    """Scale the vertical axis to the data, but not so finely that a difference of 1 % looks large."""
     values = np.concatenate([part.to_numpy().ravel() for part in shown])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if metric.percent:
@@ -266,7 +267,7 @@ def _value_axis(axes: Axes, shown: Sequence[pd.DataFrame], metric: Metric) -> No
 
 
 def _marks(axes: Axes, at: Any) -> None:
-    """Draw labelled lines at the elbow and at the fewest features; both are visible if they coincide."""
+    """Draw labelled lines at the elbow and at the fewest features. Both remain visible if they coincide."""
     for word, line, size, face in (("elbow", ":", 8, "white"), ("fewest", "--", 4, FLOOR)):
         if not pd.isna(at[word]):
             axes.plot(

@@ -14,7 +14,7 @@ from runner.tasks.reconstruction import Reconstruction
 
 
 def study(sources: Sources, options: dict[str, Any]) -> tuple[str, list[Path]]:
-    """Compare the first group of runs with all others, and return the page and the written files."""
+    """Compare the first group of runs with all others, and return the page and the paths of the written files."""
     notes = sources.notes
     groups = sources.groups
     options = {**options, "limit": options["limit"] or sources.configs[groups[0][0].run].get("limit")}

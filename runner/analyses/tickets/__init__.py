@@ -1,1 +1,1 @@
-"""Winning tickets (Frankle & Carbin, 2019): masked networks trained again, and their costs in comparison."""
+"""Winning tickets (Frankle & Carbin, 2019): retraining of masked networks, and a comparison of the costs."""

@@ -1,4 +1,4 @@
-"""The masked trainings to run, their configurations and masks. This module does not train."""
+"""The configurations and masks of the masked trainings to run. This module does no training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from runner.runs import TICKET_DROPOUT
 
 @dataclass(frozen=True)
 class Ticket:
-    """One masked training: its name among those of the same source, and the arguments of `Masked`."""
+    """A masked training: its name, unique among those of the same source, and the arguments of `Masked`."""
 
     name: str
     granularity: str
@@ -27,15 +27,15 @@ class Ticket:
 
     @property
     def needs_source(self) -> bool:
-        """Whether it depends on a trained run; a random mask on initial weights only depends on the seed."""
+        """Whether a trained run is needed. A random mask on initial weights depends only on the seed."""
         return self.scores != "random" or self.weights == "final" or self.rewind > 0
 
     def config(self, first: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Return the training's configuration: the trained run's with another dropout and a sweep at its own sparsity.
+        """Return the original run's configuration with its dropout replaced and a sweep at the ticket's sparsity.
 
         Args:
             first: the configuration of the original trained run.
-            source: the name of the run that the mask comes from, see `Masked`.
+            source: the name of the run that the mask comes from; see `Masked`.
         """
         name = f"{first['dropout']['name'] if self.needs_source else 'any'}-{self.name}"
         dropout = {
@@ -53,7 +53,7 @@ class Ticket:
 
 
 def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[float]) -> dict[str, Any]:
-    """Return the `prune` part that measures networks at these sparsities with both BatchNorm modes."""
+    """Return the `prune` part that evaluates networks at the given sparsities in both BatchNorm modes."""
     return {
         "sparsities": sparsities,
         "granularity": choices.settle("granularity", granularity),
@@ -64,10 +64,10 @@ def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[fl
 
 
 def rounds(last: Ticket, iterations: int) -> list[Ticket]:
-    """Return the trainings of iterative magnitude pruning. Each removes the same fraction of the remaining members.
+    """Return the trainings of iterative magnitude pruning. Each one removes the same fraction of the remaining members.
 
-    With final weights, this is the classical loop of pruning and fine-tuning. Round r of n has sparsity
-    1 - (1 - s)^(r / n), the last one exactly s.
+    With final weights, this is the classical loop of pruning and fine-tuning. Round r of n has sparsity 1 - (1 - s)^(r
+    / n), so that the last round reaches exactly s.
     """
     steps = [1 - (1 - last.sparsity) ** (r / iterations) for r in range(1, iterations)]
     sparsities = [*(round(sparsity, 9) for sparsity in steps), last.sparsity]
@@ -85,10 +85,10 @@ def rounds(last: Ticket, iterations: int) -> list[Ticket]:
 
 
 def removed(sweeper: Sweeper, ticket: Ticket) -> dict[str, Tensor]:
-    """Return masks by module, True for what is removed, of the weights in the sweeper's model, ranked as in a sweep.
+    """Return a mask for each module of the sweeper's model, True for removed weights, with the ranking of a sweep.
 
     Raises:
-        ValueError: the granularity is features and the model has no places for them.
+        ValueError: features are to be removed, but the model has no feature places.
     """
     members = choices.builtin("granularity", ticket.granularity).members(sweeper.model)
     return members.masks(sweeper.ranking(members, "layer", ticket.scores).pruned(ticket.sparsity))

@@ -1,4 +1,4 @@
-"""Results and costs of masked trainings and their source runs: mean and standard deviation over seeds."""
+"""The results and costs of masked trainings and their source runs, with mean and standard deviation over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _COSTS = ("actual_sparsity", "epochs", "total_epochs", "seconds", "total_seconds
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one method of sparse training for one run."""
+    """The result of one sparse training method for one run."""
 
     column: str  # name of the group of runs that differ only in their seed
     method: str
@@ -42,10 +42,10 @@ class Outcome:
 
 
 def table(outcomes: Sequence[Outcome], metric: Metric, granularity: str, sparsity: float) -> pd.DataFrame:
-    """Return one row per column, method, split and BatchNorm mode; deviations have n - 1 in the denominator.
+    """Return one row per column, method, split and BatchNorm mode. Standard deviations use n - 1.
 
-    `saved_epochs` and `saved_seconds` are the savings as a fraction of iterative magnitude pruning's total. They are
-    missing unless exactly one column has this method.
+    `saved_epochs` and `saved_seconds` are the savings as a fraction of the total cost of iterative magnitude pruning.
+    They are missing unless exactly one column has this method.
     """
     rows = pd.DataFrame(
         [
@@ -71,7 +71,7 @@ def table(outcomes: Sequence[Outcome], metric: Metric, granularity: str, sparsit
 def markdown(rows: pd.DataFrame, metric: Metric, title: str, notes: Sequence[str] = ()) -> str:
     """Return a Markdown table with one row per column and method.
 
-    Epochs and seconds are given for the method alone, and in total with everything trained before.
+    Epochs and seconds are given for the method alone and for the total, which includes everything trained before.
     """
     there = set(zip(rows["split"], rows["batch_norm"], strict=True))
     # Only some columns are shown; the CSV file has all.

@@ -1,4 +1,4 @@
-"""The source runs of `run ticket`, which are read and checked before anything is trained."""
+"""The source runs of `run ticket`, read and checked before anything is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,10 +38,10 @@ class Source:
 def find_sources(
     found: Sequence[Run], asked: dict[str, Any], config_dir: Path | None
 ) -> tuple[list[Source], str, list[str]]:
-    """Read the source runs and check everything that is requested of them.
+    """Read the source runs and check that they support the request.
 
     Returns:
-        The runs, those without dropout first; a title of what they have in common; and notes on runs left out.
+        The runs, starting with those without dropout; a title with their common options; and notes on runs left out.
     """
     tickets = {run for run in found if _is_ticket(run)}
     if tickets == set(found):
@@ -91,5 +91,5 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
 
 
 def hash_of(run: Run) -> str:
-    """Return the first eight digits of a run's hash, as in folder names."""
+    """Return the first eight digits of a run's hash, which folder names contain."""
     return f"{int(str(run.status()['hash'])[:8], 16):08x}"

@@ -21,10 +21,10 @@ from runner.workers import failure_of, side_by_side
 def study(
     found: Sequence[Run], options: dict[str, Any], overrides: Sequence[str], config_dir: Path | None
 ) -> tuple[str, list[Path]]:
-    """Run the missing trainings, compare them, and return the page and the written files.
+    """Run the missing trainings, compare the results, and return the page and the paths of the written files.
 
     Args:
-        overrides: the command line's overrides, for the status of the trained runs.
+        overrides: the overrides on the command line, stored in the status of the trained runs.
     """
     sources, title, notes = find_sources(found, options, config_dir)
     granularity, sparsity = _granularity(sources, options), options["sparsity"]
@@ -55,10 +55,10 @@ def _granularity(sources: Sequence[Source], options: Mapping[str, Any]) -> str:
 
 
 def _train_side_by_side(trainings: Sequence[Trainings], workers: int) -> None:
-    """Run all missing trainings with several worker processes.
+    """Run all missing trainings in several worker processes.
 
-    Chains that begin with the same run are only trained once. All chains of a source are in one process if they need
-    its rewound weights.
+    Chains that begin with the same run are trained only once. If the chains of a source need its rewound weights, all
+    of them run in one process.
     """
     work: dict[Path, tuple[Trainings, list[list[Ticket]], str]] = {}
     for one in trainings:

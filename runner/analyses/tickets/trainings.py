@@ -1,4 +1,4 @@
-"""The masked trainings of one finished run: run the missing ones and collect their results and costs."""
+"""Execution of the masked trainings of one finished run, and collection of their results and costs."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Trainings:
     early: dict[str, Tensor] = field(default_factory=dict)  # the source's weights at the step to rewind to
 
     def chains(self) -> dict[str, list[Ticket]]:
-        """Return the requested methods as chains of trainings, each of which uses a mask from the one before."""
+        """Return the requested methods as chains of trainings. Each training uses a mask from the previous one."""
         source, asked = self.source, self.asked
         # As in the run's own sweep, the sparsity is never below its γ.
         sparsity = max(asked["sparsity"], source.variant.floor(asked["granularity"]))
@@ -63,7 +63,7 @@ class Trainings:
         return {name: plan for name, plan in plans.items() if name in wanted}
 
     def outcomes(self) -> list[Outcome]:
-        """Run the missing trainings, and return the results and costs of the run itself and of all trainings."""
+        """Run the missing trainings, and return the results and costs of all trainings and of the run itself."""
         self._share_threads()
         return [*self._untrained(), *(self._outcome(name, plan) for name, plan in self.chains().items())]
 
@@ -76,7 +76,7 @@ class Trainings:
                 run = self._trained(one, run)
 
     def first_folder(self, chain: Sequence[Ticket]) -> Path:
-        """Return the run folder of a chain's first training, which chains of several sources can have in common."""
+        """Return the run folder of a chain's first training, which several sources may share."""
         return run_of(self._config(chain[0], self.source.run), self.foreign)[0].folder
 
     def _share_threads(self) -> None:
@@ -84,13 +84,13 @@ class Trainings:
             torch.set_num_threads(threads)
 
     def _scores(self) -> str:
-        """Return the scores, "own" only if the run has scores of its own, so that equal trainings are recognised."""
+        """Return the kind of scores, "own" only if the run has any, so that equal trainings are recognised."""
         asked = str(self.asked["scores"])
         own = load_scores(self.source.run, torch.device("cpu")) if asked == "own" else {}
         return "magnitude" if asked == "own" and self.asked["granularity"] not in own else asked
 
     def _untrained(self) -> list[Outcome]:
-        """Measure the run itself, dense and pruned, without writing into its folder."""
+        """Evaluate the run itself, dense and pruned, without writing to its folder."""
         source, sparsity = self.source, self.asked["sparsity"]
         parts = Experiment.from_config(source.config)
         parts.load(source.run)
@@ -131,7 +131,7 @@ class Trainings:
         )
 
     def _trained(self, one: Ticket, base: Run) -> Run:
-        """Return the run of one masked training, whose mask comes from `base`; train it if it is missing."""
+        """Return the run of one masked training with a mask from `base`. Train it if it is missing."""
         config = self._config(one, base)
         config["force"] = self.asked["force"] and run_of(config, self.foreign)[0].folder not in self.made
         run, _ = execute(
@@ -168,10 +168,10 @@ class Trainings:
         return parts.training(start_step=one.rewind)
 
     def _rewind(self, model: nn.Module) -> None:
-        """Load the source's weights at the step to rewind to into the model, from a file if they were kept.
+        """Load the source's weights at the rewinding step into the model, from a file if it exists.
 
         Raises:
-            DamagedRun: they can't be read or belong to another model.
+            DamagedRun: the weights cannot be read or belong to another model.
         """
         source = self.source
         names = [source.config[group]["name"] for group in ("data", "model", "dropout")]
@@ -192,7 +192,7 @@ class Trainings:
         model.load_state_dict(self.early)
 
     def _early(self) -> dict[str, Tensor]:
-        """Repeat the source's first steps; the result is the same, as a run is a function of its configuration."""
+        """Repeat the source's first steps. The weights are the same, since the configuration determines a run."""
         parts, steps = Experiment.from_config(self.source.config), self.source.rewind
         training = parts.training()
         with Progress().counting(steps, "rewinding") as advance:
