@@ -37,29 +37,31 @@ def prune(
     batches: Iterable[tuple[Any, Any]] | None = None,
     loss: LossOf = F.cross_entropy,
 ) -> dict[str, Tensor]:
-    """Set the smallest weights of every filter, or whole filters or features of small norm, to zero, in place.
+    """Prune a model in place by setting weights, filters or features to zero.
 
-    Other criteria than magnitude remove what they score lowest. "sparsegpt" also changes the remaining weights.
+    By default, the weights of smallest magnitude in every filter are removed. Other criteria remove the members with
+    the lowest scores. "sparsegpt" also changes the remaining weights.
 
     Args:
         model: any plain module; its prunable layers, or those named in `layers`, are pruned.
         sparsity: fraction in [0, 1].
         granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": the filters that make a feature at the
-            model's feature places and the weights that read it, ranked by the norm of the filter. A granularity of your
-            own is possible, too.
-        scores: layer name (the consumer's for features) → scores to rank by instead, such as a variant's own: (filters,
-            entries), (filters,) or (features,).
+            model's feature places and the weights that read it, ranked by the norm of the filter. Custom granularities
+            are also supported.
+        scores: mapping from layer name (the consumer's for features) to scores that are used instead of a criterion's,
+            e.g. a variant's own: (filters, entries), (filters,) or (features,).
         example: an input of the model, used to find its first and last layer. Pass the input that the variant was
             attached with. See `runner.models.layers.prunable_layers`.
         scope: which members are compared, "layer", "uniform", "erk" or "global"; see `runner.pruning.ranking.Ranking`.
-        criterion: what is removed first: a name from `run list criterion` or one of your own; not with `scores`.
-        batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" need. As many are
-            used as the criterion asks for (1,000 examples or 500), or all if there are fewer.
-        loss: (the model's outputs in evaluation mode, labels) → the mean loss, for these criteria.
+        criterion: the pruning criterion: a name from `run list criterion` or a custom one; not allowed with `scores`.
+        batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" need. The
+            criterion determines the number of examples used (1,000 or 500); if there are fewer, all are used.
+        loss: function of the model's outputs in evaluation mode and the labels that returns the mean loss, for these
+            criteria.
 
     Returns:
-        layer name → boolean mask of what was removed, broadcastable over the weight. `runner.dropout.FixedMask` keeps
-        these weights at zero if training continues.
+        A mapping from layer name to a boolean mask, True for removed weights, that broadcasts over the weight.
+        `runner.dropout.FixedMask` keeps these weights at zero if training continues.
 
     Raises:
         ValueError: a value is not allowed, a layer is not in the model, or a dropout variant is still attached.
@@ -95,7 +97,7 @@ def prune(
 
 
 def pruning(members: Members, criterion: Criterion, scope: str, evidence: Evidence) -> Callable[[float], Pruned]:
-    """Return a function from a sparsity to masks and new values; the members' model has its trained weights."""
+    """Return a function that maps a sparsity to masks and updated weights; the model must hold its trained weights."""
     update = getattr(criterion, "update", None)
     if update is not None:
         found: Callable[[float], Pruned] = update(members, scope, evidence)
@@ -111,7 +113,7 @@ def ranking(members: Members, criterion: Criterion, scope: str, evidence: Eviden
 
 @dataclass(frozen=True)
 class _OwnLoss:
-    """A user's loss, as the part of a task that criteria need."""
+    """Adapter that provides a user's loss as the part of a task that criteria need."""
 
     loss: LossOf
 
@@ -121,13 +123,13 @@ class _OwnLoss:
 
 
 class _Batches:
-    """A user's batches. No more of them are read than a criterion asks for."""
+    """A user's batches, read only as far as a criterion needs them."""
 
     def __init__(self, batches: Iterable[tuple[Any, Any]]) -> None:
         self._source, self._read = iter(batches), list[tuple[Any, Any]]()
 
     def first(self, examples: int) -> Iterator[tuple[Any, Any]]:
-        """Yield the first batches, with this many examples in total; every call yields the same.
+        """Yield the first batches, with the given number of examples in total. Every call yields the same batches.
 
         Raises:
             ValueError: there are no batches, or one doesn't consist of inputs and labels.
@@ -155,7 +157,7 @@ def _at_most(examples: int, part: Any) -> Any:
 
 @torch.no_grad()
 def apply_masks(weights: Mapping[str, Tensor], original: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-    """Set weights to the original ones, with zeros where the mask is True."""
+    """Set weights to their original values, and to zero where the mask is True."""
     for name, weight in weights.items():
         # copy_ and masked_fill keep each weight's memory format; writing through a flattened channels_last weight
         # would write into a copy.
@@ -164,7 +166,7 @@ def apply_masks(weights: Mapping[str, Tensor], original: Mapping[str, Tensor], m
 
 @torch.no_grad()
 def restore(weights: Mapping[str, Tensor], original: Mapping[str, Tensor]) -> None:
-    """Set weights to the original ones."""
+    """Set weights to their original values."""
     for name, weight in weights.items():
         weight.copy_(original[name])
 
@@ -176,7 +178,7 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterator[None]:
-    """Recompute BatchNorm's statistics from the batches' inputs, as a cumulative average, while the context lasts.
+    """Context manager that temporarily recomputes BatchNorm's statistics as cumulative averages over the batches.
 
     No weights change and no labels are used. Afterwards, statistics, momentum and modes are restored.
     """

@@ -17,17 +17,17 @@ _MIXING = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.Softmax)
 
 
 def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequence[Tensor]) -> float | None:
-    """Return the fraction of the layers' weights through which no path leads.
+    """Return the fraction of the layers' weights that lie on no path from an input to an output.
 
     The network is evaluated once on ones, with 1 for every non-zero weight, and without biases and BatchNorm. All
     values are then positive, and the derivative of the summed output with respect to a weight counts its paths. In the
     real network, a filter without inputs passes on its bias or its BatchNorm's shift; here it counts as removed.
 
     Args:
-        model: plain, with convolutions, linear layers, BatchNorm, pooling, and activations that let positive numbers
-            pass; it is only read.
+        model: a plain model with convolutions, linear layers, BatchNorm, pooling, and activations that pass positive
+            numbers through; it is not modified.
         layers: names of the layers whose weights are counted.
-        example: arguments of its forward; images are replaced by ones.
+        example: arguments of the model's `forward`; images are replaced by ones.
 
     Returns:
         None if the network has other layers, such as attention, or returns anything but one tensor.
@@ -52,7 +52,7 @@ def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequenc
 
 
 def _count_only(module: nn.Module) -> None:
-    """Replace weights by ones, divided by the number of non-zero weights of the filter, so that sums stay small."""
+    """Set the non-zero weights of each filter to the inverse of their number, so that sums stay small."""
     if isinstance(module, _BatchNorm):
         if module.weight is not None:
             module.weight.fill_(1)

@@ -16,14 +16,14 @@ class Ranking:
     """The order in which all members of all layers are removed, computed once for a whole sweep.
 
     Args:
-        scores: layer name → scores; the lowest are removed first, ties by layer and index.
-        scope: "layer": the same fraction of every row, which means of every filter for weights and of every layer for
-            units. "uniform": the same fraction of every layer, whose members are compared with one another. "erk": like
-            "uniform", with each layer's fraction from `erk_densities`. "global": a fraction of all members together;
-            filters are compared by score / √(entries per filter), so that wide filters are not kept for their size
-            alone.
-        entries: layer name → entries per filter, needed for units with global scope.
-        weights: layer name → shape of its weight, filters first; needed for "erk".
+        scores: mapping from layer name to scores. The lowest are removed first; ties are broken by layer and index.
+        scope: "layer" removes the same fraction of every row, i.e. of every filter for weights and of every layer for
+            units. "uniform" removes the same fraction of every layer and compares all members of a layer. "erk" is like
+            "uniform", but the fraction of each layer is given by `erk_densities`. "global" removes a fraction of all
+            members; filters are compared by score / √(entries per filter), so that wide filters are not kept only
+            because of their size.
+        entries: mapping from layer name to entries per filter, needed for units with global scope.
+        weights: mapping from layer name to the shape of its weight, filters first; needed for "erk".
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Ranking:
             self.ranks = {name: ranks(matrix) for name, matrix in scores.items()}
 
     def pruned(self, sparsity: float) -> dict[str, Tensor]:
-        """Return a boolean mask for each layer, True for the members that are removed.
+        """Return a boolean mask for each layer, True for removed members.
 
-        Of n members that are compared, floor(sparsity * n + 1e-9) are removed.
+        Of n members that are compared with one another, floor(sparsity * n + 1e-9) are removed.
         """
         if self.scope == "global":
             k = count(sparsity, self.total)
@@ -68,7 +68,7 @@ def rank(members: Members, scores: Rows, scope: str = "layer", comparable: bool 
     """Rank a model's members by their scores.
 
     Args:
-        comparable: whether scores of different layers can be compared as they are; see `Criterion`.
+        comparable: whether scores of different layers are directly comparable; see `Criterion`.
     """
     entries = members.entries() if scope == "global" and not comparable else None
     return Ranking(scores, scope, entries, {name: weight.shape for name, weight in members.filters().items()})

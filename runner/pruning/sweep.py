@@ -1,4 +1,4 @@
-"""Pruning after training at many sparsities: which points are requested, and what is measured at each."""
+"""Sweeps: prune a trained model at many sparsities and measure it at each of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -21,7 +21,7 @@ RECALIBRATION_IMAGES = 2000
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation of a sweep: the key of a row of pruning.csv."""
+    """One evaluation of a sweep. Its fields identify a row of pruning.csv."""
 
     granularity: str  # its key: weight, unit, feature, …
     scope: str  # layer, uniform, erk or global
@@ -33,27 +33,28 @@ class Point:
 
     @property
     def pruned(self) -> float:
-        """The sparsity that the ranking is asked for; masks of the floor and of the requested sparsity are nested."""
+        """The sparsity passed to the ranking. The masks of the floor and of the requested sparsity are nested."""
         return max(self.floor, self.sparsity)
 
 
 @dataclass
 class Sweeper:
-    """Evaluates points on one trained, plain model, and shares work between them.
+    """Evaluates points on one trained, plain model and shares work between them.
 
     Args:
-        model: plain, with its trained weights, which are restored after every sweep.
-        task: has evaluate(model, batches) → metrics, which include `loss` and `examples`.
-        data: has eval_batches(split, limit) and augmented_batches(limit, seed).
-        context: creates the context of a forward pass (autocast).
-        own_scores: the variant's scores: granularity → layer (a place's consumer) → scores; magnitude without them.
+        model: the plain model with its trained weights, which are restored after every sweep.
+        task: object with a method evaluate(model, batches) that returns metrics, including `loss` and `examples`.
+        data: object with the methods eval_batches(split, limit) and augmented_batches(limit, seed).
+        context: function that creates the context manager of a forward pass (autocast).
+        own_scores: scores of the variant, by granularity and layer (for features, the consumer). Without them,
+            magnitudes are used.
         seed: for random scores, and for augmenting the images that BatchNorm is recalibrated on.
-        limit: number of examples of a split that are evaluated; None means all.
-        granularities, criteria: key → object; for other keys, the shipped choice of that name.
-        costs: (granularity, masks, which are already applied, and whether it is structured; see `Members`) → additional
-            columns of a row.
-        keep_samples: called with a point, a split, its row, and what the task shows of the network's outputs, if
-            anything.
+        limit: number of examples to evaluate per split; None means all.
+        granularities, criteria: mappings from key to object. Other keys refer to the built-in choice of that name.
+        costs: function that returns additional columns of a row. Its arguments are the granularity, the masks, which
+            are already applied, and whether the granularity is structured; see `Members`.
+        keep_samples: function that is called with a point, a split, its row and the task's samples of the network's
+            outputs, if there are any.
     """
 
     model: nn.Module
@@ -69,10 +70,10 @@ class Sweeper:
     keep_samples: Callable[[Point, str, Mapping[str, Any], Any], object] = lambda *_: None
 
     def rows(self, points: Iterable[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
-        """Measure every point and yield each as soon as it is known.
+        """Measure every point, and yield each point with its row as soon as it is known.
 
-        Points that differ only in their requested sparsity and lead to the same mask are measured once. So is the
-        unpruned network, across granularities.
+        Points that differ only in their requested sparsity and lead to the same mask are measured only once. The
+        unpruned network is measured once for all granularities.
         """
         points = list(points)
         known: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -105,7 +106,7 @@ class Sweeper:
                 restore(members.weights, trained)
 
     def pruned(self, point: Point) -> AbstractContextManager[None]:
-        """Return a context in which the model is what `rows` measures at a point, in evaluation mode.
+        """Return a context manager in which the model is pruned as in `rows` at a point, in evaluation mode.
 
         The point's split is not used.
 
@@ -137,7 +138,8 @@ class Sweeper:
         """Yield one row per split.
 
         Args:
-            known: (batch_norm, split) → the metrics of this network; missing metrics are measured and added.
+            known: mapping from (batch_norm, split) to the metrics of this network; missing metrics are measured and
+                added.
         """
         nonzero, total = nonzero_weights(members.weights)
         counts = {"actual_sparsity": members.sparsity(), "nonzero_weights": nonzero, "prunable_weights": total}
@@ -156,18 +158,18 @@ class Sweeper:
         return found
 
     def pruning(self, members: Members, scope: str, scores: str) -> Callable[[float], Pruned]:
-        """Return a function from a sparsity to masks and new values for the model, which has its trained weights.
+        """Return a function that maps a sparsity to masks and updated weights; the model must hold its trained weights.
 
         Args:
-            scores: the criterion's key.
+            scores: key of the pruning criterion.
         """
         return pruning(members, self._criterion(scores), scope, self._evidence())
 
     def ranking(self, members: Members, scope: str, scores: str) -> Ranking:
-        """Return the order in which members of the model, which has its trained weights, are removed.
+        """Return the order in which members are removed; the model must hold its trained weights.
 
         Args:
-            scores: the criterion's key.
+            scores: key of the pruning criterion.
         """
         return ranking(members, self._criterion(scores), scope, self._evidence())
 
@@ -176,7 +178,7 @@ class Sweeper:
         return found
 
     def _evidence(self) -> Evidence:
-        """Return what criteria may use."""
+        """Return the data that criteria may use."""
         return Evidence(
             self.own_scores,
             self.seed,
@@ -188,10 +190,10 @@ class Sweeper:
 
 
 def statistics(model: nn.Module, data: Any, batch_norm: str, seed: int) -> AbstractContextManager[None]:
-    """Return a context in which BatchNorm's statistics are recomputed, if batch_norm is "recalibrated".
+    """Return a context manager in which BatchNorm's statistics are recomputed if batch_norm is "recalibrated".
 
-    They are computed from training images as they are in training, because the network has learned with the activations
-    of augmented images. Calls with the same seed use the same images.
+    They are computed from augmented training images, because these are the images that the network was trained on.
+    Calls with the same seed use the same images.
     """
     if batch_norm == "recalibrated":
         return recalibrated(model, data.augmented_batches(RECALIBRATION_IMAGES, seed))
@@ -217,9 +219,9 @@ def asked_points(
     """Return the points that a `prune` configuration requests.
 
     Args:
-        prune: with resolved choices for `granularity` and `criterion`; see `runner.config.choices`.
+        prune: the configuration, with resolved choices for `granularity` and `criterion`; see `runner.config.choices`.
         granularities: names of the variant's granularities, for `granularity: auto`.
-        floor: granularity → the variant's γ, for `floor: auto`.
+        floor: function that maps a granularity to the variant's γ, for `floor: auto`.
         has_batch_norm: whether the model has running statistics; if not, `batch_norm` is "none".
         splits: splits that have examples; others are left out.
         scope: the variant's scope, for `scope: auto`.
@@ -248,10 +250,10 @@ def asked_points(
 
 
 def scope_for(granularity: Mapping[str, Any], asked: str, own: str) -> str:
-    """Return the scope in which members of a granularity, given as a resolved choice or by its name, are compared.
+    """Return the scope in which the members of a granularity are compared.
 
     Args:
-        asked: a scope, or `auto`: the variant's own if the granularity supports it.
+        asked: a scope, or `auto` for the variant's own if the granularity supports it.
         own: the variant's scope.
 
     Raises:
@@ -269,7 +271,7 @@ def scope_for(granularity: Mapping[str, Any], asked: str, own: str) -> str:
 def with_unpruned(points: Sequence[Point]) -> list[Point]:
     """Return the points, preceded by those of the unpruned network (floor 0, sparsity 0) if they are missing.
 
-    Rankings don't matter for these, so they have the same name in every sweep: layer scope and own scores.
+    The ranking doesn't matter for these points, so they have layer scope and own scores in every sweep.
     """
     there = {(point.granularity, point.batch_norm, point.split) for point in points if point.pruned == 0}
     asked = dict.fromkeys((point.granularity, point.batch_norm, point.split) for point in points)

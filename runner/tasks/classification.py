@@ -13,16 +13,16 @@ from runner.tasks.metrics import ACCURACY, Metric
 
 
 class Classification:
-    """Image classification with the cross-entropy as loss and the accuracy as metric.
+    """Image classification, with cross-entropy as the loss and accuracy as the metric.
 
     Args:
-        label_smoothing: label smoothing of the training loss, in [0, 1). The reported loss does not have it.
+        label_smoothing: label smoothing of the training loss, in [0, 1). It does not affect the reported loss.
         distill: weight, in [0, 1], of the distillation loss in the training loss (Hinton et al., 2015): T² times the
             Kullback-Leibler divergence between the softened probabilities of both networks. The teacher is the network
             at the beginning of the training, before anything is dropped or pruned.
-        temperature: T > 0, by which logits are divided in the distillation loss.
-        within: for ordered classes, such as pitches. If above 0, the fraction of examples whose class is at most
-            `within` away from the label is also measured, as the headline metric `within`.
+        temperature: T > 0, the divisor of the logits in the distillation loss.
+        within: for ordered classes, such as pitches. If above 0, the fraction of examples whose predicted class is at
+            most `within` away from the label is also measured, as the headline metric `within`.
     """
 
     kind = "images"  # of data

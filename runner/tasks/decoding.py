@@ -1,6 +1,6 @@
-"""Batched decoding: greedy and beam search with an encoder-decoder, and sampling from a language model.
+"""Batched decoding: greedy and beam search with an encoder–decoder, and sampling from a language model.
 
-Padding and BEGIN, whose indices are below END, are never chosen as tokens of a sentence.
+Padding and BEGIN are never generated. Their indices are below that of END.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Sentence embeddings that imitate those of another network: cosine distance."""
+"""Sentence embedding: imitation of another network's embeddings, with the cosine distance as loss."""
 
 from collections.abc import Iterable
 

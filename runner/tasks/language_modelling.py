@@ -19,12 +19,13 @@ class LanguageModelling:
     """Language modelling on windows of text. Examples are predicted tokens.
 
     Bits per byte are the total loss of all predicted tokens in bits divided by their length in UTF-8 bytes, so that
-    models of characters, bytes and subwords can be compared. Perplexity, e to the mean loss per token, can't.
+    models of characters, bytes and subwords can be compared. This isn't possible with perplexity, i.e. e to the mean
+    loss per token.
 
     Args:
-        samples: number of continuations of a split that are shown.
-        prompt: number of tokens of the prompts.
-        longer: number of tokens to add to a prompt, as far as the model's context allows.
+        samples: number of generated continuations to show per split.
+        prompt: number of tokens per prompt.
+        longer: maximum number of tokens to generate after a prompt; the model's context may limit it further.
         temperature: sampling temperature; 0 chooses the most probable token.
     """
 
@@ -69,14 +70,14 @@ class LanguageModelling:
         }
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Return the results of `validate`, the perplexity, and `samples` of continuations by the network."""
+        """Return the results of `validate`, the perplexity, and generated continuations as `samples`."""
         known = list(batches)
         found = self.validate(model, known)
         perplexity = math.exp(min(found["loss"], 700.0))  # a larger exponent would overflow
         return {**found, "perplexity": perplexity, "samples": self._shown(model, known)}
 
     def _shown(self, model: nn.Module, batches: Sequence[Any]) -> list[list[str]]:
-        """Return continuations of windows that are evenly spaced over the split.
+        """Return generated continuations of windows that are evenly spaced over the split.
 
         The prompts and random numbers are the same for every network.
         """

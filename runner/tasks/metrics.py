@@ -88,7 +88,7 @@ def stored(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
 
 
 def _well_typed(stored: Mapping[str, Any]) -> bool:
-    """Return whether values have the types that printing needs; the file may not be from this package."""
+    """Return whether values have the types required for printing; other programs may have written the file."""
     kinds: dict[str, Any] = {"name": str, "label": str, "decimals": int | None}
     return all(isinstance(value, kinds.get(name, bool)) for name, value in stored.items())
 

@@ -10,7 +10,7 @@ from runner.tasks.metrics import MSE, Metric
 
 
 class Reconstruction:
-    """Image reconstruction with the mean squared error over pixels and channels as loss and metric; ignores labels.
+    """Image reconstruction, with the mean squared error over pixels and channels as loss and metric; ignores labels.
 
     With `data.normalize=pixel` the error is in units of the squared largest pixel value.
     """
@@ -25,7 +25,7 @@ class Reconstruction:
     def output_shape(
         channels: int = 1, image_size: int = 1, classes: int = 0, input_shape: Sequence[int] | None = None
     ) -> tuple[int, ...]:
-        """Return the shape of `output`, which is that of an input: (channels, image_size, image_size) for images."""
+        """Return the shape of `output`, i.e. the shape of an input: (channels, image_size, image_size) for images."""
         return (channels, image_size, image_size) if input_shape is None else tuple(input_shape)
 
     def training_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor], int]:
@@ -49,5 +49,5 @@ class Reconstruction:
         return {"mse": total / examples, "loss": total / examples, "examples": examples}
 
     def validate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Return the same as `evaluate`, which is no more expensive."""
+        """Return the same metrics as `evaluate`."""
         return self.evaluate(model, batches)

@@ -16,17 +16,17 @@ from runner.tasks.metrics import BLEU, BLEU_UNCASED, EXACT_MATCH, TOKEN_ACCURACY
 
 
 class Translation:
-    """Translation of sentences.
+    """Sentence-level translation.
 
     Examples are target tokens, including the END of a sentence. During training, only the loss and the accuracy of the
     next token are measured. The sweep translates every sentence.
 
     Args:
-        label_smoothing: label smoothing of the training loss, in [0, 1). The reported loss does not have it.
+        label_smoothing: label smoothing of the training loss, in [0, 1). It does not affect the reported loss.
         beam: number of hypotheses per sentence; 1 is greedy search.
         length_penalty: length penalty of beam search (Wu et al., 2016, equation 14); 0 for none.
         longer: maximum number of tokens by which a translation may exceed its source.
-        samples: number of sentences of a split that are shown.
+        samples: number of sentences to show per split.
     """
 
     kind = "pairs"
@@ -54,7 +54,7 @@ class Translation:
 
     @property
     def signatures(self) -> dict[str, str]:
-        """The signature of sacrebleu for each metric."""
+        """The sacrebleu signature of each metric."""
         for metric in self._bleu.values():
             metric.corpus_score(["one"], [["one"]])  # the signature has the number of references
         return {name: str(metric.get_signature()) for name, metric in self._bleu.items()}
@@ -79,8 +79,8 @@ class Translation:
     def evaluate(self, model: nn.Module, batches: Iterable[PairBatch]) -> dict[str, Any]:
         """Return the results of `validate` and the metrics of whole translations.
 
-        These are corpus BLEU (0 to 100) by sacrebleu, cased and uncased, and the fraction of translations that are
-        identical to the reference. `samples` are examples of translations.
+        The latter are sacrebleu's corpus BLEU (0 to 100), cased and uncased, and the fraction of translations that are
+        identical to the reference. Example translations are returned as `samples`.
         """
         known = list(batches)
         outputs = [sentence for batch in known for sentence in self.translate(model, batch)]
@@ -95,7 +95,7 @@ class Translation:
         }
 
     def translate(self, model: Any, batch: PairBatch) -> list[str]:
-        """Return the model's translations of a batch's sources; the model must be in evaluation mode."""
+        """Translate the source sentences of a batch; the model must be in evaluation mode."""
         limit = (batch.source != PAD).sum(1) + self.longer
         if self.beam == 1:
             found = greedy(model, batch.source, limit)
@@ -105,7 +105,7 @@ class Translation:
         return [batch.decode(ids) for ids in found.tolist()]
 
     def _shown(self, *texts: Sequence[str]) -> list[list[str]]:
-        """Return sentences that are evenly spaced over the split, with source, reference and output."""
+        """Return the source, reference and output of sentences that are evenly spaced over the split."""
         count = min(self.samples, len(texts[0]))
         chosen = [i * len(texts[0]) // count for i in range(count)]
         words = ("source   ", "reference", "output   ")

@@ -1,1 +1,1 @@
-"""Pruning criteria, which rank members, one per file; each is chosen by a file of conf/criterion."""
+"""Pruning criteria, one per file. Each is selected by a file in conf/criterion."""

@@ -1,4 +1,4 @@
-"""The interface between a criterion and the sweep."""
+"""The interface between criteria and the sweep."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,16 +13,16 @@ from runner.pruning.granularities.base import Members, Rows
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion may use besides the members themselves.
+    """Data that a criterion may use in addition to the members.
 
     Args:
-        own_scores: the dropout variant's scores: granularity → layer (for features, the place's consumer) → scores.
-        seed: of the run, for criteria that draw random numbers.
+        own_scores: scores of the dropout variant, by granularity and layer (for features, the consumer).
+        seed: seed of the run, for criteria that draw random numbers.
         model: the trained, unpruned network, in evaluation mode; the members belong to it.
         task: computes the loss of a batch.
-        batches: number of examples → batches of training data as they are in training, the same in every call. Never
-            validation or test data.
-        context: creates the context of a forward pass (autocast).
+        batches: function that returns batches of training data, prepared as in training, for a number of examples.
+            Every call returns the same batches. They never contain validation or test data.
+        context: function that creates the context manager of a forward pass (autocast).
     """
 
     own_scores: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
@@ -39,15 +39,15 @@ Pruned = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 
 
 class Criterion(Protocol):
-    """Scores members; those with the lowest scores are removed first.
+    """The interface of a criterion. The members with the lowest scores are removed first.
 
-    A class may also have `update(members, scope, evidence)` if it has new values for the remaining weights. It returns
-    a function from the sparsity to `Pruned`, which takes precedence over the ranking by `scores`. The trained weights
-    are in the model when `update` is called, but not necessarily later.
+    A class that changes the remaining weights also has a method `update(members, scope, evidence)`. This method returns
+    a function that maps a sparsity to `Pruned` and takes precedence over the ranking by `scores`. The model holds its
+    trained weights when `update` is called, but not necessarily later.
 
-    A class whose scores can be compared across layers as they are has the attribute `comparable = True`. Other scores
-    are divided by √(entries of a member) where `scope=global` compares filters.
+    A class whose scores are directly comparable across layers has the attribute `comparable = True`. Other scores are
+    divided by √(entries of a member) where `scope=global` compares filters.
     """
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
-        """Return finite scores for each layer, (rows, members of a row), arranged as in `members`."""
+        """Return finite scores for each layer, (rows, members per row), in the order of `members`."""

@@ -1,4 +1,4 @@
-"""Filters that others can replace: He et al. (2019), "Filter pruning via geometric median for deep convolutional neural
+"""Pruning by the geometric median: He et al. (2019), "Filter pruning via geometric median for deep convolutional neural
 networks acceleration", eq. 4."""
 
 import torch

@@ -1,4 +1,4 @@
-"""Change of the loss to second order: LeCun et al. (1990), "Optimal brain damage", eq. 5."""
+"""Second-order estimate of the change in the loss: LeCun et al. (1990), "Optimal brain damage", eq. 5."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Measurements on training data that criteria use: gradients and inputs of layers."""
+"""Gradients and layer inputs on training data, as used by criteria."""
 
 import copy
 from collections import OrderedDict
@@ -31,7 +31,7 @@ def batches(evidence: Evidence, examples: int, size: int = BATCH) -> Iterator[An
 
 @contextmanager
 def differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """A context in which the weights require gradients; other parameters are not changed."""
+    """Context manager in which the weights require gradients; other parameters are not affected."""
     before = {name: weight.requires_grad for name, weight in weights.items()}
     for weight in weights.values():
         weight.requires_grad_(True)
@@ -62,11 +62,11 @@ def gradients(members: Members, loss: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def input_norms(members: Members, evidence: Evidence, examples: int) -> dict[str, Tensor]:
-    """Return the L2 norm of the inputs of each weight of a filter, over all examples and positions.
+    """Return the L2 norm of the inputs to each weight of a filter, over all examples and positions.
 
     Returns:
-        layer → a tensor that broadcasts over its weight, filters in dim 0. It is the same for all filters of a layer
-        (of a group, of a projection).
+        A mapping from layer to a tensor that broadcasts over its weight, with filters in dim 0. The norms are the same
+        for all filters of a layer (or of a group, or of a projection).
 
     Raises:
         UserError: a layer's input can't be observed, because another module reads its weight.
@@ -88,10 +88,11 @@ def sums_of_inputs(
     examples: int,
     watch: Callable[[dict[str, Tensor], str, nn.Module], RemovableHandle],
 ) -> dict[str, Tensor]:
-    """Return what hooks on layers sum up over the examples, by layer.
+    """Return the sums that hooks accumulate over the examples, by layer.
 
     Args:
-        watch: registers a hook on the layer of this name; the hook adds to the dictionary with `add`.
+        watch: function that registers a hook on the layer of the given name; the hook adds to the dictionary with
+            `add`.
 
     Raises:
         UserError: a layer's input can't be observed, because another module reads its weight.

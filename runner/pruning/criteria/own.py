@@ -1,4 +1,4 @@
-"""The dropout variant's own ranking: gates, switches, variances, the order of features."""
+"""The dropout variant's own ranking, e.g. by gates, switches, variances or the order of features."""
 
 from runner.pruning.criteria.base import Evidence
 from runner.pruning.granularities.base import Members, Rows

@@ -7,7 +7,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Random:
-    """Uniform random numbers, which are equal for equal seeds and shapes."""
+    """Uniform random scores that depend only on the seed and the shapes."""
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         generator = torch.Generator().manual_seed(evidence.seed)

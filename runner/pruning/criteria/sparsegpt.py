@@ -25,15 +25,15 @@ Choose = Callable[[Tensor, int], Tensor]
 
 
 class SparseGPT:
-    """w² / U_cc², where U is the upper Cholesky factor of the inverse Hessian; also new values for remaining weights.
+    """w² / U_cc², where U is the upper Cholesky factor of the inverse Hessian; the remaining weights are updated.
 
     The Hessian of a filter's squared output error is H = X Xᵀ + λ I, where X holds the inputs of its weights on
     training examples in the unpruned network. Columns are processed from left to right. The filter's weights to the
     right compensate for the effect of a removed weight on the outputs. Single weights (`weight`, `n_of_m`) are chosen
-    among the weights as earlier columns have changed them. They are chosen in blocks of columns: the same number in
-    each filter with scope "layer", and among all filters with "uniform" and "erk", as in the authors' code. With
-    `n_of_m`, they are chosen in each group when it is reached. Other members, and all members with scope "global", are
-    ranked once by the scores of the trained weights. Weights that are zero already stay zero.
+    after the updates from earlier columns, in blocks of columns: the same number in each filter with scope "layer", and
+    among all filters with "uniform" and "erk", as in the authors' code. With `n_of_m`, they are chosen in each group
+    when the group is reached. Other members, and all members with scope "global", are ranked once by the scores of the
+    trained weights. Weights that are already zero stay zero.
 
     Args:
         examples: number of training examples in X.
@@ -111,12 +111,13 @@ def solve(weight: Tensor, factor: Tensor, choose: Choose, block: int = 128, grou
     Args:
         weight: (filters, columns).
         factor: U, upper triangular, UᵀU = H⁻¹.
-        choose: selects what is removed, given scores w² / U_cc².
+        choose: function that selects the weights to remove, given scores w² / U_cc².
         block: number of columns that are chosen together and whose effect on columns to their right is accumulated.
         group: number of columns that are chosen together instead; blocks contain a multiple of it.
 
     Returns:
-        The mask, True for what is removed, and the new values, which are zero there; both (filters, columns).
+        A tuple of the mask, True for removed weights, and the new values, zero for removed weights; both (filters,
+        columns).
     """
     w, zero, mask = weight.clone(), weight == 0, torch.zeros_like(weight, dtype=torch.bool)
     columns = weight.shape[1]
@@ -140,7 +141,7 @@ def solve(weight: Tensor, factor: Tensor, choose: Choose, block: int = 128, grou
 
 
 def _scores(members: Members, factors: dict[str, Tensor]) -> Rows:
-    """Return each member's score, the sum over its weights."""
+    """Return each member's score, summed over its weights."""
     found = {}
     for name, weight in members.values().items():
         order = _order(members, weight)
@@ -151,7 +152,7 @@ def _scores(members: Members, factors: dict[str, Tensor]) -> Rows:
 
 
 def _chooser(members: Members, scope: str, sparsity: float, name: str) -> Choose:
-    """Return a function that chooses per filter, per group of m, or among all filters, so that the counts add up."""
+    """Return a function that chooses weights per filter, per group of m or among all filters, so that counts add up."""
     shapes = {of: weight.shape for of, weight in members.filters().items()}
     each = sparsity if scope == "layer" else layer_fractions(scope, shapes, sparsity)[name]
 
@@ -172,7 +173,7 @@ def _taker(mask: Tensor) -> Choose:
 
 
 def _order(members: Members, weight: Tensor) -> Tensor:
-    """Return the order of a filter's columns; if groups are of input channels at one tap, these are adjacent."""
+    """Return the order in which a filter's columns are processed; the columns of a group are adjacent."""
     entries = torch.arange(weight[0].numel(), device=weight.device)
     return entries.view(weight.shape[1], -1).T.flatten() if isinstance(members, GroupMembers) else entries
 
@@ -191,7 +192,7 @@ def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHan
 
 
 def _columns(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """Return X, the inputs of each column of a filter, (groups, columns, positions of all examples)."""
+    """Return the matrix X of inputs to each column of a filter, (groups, columns, positions of all examples)."""
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2).T[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode

@@ -1,5 +1,5 @@
-"""Change of the loss to first order: Molchanov et al. (2019), "Importance estimation for neural network pruning",
-eqs. 8 and 9, with absolute values as in the first-order criterion of Molchanov et al. (2017)."""
+"""First-order estimate of the change in the loss: Molchanov et al. (2019), "Importance estimation for neural network
+pruning", eqs. 8 and 9, with absolute values as in the first-order criterion of Molchanov et al. (2017)."""
 
 import torch
 

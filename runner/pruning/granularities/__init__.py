@@ -1,1 +1,1 @@
-"""Granularities of pruning (weights, filters, features, …), one per file, each chosen by a file of conf/granularity."""
+"""Pruning granularities (weights, filters, …), one per file. Each is selected by a file in conf/granularity."""

@@ -1,4 +1,4 @@
-"""The interface between a granularity and everything that ranks, masks and counts."""
+"""The interface of pruning granularities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,16 @@ Rows = dict[str, Tensor]
 
 
 class Members(ABC):
-    """The members of one model under one granularity, in rows that are ranked separately.
+    """The members of one model at one granularity, in rows that are ranked separately.
 
     All score and mask tensors are in contiguous order, so that a mask does not depend on a weight's memory format.
 
     Args:
         granularity: the name under which a dropout variant provides scores and a floor for these members.
-        layers: name → layer, for all layers whose weights change when members are removed, or are counted.
+        layers: mapping from name to layer, for all layers whose weights are counted or change when members are removed.
 
     Attributes:
-        structured: whether members are whole filters, features or heads; only then can a network be cut smaller.
+        structured: whether members are whole filters, features or heads; only then can the network be cut.
 
     Raises:
         ValueError: a weight can't be written, because a dropout variant is attached.
@@ -37,7 +37,7 @@ class Members(ABC):
 
     @abstractmethod
     def magnitude(self) -> Rows:
-        """Return each member's magnitude, (rows, members of a row)."""
+        """Return each member's magnitude, (rows, members per row)."""
 
     @abstractmethod
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
@@ -47,23 +47,24 @@ class Members(ABC):
         """Group one number per weight by member.
 
         Args:
-            tensors: layer → tensor of its weight's shape, filters in dim 0.
+            tensors: mapping from layer to a tensor of its weight's shape, with filters in dim 0.
 
         Returns:
-            layer → (rows, members of a row, entries of a member); for a feature, those of the filter that makes it.
+            A mapping from layer to (rows, members per row, entries per member). The entries of a feature are those of
+            the filter that produces it.
 
         Raises:
-            ValueError: the granularity does not say which weights belong to a member.
+            ValueError: the granularity does not define which weights belong to a member.
         """
         raise ValueError(f"{type(self).__name__} has no gather(), which this criterion needs")
 
     @abstractmethod
     def masks(self, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Turn boolean rows, True for what is removed, into masks that broadcast over `weights`."""
+        """Convert boolean rows, True for removed members, to masks that broadcast over `weights`."""
 
     @abstractmethod
     def sparsity(self) -> float:
-        """Return the fraction of members that are zero now."""
+        """Return the fraction of members that are currently zero."""
 
     def entries(self) -> dict[str, int] | None:
         """Return the number of weights per member by layer, to compare members across layers; None means one."""
@@ -78,16 +79,16 @@ class Members(ABC):
         return {name: part.norm(dim=-1) for name, part in self.gather(self.values()).items()}
 
     def values(self) -> dict[str, Tensor]:
-        """Return the weights as numbers to compute with: float32, filters in dim 0, without gradients."""
+        """Return the weights as detached float32 tensors with filters in dim 0."""
         return {name: weight.detach().float() for name, weight in self.filters().items()}
 
     def turned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors of the weights' shapes as views with filters in dim 0. A second call restores the shapes."""
+        """Return views with filters in dim 0 of tensors in the weights' shapes. A second call restores the shapes."""
         return {name: filters_first(self.layers[name], tensor) for name, tensor in tensors.items()}
 
 
 class Granularity(Protocol):
-    """Finds the members of a model."""
+    """The interface of a granularity, which finds the members of a model."""
 
     def members(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> Members:
         """Return the members in the model's prunable layers, or in the named ones; see `prunable_layers`.
@@ -98,7 +99,7 @@ class Granularity(Protocol):
 
 
 def scopes_of(granularity: Granularity) -> tuple[str, ...]:
-    """Return the scopes in which members of a granularity can be compared: its `scopes`, or all."""
+    """Return the scopes in which members of a granularity can be compared: its attribute `scopes`, or all scopes."""
     return getattr(granularity, "scopes", SCOPES)
 
 

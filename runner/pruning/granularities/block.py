@@ -1,4 +1,4 @@
-"""Blocks of weights of several filters and input channels, as used by block-sparse kernels."""
+"""Weight blocks that span several filters and input channels, as used by block-sparse kernels."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -53,7 +53,7 @@ class BlockMembers(Members):
 
 
 class Block:
-    """Blocks of the prunable layers. Layers that can't be divided into blocks are left whole and are not counted.
+    """Blocks of the prunable layers. Layers that can't be divided into blocks are neither pruned nor counted.
 
     Args:
         filters, inputs: size of a block, at least 1.

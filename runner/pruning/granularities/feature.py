@@ -1,4 +1,4 @@
-"""Features at the places that a model declares: the filters that make them and the weights that read them."""
+"""Features at the places that a model declares: the filters that produce them and the weights that read them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -13,8 +13,8 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix
 class FeatureMembers(Members):
     """Features, ranked separately at each place.
 
-    Scores are given by the consumer's name, (features,). Places without scores use the L2 norm of the filter that makes
-    the feature.
+    Scores are tensors (features,) under the consumer's name. Without scores, features are ranked by the L2 norm of the
+    filter that produces them.
 
     Args:
         only: names of the consumers of the places whose features are members; None means all declared places.

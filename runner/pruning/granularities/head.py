@@ -13,8 +13,8 @@ from runner.pruning.granularities.base import Members, Rows
 class HeadMembers(Members):
     """Heads, ranked within each attention module by the L2 norm of all their weights.
 
-    A head consists of its filters in the projections of queries, keys and values, and of the output's columns that read
-    it. Scores are given by the output's name, (heads,).
+    A head consists of its filters in the projections of queries, keys and values, and of the columns of the output
+    projection that read it. Scores are tensors (heads,) under the output projection's name.
     """
 
     def __init__(self, model: nn.Module, attentions: Sequence[AttentionHeads]) -> None:

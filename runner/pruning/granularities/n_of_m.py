@@ -1,4 +1,4 @@
-"""Weights in groups of m, of which n are kept, the pattern of sparse tensor cores (Mishra et al., 2021)."""
+"""n:m sparsity, which keeps n of every m weights, as used by sparse tensor cores (Mishra et al., 2021)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -34,11 +34,11 @@ class GroupMembers(WeightMembers):
 
 
 class NofM:
-    """Groups of m weights. A sparsity s removes floor(s m) of each group, so 0.5 is 2:4 and 0.75 is 1:4.
+    """Groups of m weights. A sparsity s removes floor(s m) weights per group; with m = 4, 0.5 is 2:4 and 0.75 is 1:4.
 
     Args:
-        m: input channels per group, at least 2. Layers whose number of input channels is not a multiple of m are left
-            whole and are not counted.
+        m: input channels per group, at least 2. Layers whose number of input channels is not a multiple of m are
+            neither pruned nor counted.
     """
 
     scopes = ("layer",)  # every group keeps the same number of weights, so there is nothing else to compare

@@ -1,4 +1,4 @@
-"""Whole filters, the paper's units; each layer's filters are ranked separately (paper, eq. 1)."""
+"""Whole filters (the paper's units), ranked separately in each layer (paper, eq. 1)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

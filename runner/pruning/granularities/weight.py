@@ -1,4 +1,4 @@
-"""Single weights; each filter's weights are ranked separately (paper, eq. 2)."""
+"""Single weights, ranked separately in each filter (paper, eq. 2)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix, nonz
 
 
 class WeightMembers(Members):
-    """Single weights of layers. Scores: (filters, entries). Patterns of weights override `rows` and `masks`."""
+    """Single weights of layers. Scores: (filters, entries). Subclasses for patterns override `rows` and `masks`."""
 
     structured = False
 
