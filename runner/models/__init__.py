@@ -1,1 +1,1 @@
-"""Plain networks, with the layers that they offer to dropout and pruning."""
+"""Plain networks, and the layers that they offer to dropout and pruning."""

@@ -42,18 +42,18 @@ def rotated(x: Tensor, turn: Rotation) -> Tensor:
 
 @dataclass(kw_only=True)
 class Cache:
-    """Keys and values of the tokens so far, so that decoding computes each position once."""
+    """Cached keys and values of earlier tokens, so that decoding computes each position only once."""
 
     past: list[KeysValues | None]  # for each layer's self-attention; None at the first step
     length: int = 0  # number of positions so far
 
     def select(self, rows: Tensor) -> None:
-        """Continue with the sequences `rows`, which are indices into the first dimension of the keys."""
+        """Keep the sequences at indices `rows` of the first dimension."""
         self.past = [kv and (kv[0].index_select(0, rows), kv[1].index_select(0, rows)) for kv in self.past]
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention with several heads.
+    """Multi-head scaled dot-product attention.
 
     Each projection is a separate layer. Those of queries, keys and values have an attribute `matrices`, the number of
     heads: their weight consists of that many matrices, stacked along dim 0, because "each head of each of the inputs
@@ -88,7 +88,7 @@ class Attention(nn.Module):
         Args:
             mask: bool, broadcastable to (N, heads, T, S); True may be attended to.
             causal: whether each position attends only to itself and to earlier ones.
-            turn: rotates the queries.
+            turn: rotation of the queries.
         """
         queries = self._split(self.query(x))
         queries = queries if turn is None else rotated(queries, turn)
@@ -100,9 +100,9 @@ class Attention(nn.Module):
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """Compute fused attention; on the CPU in single precision if gradients may be needed.
+    """Compute fused attention, in single precision on the CPU if gradients may be needed.
 
-    In bf16, its backward pass takes three to four times as long there, for sentences of 25 to 100 tokens.
+    On the CPU, the backward pass in bf16 takes three to four times as long, for sentences of 25 to 100 tokens.
     """
     if queries.device.type == "cpu" and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
@@ -112,7 +112,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, 
 
 
 class FeedForward(nn.Module):
-    """A linear layer, an activation and a linear layer, applied to every position."""
+    """Two linear layers with an activation between them, applied to every position."""
 
     def __init__(self, features: int, hidden: int, activation: Callable[[Tensor], Tensor] = F.relu) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class FeedForward(nn.Module):
 
 
 class _Sublayers(nn.Module):
-    """The sublayers that all layers have, each computing x + dropout(sublayer(LayerNorm(x)))."""
+    """Base class with the sublayers that all layers share, x + dropout(sublayer(LayerNorm(x)))."""
 
     attention: Attention
     feed_forward: FeedForward
@@ -142,7 +142,7 @@ class _Sublayers(nn.Module):
     def _attend_with_past(
         self, x: Tensor, past: KeysValues | None, turn: Rotation | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """Apply causal self-attention to the next positions (N, T, features): any number at first, then single ones."""
+        """Apply causal self-attention to the next positions (N, T, features), where T must be 1 if there is a past."""
         y = self.attention_norm(x)
         present = self.attention.keys_values(y, turn)
         if past is not None:
@@ -155,7 +155,7 @@ class _Sublayers(nn.Module):
 
 
 class _SelfAttending(_Sublayers):
-    """The sublayers of a layer that attends only to its own sequence."""
+    """Base class of layers that attend only to their own sequence."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _SelfAttending(_Sublayers):
 
 
 class EncoderLayer(_SelfAttending):
-    """Self-attention and feed-forward."""
+    """An encoder layer: self-attention and feed-forward."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map x (N, S, features), with mask (N, 1, 1, S), to (N, S, features)."""
@@ -182,17 +182,17 @@ class EncoderLayer(_SelfAttending):
 
 
 class CausalLayer(_SelfAttending):
-    """Causal self-attention and feed-forward: a layer of a decoder-only Transformer."""
+    """A layer of a decoder-only Transformer: causal self-attention and feed-forward."""
 
     def forward(self, x: Tensor, turn: Rotation | None = None) -> Tensor:
-        """Map all positions at once, (N, T, features) to (N, T, features); `turn` rotates queries and keys."""
+        """Map all positions at once, from (N, T, features) to (N, T, features); `turn` rotates queries and keys."""
         return self._feed(self._attend(x, causal=True, turn=turn))
 
     def step(self, x: Tensor, past: KeysValues | None, turn: Rotation | None = None) -> tuple[Tensor, KeysValues]:
         """Process the next positions (N, T, features): any number if there is no past, otherwise T = 1.
 
         Args:
-            turn: rotates the queries and keys of these positions; those of the past are rotated already.
+            turn: rotation of the queries and keys of these positions; those of the past are already rotated.
 
         Returns:
             (N, T, features), and the past for the next position.
@@ -202,7 +202,7 @@ class CausalLayer(_SelfAttending):
 
 
 class DecoderLayer(_Sublayers):
-    """Causal self-attention, attention to the encoder's output, and feed-forward."""
+    """A decoder layer: causal self-attention, attention to the encoder's output, and feed-forward."""
 
     def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class DecoderLayer(_Sublayers):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Map all positions x (N, T, features), with memory (N, S, features) and mask (N, 1, 1, S), to x's shape."""
+        """Map all positions (N, T, features) at once, given memory (N, S, features) and mask (N, 1, 1, S)."""
         x = self._attend(x, causal=True)
         return self._read_memory(x, self.cross_attention.keys_values(memory), mask)
 

@@ -1,4 +1,4 @@
-"""Autoencoders for images, whose code is a vector."""
+"""Image autoencoders with a vector as code."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,17 +12,18 @@ from runner.parameters import Count, CountsOrNone, Positive, checked
 
 
 class Autoencoder(nn.Module):
-    """Dense–ReLU for each width, the code without ReLU, and the same layers mirrored; the pixels have no ReLU, either.
+    """A fully connected autoencoder with Dense–ReLU layers.
 
-    With widths 512 and 128 and a code of 32, the network on 28x28 pixels is 784-512-128-32-128-512-784. All layers
-    except the last are prunable. The feature place is the code.
+    The decoder mirrors the encoder. The code and the output have no ReLU. With widths 512 and 128 and a code of 32, the
+    network on 28x28 pixels is 784-512-128-32-128-512-784. All layers except the last are prunable. The feature place is
+    the code.
 
     Args:
-        channels, image_size: of the data; images (N, channels, image_size, image_size).
-        classes: of the data; not used.
+        channels, image_size: shape of the images, (N, channels, image_size, image_size).
+        classes: not used.
         widths: units of the encoder's hidden layers.
-        code: features of the code.
-        linear: leave out the ReLUs.
+        code: number of features of the code.
+        linear: whether to omit the ReLUs.
         width: factor for widths, but not for the code.
     """
 
@@ -61,13 +62,13 @@ class Autoencoder(nn.Module):
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """A convolutional autoencoder with a linear layer to the code and one from it.
+    """A convolutional autoencoder with linear layers before and after the code.
 
-    The encoder has conv3x3/2–ReLU for each width. For each width, the decoder has ReLU, resizing (nearest pixel) to the
-    size of the image at that point of the encoder, and conv3x3. All layers except the first and the last convolution
-    are prunable. The feature place is the code.
+    For each width, the encoder has conv3x3/2–ReLU, and the decoder has ReLU, resizing (nearest pixel) to the
+    corresponding size in the encoder, and conv3x3. All layers except the first and the last convolution are prunable.
+    The feature place is the code.
 
-    Args: as in `Autoencoder`, where `widths` are channels; images of at least 8 px.
+    Args: as in `Autoencoder`, except that `widths` are numbers of channels and images have at least 8 px.
     """
 
     minimum_size = 8

@@ -1,4 +1,4 @@
-"""Residual blocks and other parts of networks for images."""
+"""Residual blocks and other building blocks of image networks."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from runner.errors import ParameterError
 
 
 def scaled(widths: Sequence[int], width: float) -> list[int]:
-    """Return all widths times `width`, rounded, at least 1."""
+    """Return all widths multiplied by `width`, rounded and at least 1."""
     return [max(1, round(w * width)) for w in widths]
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution with a stride, computed with stride 1 on the pixels that it reads.
+    """A strided 1x1 convolution, computed with stride 1 on the pixels that it reads.
 
     Parameters, their initialisation and the output are those of `nn.Conv2d`, up to rounding. It avoids a kernel that
     corrupts memory; see `runner.models.memory_format`.
@@ -42,12 +42,12 @@ def check_one_for_each(parameter: str, counts: Sequence[int], widths: Sequence[i
 
 
 def projection(inputs: int, outputs: int, stride: int, momentum: float) -> nn.Sequential:
-    """Return a shortcut with weights, conv1x1–BN (option B of He et al.)."""
+    """Return a projection shortcut, conv1x1–BN (option B of He et al.)."""
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs, momentum=momentum))
 
 
 class PaddedShortcut(nn.Module):
-    """A shortcut without weights (option A): every `stride`-th pixel, with zero channels added on both sides."""
+    """A parameter-free shortcut (option A): every `stride`-th pixel, with zero channels added on both sides."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -81,7 +81,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """conv1x1–BN–ReLU–conv3x3–BN–ReLU–conv1x1–BN, plus shortcut, ReLU; the last convolution has 4 times the channels.
 
-    The stride is in the 3x3 convolution, as in torchvision (He et al.: in the first 1x1); there are as many weights.
+    The stride is in the 3x3 convolution, as in torchvision (He et al.: in the first 1x1); the number of weights is the
+    same.
     """
 
     expansion = 4

@@ -15,19 +15,19 @@ from runner.models.modes import evaluation_mode
 def computation_order(
     model: nn.Module, layers: Mapping[str, tuple[nn.Module, str]], example: Any
 ) -> list[tuple[str, ...]]:
-    """Return the layers whose weights one forward pass uses, in order; a weight that is used again is listed again.
+    """Return the layers whose weights one forward pass uses, in order of use and with repetitions.
 
-    The pass runs in evaluation mode and without gradients. Modes and the random state are restored. What is recorded is
-    the use of a weight, not the call of a layer, so a layer whose weight another module reads is found, too, and so are
-    two layers that share one weight.
+    The pass runs in evaluation mode and without gradients. Modes and the random state are restored. Uses of weights are
+    recorded rather than calls of layers. Layers whose weights are read by another module and layers that share a weight
+    are therefore found as well.
 
     Args:
-        layers: name → the module that holds the weight, and the weight's name there.
+        layers: mapping from name to a tuple of the module that holds the weight and the weight's name in it.
         example: the model's input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
 
     Returns:
-        For each use, the names of the layers that have the weight: none for a matrix that belongs to no layer, such as
-        an embedding's; several if layers share it.
+        For each use, the names of the layers that have the weight. There are none for a matrix that belongs to no
+        layer, such as an embedding's, and several if layers share the weight.
     """
     names: dict[int, tuple[str, ...]] = {_storage(p): () for p in model.parameters() if p.dim() == 2}
     for name, (module, tensor) in layers.items():

@@ -27,19 +27,19 @@ class GPT(nn.Module):
 
     Args:
         vocabulary: number of token ids.
-        context: tokens per training window, and the longest sequence with learned positions.
+        context: tokens per training window, and the maximum sequence length with learned positions.
         layers: number of layers, each with attention and feed-forward.
         features: features per position; a multiple of the heads.
         heads: heads per attention module.
         feed_forward: hidden units of the feed-forward sublayers.
-        activation: of the feed-forward sublayers, "gelu" or "relu".
-        residual_dropout: ordinary dropout of the embeddings and of what each sublayer adds.
+        activation: activation of the feed-forward sublayers, "gelu" or "relu".
+        residual_dropout: rate of ordinary dropout on the embeddings and on the output of each sublayer.
         width: factor for features, rounded to a multiple of the heads, and for feed_forward.
         positions: "learned", an embedding that is added to the tokens', or "rotary", which rotates queries and keys (Su
             et al., 2021; see `rotated`), has no weights and isn't limited to the context.
 
     Attributes:
-        context: the longest sequence; None with rotary positions.
+        context: maximum sequence length; None with rotary positions.
 
     Raises:
         ParameterError: features isn't a multiple of the heads, or of twice the heads with rotary positions.
@@ -93,18 +93,18 @@ class GPT(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (N, T), int64, T at most the context, to logits (N, T, vocabulary) of the token after each."""
+        """Map tokens (N, T), int64, with T at most the context, to next-token logits (N, T, vocabulary)."""
         x, turn = self._embed(tokens)
         for layer in self.layers:
             x = layer(x, turn)
         return self._logits(x)
 
     def start(self) -> Cache:
-        """Return the state before the first token."""
+        """Return the initial decoding state."""
         return Cache(past=[None] * len(self.layers))
 
     def step(self, tokens: Tensor, state: Cache) -> Tensor:
-        """Map the next tokens (N, T) to logits (N, T, vocabulary) of those after them; they are added to the state.
+        """Map the next tokens (N, T) to next-token logits (N, T, vocabulary), and add the tokens to the state.
 
         T is any number at the first step and 1 afterwards. All steps together have at most `context` tokens.
         """

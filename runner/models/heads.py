@@ -1,4 +1,4 @@
-"""The layers that make the heads of a model's attention modules."""
+"""The layers that form the heads of a model's attention modules."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from runner.models.layers import AttentionProjections
 
 @dataclass(frozen=True)
 class AttentionHeads:
-    """One attention module with several heads.
+    """A multi-head attention module.
 
     Args:
-        output: name of the linear layer that reads the heads, each in the same number of consecutive columns.
-        projections: names of the layers, or parameters of an nn.MultiheadAttention, that make queries, keys and values,
-            with filters ordered by head; each with the number of such matrices that it holds: 1, or 3 if they are one
-            layer.
+        output: name of the linear layer that reads the heads; each head has the same number of consecutive columns.
+        projections: names of the layers, or parameters of an nn.MultiheadAttention, that produce queries, keys and
+            values, with filters ordered by head. Each comes with the number of these matrices that it holds: 1, or 3
+            for a combined layer.
         count: number of heads.
     """
 

@@ -1,4 +1,4 @@
-"""Residual networks with four stages, made for ImageNet: ResNet-101, ResNet-102, and ResNet-18 for small images."""
+"""Residual networks with four stages: ResNet-101 and ResNet-102 for ImageNet, and ResNet-18 for small images."""
 
 from typing import Annotated
 
@@ -21,7 +21,9 @@ BLOCKS = ("basic", "bottleneck", "preactivation")
 
 
 class ImageNetResNet(nn.Module):
-    """conv7x7/2–BN–ReLU–pool3x3/2, stages of residual blocks at 1/4, 1/8, 1/16 and 1/32 of the image, mean, logits.
+    """A residual network for ImageNet: conv7x7/2–BN–ReLU–pool3x3/2, four stages of residual blocks, mean, logits.
+
+    The stages have 1/4, 1/8, 1/16 and 1/32 of the image's size.
 
     Blocks:
         bottleneck: with stages 3, 4, 23, 3, this is torchvision's ResNet-101 (44,549,160 parameters with 1000 classes),
@@ -32,11 +34,12 @@ class ImageNetResNet(nn.Module):
             activated input, with BN, and there is no BN–ReLU between the last block and the mean.
 
     Args:
-        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
+        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
+            least 32 px.
         block: one of the above.
         stages: residual blocks per stage.
-        widths: channels per stage (the inner channels of a bottleneck, which outputs 4 times as many); the stem has as
-            many as the first stage.
+        widths: channels per stage (the inner channels of a bottleneck, which outputs 4 times as many); the stem has the
+            same number as the first stage.
         width: factor for all widths.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
@@ -86,7 +89,7 @@ class SmallImageResNet(ImageNetResNet):
     """`ImageNetResNet` for small images, as in kuangliu/pytorch-cifar, with a conv3x3–BN–ReLU stem.
 
     The stem has no stride and no pooling. With basic blocks and stages 2, 2, 2, 2, this is its ResNet-18, which has
-    11,173,962 parameters with ten classes. The paper's Xtreme dropout was tried on it.
+    11,173,962 parameters with ten classes. Xtreme dropout was tried on this network.
 
     Args: as in `ImageNetResNet`; images of at least 8 px.
     """
@@ -98,7 +101,7 @@ class SmallImageResNet(ImageNetResNet):
 
 
 def _block(kind: str, inputs: int, inner: int, stride: int, first: bool, momentum: float) -> nn.Module:
-    """Return the first block of a stage, or another one."""
+    """Return a residual block; `first` says whether it is the first of its stage."""
     if kind == "preactivation":
         shortcut = projection(inputs, inner, stride, momentum) if first else None
         return PreActBlock(inputs, inner, stride, shortcut, momentum)

@@ -15,13 +15,13 @@ _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight
 
 
 class AttentionProjections(nn.Module):
-    """The projections of queries, keys and values that an nn.MultiheadAttention holds itself instead of in layers.
+    """The query, key and value projections that an nn.MultiheadAttention holds itself instead of in layers.
 
     They are offered under the name of the parameter, such as `self_attn.in_proj_weight`.
 
     Args:
         attention: the module that holds them.
-        parameter: the name of their weight there.
+        parameter: name of the weight in this module.
     """
 
     def __init__(self, attention: nn.MultiheadAttention, parameter: str) -> None:
@@ -48,7 +48,7 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, exampl
     Transposed convolutions are offered only if they are named.
 
     Args:
-        names: which layers to offer, instead of the rule.
+        names: names of the layers to offer, instead of those given by the rule.
         example: an input of the model: a tensor, a tuple of positional arguments or a mapping of keyword arguments. The
             model is run on it once, in evaluation mode and without gradients.
 
@@ -67,12 +67,12 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, exampl
 
 
 def parameter_of(layer: nn.Module) -> tuple[nn.Module, str]:
-    """Return the module that holds a prunable layer's weight, and the weight's name there."""
+    """Return the module that holds a prunable layer's weight, and the weight's name in it."""
     return (layer.attention, layer.parameter) if isinstance(layer, AttentionProjections) else (layer, "weight")
 
 
 def filters_first(layer: nn.Module, tensor: Tensor) -> Tensor:
-    """Return a view with filters in dim 0 of a tensor that has the shape of the layer's weight.
+    """Return a view, with filters in dim 0, of a tensor in the shape of the layer's weight.
 
     Filters are in dim 0 of every weight except a transposed convolution's, which has them in dim 1. Applying the
     function twice restores the original shape.
@@ -131,7 +131,7 @@ def _by_rule(model: nn.Module, example: Any) -> list[str]:
 
 
 def matrices_in(layer: nn.Module) -> int:
-    """Return how many matrices are stacked along dim 0 of a layer's weight: the heads of an attention projection.
+    """Return the number of matrices stacked along dim 0 of a layer's weight, i.e. the heads of an attention projection.
 
     Units are ranked within each matrix: "each head of each of the inputs has its own matrix" (paper, on the
     Transformer). A layer declares the number in its attribute `matrices`.
@@ -141,13 +141,13 @@ def matrices_in(layer: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class FeaturePlace:
-    """Inner features that can be cut: the input of one module, which another module makes.
+    """Inner features that can be cut: the input of one module that is produced by another module.
 
-    Cutting feature c leaves the same network as `consumer.weight[:, c] = 0`.
+    Cutting feature c is equivalent to `consumer.weight[:, c] = 0`.
 
     Args:
-        consumer: name of the module whose input they are, a convolution or a linear layer.
-        producer: name of the module whose filters make them, one filter per feature.
+        consumer: name of the module that reads the features, a convolution or a linear layer.
+        producer: name of the module whose filters produce the features, one filter per feature.
         dim: the features' dimension in the consumer's input: 1 for convolutions, -1 for linear layers.
     """
 

@@ -9,14 +9,15 @@ from runner.parameters import Counts, CountsOrNone, Positive, checked
 
 
 class LeNet(nn.Module):
-    """The official code's LeNet (for-ai/TD, models/lenet): conv5x5–ReLU–pool twice, a dense layer of 500, the logits.
+    """The official code's LeNet (for-ai/TD, models/lenet): twice conv5x5–ReLU–pool, a dense layer, and the logits.
 
-    Convolutions are not padded. There are 208,382 parameters on CIFAR-10. With dense layers of 120 and 84, as in the
-    code of October 2018, the network has the shape of LeNet-5. The code standardises each image once more inside the
-    network; here that is left to `data.normalize=image`.
+    Convolutions are not padded. With a dense layer of 500 units, there are 208,382 parameters on CIFAR-10. With dense
+    layers of 120 and 84 units, as in the code of October 2018, the network has the shape of LeNet-5. The code
+    standardises each image once more inside the network; here that is left to `data.normalize=image`.
 
     Args:
-        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 13 px.
+        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
+            least 13 px.
         widths: channels of each convolution.
         dense: units of each hidden dense layer.
         width: factor for all widths.

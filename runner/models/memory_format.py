@@ -1,14 +1,14 @@
-"""The memory format that a network is trained in.
+"""The memory format for training a network.
 
 channels_last is the layout in which convolutions are fast, on CPUs and GPUs. One of its kernels is broken: on x86
 processors, oneDNN's AVX2 kernel for the float32 weight gradient of a 1x1 convolution with a stride writes beyond its
 buffers if the input has fewer than 8 channels and either the input or the weight is channels_last. The result is
-"free(): invalid pointer", "corrupted size vs. prev_size", a segmentation fault, or wrong numbers that nobody notices.
-This was seen in torch 2.13.0 and 2.14.1; older versions were not tried. A processor with AVX-512 uses the kernel under
+"free(): invalid pointer", "corrupted size vs. prev_size", a segmentation fault, or silently wrong numbers. This was
+seen in torch 2.13.0 and 2.14.1; older versions were not tried. A processor with AVX-512 uses the kernel under
 ONEDNN_MAX_CPU_ISA=AVX2.
 
-Our own networks avoid it in every layout; see `runner.models.blocks.PointwiseConv2d`. In other networks, the layers
-that would use it are kept in contiguous format, for which another kernel is chosen.
+This package's own networks avoid the kernel in every layout; see `runner.models.blocks.PointwiseConv2d`. In other
+networks, the layers that would use it are kept in contiguous format, for which another kernel is chosen.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from runner.models.blocks import PointwiseConv2d
 
 
 def use_fast_memory_format(model: nn.Module) -> nn.Module:
-    """Convert the model to channels_last, in place, except for the layers of `unsafe_in_channels_last`.
+    """Convert the model to channels_last, in place, except for the layers returned by `unsafe_in_channels_last`.
 
     Those get contiguous weights, and a forward pre-hook that makes their input contiguous.
     """

@@ -1,4 +1,4 @@
-"""A network of dense layers."""
+"""Multilayer perceptrons."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from runner.parameters import CountsOrNone, Positive, checked
 
 
 class MLP(nn.Module):
-    """Dense–ReLU for each width, then the logits, on the image's pixels; no BatchNorm.
+    """A multilayer perceptron without BatchNorm: Dense–ReLU for each width, then the logits.
 
     Widths 128, 64, 32 are the official code's `mnist_basic` (for-ai/TD). A single width of 10 is the paper's toy
     network in table 1. All layers except the logits are prunable, including the first; with `prune_logits`, all are.
 
     Args:
-        channels, image_size, classes: of the data; images (N, channels, image_size, image_size).
-        input_shape: shape of one example's inputs, instead of an image's.
-        widths: units of each hidden layer.
+        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size).
+        input_shape: shape of the inputs of one example, if they aren't images.
+        widths: number of units of each hidden layer.
         width: factor for all widths.
     """
 

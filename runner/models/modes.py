@@ -1,4 +1,4 @@
-"""Training and evaluation mode of every module of a model, restored after use."""
+"""Context managers for the training and evaluation mode of a model's modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
-    """A context after which every module is in its previous mode again."""
+    """Context manager that restores the mode of every module on exit."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -19,7 +19,7 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """A context in which every module is in evaluation mode."""
+    """Context manager in which every module is in evaluation mode. The previous modes are restored on exit."""
     with restored_modes(model):
         model.eval()
         yield

@@ -1,4 +1,4 @@
-"""Feature places of networks for images."""
+"""Feature places of image networks."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ def chain(names: Sequence[str], dim: int) -> list[FeaturePlace]:
 def inside_blocks(blocks: nn.Sequential, name: str) -> list[FeaturePlace]:
     """Return the places inside residual blocks, whose convolutions are named conv1, conv2, ….
 
-    There are no places between blocks, because every later block reads what the shortcut carries.
+    There are no places between blocks, because every later block reads the features that the shortcut carries.
     """
     return [place for index, block in enumerate(blocks) for place in chain(_convolutions(block, f"{name}.{index}"), 1)]
 

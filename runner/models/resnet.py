@@ -13,10 +13,11 @@ class PreActResNet(nn.Module):
 
     The first unit of every stage projects its shortcut, without BN. With widths 32/64/128 and 5 blocks, there are
     1,849,344 prunable weights and 1,857,498 parameters on CIFAR-10, four times as many as in He et al.'s network. The
-    paper's sparsity figures fit this one.
+    paper's sparsity figures match this network.
 
     Args:
-        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 8 px.
+        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
+            least 8 px.
         stem_width, widths: channels of the stem and of each stage.
         blocks: residual units per stage.
         stem_kernel: 7 in the code; 3 is used for images under 16 px.

@@ -1,4 +1,4 @@
-"""The Transformer, encoder and decoder, for pairs of sentences."""
+"""The encoder–decoder Transformer, for translation and other sentence-pair tasks."""
 
 import math
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ PAD, BEGIN, END = 0, 1, 2
 
 @dataclass(kw_only=True)
 class DecoderState(Cache):
-    """State of decoding: the source and the tokens so far, for B hypotheses for each of N sentences.
+    """Decoding state of B hypotheses for each of N sentences.
 
-    The cache holds N·B sequences. At each place, `select` may only continue with hypotheses of the same sentence.
+    The cache holds N·B sequences. At each index, `select` may only choose hypotheses of the same sentence.
     """
 
     memory: list[KeysValues]  # for each layer's attention to the source, N each
@@ -30,9 +30,9 @@ class DecoderState(Cache):
 class Transformer(nn.Module):
     """The Transformer of Vaswani et al. (2017) with LayerNorm before each sublayer and one after each stack.
 
-    One matrix embeds source and target and makes the logits. As in the paper (section on the Transformer), the
-    projections of all attention modules and the feed-forward matrices are prunable. Feature places are the hidden units
-    of the feed-forward sublayers.
+    A single matrix embeds source and target tokens and produces the logits. As in the paper (section on the
+    Transformer), the projections of all attention modules and the feed-forward matrices are prunable. Feature places
+    are the hidden units of the feed-forward sublayers.
 
     Args:
         vocabulary: number of tokens; 0 is padding, 1 begins and 2 ends a sentence.
@@ -40,7 +40,7 @@ class Transformer(nn.Module):
         features: features per position (d_model).
         heads: heads per attention module.
         feed_forward: hidden units of the feed-forward sublayers.
-        residual_dropout: ordinary dropout of what each sublayer adds and of the embeddings.
+        residual_dropout: rate of ordinary dropout on the embeddings and on the output of each sublayer.
         width: factor for features, rounded to a multiple of 2·heads, and for feed_forward.
 
     Raises:
@@ -86,11 +86,11 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Return logits (N, T, vocabulary) of the token after each of the target's tokens.
+        """Return next-token logits (N, T, vocabulary) for every position of the target.
 
         Args:
             source: (N, S) int64, padded at the end.
-            target: (N, T) int64, begins with BEGIN, padded at the end.
+            target: (N, T) int64, starting with BEGIN, padded at the end.
         """
         return self.logits(self.decode(target, *self.encode(source)))
 
@@ -110,16 +110,16 @@ class Transformer(nn.Module):
         return self.decoder_norm(x)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Map (…, features) to (…, vocabulary)."""
+        """Map features (…, features) to logits (…, vocabulary)."""
         return F.linear(x, self.embedding.weight)
 
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
-        """Return the state before the first token. The source's keys and values are computed here, once."""
+        """Return the initial decoding state, with the keys and values of the source."""
         keys_values = [layer.cross_attention.keys_values(memory) for layer in self.decoder]  # type: ignore[union-attr, operator]
         return DecoderState(memory=keys_values, mask=mask, past=[None] * len(keys_values))
 
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
-        """Map the latest tokens (N, B) of B hypotheses per sentence to logits (N, B, vocabulary) of the next tokens.
+        """Map the latest tokens (N, B) of B hypotheses per sentence to next-token logits (N, B, vocabulary).
 
         The tokens are added to the state. B is the same in every step.
         """
@@ -137,7 +137,7 @@ class Transformer(nn.Module):
 
 
 def positions(first: int, count: int, features: int, device: torch.device) -> Tensor:
-    """Return sinusoids (count, features) for positions starting at `first`: Vaswani et al., section 3.5.
+    """Return sinusoidal encodings (count, features) of positions from `first` (Vaswani et al., section 3.5).
 
     All sines come before all cosines, which is the paper's order up to a permutation of the features.
     """

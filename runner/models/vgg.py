@@ -12,17 +12,18 @@ class VGG(nn.Module):
 
     Each block has layers of conv3x3–BN–ReLU, followed by a 2x2 max-pool. The dense layers are dense–BN, *without* ReLU.
     With the 13 convolutions of Simonyan & Zisserman's configuration D and two dense layers of 4096, there are
-    34,027,556 parameters at 32 px and a hundred classes. Convolutions have no bias; dense layers have one.
+    34,027,556 parameters for 32 px and 100 classes. Convolutions have no bias; dense layers have one.
 
-    The two hidden dense layers and all convolutions except the first are prunable, by the rule for every model here.
+    The two hidden dense layers and all convolutions except the first are prunable, by the same rule as in all models.
     The official code drops and prunes the same layers and also the first convolution. In evaluation, it doesn't mask
     the dense layers, so its accuracies during training are those of a network in which only convolutions are pruned.
 
     Args:
-        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 32 px.
+        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
+            least 32 px.
         widths: channels of each block.
-        stages: convolutions of each block.
-        dense: units of each hidden dense layer.
+        stages: number of convolutions of each block.
+        dense: number of units of each hidden dense layer.
         width: factor for all widths, including the dense layers'.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """

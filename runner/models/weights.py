@@ -1,4 +1,4 @@
-"""Weight files of users: read as tensors only, and compared with the network before they are loaded."""
+"""Load weight files as tensors only, and check that they fit the network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def read_state(path: Path, option: str) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors file, or of a state dict that was saved with torch.save.
 
     Args:
-        option: such as `init=weights.pt`, for errors.
+        option: the option to name in errors, such as `init=weights.pt`.
 
     Raises:
         ConfigError: the file can't be read as tensors only.
@@ -57,7 +57,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], option: str, oth
 
 
 def check_fit(option: str, lacks: Sequence[str], others: Sequence[str], shapes: Sequence[str]) -> None:
-    """Raise a ConfigError with the first of the names that don't fit, unless there are none."""
+    """Raise a ConfigError that lists the first names that don't fit, if there are any."""
     if lacks or others or shapes:
         words = (("lacks", lacks), ("has besides", others), ("has another shape of", shapes))
         said = "; ".join(f"{word} {', '.join(names[:3])}{', …' if names[3:] else ''}" for word, names in words if names)

@@ -20,12 +20,13 @@ class WideResNet(nn.Module):
     """WRN-depth-widen (Zagoruyko & Komodakis, 2016); WRN-28-10 has 36,479,194 parameters with ten classes.
 
     The network has three stages of pre-activation blocks. Where the shape changes, the shortcut projects the activated
-    input, without BN. The optional dropout between a block's convolutions is left out, because `dropout=` is for that.
-    The paper's table 4 adapts Louizos et al.'s code, whose stride is in a block's second convolution; the number of
-    weights is the same.
+    input, without BN. The optional dropout between a block's convolutions is omitted, because `dropout=` serves that
+    purpose. The paper's table 4 adapts Louizos et al.'s code, whose stride is in a block's second convolution; the
+    number of weights is the same.
 
     Args:
-        channels, image_size, classes: of the data; images (N, channels, image_size, image_size), at least 8 px.
+        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
+            least 8 px.
         depth: 6 n + 4 layers, for n blocks per stage.
         widen: the stages have 16, 32 and 64 times this many channels.
         width: factor for all widths, including the stem's 16.

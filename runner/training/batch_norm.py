@@ -1,4 +1,4 @@
-"""BatchNorm with the statistics of a batch that is split among processes.
+"""BatchNorm for batches that are split among processes.
 
 torch.nn.SyncBatchNorm only works on GPUs. This works with any backend and does not change the class of modules.
 """
@@ -36,7 +36,7 @@ def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], fl
     """Return a forward function for a BatchNorm module that trains with the statistics of all processes' examples.
 
     Args:
-        share: returns the number of examples in all processes divided by the number in this process.
+        share: function that returns the number of examples in all processes divided by the number in this process.
     """
     plain = module.forward
 
@@ -61,7 +61,7 @@ def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], fl
 
 
 def _remember(module: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Update the running statistics as nn.BatchNorm does."""
+    """Update the running statistics in the same way as nn.BatchNorm."""
     if module.running_mean is None or module.running_var is None or module.num_batches_tracked is None:
         return
     module.num_batches_tracked.add_(1)

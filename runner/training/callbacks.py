@@ -66,7 +66,7 @@ class Callback:
 
 
 class FiniteLoss(Callback):
-    """Stop a training whose loss is no longer finite."""
+    """Stop training when the loss is no longer finite."""
 
     def on_step(self, training: "Training") -> None:
         every = STEPS_BETWEEN_READS.get(training.device.type, 20)
@@ -138,7 +138,7 @@ class Checkpoint(Callback):
 
 
 class Guarded(Callback):
-    """Wrap a logger so that it can't stop a training.
+    """Wrap a logger so that its errors can't stop the training.
 
     Its first failure becomes a warning, after which it is not called again.
     """
@@ -188,7 +188,7 @@ class Guarded(Callback):
 
 
 def not_finite(name: str, value: float, step: int, steps: int) -> UserError:
-    """Return the error of a training that has diverged."""
+    """Return the error for a training that has diverged."""
     return UserError(
         f"the {name} is not finite ({value}) at step {step} of {steps}; "
         "a smaller schedule.learning_rate or a schedule.clip_norm may help"

@@ -16,9 +16,10 @@ _TAIL = len(_MARK) + hashlib.sha256().digest_size
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a new file and rename it.
+    """Write a checkpoint atomically.
 
-    State and checksum are written separately, since `write_bytes` would hold the state in memory twice.
+    The state is written to a new file, which is then renamed. State and checksum are written separately, since
+    `write_bytes` would hold the state in memory twice.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -31,7 +32,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Return the saved state, or None if there is no file. Older files without a checksum are read as well.
+    """Return the saved state, or None if there is no file. Older files without a checksum are also supported.
 
     Raises:
         DamagedRun: the file can't be read, or is not a checkpoint of plain tensors and values.

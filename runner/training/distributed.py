@@ -1,9 +1,10 @@
 """One training in several processes: PyTorch's DistributedDataParallel, over NCCL on GPUs and gloo elsewhere.
 
-Every process makes the same batch(step) and computes with its own rows of it; gradients are averaged. All processes
-draw the same random numbers, so that masks of weights are the same in all of them. If random numbers are drawn for each
-example (TailDropout, plain dropout), every process draws those of the whole batch and uses those of its own rows. A
-training in several processes is therefore the same as in one, except for the order in which numbers are added.
+Every process creates the same batch for a step but computes only with its own rows; gradients are averaged. All
+processes draw the same random numbers, so that masks of weights are the same in all of them. If random numbers are
+drawn for each example (TailDropout, plain dropout), every process draws those of the whole batch and uses those of its
+own rows. A training in several processes is therefore the same as in one, except for the order in which numbers are
+added.
 """
 
 import dataclasses
@@ -34,16 +35,16 @@ Batch = TypeVar("Batch")
 
 
 class Lost(UserError):
-    """Another process has ended before the training did."""
+    """Raised if another process has ended before the training did."""
 
 
 class Elsewhere(UserError):
-    """Another process has failed and reports the error itself; this exception has no message."""
+    """Raised, without a message, if another process has failed and reports the error itself."""
 
 
 @contextmanager
 def joined(config: Mapping[str, Any]) -> Iterator[OneProcess]:
-    """Join the processes that this one was started with, usually only itself.
+    """Join the processes that were started together with this one, if any.
 
     Raises:
         ConfigError: the configuration can't be trained in several processes.
@@ -193,7 +194,7 @@ class Several(OneProcess):
         self._broadcast(value)
 
     def heard(self) -> Any:
-        """Return the next message of the first process; None means the end.
+        """Return the next message of the first process; None marks the end.
 
         Raises:
             Elsewhere: the first process has failed.
@@ -269,7 +270,7 @@ def _rows(batch: Any) -> int | None:
 
 
 def _cut(batch: Any, rows: int, low: int, high: int) -> Any:
-    """Return the batch with rows low to high of everything that has one row per example."""
+    """Return rows low to high of everything in a batch that has one row per example."""
     if isinstance(batch, Tensor):
         return batch[low:high] if batch.dim() and len(batch) == rows else batch
     if isinstance(batch, tuple | list):

@@ -1,7 +1,7 @@
 """The training loop. It can be resumed at any step and gives the same run no matter how often it was interrupted.
 
-All randomness of step s is a function of (seed, s): batches draw from generators of their own, and torch's global
-generators, which dropout uses, are seeded before every step. Therefore a checkpoint contains no generator state.
+All randomness of step s is a function of (seed, s): batches use their own generators, and torch's global generators,
+which dropout uses, are seeded before every step. Therefore a checkpoint contains no generator state.
 """
 
 import math
@@ -28,13 +28,13 @@ from runner.training.machine import autocast, seed_generators
 
 @dataclass
 class Training:
-    """A training: its parts and its state. Call `attach` before the first step.
+    """The components and the state of a training. Call `attach` before the first step.
 
     Args:
         model: the plain model, to which no variant is attached.
-        data: has train_batches(batch_size, seed), eval_batches(split) and splits.
-        task: has training_loss(model, batch), validate(model, batches) and metrics.
-        schedule: has optimizer(groups), rate(step, total) and clip_norm.
+        data: object with train_batches(batch_size, seed), eval_batches(split) and splits.
+        task: object with training_loss(model, batch), validate(model, batches) and metrics.
+        schedule: object with optimizer(groups), rate(step, total) and clip_norm.
         steps: total number of training steps.
         groups: the optimiser's parameter groups of the plain model, see `decay_groups`.
         step: number of completed steps; a training can begin at a later step than 0.
@@ -79,7 +79,7 @@ class Training:
         return self
 
     def skip_to(self, step: int, steps: int | None = None) -> None:
-        """Continue at another step, with another total number of steps if given, without training up to it."""
+        """Jump to another step without training up to it, and optionally change the total number of steps."""
         self.step = step
         self.steps = self.steps if steps is None else steps
 

@@ -59,7 +59,7 @@ def slow_precision(precision: str, device: torch.device) -> str | None:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context manager for forward passes."""
+    """Return the context manager for forward passes, i.e. autocast for bf16."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 
 class Bar:
-    """A bar over all training steps, counted in the task's examples."""
+    """A progress bar over all training steps, counted in the task's examples."""
 
     def __init__(self, bar: "tqdm[Any]", step: int, steps: int, steps_per_epoch: int) -> None:
         self._bar = bar

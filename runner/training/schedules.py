@@ -70,7 +70,7 @@ class OneCycle(_SGD):
         self.warmup = warmup
 
     def rate(self, step: int, total: int) -> float:
-        """Learning rate of step 0 <= step < total."""
+        """Return the learning rate of a step, 0 <= step < total."""
         rising = self.warmup * total
         if step + 1 <= rising:
             return self.peak * (step + 1) / rising
@@ -100,7 +100,7 @@ class StepDecay(_SGD):
         self.factor = factor
 
     def rate(self, step: int, total: int) -> float:
-        """Learning rate of step 0 <= step < total."""
+        """Return the learning rate of a step, 0 <= step < total."""
         return self.peak * self.factor ** sum(step / total >= drop for drop in self.drops)
 
 
@@ -146,7 +146,7 @@ class Adam:
         return adam(groups, lr=self.peak, betas=self.betas, eps=self.epsilon)
 
     def rate(self, step: int, total: int) -> float:
-        """Learning rate of step 0 <= step < total."""
+        """Return the learning rate of a step, 0 <= step < total."""
         rising = self.warmup * total
         if step + 1 <= rising:
             return self.peak * (step + 1) / rising

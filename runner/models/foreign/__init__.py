@@ -1,1 +1,1 @@
-"""Networks of other packages: torchvision, timm, transformers, and any class by its name."""
+"""Networks from other packages: torchvision, timm, transformers, and any importable class."""

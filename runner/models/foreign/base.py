@@ -1,4 +1,4 @@
-"""The base class of all builders of other packages' networks."""
+"""Base class of builders for networks from other packages."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -22,15 +22,15 @@ Arguments = Annotated[Mapping[str, Any] | None, either(None, is_mapping)]
 
 
 class Foreign(ABC):
-    """Builds one network of a library; `build` returns the library's own module.
+    """Builder of a network from a library; `build` returns the library's own module.
 
     Args:
-        architecture: its name in the library.
+        architecture: name of the network in the library.
         weights: a file of weights (safetensors, or a state dict), or the name of weights that the library downloads;
             None means random weights. If the layer that makes the logits has another number of classes, it stays
             random.
-        arguments: further keyword arguments of the library's builder, plain values.
-        channels, image_size, classes: of the data, passed on if the builder takes them.
+        arguments: additional keyword arguments for the library's builder, as plain values.
+        channels, image_size, classes: properties of the data, passed to the library's builder if it accepts them.
     """
 
     kind = "images"
@@ -61,10 +61,10 @@ class Foreign(ABC):
         """
 
     def named_weights(self) -> dict[str, Tensor]:
-        """Return the tensors of weights that the library knows by the name `weights`.
+        """Return the tensors of the library's weights with the name `weights`.
 
         Raises:
-            ConfigError: it knows no such weights.
+            ConfigError: the library has no such weights.
         """
         raise ConfigError(f"model.weights={self.weights}: no such file")
 
@@ -72,7 +72,7 @@ class Foreign(ABC):
         """Build the network with its weights.
 
         Raises:
-            ConfigError: see `construct`; or weights can't be read or belong to another network.
+            ConfigError: as in `construct`, or the weights can't be read or belong to another network.
         """
         network = self.construct()
         if self.weights is not None:
@@ -87,7 +87,7 @@ class Foreign(ABC):
 
     @staticmethod
     def weights_file(weights: str) -> Path | None:
-        """Return the file that an option `weights` names, or None if it is a name in the library.
+        """Return the file given by the option `weights`, or None if it is the name of weights in the library.
 
         Raises:
             ConfigError: it names a file that doesn't exist.
@@ -108,7 +108,7 @@ class Foreign(ABC):
             return {}
 
     def _made(self, builder: Any, *args: Any, **arguments: Any) -> Any:
-        """Return what a library's builder returns; its errors become one line that names the arguments."""
+        """Call a library's builder and convert its errors to one line that names the arguments."""
         try:
             return builder(*args, **arguments)
         except UserError:
@@ -121,7 +121,7 @@ class Foreign(ABC):
 
 
 def unknown(option: str, value: str, library: str, names: Iterable[str]) -> ConfigError:
-    """Return the error for a name that a library doesn't know, with similar names."""
+    """Return an error that suggests similar names for a name that is unknown to a library."""
     known = list(names)
     near = get_close_matches(value, known, n=3, cutoff=0.5)
     if not near:
@@ -133,7 +133,7 @@ def unknown(option: str, value: str, library: str, names: Iterable[str]) -> Conf
 def with_channels(network: nn.Module, channels: int, library: str) -> nn.Module:
     """Replace the network's first convolution by one for another number of channels, in place.
 
-    This is for libraries whose builders only take three channels. The new weights are random; `load_state` averages
+    This is for libraries whose builders only support three channels. The new weights are random; `load_state` averages
     those of three channels, as if the image had been repeated.
 
     Raises:

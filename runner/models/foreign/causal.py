@@ -1,4 +1,4 @@
-"""Causal language models of transformers with this package's interface: token ids to logits."""
+"""Causal language models from transformers with this package's interface, from token ids to logits."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -29,10 +29,10 @@ class CausalLM(nn.Module):
     All linear layers except the one that makes the logits are prunable.
 
     Args:
-        network: takes token ids, returns an output with `logits`.
+        network: module that takes token ids and returns an output with `logits`.
 
     Attributes:
-        context: the longest sequence; None if the configuration doesn't name one.
+        context: maximum sequence length; None if the configuration doesn't specify one.
         attention_heads: heads of attention modules with projections q_proj, k_proj and v_proj, a c_attn like GPT-2's,
             or a query_key_value like GPT-NeoX's. Heads of queries that share keys and values count as one head.
     """
@@ -54,16 +54,16 @@ class CausalLM(nn.Module):
         self._past = next((name for name in ("cache", "past_key_values") if name in taken), None)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (N, T), int64, to logits (N, T, vocabulary) of the token after each."""
+        """Map tokens (N, T), int64, to next-token logits (N, T, vocabulary)."""
         logits: Tensor = self.network(tokens, **({"use_cache": False} if self._past else {})).logits
         return logits
 
     def start(self) -> Past | None:
-        """Return the state before the first token; None if the network keeps nothing of earlier tokens."""
+        """Return the initial decoding state; None if the network doesn't cache earlier tokens."""
         return Past() if self._past else None
 
     def step(self, tokens: Tensor, state: Past) -> Tensor:
-        """Map the next tokens (N, T) to logits (N, T, vocabulary) of those after them; they are added to the state."""
+        """Map the next tokens (N, T) to next-token logits (N, T, vocabulary), and add the tokens to the state."""
         assert self._past is not None
         output = self.network(tokens, **{self._past: state.values}, use_cache=True)
         state.values = getattr(output, self._past)
@@ -98,10 +98,9 @@ def sizes_of(config: Any) -> dict[str, int]:
 
 
 def for_data(usual: Any, arguments: Mapping[str, Any], vocabulary: int, context: int) -> dict[str, Any]:
-    """Return what a configuration takes from the data, unless the arguments set it.
+    """Return the configuration values that are determined by the data, except those that the arguments set.
 
-    A network for the ids of the data has no special tokens, because an id that stands for padding would never be
-    learned.
+    A network for the ids of the data has no special tokens, because a padding id would never be learned.
     """
     about = {"vocab_size": vocabulary, "max_position_embeddings": context}
     known = {name: usual.attribute_map.get(name, name) for name in about}

@@ -1,4 +1,4 @@
-"""Networks of any class, by its name."""
+"""Networks of any importable class."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ from runner.parameters import checked
 
 
 class Module(Foreign):
-    """A network made by any importable class or function; the current folder is searched first.
+    """A network built by any importable class or function; the current folder is searched first.
 
     The class or function receives `channels`, `image_size`, `classes` and `input_shape` of the data if it has
     parameters of these names.
@@ -25,7 +25,7 @@ class Module(Foreign):
     Args:
         architecture: `my_file:Net` or `package.module:Class`.
         weights, arguments: see `Foreign`.
-        input_shape: shape of one example's inputs; None means an image's.
+        input_shape: shape of the inputs of one example; None means the shape of an image.
     """
 
     library = "module"

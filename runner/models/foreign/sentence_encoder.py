@@ -1,4 +1,4 @@
-"""Sentence encoders: networks of transformers whose outputs are averaged over the tokens."""
+"""Sentence encoders from transformers, with mean pooling over the tokens."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from runner.models.weights import check_fit
 
 
 class MeanPooled(nn.Module):
-    """A network that maps token ids (N, T), padded with `padding`, to embeddings (N, features) of length 1.
+    """A network that maps token ids (N, T), padded with `padding`, to embeddings (N, features) of unit length.
 
     The network's last hidden states are averaged over the tokens, as in sentence-transformers (Reimers & Gurevych,
     2019). All linear layers are prunable. Feature places and heads are found if the layers of each block are named like
     BERT's.
 
     Args:
-        network: returns an output with `last_hidden_state`.
-        padding: the id that sentences are padded with.
+        network: module that returns an output with `last_hidden_state`.
+        padding: the padding id.
     """
 
     def __init__(self, network: nn.Module, padding: int) -> None:
@@ -53,10 +53,10 @@ def _endings(names: list[str], ending: str) -> list[str]:
 
 
 class SentenceEncoder(Transformers):
-    """An encoder of transformers with mean pooling, like most sentence-transformers.
+    """A transformers encoder with mean pooling, like most sentence-transformers.
 
     Args:
-        architecture: a folder with config.json and model.safetensors, or the type of model (`bert`).
+        architecture: a folder with config.json and model.safetensors, or a model type (`bert`).
         weights, arguments: see `Transformers`.
     """
 

@@ -1,4 +1,4 @@
-"""Networks of timm."""
+"""Networks from timm."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from runner.models.foreign.base import Foreign, unknown
 
 
 class Timm(Foreign):
-    """A network of timm, such as `resnet18`.
+    """A network from timm, such as `resnet18`.
 
     Names of weights are the tags of `timm.list_pretrained`, or `default`. For arguments, see `Foreign`.
     """

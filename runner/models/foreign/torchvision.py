@@ -1,4 +1,4 @@
-"""Classification networks of torchvision."""
+"""Classification networks from torchvision."""
 
 import inspect
 from typing import Any
@@ -12,7 +12,7 @@ from runner.models.foreign.base import Foreign, unknown, with_channels
 
 
 class Torchvision(Foreign):
-    """A network of torchvision.models, such as `resnet18`.
+    """A network from torchvision.models, such as `resnet18`.
 
     Names of weights are, for example, `IMAGENET1K_V1` or `DEFAULT`. For arguments, see `Foreign`.
     """
@@ -35,7 +35,7 @@ class Torchvision(Foreign):
         return models
 
     def _takes_image_size(self, models: Any, arguments: dict[str, Any]) -> bool:
-        """Return whether the network's class has this argument, which its builder passes on."""
+        """Return whether the network's class has the argument `image_size`."""
         try:
             with torch.device("meta"):
                 network = models.get_model(self.architecture, weights=None, **arguments)

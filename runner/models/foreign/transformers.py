@@ -1,4 +1,4 @@
-"""Classifiers and causal language models of transformers, built from a configuration."""
+"""Classifiers and causal language models from transformers, built from a configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ from runner.parameters import checked
 
 
 class Classifier(nn.Module):
-    """A network of transformers that returns only its logits.
+    """A transformers network that returns only its logits.
 
     Args:
-        network: returns an output with `logits`.
+        network: module that returns an output with `logits`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -35,14 +35,14 @@ class Classifier(nn.Module):
 
 
 class Transformers(Foreign):
-    """A network of transformers: a classifier of images or sequences, or a causal language model.
+    """A transformers network: a classifier of images or sequences, or a causal language model.
 
     Args:
-        architecture: the type of model, such as `vit`, `bert` or `gpt2`, or a folder with its config.json.
-        weights: a file of weights; if architecture is a folder, by default its model.safetensors.
-        arguments: values of its configuration, such as `{hidden_size: 64, num_hidden_layers: 2}`.
-        channels, image_size, classes: of the data, if the configuration has them.
-        vocabulary, context: of text; if given, the network is a language model.
+        architecture: a model type, such as `vit`, `bert` or `gpt2`, or a folder with a config.json.
+        weights: a file of weights. If `architecture` is a folder, the default is its model.safetensors.
+        arguments: values of the configuration, such as `{hidden_size: 64, num_hidden_layers: 2}`.
+        channels, image_size, classes: properties of the data, used if the configuration has them.
+        vocabulary, context: number of token ids and window length of text. If given, the network is a language model.
     """
 
     kinds: tuple[str, ...] = ("images", "text")  # the first is used if the data does not determine it
@@ -65,10 +65,11 @@ class Transformers(Foreign):
 
     @classmethod
     def settle(cls, part: Mapping[str, Any], kind: str = "images") -> dict[str, Any]:
-        """Return the configuration's part with a folder replaced by its content, so that it isn't needed again.
+        """Return the configuration's part with a folder replaced by its content, so that the folder isn't needed again.
 
         Args:
-            kind: of the data; a stored language model keeps its own ids and positions, not the text's.
+            kind: kind of the data. A stored language model keeps its own numbers of ids and positions, not those of the
+                text.
 
         Raises:
             ConfigError: its config.json can't be read.
@@ -119,7 +120,7 @@ class Transformers(Foreign):
         return model
 
     def _choice(self) -> tuple[Any, Any]:
-        """Return the class of transformers that selects the network's class, and the network's configuration."""
+        """Return the transformers auto class for the network, and the network's configuration."""
         transformers, usual = import_transformers(), self._known()
         if self.vocabulary is not None:
             given = for_data(usual, self.arguments, self.vocabulary, self.context)
@@ -187,7 +188,7 @@ class Transformers(Foreign):
     def _check_loaded(
         self, option: str, network: nn.Module, lacks: set[str], others: set[str], shapes: set[str]
     ) -> None:
-        """Raise a ConfigError if more than the head, which may be for other classes, doesn't fit."""
+        """Raise a ConfigError if tensors other than those of the head don't fit."""
         inside = f"{network.base_model_prefix}."
         if self.vocabulary is not None:
             inside = ""

@@ -58,7 +58,10 @@ class JsonLines(Logger):
 
 
 def run_id(run: Run) -> str:
-    """Return the run's id for other programs, which stays the same if it is resumed but not if it is trained again."""
+    """Return the run's id for other programs.
+
+    The id stays the same if the run is resumed, but not if it is trained again.
+    """
     status = run.status()
     words = f"{status['hash']} {run.folder.resolve()} {status['started']}"
     return hashlib.sha256(words.encode()).hexdigest()[:16]

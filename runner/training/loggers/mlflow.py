@@ -30,8 +30,8 @@ class MLflow(Logger):
 
     Args:
         experiment: name of the experiment.
-        uri: tracking URI. With None, runs are in mlflow.db in the folder given by `outputs`, and the artifacts of new
-            experiments are in mlflow-artifacts beside it.
+        uri: tracking URI. With None, runs are stored in mlflow.db in the folder given by `outputs`, and the artifacts
+            of new experiments in mlflow-artifacts beside it.
 
     Raises:
         ConfigError: MLflow is not installed.
