@@ -1,8 +1,8 @@
-"""run train -m … hydra/launcher=slurm: the missing runs of a sweep as one Slurm array job, submitted by submitit.
+"""run train -m … hydra/launcher=slurm: submission of the missing runs as a Slurm array job, by submitit.
 
-A job trains one run, exactly as `run train` would. When its time is almost over, Slurm sends a signal, submitit
-requeues the job, and the requeued job resumes from the last checkpoint. A lock in the run folder guarantees that a run
-which is submitted twice is trained once, if the shared file system has locks.
+Each job trains one run, exactly like `run train`. When its time is almost over, Slurm sends a signal, submitit requeues
+the job, and the requeued job resumes from the last checkpoint. If the shared file system supports locks, a lock in the
+run folder guarantees that a run submitted twice is trained only once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,25 +44,25 @@ _RULES = {
 
 @dataclass(frozen=True)
 class Work:
-    """What a job of the array executes, on another machine.
+    """The function that a job of the array executes, on another machine.
 
     Args:
-        here: the current folder of the command; relative paths start there.
-        config_dir: the user's own folder of configurations and classes.
+        here: the command's working directory, to which relative paths refer.
+        config_dir: the folder of the user's own configurations and classes.
     """
 
     here: Path
     config_dir: Path | None
 
     def __call__(self, job: Job, words: Sequence[str]) -> str | None:
-        """Train one run; returns what went wrong, if anything did."""
+        """Train one run. If it fails, return a line that describes the error."""
         with chdir(self.here):
             if self.config_dir is not None:
                 Composer("train", self.config_dir)  # makes its classes known
             return train_one(job, words, self.config_dir is not None)
 
     def checkpoint(self, job: Job, words: Sequence[str]) -> "submitit.helpers.DelayedSubmission":
-        """Return what the requeued job executes: the same, since a training resumes from its own checkpoint."""
+        """Return the work of a requeued job. It is the same work, because training resumes from its checkpoint."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, job, words)
@@ -75,18 +75,18 @@ def train_on_cluster(
     options: Mapping[str, Any],
     config_dir: Path | None,
 ) -> bool:
-    """Submit the runs that are missing, and wait until they have ended.
+    """Submit the missing runs, and wait for them to end.
 
     Args:
-        words: of the command line, for each job.
-        labels: what the line of each job says.
-        options: of conf/hydra/launcher/slurm.yaml.
+        words: the options on the command line, for each job.
+        labels: the label of each job in the output.
+        options: the options in conf/hydra/launcher/slurm.yaml.
 
     Returns:
-        Whether it has waited: with `wait=false` the jobs have only been submitted.
+        False if the jobs have only been submitted (`wait=false`), else True.
 
     Raises:
-        ConfigError: an option has a bad value, submitit is missing, or this machine has no Slurm.
+        ConfigError: an option is invalid, submitit is not installed, or this machine has no Slurm.
     """
     check_each(options, _RULES, "hydra.launcher.")
     need(OPTION, "submitit", "slurm")
@@ -107,7 +107,7 @@ def train_on_cluster(
 
 
 def _missing(jobs: Sequence[Job], words: Sequence[Sequence[str]], foreign: bool) -> list[int]:
-    """Return which jobs are to be submitted: neither complete nor being trained by another process."""
+    """Return the indices of the jobs to submit, i.e. those that are neither complete nor being trained."""
     from runner.running import is_complete, run_of
 
     missing = []
@@ -126,10 +126,10 @@ def submit(
     """Submit calls of `work` as one array job.
 
     Args:
-        folder: of scripts and logs; a job has a folder of its own in it.
+        folder: the folder for scripts and logs, with one subfolder per job.
 
     Raises:
-        ConfigError: this machine has no Slurm, or sbatch refuses.
+        ConfigError: this machine has no Slurm, or sbatch rejects the job.
     """
     import submitit
 
@@ -154,7 +154,7 @@ def submit(
 
 
 def _wait(labels: "Mapping[submitit.Job[str | None], str]") -> None:
-    """Print a line as each job ends. Ctrl-C ends the waiting and not the jobs."""
+    """Print a line as each job ends. Ctrl-C stops the waiting but not the jobs."""
     import submitit
 
     for done, job in enumerate(submitit.helpers.as_completed(list(labels), poll_frequency=_POLL), 1):

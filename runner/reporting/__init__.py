@@ -1,1 +1,1 @@
-"""Tables, figures and listings of runs."""
+"""Tables, figures and lists of runs."""

@@ -1,4 +1,4 @@
-"""Published columns that are shown beside our own."""
+"""Published columns to show beside our own results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from runner.tasks.metrics import Metric
 
 @dataclass(frozen=True)
 class PublishedValues:
-    """A published column and the column of our own that it is compared with."""
+    """A published column and the own column that it is compared with."""
 
     label: str  # e.g. `paper: targeted`
     own: str
@@ -26,13 +26,13 @@ class PublishedValues:
 def published_beside(
     own: Mapping[str, Measured], choice: Choice, granularity: str, batch_norm: str, metric: Metric
 ) -> list[PublishedValues]:
-    """Return the chosen published columns for which there is a run of our own.
+    """Return the chosen published columns that have a matching run.
 
-    The list is empty if the measurements are not made like the published ones: if the split or scope differs, the
-    scores are random, BatchNorm is recalibrated, or the metric is another one.
+    The list is empty if the measurements differ from the published ones in kind: if the split, the scope or the metric
+    is different, the scores are random, or BatchNorm is recalibrated.
 
     Args:
-        own: column name → one of its runs.
+        own: one run of each column, by column name.
     """
     if not choice.as_published or batch_norm == "recalibrated":
         return []
@@ -48,7 +48,7 @@ def published_beside(
 
 
 def _labels(published: Sequence[PublishedColumn]) -> list[str]:
-    """Return labels such as `paper: targeted`, or with the full published heading where two would be the same."""
+    """Return labels such as `paper: targeted`, with the full published heading if two would otherwise be equal."""
     names = [str(column.runs.get("dropout", column.head)) for column in published]
     return [
         f"paper: {name if names.count(name) == 1 else column.head}"

@@ -1,4 +1,4 @@
-"""The validated contents of a table file (conf/table/*.yaml)."""
+"""The validated content of a table file (conf/table/*.yaml)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _PUBLISHED_WORDS = ("granularity", "metric", "about")
 
 
 def _choice(known: Sequence[str]) -> Rule:
-    """Accept one of the known keys, with or without parameters: `n_of_m(n=1)`."""
+    """Accept one of the known keys, optionally with parameters, as in `n_of_m(n=1)`."""
 
     def rule(value: Any) -> str | None:
         return None if isinstance(value, str) and value.partition("(")[0] in known else ", ".join(known)
@@ -48,7 +48,7 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One column of a published table, shown beside the runs that it is compared with."""
+    """A column of a published table, shown beside the runs that it is compared with."""
 
     file: str
     head: str  # the column's heading in the published table
@@ -60,7 +60,7 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class Choice:
-    """The runs of a table, the measurements that it shows, and the published columns beside them."""
+    """The runs and measurements shown in a table, and the published columns beside them."""
 
     name: str
     runs: Mapping[str, Any] = field(default_factory=dict)  # dotted configuration name → value or list of values
@@ -80,10 +80,10 @@ class Choice:
         """Create a choice from the configuration's `table` part.
 
         Args:
-            folders: configuration folders, including the user's own, that define granularities and criteria.
+            folders: the configuration folders that define granularities and criteria, including the user's own.
 
         Raises:
-            ConfigError: an option is missing or invalid; the message names the option, the value and what is allowed.
+            ConfigError: an option is missing or invalid. The message names the option, the value and what is allowed.
         """
         rules, table = _rules(folders), {"x": "sparsity", **table}
         for name, rule in rules.items():
@@ -102,7 +102,7 @@ class Choice:
 
     @property
     def as_published(self) -> bool:
-        """Whether the measurements are made as in the paper; only then are published numbers shown beside them."""
+        """Whether the measurements are made as in the paper. Otherwise, no published numbers are shown."""
         return self.split == "test" and self.scope in ("auto", "layer") and self.scores != "random"
 
 

@@ -1,4 +1,4 @@
-"""Group runs into columns and name each column by the options that distinguish it."""
+"""Grouping of runs into columns, which are named by the options that distinguish them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def same_but_seed(measured: Sequence[Measured]) -> list[list[Measured]]:
 
 
 def without_repeats(column: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
-    """Return one run per seed, and the folders of runs that repeat a seed. A copy is not another sample."""
+    """Return one run per seed, and the folders of runs with a repeated seed, which would not be independent samples."""
     first: dict[int, Measured] = {}
     repeats = []
     for run in column:
@@ -46,7 +46,7 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
         configs: the stored, nested configuration of each run.
 
     Returns:
-        The groups, with one run per seed and without points, and notes on the runs that were left out.
+        The groups, with one run per seed and without points, and notes about runs that were left out.
     """
     import pandas as pd
 
@@ -62,7 +62,7 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
 
 
 def in_columns(groups: Sequence[Sequence[Measured]]) -> list[tuple[str, Measured]]:
-    """Return every run with its column's name: columns without dropout first, then by name, and by seed within one."""
+    """Return every run with its column name. Columns without dropout come first, then by name; runs go by seed."""
     names = column_names([group[0] for group in groups])
     columns = sorted(zip(names, groups, strict=True), key=lambda column: (_has_dropout(column[1][0]), column[0]))
     return [(name, run) for name, group in columns for run in sorted(group, key=lambda run: run.seed)]
@@ -75,8 +75,8 @@ def _has_dropout(run: Measured) -> bool:
 def column_names(columns: Sequence[Measured]) -> list[str]:
     """Return a name for each column, given one run of each.
 
-    A name has the dropout and whatever distinguishes the column from the others: `targeted`; `cifar10 targeted` if
-    there is another data set; `targeted alpha=0.5` if there is `targeted alpha=0.66`.
+    A name consists of the dropout and whatever distinguishes the column from the others: `targeted`; `cifar10 targeted`
+    if there are other data sets; `targeted alpha=0.5` if there is also `targeted alpha=0.66`.
     """
     configs = [_identity(run.config) for run in columns]
     ordered = _ordered(configs)
@@ -93,7 +93,7 @@ def column_names(columns: Sequence[Measured]) -> list[str]:
 
 
 def differing_options(configs: Sequence[Config]) -> list[str]:
-    """Return the options in which runs differ, e.g. `alpha=0.5`.
+    """Return the options that differ between runs, e.g. `alpha=0.5`.
 
     Args:
         configs: dotted configurations with the same data, model, dropout and regularizer.
@@ -105,13 +105,13 @@ def differing_options(configs: Sequence[Config]) -> list[str]:
 
 
 def varying_options(configs: Sequence[Config]) -> list[str]:
-    """Return the options in which runs differ, except the seed, in the order in which columns name them."""
+    """Return the options other than the seed that differ between runs, in the order used in column names."""
     identities = [_identity(config) for config in configs]
     return [name for name in _ordered(identities) if _varies(name, identities)]
 
 
 def common_title(columns: Sequence[Measured]) -> str:
-    """Return the data, model and length that all columns have in common: `digits · resnet32 · 50ep`."""
+    """Return the data set, model and length that all columns share, e.g. `digits · resnet32 · 50ep`."""
     configs = [run.config for run in columns]
     names = ("data.name", "model.name", "schedule.length")
     return " · ".join(show(configs[0][name]) for name in names if name in configs[0] and not _varies(name, configs))
@@ -124,7 +124,7 @@ def _identity(config: Config) -> dict[str, Any]:
 
 
 def _ordered(configs: Sequence[Config]) -> list[str]:
-    """Return all options: the choices of the groups in their order, then the groups' options, dropout's first."""
+    """Return all options: the groups' choices in their order, then the groups' options, starting with dropout's."""
     names = list(dict.fromkeys(name for config in configs for name in config))
     groups = list(dict.fromkeys([*GROUPS, *(name.partition(".")[0] for name in names)]))
     choices = [f"{group}.name" for group in groups if f"{group}.name" in names]
@@ -140,14 +140,14 @@ def _distinguishes(name: str, within: Container[tuple[str, str]], configs: Seque
 
 
 def _varying_within_choices(names: Sequence[str], configs: Sequence[Config]) -> set[tuple[str, str]]:
-    """Return the options that differ between runs with the same choice in the option's group, each with that choice."""
+    """Return pairs of an option and its group's choice for options that differ between runs with that choice."""
     first: dict[tuple[str, str], Any] = {}
     places = [((name, _choice(name, config)), config.get(name)) for config in configs for name in names]
     return {place for place, value in places if first.setdefault(place, value) != value}
 
 
 def _choice(name: str, config: Config) -> str:
-    """Return the choice of an option's group as a key."""
+    """Return the choice of an option's group, in the form of a key."""
     return repr(config.get(f"{name.partition('.')[0]}.name"))
 
 

@@ -1,4 +1,4 @@
-"""The figure pruning.png: a run's headline metric over sparsity."""
+"""The figure pruning.png, which shows a run's headline metric over sparsity."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -23,9 +23,9 @@ _RULES = ["scope", "scores", "floor"]
 def pruning_figure(run: Run) -> None:
     """Draw the run's pruning.png, with one panel per granularity.
 
-    Lines are solid for BatchNorm kept and dashed for BatchNorm recalibrated. A vertical dotted line marks the floor:
-    points to its left are of the network pruned at the floor, and a diamond shows the unpruned network. Sweeps with
-    different scope, scores or floor have different colours.
+    Lines are solid for kept and dashed for recalibrated BatchNorm statistics. A vertical dotted line marks the floor:
+    points to its left belong to the network pruned at the floor, and a diamond shows the unpruned network. Sweeps with
+    different scopes, scores or floors have different colours.
     """
     points, whole, metric, split = shown_points(run)
     styles: dict[str, Style] = {}
@@ -46,12 +46,12 @@ def pruning_figure(run: Run) -> None:
 
 
 def floors_of(points: pd.DataFrame) -> list[float]:
-    """Return the floors, in percent, that have points below them."""
+    """Return the floors, in percent, with points below them."""
     return [100 * float(floor) for floor in sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())]
 
 
 def _label(rules: Sequence[Hashable], points: pd.DataFrame) -> str:
-    """Return those of scope, scores and floor that differ between the sweeps of a panel."""
+    """Return a label of whichever of scope, scores and floor differ between the sweeps in a panel."""
     scope, scores, floor = rules
     words = {"scope": str(scope), "scores": f"{scores} scores", "floor": f"floor {percent(float(str(floor)))} %"}
     return ", ".join(word for column, word in words.items() if points[column].nunique() > 1)

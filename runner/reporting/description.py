@@ -1,4 +1,4 @@
-"""The output of `run show`: what a run is, its results, and how to continue."""
+"""The output of `run show`: a run's description, its results, and how to continue."""
 
 from runner.config.rules import show
 from runner.errors import UserError
@@ -10,7 +10,7 @@ _ABOUT = {"note": "note", "command": "command", "started": "started", "device": 
 
 
 def description(found: Found) -> list[str]:
-    """Return the lines that `run show` prints for a run."""
+    """Return the lines printed by `run show` for a run."""
     run, status = found.run, found.status
     if found.state == "damaged":
         return [f"{run.folder}: damaged", found.error]

@@ -13,7 +13,7 @@ _MACHINE = ("device", "threads", "precision", "python", "versions", "git", "data
 
 
 def difference(a: Found, b: Found) -> list[str]:
-    """Return the lines of three tables, with columns A and B."""
+    """Return the lines of three tables with columns A and B."""
     names = list(dict.fromkeys([*a.config, *b.config]))
     options = [_row(name, a.config, b.config) for name in names if _differ(name, a.config, b.config)]
     about = [_row(name, a.status, b.status) for name in _MACHINE if _differ(name, a.status, b.status)]
@@ -33,7 +33,7 @@ def _row(name: str, a: Any, b: Any) -> list[str]:
 
 
 def _results(a: Found, b: Found) -> list[list[str]]:
-    """Return the headline metric where both runs measured it, and the difference B − A."""
+    """Return the headline metric of both runs, wherever both have measured it, and the difference B − A."""
     rows = [["granularity", "BatchNorm", "sparsity", "A", "B", "B − A"]]
     metric = a.metric
     if metric is None or b.metric is None or b.metric.name != metric.name:
@@ -49,7 +49,7 @@ def _results(a: Found, b: Found) -> list[list[str]]:
 def _by_place(found: Found) -> dict[tuple[str, str, str], Mapping[str, str]]:
     """Map (granularity, BatchNorm mode, sparsity or "unpruned") to rows of pruning.csv.
 
-    Where a floor was used, rows below it are of the network pruned at the floor.
+    If a floor was used, the rows below it belong to the network pruned at the floor.
     """
     floored = {row["granularity"] for row in found.rows if float(row["floor"]) > 0}
     places: dict[tuple[str, str, str], Mapping[str, str]] = {}

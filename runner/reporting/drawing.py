@@ -36,7 +36,7 @@ Line = str | tuple[int, tuple[float, ...]]  # as Matplotlib's linestyle
 
 @dataclass(frozen=True)
 class Style:
-    """The style of one column, which is the same in all panels."""
+    """The style of a column, which is the same in all panels."""
 
     colour: str
     marker: str
@@ -45,14 +45,14 @@ class Style:
 
     @classmethod
     def number(cls, index: int) -> "Style":
-        """Return the style of a column by its index; the first STYLES differ in the pair of colour and line."""
+        """Return the style of a column by its index. The first STYLES have different pairs of colour and line style."""
         line = LINES[index // len(COLOURS) % len(LINES)]
         return cls(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], line)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: means over sparsity in percent or over a cost, and their standard deviations (NaN if undefined)."""
+    """A curve: means and standard deviations (NaN if undefined) over the sparsity in percent or over a cost."""
 
     label: str
     style: Style
@@ -80,14 +80,14 @@ def draw(
     top: float | None = None,
     cost: str | None = None,
 ) -> None:
-    """Draw panels with a common legend and save the figure. The same input gives the same bytes.
+    """Draw panels with a common legend and save the figure. The output is deterministic.
 
     Args:
-        columns: number of panels per row.
-        label: label of the vertical axis.
-        path: one or several files, PNG or SVG according to their extensions.
-        top: the maximum of the metric; None if it is unbounded.
-        cost: label of the logarithmic horizontal axis, if the figure is over a cost instead of the sparsity.
+        columns: the number of panels per row.
+        label: the label of the vertical axis.
+        path: one or several files, PNG or SVG depending on the extension.
+        top: the maximum of the metric, or None if it is unbounded.
+        cost: the label of the logarithmic horizontal axis, if it shows a cost instead of the sparsity.
     """
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(1.2 + 4.9 * columns, 1.3 + 3.3 * rows), dpi=150, layout="constrained")
@@ -112,7 +112,7 @@ def draw(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Save a figure atomically as SVG if the path ends in .svg, else as PNG. The same figure gives the same bytes.
+    """Save a figure atomically as SVG if the path ends in .svg, else as PNG. The output is deterministic.
 
     The background is white regardless of Matplotlib's settings.
     """
@@ -152,7 +152,7 @@ def _panel(axes: Axes, panel: Panel, top: float | None) -> None:
 
 
 def _sparsity_axis(axes: Axes, scale: SparsityAxis) -> None:
-    """Scale the horizontal axis, which is common to all panels."""
+    """Scale the horizontal axis. All panels use the same scale."""
     if scale.shift is not None:
         axes.set_xscale("function", functions=(scale.forward, scale.inverse))
     axes.set_xlim(*scale.inverse(scale.limits))
@@ -175,7 +175,7 @@ def _cost_axis(axes: Axes, costs: NDArray[np.float64]) -> None:
 
 
 def plot(axes: Axes, curve: Curve, marks: int | None = None) -> None:
-    """Plot one curve with its deviation, with about `marks` markers if given."""
+    """Plot one curve with its standard deviation, and with about `marks` markers if given."""
     style = curve.style
     axes.plot(
         curve.x,
@@ -199,7 +199,7 @@ def plot(axes: Axes, curve: Curve, marks: int | None = None) -> None:
 
 
 def legend(figure: Figure, more: Mapping[str, Artist] = MappingProxyType({})) -> None:
-    """Add a legend with one entry per label in the order of first appearance, followed by the entries in `more`."""
+    """Add a legend with one entry per label, in order of first appearance, followed by the entries in `more`."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""Find runs by their options and results, for `run list`, `run show` and `run diff`.
+"""Search for runs by options and results, for `run list`, `run show` and `run diff`.
 
 This module imports neither pandas nor torch.
 """
@@ -22,7 +22,7 @@ SPARSITIES = (0.0, 0.5, 0.75, 0.9)  # at which results are listed
 def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Return whether a run's dotted configuration has the wanted values.
 
-    A group's name stands for its choice: `dropout: none`.
+    A group's name stands for its choice, as in `dropout: none`.
     """
 
     def fits(name: str, value: Any) -> bool:
@@ -34,14 +34,14 @@ def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """One run, as far as it can be read.
+    """The readable information about one run.
 
     Attributes:
-        config: dotted names → values; {} for a damaged run.
-        metric: the headline metric; None if the run was not swept.
-        rows: the rows of pruning.csv on the test split, for the run's own scores and scope.
-        error: why the run failed or can't be read; "" otherwise.
-        stored: the configuration as it is stored, nested; {} for a damaged run.
+        config: the values by dotted name, or {} for a damaged run.
+        metric: the headline metric, or None if the run was not swept.
+        rows: the rows of pruning.csv for the test split and the run's own scores and scope.
+        error: the reason why the run failed or cannot be read, or "".
+        stored: the nested configuration as stored, or {} for a damaged run.
     """
 
     run: Run
@@ -66,9 +66,9 @@ class Found:
         return cls(run, state, dict(leaves(stored)), status, metric, rows, str(status.get("error") or ""), stored)
 
     def at(self, metric: str, sparsity: float) -> float:
-        """Return the best value of a metric at a sparsity over all granularities and BatchNorm modes.
+        """Return the best value of a metric at a sparsity, over all granularities and BatchNorm modes.
 
-        It is NaN if the metric was not measured there.
+        The value is NaN if the metric was not measured at this sparsity.
         """
         values = [to_float(row.get(metric)) for row in self.rows if math.isclose(to_float(row["sparsity"]), sparsity)]
         values = [value for value in values if not math.isnan(value)]
@@ -77,7 +77,7 @@ class Found:
         return max(values) if of_status(self.status, metric).higher_is_better else min(values)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the run as plain values, with the headline metric by granularity, BatchNorm mode and sparsity."""
+        """Return the run as plain values, including the headline metric by granularity, BatchNorm mode and sparsity."""
         about = {name: self.status.get(name) for name in ("note", "started", "seconds", "device", "git", "command")}
         results = [
             {
@@ -97,13 +97,13 @@ class Found:
 
 
 def of_own_sweep(row: Mapping[str, str], scope: str) -> bool:
-    """Return whether a row of pruning.csv is of the test split, the run's own scores and its own scope."""
+    """Return whether a row of pruning.csv is for the test split and the run's own scores and scope."""
     ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
     return row["split"] == "test" and ranked
 
 
 def to_float(value: Any) -> float:
-    """Convert a stored value to a number, NaN if that is impossible."""
+    """Convert a stored value to a number, or to NaN if this is impossible."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -111,7 +111,7 @@ def to_float(value: Any) -> float:
 
 
 def chosen(found: Iterable[Found], wanted: Mapping[str, Any], state: Sequence[str] = ()) -> list[Found]:
-    """Return the runs that have the wanted option values and, if states are given, one of these states.
+    """Return the runs with the wanted option values and, if states are given, with one of these states.
 
     Raises:
         ConfigError: no run has such an option.

@@ -1,4 +1,4 @@
-"""Format numbers and names for display: percentages, metrics, durations and titles."""
+"""Formatting of numbers and names for display: percentages, metrics, durations and titles."""
 
 import math
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ def granularity_label(key: str) -> str:
 
 
 def number(value: float, metric: Metric) -> str:
-    """Format a metric's value: percentages with two decimals, others with four significant digits.
+    """Format a metric's value: percentages with two decimals, other values with four significant digits.
 
-    A metric's own number of decimals takes precedence.
+    If the metric specifies a number of decimals, it takes precedence.
     """
     if math.isnan(value):
         return NONE
@@ -32,19 +32,19 @@ def number(value: float, metric: Metric) -> str:
 
 
 def mean_and_deviation(mean: float, std: float, metric: Metric) -> str:
-    """Format as `97.61 ± 0.35`, or the mean alone if there is no deviation."""
+    """Format a value as `97.61 ± 0.35`, or as the mean alone if there is no standard deviation."""
     if math.isnan(mean) or math.isnan(std):
         return number(mean, metric)
     return f"{number(mean, metric)} ± {number(std, metric)}"
 
 
 def percent(fraction: float) -> str:
-    """Format a fraction as a percentage without the sign: `75`, `98.5`."""
+    """Format a fraction as a percentage without the percent sign, e.g. `75` or `98.5`."""
     return f"{100 * fraction:.6g}"
 
 
 def duration(seconds: float) -> str:
-    """Format a duration: `48 s`, `1 min 35 s`, `2 h 05 min`."""
+    """Format a duration, e.g. `48 s`, `1 min 35 s` or `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -59,7 +59,7 @@ def metric_label(split: str, metric: Metric) -> str:
 
 
 def run_title(config: Mapping[str, Any]) -> str:
-    """Return a run's title from its stored configuration: `digits · resnet32 · targeted · 50ep · seed 0`."""
+    """Return a run's title from its stored configuration, e.g. `digits · resnet32 · targeted · 50ep · seed 0`."""
     groups = (config.get(group) for group in ("data", "model", "dropout"))
     words = [str(group["name"]) for group in groups if isinstance(group, Mapping) and group.get("name")]
     regularizer = config.get("regularizer")

@@ -1,4 +1,4 @@
-"""Read finished runs and their measurements."""
+"""Reading of finished runs and their measurements."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Chosen = Sequence[tuple[Run, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Measured:
-    """One finished run with the points of its sweeps."""
+    """A finished run with the points of its sweeps."""
 
     run: Run
     config: Mapping[str, Any]  # dotted names → values
@@ -34,13 +34,13 @@ class Measured:
 
 
 def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measured], list[str]]:
-    """Return the finished runs whose configuration has the wanted values, and notes on matching runs left out.
+    """Return the finished runs whose configuration has the wanted values, and notes about matching runs left out.
 
     Args:
-        wanted: dotted configuration name → a value or a list of allowed values.
+        wanted: a value or a list of allowed values for each dotted configuration name.
 
     Raises:
-        DamagedRun: a folder can't be read.
+        DamagedRun: a folder cannot be read.
         ConfigError: no run has such an option, or no run is left.
     """
     configs = [(run, dotted_config(run)) for run in runs]
@@ -61,10 +61,10 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
 
 
 def dotted_config(run: Run) -> dict[str, Any]:
-    """Return a run's stored configuration as dotted names → values.
+    """Return a run's stored configuration, with dotted names as keys.
 
     Raises:
-        DamagedRun: it can't be read, or has no seed or dropout.
+        DamagedRun: the configuration cannot be read, or has no seed or dropout.
     """
     config = dict(leaves(with_defaults(run.config())))
     for name, kind in (("seed", int), ("dropout.name", str)):
@@ -74,7 +74,7 @@ def dotted_config(run: Run) -> dict[str, Any]:
 
 
 def _without_tickets(chosen: Chosen, wanted: Mapping[str, Any]) -> tuple[Chosen, list[str]]:
-    """Return the runs without those of run ticket, and a note on them.
+    """Drop the runs of run ticket, and return the remaining runs with a note about those dropped.
 
     They are kept if there are no other runs or if `wanted` selects the dropout.
     """
@@ -89,7 +89,7 @@ def measure(run: Run, config: Mapping[str, Any]) -> Measured:
     """Return a run with the points of its sweeps.
 
     Raises:
-        DamagedRun: there is no sweep, or it can't be read.
+        DamagedRun: there is no sweep, or it cannot be read.
     """
     points = read_points(run)
     status = run.status()
@@ -99,7 +99,7 @@ def measure(run: Run, config: Mapping[str, Any]) -> Measured:
 
 
 def _check_known(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
-    """Check the names: a misspelt one would match no run or, with the value `null`, every run."""
+    """Check the names. A misspelt one would match no run or, with the value `null`, every run."""
     known = {name.removesuffix(".name") for config in configs for name in config} | {n for c in configs for n in c}
     for name in wanted:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Learning curves: metrics during training, with one curve per column and one panel per metric and split."""
+"""Learning curves of training metrics, with one curve per column and one panel per metric and split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ _MARKS = 8  # markers per curve
 
 
 def read_metrics(runs: Sequence[Run]) -> pd.DataFrame:
-    """Read metrics.csv of runs, with one row per epoch; the frame is empty if there are none.
+    """Read the metrics.csv files of runs, with one row per epoch. The frame is empty if there are none.
 
     Raises:
         DamagedRun: a value is not a number.
@@ -34,7 +34,7 @@ def read_metrics(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def learning_curves(metrics: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the mean and standard deviation over seeds of a column of metrics.csv, by epoch.
+    """Return the per-epoch mean and standard deviation over seeds of a column of metrics.csv.
 
     Args:
         metrics: as returned by `read_metrics`.
@@ -47,15 +47,15 @@ def learning_curves(metrics: pd.DataFrame, column: str) -> pd.DataFrame:
 def learning_figure(columns: Mapping[str, Sequence[Run]], metric: Metric, title: str, paths: Sequence[Path]) -> bool:
     """Draw the loss and the headline metric on training and validation examples over epochs.
 
-    Training metrics are measured during the epoch, with dropout and augmentation, and validation metrics at its end,
-    without them. Losses have a logarithmic axis.
+    Training metrics are measured during the epoch, with dropout and augmentation; validation metrics are measured at
+    its end, without them. Losses have a logarithmic axis.
 
     Args:
-        columns: name → runs that differ only in their seed, in the order of the table's columns.
-        paths: PNG and SVG files.
+        columns: for each column name, the runs that differ only in their seed, in the order of the table's columns.
+        paths: the PNG and SVG files to write.
 
     Returns:
-        Whether there was anything to draw; a run folder may lack metrics.csv.
+        Whether there was anything to draw. Run folders may lack metrics.csv.
     """
     panels = []
     metrics = {name: read_metrics(runs) for name, runs in columns.items()}

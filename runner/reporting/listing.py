@@ -1,4 +1,4 @@
-"""Formats for `run list runs`: the state of each run, its distinguishing options and its results.
+"""Output formats of `run list runs`: the state of each run, its distinguishing options and its results.
 
 This module does not import pandas.
 """
@@ -40,7 +40,7 @@ def run_lines(runs: Sequence[Found]) -> list[str]:
 
 
 def _apart(runs: Sequence[Found]) -> dict[Run, str]:
-    """Return what distinguishes each run from the others and is not in its folder's name; omits unreadable runs."""
+    """Return what distinguishes each readable run from the others, except what its folder's name shows."""
     configs = {one.run: dict(leaves(with_defaults(one.stored))) for one in runs if one.stored}
     choices = [name for name in _CHOICES if len({str(config.get(name)) for config in configs.values()}) > 1]
     seeds = len({config.get("seed") for config in configs.values()}) > 1
@@ -56,7 +56,7 @@ def _apart(runs: Sequence[Found]) -> dict[Run, str]:
 
 
 def _choices(run: Run, config: Mapping[str, Any], choices: Sequence[str], seeds: bool) -> str:
-    """Return the choices and the seed where runs differ in them; "" if the folder has its default name."""
+    """Return the choices and the seed, if they differ between runs, or "" for a folder with the default name."""
     names = [str(config.get(name)) for name in _CHOICES]
     own = f"{'-'.join(names[:3])}-"
     if run.folder.parent.name.startswith(own) and run.folder.name == f"seed{config.get('seed')}":
@@ -68,7 +68,7 @@ def _choices(run: Run, config: Mapping[str, Any], choices: Sequence[str], seeds:
 
 
 def _results(one: Found) -> str:
-    """Return the headline metric on the test split at a few sparsities, the error, or the last epoch."""
+    """Return the run's error, its headline metric on the test split at a few sparsities, or its last epoch."""
     if one.error:
         return one.error
     rows = [row for row in one.rows if row["batch_norm"] != "recalibrated" and float(row["sparsity"]) in SPARSITIES]
@@ -95,7 +95,7 @@ def _note(one: Found) -> str:
 
 
 def _times(one: Found) -> str:
-    """Return when the run started and how long it has trained."""
+    """Return the start time of the run and its training time."""
     status = one.status
     words = [str(status["started"])[:16].replace("T", " ")] if status.get("started") else []
     seconds = status.get("seconds")
@@ -107,7 +107,7 @@ def _times(one: Found) -> str:
 
 
 def json_lines(found: Sequence[Found]) -> list[str]:
-    """Return the lines of one JSON list; NaN becomes null."""
+    """Return the lines of a JSON list. NaN becomes null."""
     text = json.dumps([one.as_json() for one in found], indent=2, ensure_ascii=False, default=str)
     return [re.sub(r"\bNaN\b(?=,?$)", "null", line) for line in text.splitlines()]
 

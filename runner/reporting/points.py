@@ -1,4 +1,4 @@
-"""Read a run's pruning.csv as a data frame."""
+"""Reading of a run's pruning.csv as a data frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ _NOT_METRICS = (*POINT_COLUMNS, *COUNT_COLUMNS, *COST_COLUMNS, "examples")
 
 
 def read_points(run: Run) -> pd.DataFrame:
-    """Return all evaluations of a run's sweeps in the order in which they were made, the last of repeated ones.
+    """Return all evaluations in a run's sweeps, in their original order. Only the last of repeated ones is kept.
 
     Raises:
-        DamagedRun: there are none, the file was changed, columns are missing, or a value is invalid.
+        DamagedRun: there are none, the file has changed, columns are missing, or a value is invalid.
     """
     rows = run.pruning_rows()
     if not rows:
@@ -46,15 +46,15 @@ def read_points(run: Run) -> pd.DataFrame:
 
 
 def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
-    """Return a mask of the rows of the unpruned network, for which not even a floor was pruned."""
+    """Return a mask of the rows for the unpruned network, which has not even been pruned at a floor."""
     return (points["floor"] == 0) & (points["sparsity"] == 0)
 
 
 def of_sweeps(points: pd.DataFrame, run: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a run's points without those of the unpruned network that a sweep with a floor adds.
+    """Return a run's points, except the points for the unpruned network that a sweep with a floor adds.
 
     Args:
-        run: the column that says which run a point belongs to, if there are several.
+        run: the column that identifies the run of each point, if there are several runs.
     """
     rules = [*run, "granularity", "scope", "scores"]
     alone = is_unpruned(points) & ~_any(points, points["floor"].eq(0) & points["sparsity"].gt(0), rules)
@@ -62,36 +62,36 @@ def of_sweeps(points: pd.DataFrame, run: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def unpruned_points(points: pd.DataFrame, run: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a run's points of the unpruned network, one for each granularity, BatchNorm mode and split.
+    """Return a run's points for the unpruned network, one per granularity, BatchNorm mode and split.
 
     Args:
-        run: as for `of_sweeps`.
+        run: see `of_sweeps`.
     """
     return points[is_unpruned(points)].drop_duplicates([*run, "granularity", "batch_norm", "split"])
 
 
 def _any(points: pd.DataFrame, condition: "pd.Series[bool]", by: list[str]) -> "pd.Series[bool]":
-    """Return for each row whether the condition holds for any row with the same values in `by`."""
+    """Return, for each row, whether the condition holds for any row with the same values in `by`."""
     return condition.groupby([points[name] for name in by]).transform("any")
 
 
 def metrics_of(points: pd.DataFrame) -> list[str]:
-    """Return the columns that are metrics, the task's own first and `loss` last."""
+    """Return the names of the metric columns, the task's own first and `loss` last."""
     return [column for column in points.columns if column not in _NOT_METRICS]
 
 
 def statistics(metric: Metric) -> dict[str, pd.NamedAgg]:
-    """Return the aggregations over seeds for `groupby().agg`.
+    """Return aggregations over seeds for `groupby().agg`.
 
-    They are the mean, the standard deviation with n - 1 in the denominator, and the number of seeds.
+    These are the mean, the standard deviation (with n - 1 in the denominator) and the number of seeds.
     """
     return {name: pd.NamedAgg(metric.name, how) for name, how in (("mean", "mean"), ("std", "std"), ("n", "count"))}
 
 
 def own_floors(run: Run) -> dict[str, float]:
-    """Return the floor of the run's variant for each granularity, as its sweep stored it.
+    """Return the floor of the run's variant for each granularity, as stored by its sweep.
 
-    The key "" is for granularities that are not listed. Runs of format 1 have not stored a floor; for them it is γ.
+    The key "" stands for granularities that are not listed. Runs of format 1 do not store a floor; theirs is γ.
     """
     status = run.status()
     if isinstance(floors := status.get("floors"), dict):
@@ -101,7 +101,7 @@ def own_floors(run: Run) -> dict[str, float]:
 
 
 def own_scope(run: Run) -> str:
-    """Return the scope of the run's variant, see `runner.runs.scope_of`."""
+    """Return the scope of the run's variant; see `runner.runs.scope_of`."""
     return scope_of(run.status())
 
 
@@ -109,7 +109,7 @@ def headline_of(run: Run, points: pd.DataFrame) -> Metric:
     """Return the task's headline metric.
 
     Raises:
-        DamagedRun: the status names none, or one that was not measured.
+        DamagedRun: the status names no metric, or one that was not measured.
     """
     headline = run.status().get("headline")
     metric = headline.get("metric") if isinstance(headline, dict) else None
@@ -125,10 +125,10 @@ def the_split(points: pd.DataFrame) -> str:
 
 
 def shown_points(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, Metric, str]:
-    """Return what a run's own figure and summary show.
+    """Return the data for a run's own figure and summary.
 
     Returns:
-        The points of its sweeps, the points of the unpruned network, the metric and the split.
+        The points of its sweeps, the points for the unpruned network, the metric and the split.
 
     Raises:
         DamagedRun: see `read_points` and `headline_of`.

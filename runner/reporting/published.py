@@ -1,4 +1,4 @@
-"""The numbers of published tables, which are included in the package as CSV files."""
+"""The numbers from published tables, which are included in the package as CSV files."""
 
 import csv
 from functools import cache
@@ -17,15 +17,15 @@ def published_files() -> list[str]:
 
 @cache
 def published_heads(file: str) -> list[str]:
-    """Return the headings of a published table's columns, without those of standard deviations."""
+    """Return the column headings of a published table, except those for standard deviations."""
     return [head for head in _heads(FOLDER / f"{file}.csv")[1:] if not head.endswith(" std")]
 
 
 def published_values(file: str, head: str, in_percent: bool) -> pd.DataFrame:
-    """Return `mean` and `std` (NaN if not published) of one column, indexed by sparsity in [0, 1].
+    """Return `mean` and `std` (NaN if not published) for one column, indexed by sparsity in [0, 1].
 
     Args:
-        in_percent: whether the published values are in percent; they are converted to fractions.
+        in_percent: whether the published values are percentages, which are converted to fractions.
     """
     table = pd.read_csv(FOLDER / f"{file}.csv", index_col="prune")
     table.index = pd.Index([round(float(str(row).rstrip("%")) / 100, 9) for row in table.index], name="sparsity")

@@ -1,7 +1,7 @@
-"""Redraw the figures of tables from their own files: python -m runner.reporting.redraw FOLDER…
+"""Redraw figures from the stored tables: python -m runner.reporting.redraw FOLDER…
 
-This updates figures after the drawing code has changed, even if the runs are elsewhere. A folder contains the files
-that run table, run reproduce or run scree wrote: table.csv, table.md, choices.csv.
+This updates figures after changes to the drawing code, even if the runs are not available. Each folder must contain the
+files written by run table, run reproduce or run scree: table.csv, table.md, choices.csv.
 """
 
 import sys

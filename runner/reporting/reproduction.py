@@ -1,4 +1,4 @@
-"""Compare the cells of a published table with our own measurements."""
+"""Comparison of a published table's cells with our own measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from runner.tasks.metrics import Metric, by_name
 
 @dataclass(frozen=True)
 class Cell:
-    """A column of a published table, or the part of it that comes from one training."""
+    """A column of a published table, or the part of a column that comes from one training."""
 
     head: str
     overrides: tuple[str, ...]
@@ -92,11 +92,12 @@ def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFr
     """Return all cells in long form.
 
     The columns are head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, floor, paper, paper_std,
-    difference and doubtful. If a column comes from one training and its floor is above 0, a row with floor 0 and
-    sparsity 0 is for the unpruned networks.
+    difference and doubtful. If a column comes from one training with a floor above 0, an additional row with floor 0
+    and sparsity 0 describes the unpruned networks.
 
-    Values are fractions, not percent. Standard deviations over seeds have n − 1 in the denominator. `difference` is
-    our mean minus the paper's, for BatchNorm kept or a model without it, which is how the paper measured.
+    Values are fractions, not percentages. Standard deviations over seeds have n − 1 in the denominator. `difference` is
+    our mean minus the paper's. It is given only for kept BatchNorm statistics or models without BatchNorm, as in the
+    paper.
     """
     frames = [_cell(plan, cell, done, metric) for metric in plan.files for cell, done in runs]
     rows = pd.concat(frames, ignore_index=True)
@@ -134,12 +135,12 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: Metric) -> pd.Dat
 
 
 def _added(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Return a mask of the unpruned rows that were added to a column that begins at its floor."""
+    """Return a mask of the unpruned rows that were added to columns that begin at a floor."""
     return is_unpruned(rows) & rows["head"].isin(rows.loc[rows["floor"] > 0, "head"])
 
 
 def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Return the rows of the unpruned network and of the sweep that the run's own configuration asks for.
+    """Return the rows for the unpruned network and for the sweep requested by the run's own configuration.
 
     Later sweeps of the run may have used other floors.
     """
@@ -155,7 +156,7 @@ def _at_its_floor(points: pd.DataFrame, run: Run) -> pd.DataFrame:
 def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
     """Return one Markdown table for each metric and BatchNorm mode.
 
-    Our values, with their deviation and the difference from the paper, are followed by the paper's.
+    Our values, with standard deviations and differences from the paper, are followed by the paper's values.
     """
     parts = [f"# {plan.name}", title]
     for metric, norm, part in _sections(plan, rows):
@@ -219,7 +220,7 @@ def write(folder: Path, plan: Plan, rows: pd.DataFrame, text: str, title: str) -
 def figure(plan: Plan, rows: pd.DataFrame, title: str, path: Path) -> list[Path]:
     """Draw one figure for each metric and return the paths.
 
-    The panels show our curves, the published ones in the same colours, and ours with BatchNorm recalibrated.
+    The panels show our curves, the published curves in the same colours, and our curves with recalibrated BatchNorm.
     """
     first, *others = plan.files
     paths = [path, *(path.with_stem(f"{path.stem}_{metric.name}") for metric in others)]

@@ -1,4 +1,4 @@
-"""The output of `run list runs`: which runs are listed, in which order and format."""
+"""The output of `run list runs`, with its selection, order and format of runs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from runner.rules import list_of, one_of
 
 
 def run_list(folders: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that list the runs below the folders, by default all runs under outputs except smoke runs.
+    """Yield the lines of a list of the runs below the folders, by default all runs under outputs except smoke runs.
 
     Args:
-        overrides: `format`, `sort`, `state`, and the option values that runs must have.
+        overrides: `format`, `sort` and `state`, and the option values that runs must have.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -42,7 +42,7 @@ def run_list(folders: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """Parse an override: `dropout=none,targeted` → dropout, [none, targeted]."""
+    """Parse an override, e.g. `dropout=none,targeted` into `dropout` and [none, targeted]."""
     name, _, value = text.partition("=")
     try:
         return name, yaml.safe_load(f"[{value}]" if "," in value and not value.startswith("[") else value)

@@ -1,6 +1,6 @@
-"""The sparsity axis: linear, or logarithmic in the remaining fraction if sparsities exceed 90 %.
+"""The sparsity axis of figures: linear, or logarithmic in the remaining fraction if sparsities exceed 90 %.
 
-The logarithmic axis keeps points such as 98 % and 99 % apart.
+The logarithmic axis separates points such as 98 % and 99 %.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SparsityAxis:
-    """The mapping from sparsities in percent to positions: −log10 of the remaining fraction, or linear."""
+    """A mapping from sparsities in percent to positions: −log10 of the remaining fraction, or linear."""
 
     sparsities: Array
     shift: float | None  # added to the remaining fraction; None for a linear axis
@@ -51,7 +51,7 @@ class SparsityAxis:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The positions where the axis begins and ends."""
+        """The positions of the two ends of the axis."""
         if self.shift is None:
             return -2.0, 102.0
         start, end = self.forward([self.sparsities.min(), self.sparsities.max()])
@@ -60,7 +60,7 @@ class SparsityAxis:
 
     @property
     def ticks(self) -> list[float]:
-        """The sparsities to label, in ascending order, chosen so that the labels do not overlap."""
+        """The sparsities to label, in ascending order, such that the labels do not overlap."""
         if self.shift is None:
             return [float(tick) for tick in range(0, 101, 10)]
         low, high = self.limits

@@ -1,4 +1,4 @@
-"""The text table at the end of `run train`: a run's headline metric over sparsity."""
+"""The text table printed at the end of `run train`: a run's headline metric over sparsity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class _Block:
 def pruning_summary(run: Run) -> str:
     """Return a text table of the headline metric on the test split, at most 100 characters wide.
 
-    It has one row per sparsity, and columns for each granularity and BatchNorm mode.
+    It has one row per sparsity and one column per granularity and BatchNorm mode.
     """
     points, whole, metric, split = shown_points(run)
     sweeps = [sweep for _, sweep in points.groupby(["granularity", "scope", "scores", "floor"], sort=False)]
@@ -56,7 +56,7 @@ def pruning_summary(run: Run) -> str:
 
 
 def sweep_label(sweep: pd.DataFrame) -> str:
-    """Return what a sweep prunes, with its scope and scores if they are not the usual ones.
+    """Describe what a sweep prunes, with its scope and scores if they are not the usual ones.
 
     Example: `weights, global, random scores`.
     """
@@ -86,7 +86,7 @@ def _block(sweep: pd.DataFrame, whole: pd.DataFrame, metric: Metric) -> _Block:
 
 
 def _fitting(blocks: Sequence[_Block]) -> list[list[_Block]]:
-    """Group blocks into rows, each with as many blocks as fit into the width."""
+    """Group blocks into rows that each contain as many blocks as fit into the width."""
     groups: list[list[_Block]] = [[]]
     for block in blocks:
         used = len("sparsity %") + sum(3 + b.width for b in [*groups[-1], block])
@@ -110,7 +110,7 @@ def _table(blocks: Sequence[_Block]) -> list[str]:
 
 
 def _floor_note(points: pd.DataFrame) -> list[str]:
-    """Return a note if some rows lie below their floor."""
+    """Return a note if some rows are below their floor."""
     floors = sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())
     if not floors:
         return []

@@ -1,4 +1,4 @@
-"""Combine many runs into one table: mean and standard deviation over seeds, by sparsity and column."""
+"""Tables that combine many runs: mean and standard deviation over seeds, by sparsity and column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Section:
-    """One printed table, for one granularity and one BatchNorm mode."""
+    """A printed table for one granularity and one BatchNorm mode."""
 
     granularity: str
     batch_norm: str
@@ -49,13 +49,13 @@ class Section:
 
     @cached_property
     def unpruned(self) -> pd.DataFrame:
-        """The rows of unpruned networks; empty unless they were added to a column that begins at a floor."""
+        """The rows for unpruned networks. Empty unless a column begins at a floor."""
         rows = self.rows[is_unpruned(self.rows)]
         return rows if self._added.any() else rows[:0]
 
     @cached_property
     def swept(self) -> pd.DataFrame:
-        """The rows of all columns by sparsity, as in the paper: without the unpruned rows added to floored columns."""
+        """The rows of all columns by sparsity, as in the paper, without the unpruned rows of columns with a floor."""
         return self.rows[~self._added]
 
     @cached_property
@@ -65,7 +65,7 @@ class Section:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for the reader: which rows are of a network pruned at its floor, and what the published columns are."""
+        """Notes that tell which rows belong to a network pruned at its floor and explain the published columns."""
         notes = ["unpruned: the whole network, nothing set to zero."] if len(self.unpruned) else []
         low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
         for floor, part in low.groupby("floor"):
@@ -100,19 +100,19 @@ class Table:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """All sections in long form, as in the CSV file."""
+        """All sections in the long form of the CSV file."""
         columns = [*CSV_COLUMNS, *([] if self.x == "sparsity" else [self.x])]
         return pd.concat([section.rows for section in self.sections], ignore_index=True)[columns]
 
 
 def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run, str] | None = None) -> Table:
-    """Make the chosen table of gathered runs.
+    """Make the chosen table from gathered runs.
 
     Args:
-        named: the column name of each run; by default the options that distinguish it from the others.
+        named: the column name of each run. By default, it consists of the options that distinguish the run.
 
     Raises:
-        ConfigError: the runs have no such metric or no such measurements.
+        ConfigError: the runs do not have the metric or the measurements.
     """
     metric = _metric(measured, choice)
     columns = [without_repeats(column) for column in same_but_seed(measured)]
@@ -160,7 +160,7 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
 
 
 def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
-    """Return the sort key of a column: the order of values in the table file, then no dropout first, then by name."""
+    """Return the sort key of a column: the order of values in the table file, then no dropout first, then the name."""
     listed = []
     for option, values in choice.runs.items():
         has = run.config.get(option, run.config.get(f"{option}.name"))
@@ -169,9 +169,9 @@ def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
 
 
 def _statistics(own: Mapping[str, Sequence[Measured]], metric: Metric, choice: Choice) -> pd.DataFrame:
-    """Return all columns in long form; standard deviations have n - 1 in the denominator.
+    """Return all columns in long form. Standard deviations have n - 1 in the denominator.
 
-    A column that begins at a floor also has rows with floor 0 and sparsity 0 for the unpruned networks.
+    Columns that begin at a floor also have rows with floor 0 and sparsity 0 for the unpruned networks.
     """
     runs = [(name, run) for name, group in own.items() for run in group]
     every = pd.concat([run.points for _, run in runs], keys=range(len(runs)), names=["run", "row"])
@@ -204,9 +204,9 @@ def _statistics(own: Mapping[str, Sequence[Measured]], metric: Metric, choice: C
 def _floors(
     points: pd.DataFrame, own: Mapping[str, Sequence[Measured]], choice: Choice
 ) -> dict[tuple[str, str], float]:
-    """Return the floor that is shown, for each column and granularity.
+    """Return the floor to show for each column and granularity.
 
-    With `auto` this is the floor of `prune.floor=auto`, the variant's γ, or the first sweep's if no sweep used that.
+    For `auto`, it is the floor of `prune.floor=auto`, i.e. the variant's γ, or the first sweep's if no sweep used it.
     """
     known = {name: own_floors(runs[0].run) for name, runs in own.items()} if choice.floor == "auto" else {}
     floors: dict[tuple[str, str], float] = {}
@@ -220,7 +220,7 @@ def _floors(
 
 
 def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
-    """Yield the rows of each section; models without BatchNorm belong to the sections of both BatchNorm modes."""
+    """Yield the rows of each section. Models without BatchNorm belong to the sections of both BatchNorm modes."""
     if choice.sparsities is not None:
         rows = rows[rows["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
     present = in_order(rows["granularity"])
@@ -234,7 +234,7 @@ def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
 
 
 def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric, choice: Choice) -> Section:
-    """Return a section with the published columns that belong beside its rows."""
+    """Return a section, including the published columns to show beside its rows."""
     granularity = str(part["granularity"].iloc[0])
     norm = next((name for name in part["batch_norm"] if name != "none"), "none")
     shown = {name: runs[0] for name, runs in own.items() if name in set(part["column"])}
@@ -256,7 +256,7 @@ def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric,
 
 
 def _nothing(measured: Sequence[Measured], choice: Choice) -> str:
-    """Return an error message that names what was requested and what is available."""
+    """Return an error message that lists what was requested and what is available."""
     options = ("granularity", "split", "scope", "scores", "floor", "sparsities")
     asked = {name: getattr(choice, name) for name in options}
     shown = " ".join(f"table.{name}={value}" for name, value in asked.items() if value not in ("auto", None))

@@ -1,4 +1,4 @@
-"""Write a table as CSV, Markdown and LaTeX, and draw its figure."""
+"""Writing of tables as CSV, Markdown and LaTeX, and drawing of their figures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,8 +37,8 @@ _LATEX |= {
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write table.csv, table.md, table.tex, table.png and table.svg, and return the paths.
 
-    learning.png and learning.svg are written as well if the runs have learning curves. A table with more columns than
-    can be distinguished has no figures.
+    If the runs have learning curves, learning.png and learning.svg are written as well. There are no figures if the
+    table has too many columns to distinguish.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex")]
@@ -65,7 +65,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""Return one table environment per section; the document only needs \usepackage{booktabs}."""
+    r"""Return one table environment per section. The document needs only \usepackage{booktabs}."""
     # DataFrame.to_latex would require jinja2, and it neither draws a rule above the seeds nor escapes Greek letters.
     parts = ["% needs \\usepackage{booktabs}"]
     for section in table.sections:
@@ -83,8 +83,7 @@ def latex(table: Table) -> str:
 def cells(section: Section, metric: Metric) -> list[list[str]]:
     """Return the rows of a section as text.
 
-    These are the header, the unpruned networks if they need a row of their own, one row per sparsity, and the number
-    of seeds.
+    These are the header, a row for the unpruned networks if necessary, one row per sparsity, and the number of seeds.
     """
     parts = [(UNPRUNED, section.unpruned)] if len(section.unpruned) else []
     parts += [(f"{percent(float(str(s)))} %", rows) for s, rows in section.swept.groupby("sparsity")]
@@ -93,7 +92,7 @@ def cells(section: Section, metric: Metric) -> list[list[str]]:
 
 
 def _cells(rows: pd.DataFrame, columns: Sequence[str], metric: Metric) -> list[str]:
-    """Return the cells of one row of the table."""
+    """Return the cells of one table row."""
     values = zip(rows["column"], rows["mean"], rows["std"], strict=True)
     first: dict[str, str] = {}
     for column, mean, deviation in values:
@@ -104,7 +103,7 @@ def _cells(rows: pd.DataFrame, columns: Sequence[str], metric: Metric) -> list[s
 def table_figure(table: Table, folder: Path) -> list[Path]:
     """Draw the table's curves in table.png and table.svg, with one panel per section.
 
-    Published curves are dashed and have the colour of the column that they are compared with.
+    Published curves are dashed and have the same colour as the column that they are compared with.
     """
     styles = {name: Style.number(index) for index, name in enumerate(table.own_columns)}
     panels = [
@@ -142,7 +141,7 @@ def _curve(section: Section, column: str, styles: dict[str, Style], metric: Metr
 
 
 def _cost_curves(section: Section, styles: dict[str, Style], table: Table) -> list[Curve]:
-    """Return the curves over a cost. Unpruned networks are ordinary points; published curves are left out."""
+    """Return curves over a cost. Unpruned networks are treated as ordinary points; published curves are left out."""
     curves = []
     for column in section.columns:
         rows = section.rows[(section.rows["column"] == column) & section.rows[table.x].notna()]
@@ -159,7 +158,7 @@ def _seeds(section: Section, column: str) -> str:
 
 
 def padded(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table, header first. The cells are padded so that it is readable in a terminal."""
+    """Return the lines of a Markdown table, header first, with cells padded for readability in a terminal."""
     # DataFrame.to_markdown would require tabulate.
     rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

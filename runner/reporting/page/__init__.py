@@ -1,1 +1,1 @@
-"""A self-contained HTML page about runs, their results and their failures; it needs no network and no server."""
+"""A self-contained HTML page about runs, their results and their failures, which needs no network and no server."""

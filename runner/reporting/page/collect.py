@@ -1,4 +1,4 @@
-"""Collect the contents of the report page from run folders, as far as they can be read."""
+"""Collection of the report page's contents from run folders. Unreadable parts are skipped."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ _DIFFERENCES = 12
 
 @dataclass(frozen=True)
 class Certificate:
-    """The certificate in one compact/<name> folder."""
+    """The certificate in a compact/<name> folder."""
 
     name: str
     rows: list[dict[str, str]]
@@ -35,7 +35,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Told:
-    """Everything that the page shows about one run."""
+    """Everything shown about one run on the report page."""
 
     run: Run
     state: str
@@ -61,7 +61,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Collected:
-    """All runs of the page."""
+    """All runs shown on the report page."""
 
     runs: list[Told]
     columns: dict[str, list[Told]] = field(default_factory=dict)  # column → runs that differ only in their seed
@@ -70,17 +70,17 @@ class Collected:
 
     @property
     def names(self) -> dict[Run, str]:
-        """The column of each run."""
+        """The column name of each run."""
         return {told.run: name for name, runs in self.columns.items() for told in runs}
 
     def measured(self, metric: Metric) -> list[Measured]:
-        """Return the swept runs that measured the metric."""
+        """Return the swept runs that have measured the metric."""
         found = [told.measured for runs in self.columns.values() for told in runs if told.measured]
         return [one for one in found if metric.name in metrics_of(one.points)]
 
     @property
     def metrics(self) -> list[tuple[Metric, Metric]]:
-        """All measured metrics, headlines first, each with the headline metric of a run that has it."""
+        """All measured metrics, headline metrics first, each with the headline metric of a run that measured it."""
         swept = [told.measured for told in self.runs if told.measured]
         found = {one.headline.name: (one.headline, one.headline) for one in swept}
         for one in swept:
@@ -90,7 +90,7 @@ class Collected:
 
 
 def collect(runs: Iterable[Run]) -> Collected:
-    """Read everything that is shown. Unreadable runs are reported as damaged and never stop the page."""
+    """Read everything to be shown. Unreadable runs are reported as damaged and do not raise an error."""
     told = [_told(run) for run in runs]
     by_run = {one.run: one for one in told}
     known = [_comparable(one) for one in told if one.config]
@@ -170,7 +170,7 @@ def _certificate(path: Path) -> Certificate:
 
 
 def _confusion(path: Path) -> tuple[str, pd.DataFrame] | None:
-    """Count the predictions that run evaluate wrote; None for other files and for more than `_CLASSES` classes."""
+    """Count the predictions written by run evaluate. Return None for other files or more than `_CLASSES` classes."""
     try:
         rows = pd.read_csv(path, usecols=["label", "predicted"]).astype(int)
     except UNREADABLE:

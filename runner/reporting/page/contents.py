@@ -1,4 +1,4 @@
-"""The contents of each part of the page: the rows of its tables and the data of its plots."""
+"""The contents of each part of the report page: the rows of its tables and the data for its plots."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +27,7 @@ _TIMES = {"ms": "milliseconds", "per second": "per_second", "faster by": "speedu
 
 
 def runs_table(collected: Collected) -> DataTable:
-    """Return a table with one row per run: its distinguishing options, its results, and where and how it ran."""
+    """Return a table with one row per run: its distinguishing options, its results, and how and where it ran."""
     names, runs = collected.names, collected.runs
     columns: dict[str, list[Any]] = {
         "column": [names.get(told.run, "") for told in runs],
@@ -49,7 +49,7 @@ def runs_table(collected: Collected) -> DataTable:
 
 
 def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
-    """Map headings such as `test accuracy (%), unpruned` to the values of all runs, NaN where there is none."""
+    """Map headings such as `test accuracy (%), unpruned` to the values of all runs, with NaN for missing ones."""
     found: dict[str, dict[int, float]] = {}
     for index, told in enumerate(runs):
         if told.measured is None:
@@ -64,7 +64,7 @@ def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
 
 
 def tables_of(collected: Collected) -> list[Table]:
-    """Return one table per metric, of the runs that measured it."""
+    """Return one table per metric with the runs that have measured it."""
     made = []
     for metric, _ in collected.metrics:
         if (one := _table(collected, metric)) is not None:
@@ -110,7 +110,7 @@ def results_table(made: Sequence[Table]) -> DataTable | None:
 
 
 def pareto_plots(collected: Collected, plots: Plots) -> Tabs | None:
-    """Return one tab per cost and headline metric: bytes, FLOPs, parameters, and latency of certified networks."""
+    """Return one tab per headline metric and cost: bytes, FLOPs, parameters, and latency of certified networks."""
     headlines = dict.fromkeys(headline for _, headline in collected.metrics)
     panels: dict[str, object] = {}
     for metric in headlines:
@@ -141,9 +141,9 @@ def _networks(made: Table, cost: str) -> pd.DataFrame:
 
 
 def _latencies(collected: Collected, metric: Metric) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Return the unit and the points of each batch size.
+    """Return the unit and the points for each batch size.
 
-    There is one point for each certified network and its unpruned original, timed with its fastest execution method.
+    There is one point for each certified network and for its unpruned original, each with its fastest execution method.
     """
     found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     for name, runs in collected.columns.items():
@@ -162,7 +162,7 @@ def _latencies(collected: Collected, metric: Metric) -> dict[str, tuple[str, pd.
 
 
 def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], dict[str, Mapping[str, str]]]:
-    """Return the fastest row of each network, "dense" among them, by (batch, unit)."""
+    """Return the fastest row of each network, including "dense", by (batch, unit)."""
     found: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
         ms = to_float(row.get("milliseconds"))
@@ -175,9 +175,9 @@ def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], 
 
 
 def _reached(told: Told, compact: str, metric: Metric) -> float | None:
-    """Return the metric at the point of the run's sweep that a compact folder such as `unit-0.9` was made from.
+    """Return the metric at the point of the run's sweep that corresponds to a compact folder such as `unit-0.9`.
 
-    With the name "" it is the unpruned network's.
+    The name "" stands for the unpruned network.
     """
     assert told.measured is not None
     points = told.measured.points
@@ -193,7 +193,7 @@ def _reached(told: Told, compact: str, metric: Metric) -> float | None:
 
 
 def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
-    """Return one tab per split and metric of metrics.csv, validation and headline metrics first."""
+    """Return one tab per split and metric in metrics.csv, with validation and headline metrics first."""
     metrics = [metric for metric, _ in collected.metrics] or [LOSS]
     panels: dict[str, object] = {}
     learned = {}

@@ -1,8 +1,8 @@
-"""The page's plots, drawn by Bokeh.
+"""The plots on the report page, drawn by Bokeh.
 
 Hovering over a point shows its values, and a click on a name in a legend hides its column in all plots. Plots contain
-no code that the browser evaluates, so that a page may forbid evaluation. Texts from run folders are only used as data,
-labels and plain text: Bokeh would interpret `$$…$$` in other texts as mathematics.
+no code for the browser to evaluate, so that the page can forbid evaluation. Text from run folders is used only as data,
+labels and plain text, because Bokeh would interpret `$$…$$` in other text as mathematics.
 """
 
 import math
@@ -51,7 +51,7 @@ _TOOLS = "box_zoom,pan,wheel_zoom,reset,save"
 
 
 class Plots:
-    """A factory of plots that have the same column styles and linked legends.
+    """A factory of plots with common column styles and linked legends.
 
     Args:
         columns: the names of all columns, in order.
@@ -87,7 +87,7 @@ class Plots:
         """Plot the mean of each column over epochs, with its standard deviation unless the axis is logarithmic.
 
         Args:
-            curves: column → frame with `epoch`, `mean` and `std`.
+            curves: a frame with `epoch`, `mean` and `std` for each column.
         """
         values = np.concatenate([rows["mean"].to_numpy(dtype=float) for rows in curves.values()])
         logarithmic = metric.top is None and bool((values > 0).all())
@@ -103,7 +103,7 @@ class Plots:
         """Plot every network as a point, and the Pareto front as a dashed line.
 
         Args:
-            points: one row per network, with `column`, `what` (a description to display), the cost and `mean`.
+            points: one row per network, with `column`, `what` (the description to display), the cost and `mean`.
         """
         plot, own = self._figure(label, metric_label(split, metric), x_axis_type="log")
         self._label(plot, _ticks(points[cost].min(), points[cost].max()))
@@ -120,8 +120,8 @@ class Plots:
     def legends(self) -> None:
         """Add a legend to every plot. Call this after all plots have been made.
 
-        An entry hides its column in all plots, or only in its own plot if there are too many curves: each entry lists
-        the glyphs that it hides, which would make the page very large.
+        An entry hides its column in all plots or, if there are many curves, only in its own plot. Each entry lists the
+        glyphs that it hides, which would otherwise make the page very large.
         """
         together = sum(len(own) for _, own in self._drawn) <= _TOGETHER
         for plot, own in self._drawn:
@@ -159,7 +159,7 @@ class Plots:
         plot.xaxis.major_label_overrides = dict(ticks)
 
     def _data(self, name: str, x: Any, at: Sequence[object], rows: pd.DataFrame, metric: Metric) -> dict[str, Any]:
-        """Return the data of glyphs and hover texts; `at` describes the horizontal position of each point."""
+        """Return the data for glyphs and hover texts, where `at` describes the horizontal position of each point."""
         return {"x": np.asarray(x, dtype=float), "at": at, **_values(rows, metric)}
 
     def _line(self, plot: figure, own: Drawn, name: str, data: dict[str, Any], band: bool = True) -> None:
@@ -173,7 +173,7 @@ class Plots:
         own.setdefault(name, []).append(drawn)
 
     def _marks(self, plot: figure, own: Drawn, name: str, data: dict[str, Any], unpruned: int = 0) -> None:
-        """Draw markers; the last `unpruned` of them are hollow diamonds."""
+        """Draw markers. The last `unpruned` ones are hollow diamonds."""
         style, usual = self._style(name), len(data["x"]) - unpruned
         data = {key: values for key, values in data.items() if key not in ("low", "high")}
         data["marker"] = [_MARKERS[style.marker]] * usual + ["diamond"] * unpruned
@@ -210,7 +210,7 @@ def confusion(counts: pd.DataFrame) -> figure:
 
 
 def tabs(panels: Mapping[str, object]) -> Tabs:
-    """Return one tab per plot; the panels may be tabs themselves."""
+    """Return one tab per panel. Panels may be plots or tabs."""
     children = [TabPanel(child=child, title=title) for title, child in panels.items()]
     return Tabs(tabs=children, sizing_mode="stretch_width")
 
@@ -224,7 +224,7 @@ def _ticks(low: float, high: float) -> dict[float, str]:
 
 
 def _values(rows: pd.DataFrame, metric: Metric) -> dict[str, Any]:
-    """Return the scaled means, the values one deviation below and above, and the texts to display."""
+    """Return the scaled means, the values one standard deviation below and above them, and the texts to display."""
     mean = rows["mean"].to_numpy(dtype=float)
     deviation = (rows["std"] if "std" in rows else rows["mean"] * np.nan).to_numpy(dtype=float)
     # A single seed has no deviation; there the band has zero width.

@@ -1,4 +1,4 @@
-"""The page's tables, drawn by Bokeh. A click on a heading sorts by its column."""
+"""The tables on the report page, drawn by Bokeh. A click on a heading sorts by its column."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,8 +15,8 @@ def table(columns: Mapping[str, Sequence[Any]], decimals: Mapping[str, int] | No
     """Return a sortable table.
 
     Args:
-        columns: heading → values, which are numbers (NaN for missing ones) or texts.
-        decimals: heading → number of decimals; other columns of numbers have up to four decimals.
+        columns: the values under each heading, either numbers (NaN for missing ones) or texts.
+        decimals: the number of decimals under some headings. Other numeric columns have up to four decimals.
     """
     fields, data = [], {}
     for index, (heading, values) in enumerate(columns.items()):

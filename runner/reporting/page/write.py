@@ -1,4 +1,4 @@
-"""Write the page. Its template escapes all texts, its scripts are allowed by their hashes, and it loads nothing."""
+"""Writing of the report page. Its template escapes all text, its scripts are allowed by hash, and it loads nothing."""
 
 import base64
 import hashlib
@@ -29,8 +29,8 @@ def write_page(collected: Collected, path: Path, title: str = "Runs") -> None:
 def page(collected: Collected, title: str) -> str:
     """Return the HTML of the page.
 
-    A content security policy lists the hashes of the page's own scripts, so that a browser executes no others,
-    evaluates no text and loads nothing, even if text from a run folder ends up where it is not expected.
+    A content security policy lists the hashes of the page's own scripts, so that a browser executes no other scripts,
+    evaluates no text and loads nothing, even if text from a run folder ends up in an unexpected place.
     """
     plots = Plots(list(collected.columns))
     made = contents.tables_of(collected)
