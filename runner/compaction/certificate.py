@@ -1,4 +1,4 @@
-"""The certificate of a compact network: its costs, its latency, and the proof that it equals the pruned network."""
+"""Certificates of compact networks: costs, latency, and the proof of equality with the pruned network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -37,9 +37,9 @@ class Timing:
         batches: batch sizes for images; networks with other inputs are timed as described in `token_ways`.
         rounds: number of rounds; every way is timed once per round.
         turn: seconds for which a way is repeated in each round; see `in_turn`.
-        compile: whether to time torch.compile, too.
-        onnxruntime: whether to time ONNX Runtime, too, if it is installed.
-        layers: whether to time single layers, too.
+        compile: whether to also time torch.compile.
+        onnxruntime: whether to also time ONNX Runtime, if it is installed.
+        layers: whether to also time individual layers.
     """
 
     batches: Sequence[int] = (1, 128)

@@ -9,7 +9,7 @@ A packed file is one safetensors file with at most six tensors:
 - `gaps8` and `gaps16`: the number of zeros before each value, in the order of the flattened weight; the largest code
   (255 or 65535) stands for that many zeros without a value.
 
-Each tensor uses the coding that makes it smallest.
+Each tensor uses the coding that takes the fewest bytes.
 """
 
 import json

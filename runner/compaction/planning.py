@@ -85,13 +85,14 @@ def make_plan(
     round_to: int = 1,
     scatter: bool = True,
 ) -> Plan:
-    """Decide what is removed and what is kept.
+    """Decide which parts of a network are removed and which are kept.
 
     Args:
         coupling: coupling of the network.
         zeros: its zero filters and columns.
         constants: check what zero filters emitted during the trace, and keep those whose constant can't be folded into
-            what follows. If False, assume that they emit nothing or can be folded, as removal="clean" ensures.
+            what follows. If False, assume that they emit nothing or can be folded, which is the case with
+            removal="clean".
         round_to: make channel counts multiples of this, or leave them unchanged.
         scatter: narrow layers whose output is a term of a sum, and write their output into the sum by index.
     """

@@ -21,9 +21,9 @@ class GPT(nn.Module):
     """A causal Transformer like GPT-2 (Radford et al., 2019): pre-norm, learned or rotary positions, tied embeddings.
 
     The projections of all attention modules and the feed-forward matrices are prunable. Feature places are the hidden
-    units of the feed-forward sublayers. The embedding, which also makes the logits, and the positions are not prunable.
-    Weights are initialised as in GPT-2: normal with standard deviation 0.02, and 0.02 / √(2 layers) where a sublayer's
-    output is added to the residual stream.
+    units of the feed-forward sublayers. The embedding, which also produces the logits, and the positions are not
+    prunable. Weights are initialised as in GPT-2: normal with standard deviation 0.02, and 0.02 / √(2 layers) where a
+    sublayer's output is added to the residual stream.
 
     Args:
         vocabulary: number of token ids.

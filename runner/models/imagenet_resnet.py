@@ -30,8 +30,8 @@ class ImageNetResNet(nn.Module):
             which is also what the paper's official code calls `resnet102_imagenet224`.
         basic: ResNet-18 with stages 2, 2, 2, 2, ResNet-34 with 3, 4, 6, 3.
         preactivation: tensor2tensor's "residual" block. With stages 3, 8, 36, 3, this is its `resnet_imagenet_102`,
-            which does have 102 layers (58,402,856 parameters). As there, the first block of *every* stage projects its
-            activated input, with BN, and there is no BN–ReLU between the last block and the mean.
+            which does have 102 layers (58,402,856 parameters). As in tensor2tensor, the first block of *every* stage
+            projects its activated input, with BN, and there is no BN–ReLU between the last block and the mean.
 
     Args:
         channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
@@ -89,9 +89,9 @@ class SmallImageResNet(ImageNetResNet):
     """`ImageNetResNet` for small images, as in kuangliu/pytorch-cifar, with a conv3x3–BN–ReLU stem.
 
     The stem has no stride and no pooling. With basic blocks and stages 2, 2, 2, 2, this is its ResNet-18, which has
-    11,173,962 parameters with ten classes. Xtreme dropout was tried on this network.
+    11,173,962 parameters with ten classes. The paper's Xtreme dropout was tried on this network.
 
-    Args: as in `ImageNetResNet`; images of at least 8 px.
+    Args: as in `ImageNetResNet`, except that images have at least 8 px.
     """
 
     minimum_size = 8

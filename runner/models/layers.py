@@ -40,7 +40,7 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, exampl
     """Return the layers whose weights are offered to dropout and pruning, by name, in the order of registration.
 
     These are convolutions, linear layers and the projections of nn.MultiheadAttention, but not the first convolution
-    (the stem) and the last layer (the one that makes the logits), which is the paper's rule (section 3: "all weight
+    (the stem) and the last layer (the one that produces the logits), which is the paper's rule (section 3: "all weight
     matrices except those leading to the logits"). Other modules, such as recurrent layers, are left alone.
 
     First and last refer to the order of computation, which is known if an example is given. Otherwise, the order of

@@ -22,7 +22,7 @@ from runner.models.blocks import PointwiseConv2d
 def use_fast_memory_format(model: nn.Module) -> nn.Module:
     """Convert the model to channels_last, in place, except for the layers returned by `unsafe_in_channels_last`.
 
-    Those get contiguous weights, and a forward pre-hook that makes their input contiguous.
+    These layers get contiguous weights and a forward pre-hook that makes their input contiguous.
     """
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
     for layer in unsafe_in_channels_last(model):

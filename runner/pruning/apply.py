@@ -45,7 +45,7 @@ def prune(
     Args:
         model: any plain module; its prunable layers, or those named in `layers`, are pruned.
         sparsity: fraction in [0, 1].
-        granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": the filters that make a feature at the
+        granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": the filters that produce a feature at the
             model's feature places and the weights that read it, ranked by the norm of the filter. Custom granularities
             are also supported.
         scores: mapping from layer name (the consumer's for features) to scores that are used instead of a criterion's,

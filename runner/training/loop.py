@@ -1,4 +1,4 @@
-"""The training loop. It can be resumed at any step and gives the same run no matter how often it was interrupted.
+"""The training loop. It can be resumed at any step, and the result is the same no matter how often it was interrupted.
 
 All randomness of step s is a function of (seed, s): batches use their own generators, and torch's global generators,
 which dropout uses, are seeded before every step. Therefore a checkpoint contains no generator state.

@@ -20,9 +20,9 @@ class SparseNetwork(nn.Module):
     """A network made by `sparsify`, for inference only. Later changes to the dense network's weights have no effect.
 
     Attributes:
-        dense: the network that it was made from.
+        dense: the original network.
         executor: runs the network; None if there are no kernels.
-        reason: why there are no kernels.
+        reason: explains why there are no kernels, if so.
         shape: shape of one image.
     """
 
@@ -74,8 +74,8 @@ def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
     Without a compiler, the network stays dense and a warning is logged.
 
     Args:
-        model: plain and pruned, in eval mode, float32 on the CPU; made of convolutions, linear layers, BatchNorm, ReLU,
-            sums, pooling and views that torch.fx can trace.
+        model: a plain, pruned model in eval mode, with float32 tensors on the CPU. It may consist of convolutions,
+            linear layers, BatchNorm, ReLU, sums, pooling and views that torch.fx can trace.
         example: float32 images, (N, channels, H, W). They determine the input size, and kernels are timed on them.
 
     Raises:

@@ -26,7 +26,7 @@ class LayerTime:
     Args:
         layer: name of the convolution or linear layer; names are joined by "+" if one pass computes several layers. For
             an operation without weights, its name in the trace.
-        shape: of one image's result: channels, height, width.
+        shape: shape of the result for one image: channels, height, width.
         sparsity: fraction of the weights that are zero; None for an operation without weights.
         kernel: "taps" and "rows" skip every zero. "blocks" and "columns" are dense and only skip weights that are zero
             in all filters of a block. The others move data.

@@ -27,8 +27,7 @@ class Foreign(ABC):
     Args:
         architecture: name of the network in the library.
         weights: a file of weights (safetensors, or a state dict), or the name of weights that the library downloads;
-            None means random weights. If the layer that makes the logits has another number of classes, it stays
-            random.
+            None means random weights. The final layer stays random if it has another number of classes.
         arguments: additional keyword arguments for the library's builder, as plain values.
         channels, image_size, classes: properties of the data, passed to the library's builder if it accepts them.
     """

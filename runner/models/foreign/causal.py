@@ -26,7 +26,7 @@ class Past:
 class CausalLM(nn.Module):
     """A causal language model that returns only its logits.
 
-    All linear layers except the one that makes the logits are prunable.
+    All linear layers except the one that produces the logits are prunable.
 
     Args:
         network: module that takes token ids and returns an output with `logits`.

@@ -5,7 +5,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Magnitude:
-    """|w| for weights and the L2 norm for filters; for features, the L2 norm of the filter that makes them."""
+    """|w| for weights and the L2 norm for filters; for features, the L2 norm of the filter that produces them."""
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         return members.magnitude()
