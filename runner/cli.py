@@ -103,7 +103,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _completion(words: Sequence[str]) -> int:
-    """Handle `--completion bash`, which prints a script, and `--complete LINE`, which that script calls."""
+    """Print the script for `--completion bash`, or the completions that the script requests by `--complete LINE`."""
     from runner.completion import complete, script
 
     asked = words[1] if len(words) == 2 else ""

@@ -80,7 +80,7 @@ class Run:
 
     @property
     def elastic_folder(self) -> Path:
-        """compact/elastic, which contains the network that stores all widths in one file."""
+        """The folder compact/elastic of the network that stores all widths in one file."""
         return self._compact_folders / "elastic"
 
     def compact_folder(self, granularity: str, sparsity: float) -> Path:

@@ -1,7 +1,7 @@
-"""Search for the values of options whose networks are best after pruning, with Optuna.
+"""Hyperparameter search for the best networks after pruning, with Optuna.
 
-Optuna proposes values and keeps the study in a sqlite file; a trial is a training in a run folder like that of any
-other command. Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework".
+Optuna (Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework") proposes values and
+stores the study in a SQLite file. Each trial is an ordinary training in a run folder.
 """
 
 import fcntl
@@ -37,15 +37,15 @@ _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped", TrialS
 
 
 class Stopped(UserError):
-    """The pruner has stopped a trial; its folder keeps the checkpoint."""
+    """The pruner has stopped a trial, whose folder keeps the checkpoint."""
 
 
 class Report(Callback):
-    """Reports the validation metric of every epoch to Optuna, and stops the training if its pruner says so.
+    """Report the validation metric of every epoch to Optuna, and stop the training if its pruner requests it.
 
     Args:
-        trial: of Optuna.
-        metric: the column of metrics.csv.
+        trial: the Optuna trial.
+        metric: the column of metrics.csv to report.
     """
 
     def __init__(self, trial: Trial, metric: str) -> None:
@@ -61,15 +61,15 @@ class Report(Callback):
 
 
 def search(composer: Composer, overrides: Sequence[str], options: Mapping[str, Any]) -> int:
-    """Run the trials that are missing and print all; returns the exit code.
+    """Run the missing trials, print each of them and the best one, and return the exit code.
 
     Args:
-        overrides: of run train, some of which are searched.
-        options: of conf/search.yaml.
+        overrides: overrides of run train, including those with values to search.
+        options: the options in conf/search.yaml.
 
     Raises:
         ConfigError: there is nothing to search, or an option is invalid.
-        Interrupted: by Ctrl-C.
+        Interrupted: the user pressed Ctrl-C.
     """
     fixed, space = space_of(composer, overrides)
     fixed = _validation_only(fixed, options)
@@ -98,7 +98,7 @@ def _run_trial(
     options: Mapping[str, Any],
     metric: Metric,
 ) -> None:
-    """Train and judge one network. What goes wrong in it is its own failure; a bad option ends the search."""
+    """Train and judge one network. An invalid option ends the search; other errors only fail the trial."""
     trial = study.ask(dict(distributions))
     words = [*fixed, *(one.word(trial.params[name]) for name, one in space.items())]
     config = composer.single(words)
@@ -124,7 +124,7 @@ def _run_trial(
 
 
 def judged(run: Run, metric: Metric, options: Mapping[str, Any]) -> float:
-    """Return the best validation metric of a run's own sweep at the sparsity, or within the budget, that is asked for.
+    """Return the best validation metric in a run's own sweep at the requested sparsity or within the requested budget.
 
     Raises:
         UserError: no network is within the budget.
@@ -144,7 +144,7 @@ def judged(run: Run, metric: Metric, options: Mapping[str, Any]) -> float:
 
 
 def _validation_only(fixed: Sequence[str], options: Mapping[str, Any]) -> list[str]:
-    """Add what the sweep of a trial needs: validation rows, and only the sparsity that is asked for."""
+    """Add the overrides that limit a trial's sweep to validation examples and to the requested sparsity."""
     names = {text.lstrip("+").partition("=")[0] for text in fixed}
     more = [] if "prune.splits" in names else [_VALIDATION]
     if options["sparsity"] is not None and not names & {"prune", "prune.sparsities"}:
@@ -167,7 +167,7 @@ def _check(config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
 def _folder(
     config: Mapping[str, Any], fixed: Sequence[str], space: Mapping[str, Space], options: Mapping[str, Any]
 ) -> Path:
-    """Return the folder of the study: the same for the same question, whatever the number of trials."""
+    """Return the folder of the study. It depends on the search space and the goal but not on the number of trials."""
     if options["out"] is not None:
         return Path(options["out"])
     goal = {name: options[name] for name in ("sparsity", *COSTS)}
@@ -179,7 +179,7 @@ def _folder(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from going on with the same study."""
+    """Prevent other processes from continuing the same study."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as handle:
         try:
@@ -190,7 +190,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _headline(config: Mapping[str, Any], foreign: bool) -> Metric:
-    """Return the metric that networks are judged by; finds bad options before anything is trained."""
+    """Return the metric that networks are judged by, and check all options before anything is trained."""
     from runner.running import settle
     from runner.tasks.metrics import headline_of_task
 
@@ -198,7 +198,7 @@ def _headline(config: Mapping[str, Any], foreign: bool) -> Metric:
 
 
 def _study(folder: Path, metric: Metric, options: Mapping[str, Any]) -> optuna.Study:
-    """Open the study, or create it. A trial that a killed search has left behind is proposed again."""
+    """Open or create the study. Trials left unfinished by a killed search are proposed again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{(folder / 'study.db').resolve()}",
@@ -222,14 +222,14 @@ def _study(folder: Path, metric: Metric, options: Mapping[str, Any]) -> optuna.S
 
 
 def _line(trial: FrozenTrial, space: Mapping[str, Space], metric: Metric) -> str:
-    """`[7] finished 97.22  dropout.alpha=0.41`"""
+    """Format a trial on one line, e.g. `[7] finished  dropout.alpha=0.41  97.22`."""
     words = " ".join(one.word(trial.params[name]) for name, one in space.items() if name in trial.params)
     value = number(trial.value, metric) if trial.value is not None else str(trial.user_attrs.get("error", ""))
     return f"[{trial.number + 1}] {_STATES[trial.state]:8}  {words}  {value}".rstrip()
 
 
 def _conclude(study: optuna.Study, folder: Path, space: Mapping[str, Space], metric: Metric) -> int:
-    """Write trials.csv, and print the best trial and how to go on."""
+    """Write trials.csv, and print the best trial and how to continue."""
     trials = study.get_trials(deepcopy=False, states=tuple(_STATES))
     columns = ["trial", "state", f"validation_{metric.name}", *space, "folder", "error"]
     rows = [

@@ -152,7 +152,7 @@ def load_scores(run: Run, device: torch.device) -> Scores:
 
 
 def weights_at(place: str) -> Path:
-    """Return the weights file for a value of `init=`, which is a run folder or the file itself.
+    """Return the weights file for `init=`, given a run folder or the file itself.
 
     Raises:
         ConfigError: there is no such file.

@@ -22,7 +22,7 @@ Job = Mapping[str, Any]
 
 
 def train_one(job: Job, words: Sequence[str], foreign: bool) -> str | None:
-    """Train and sweep one run. If it fails, return a line that describes the error, which its folder also records."""
+    """Train and sweep one run. If it fails, record the error in its folder and return a line that describes it."""
     from runner.running import execute
 
     return failure_of(lambda: execute(job, words, foreign))

@@ -29,6 +29,6 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the interquartile range divided by the median, which is robust to a few outliers."""
+    """Return the interquartile range divided by the median, a measure that is robust to a few outliers."""
     lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
     return (upper - lower) / middle

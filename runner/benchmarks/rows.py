@@ -1,4 +1,4 @@
-"""The functions for the rows of the table, which have the names used in `only=[…]`.
+"""The functions for the rows of the table, with the names used in `only=[…]`.
 
 To add a row, add a function that takes a setup and yields comparisons one at a time, so that the objects of one
 comparison are freed before those of the next are built.

@@ -1,1 +1,1 @@
-"""The commands, one file each: the docstring of the module is the help text, and `main` takes the command line."""
+"""The commands, one per file. The module's docstring is the help text, and `main` receives the command line."""

@@ -23,7 +23,7 @@ from runner.rules import between, either, one_of, whole
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Search, print the trials and the best of them."""
+    """Run the search, and print its trials and the best one."""
     need("run search", "optuna", "search")
     from runner.compaction.budget import amount, null_or
     from runner.searching import PRUNERS, search

@@ -1,4 +1,4 @@
-"""What run search varies, in Hydra's syntax for sweeps, as distributions of Optuna."""
+"""Conversion of the options that run search varies from Hydra's sweep syntax to Optuna's distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,42 +14,42 @@ from runner.errors import ConfigError
 
 @dataclass(frozen=True)
 class Space:
-    """The values of one option.
+    """The search space of one option.
 
     Args:
-        option: its dotted name.
-        distribution: of Optuna; choices are words of the command line.
+        option: the dotted name of the option.
+        distribution: Optuna's distribution of the values. Choices are spelled as on the command line.
     """
 
     option: str
     distribution: BaseDistribution
 
     def shown(self, value: Any) -> str:
-        """Return a value as a word; a number has four significant digits, so that names of runs stay readable."""
+        """Format a value. Numbers get four significant digits, so that names of runs stay readable."""
         if isinstance(self.distribution, FloatDistribution):
             rounded = float(f"{value:.4g}")
             return show(min(max(rounded, self.distribution.low), self.distribution.high))
         return str(value)
 
     def word(self, value: Any) -> str:
-        """Return the option as the command line has it."""
+        """Return the override that sets the option to a value."""
         return f"{self.option}={self.shown(value)}"
 
     @property
     def first(self) -> str:
-        """Return the option with one of its values."""
+        """The override that sets the option to one of its possible values."""
         own = self.distribution
         return self.word(own.choices[0] if isinstance(own, CategoricalDistribution) else own.low)  # type: ignore[attr-defined]
 
 
 def space_of(composer: Composer, overrides: Sequence[str]) -> tuple[list[str], dict[str, Space]]:
-    """Separate what is searched from what is fixed.
+    """Separate overrides with values to search from fixed ones.
 
     Returns:
-        the fixed overrides, and option → its values.
+        The fixed overrides, and the search space of each option by name.
 
     Raises:
-        ConfigError: nothing is searched, or Optuna can't search it.
+        ConfigError: there is nothing to search, or Optuna does not support a search space.
     """
     fixed, space = [], {}
     for text, parsed in composer.parsed(overrides):

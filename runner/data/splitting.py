@@ -19,9 +19,9 @@ def check_fraction(parameter: str, value: Any) -> None:
 def stratified_fraction(
     labels: NDArray[Any], fraction: float, parameter: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return indices (kept, taken), where `taken` is the given fraction of the labels.
+    """Return indices (kept, taken), where `taken` is a stratified fraction of the labels.
 
-    At least one is taken if `fraction` is above 0.
+    At least one label is taken if `fraction` is above 0.
 
     Raises:
         ParameterError: the fraction is outside [0, 1), or `kept` would be empty.

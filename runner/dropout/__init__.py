@@ -1,4 +1,4 @@
-"""Dropout variants, which can be attached to any nn.Module and detached from it again."""
+"""Dropout variants that can be attached to any nn.Module and detached again."""
 
 from runner.dropout.base import Variant
 from runner.dropout.features import FeatureDropout

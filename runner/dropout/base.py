@@ -18,7 +18,7 @@ Scores = dict[str, dict[str, Tensor]]
 
 
 class Variant:
-    """A dropout variant. This base class is `dropout=none`, which changes nothing.
+    """The base class of dropout variants. As `dropout=none`, it changes nothing.
 
     In a training loop of your own::
 

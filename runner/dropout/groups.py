@@ -39,7 +39,7 @@ class _Dropped:
         self._drawn = self.members.masks(drop)
 
     def masks(self, training: bool) -> Mapping[str, Tensor]:
-        """Return a mask for each layer, which broadcasts over its weight and is True for dropped members."""
+        """Return a mask for each layer that broadcasts over its weight and is True for dropped members."""
         if training:
             if self._drawn is None:
                 self.draw()

@@ -1,4 +1,4 @@
-"""Training with a fixed mask, which removes weights, filters or features permanently.
+"""Training with a fixed mask that removes weights, filters or features permanently.
 
 Masked weights are zero when training begins and remain zero.
 """

@@ -1,4 +1,4 @@
-"""Nested dropout and ordered dropout, which also order the features at the places of `Tail`.
+"""Nested dropout and ordered dropout: two other ways to order the features at the places of `Tail`.
 
 As in TailDropout, the first k features of a place are kept, nothing is rescaled, and all features pass in evaluation.
 The variants differ in the distribution of k and in which examples and places share the same k.

@@ -30,7 +30,7 @@ def same_but_seed(measured: Sequence[Measured]) -> list[list[Measured]]:
 
 
 def without_repeats(column: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
-    """Return one run per seed, and the folders of runs with a repeated seed, which would not be independent samples."""
+    """Return one run per seed and the folders of runs with repeated seeds. Copies are not independent samples."""
     first: dict[int, Measured] = {}
     repeats = []
     for run in column:

@@ -46,7 +46,7 @@ def read_points(run: Run) -> pd.DataFrame:
 
 
 def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
-    """Return a mask of the rows for the unpruned network, which has not even been pruned at a floor."""
+    """Return a mask of the rows for the unpruned network, i.e. with floor 0 and sparsity 0."""
     return (points["floor"] == 0) & (points["sparsity"] == 0)
 
 

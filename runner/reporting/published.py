@@ -1,4 +1,4 @@
-"""The numbers from published tables, which are included in the package as CSV files."""
+"""Access to the numbers of published tables, which come with the package as CSV files."""
 
 import csv
 from functools import cache

@@ -13,7 +13,7 @@ _SOME = 24  # approximate number of measured k for more features
 
 @dataclass(frozen=True)
 class Cut:
-    """A network to measure, which keeps the k highest-ranking of n features."""
+    """A network to measure, with the k highest-ranking of n features."""
 
     place: str  # a consumer's name, or "all"
     k: int

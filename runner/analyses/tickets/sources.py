@@ -91,5 +91,5 @@ def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, A
 
 
 def hash_of(run: Run) -> str:
-    """Return the first eight digits of a run's hash, which folder names contain."""
+    """Return the first eight digits of a run's hash, as used in folder names."""
     return f"{int(str(run.status()['hash'])[:8], 16):08x}"
