@@ -12,7 +12,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Proof:
-    """How much the outputs of two networks differ.
+    """The differences between the outputs of two networks.
 
     Attributes:
         examples: number of examples that were compared.

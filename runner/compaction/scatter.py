@@ -121,7 +121,7 @@ def write_by_index(
 
 
 def is_wrapped(model: nn.Module, name: str) -> bool:
-    """Return whether `write_by_index` would wrap a module of a whole network in a `Scatter`."""
+    """Return whether `write_by_index` would wrap the named module in a `Scatter`."""
     parent, _, child = name.rpartition(".")
     return (type(model.get_submodule(parent)), child) not in _NARROW
 

@@ -62,7 +62,7 @@ class PaddedShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """conv3x3–BN–ReLU–conv3x3–BN, plus shortcut, ReLU (He et al. 2016a)."""
+    """A residual block: conv3x3–BN–ReLU–conv3x3–BN, plus the shortcut, then ReLU (He et al. 2016a)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module, momentum: float) -> None:
         super().__init__()
@@ -79,10 +79,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """conv1x1–BN–ReLU–conv3x3–BN–ReLU–conv1x1–BN, plus shortcut, ReLU; the last convolution has 4 times the channels.
+    """A bottleneck block: conv1x1–BN–ReLU–conv3x3–BN–ReLU–conv1x1–BN, plus the shortcut, then ReLU.
 
-    The stride is in the 3x3 convolution, as in torchvision (He et al.: in the first 1x1); the number of weights is the
-    same.
+    The last convolution has 4 times the channels. The stride is in the 3x3 convolution, as in torchvision (He et al.:
+    in the first 1x1); the number of weights is the same.
     """
 
     expansion = 4
@@ -104,7 +104,7 @@ class Bottleneck(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """BN–ReLU–conv3x3–BN–ReLU–conv3x3, plus shortcut (He et al. 2016b).
+    """A pre-activation residual block: BN–ReLU–conv3x3–BN–ReLU–conv3x3, plus the shortcut (He et al. 2016b).
 
     Args:
         shortcut: applied to the *activated* input; None means the input itself.

@@ -1,4 +1,4 @@
-"""The memory format for training a network.
+"""Conversion of networks to the memory format that is fastest for training.
 
 channels_last is the layout in which convolutions are fast, on CPUs and GPUs. One of its kernels is broken: on x86
 processors, oneDNN's AVX2 kernel for the float32 weight gradient of a 1x1 convolution with a stride writes beyond its

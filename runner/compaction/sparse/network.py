@@ -22,7 +22,7 @@ class SparseNetwork(nn.Module):
     Attributes:
         dense: the original network.
         executor: runs the network; None if there are no kernels.
-        reason: explains why there are no kernels, if so.
+        reason: the reason why there are no kernels, as text.
         shape: shape of one image.
     """
 
