@@ -1,4 +1,4 @@
-"""Deletion of failed runs and of the checkpoints of finished runs."""
+"""Delete failed runs and the checkpoints of finished runs."""
 
 from collections.abc import Sequence
 from contextlib import suppress

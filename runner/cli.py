@@ -103,7 +103,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _completion(words: Sequence[str]) -> int:
-    """Print the script for `--completion bash`, or the completions that the script requests by `--complete LINE`."""
+    """Print the script for `--completion bash`, or the completions for `--complete LINE`, which the script calls."""
     from runner.completion import complete, script
 
     asked = words[1] if len(words) == 2 else ""

@@ -1,4 +1,4 @@
-"""run train -m … hydra/launcher=slurm: submission of the missing runs as a Slurm array job, by submitit.
+"""run train -m … hydra/launcher=slurm: submit the missing runs as a Slurm array job, using submitit.
 
 Each job trains one run, exactly like `run train`. When its time is almost over, Slurm sends a signal, submitit requeues
 the job, and the requeued job resumes from the last checkpoint. If the shared file system supports locks, a lock in the

@@ -1,6 +1,6 @@
 """Shell completion of commands, groups, choices and options.
 
-To be fast, it imports neither Hydra nor torch.
+This module imports neither Hydra nor torch, so that completion is fast.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Detection, by tracing, of prunable layers and feature places in models that do not declare them."""
+"""Detect prunable layers and feature places, by tracing, in models that do not declare them."""
 
 from collections.abc import Mapping
 from contextlib import suppress

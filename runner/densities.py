@@ -1,4 +1,4 @@
-"""Distribution of a network's sparsity over its layers, used both in training and in the sweep."""
+"""Rules that distribute a network's sparsity over its layers, used both in training and in the sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of trained networks: metrics, and a file of predictions."""
+"""Evaluate trained networks: compute their metrics and write predictions to a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

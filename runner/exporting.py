@@ -1,4 +1,4 @@
-"""Export of networks to files that other programs can run: torch.export's .pt2, and ONNX.
+"""Export networks to files that other programs can run: torch.export's .pt2, and ONNX.
 
 Every file is first loaded in a fresh process that imports nothing from this package. It gets its final name only if its
 outputs there match PyTorch's.

@@ -1,4 +1,4 @@
-"""Import of optional libraries that `pip install .` does not install."""
+"""Import optional libraries that `pip install .` does not install."""
 
 import importlib
 from types import ModuleType

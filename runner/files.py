@@ -1,4 +1,4 @@
-"""Atomic writing of files, CSV files that grow row by row, and YAML."""
+"""Utilities for files: atomic writes, CSV files that grow row by row, and YAML."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""The networks that `run inspect` examines, and its output for each network."""
+"""The networks examined by `run inspect`, and the output for each of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

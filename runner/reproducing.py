@@ -1,4 +1,4 @@
-"""The runs behind a published table: which runs it needs, training of the missing ones, and estimates of the cost."""
+"""The runs behind a published table: list them, train the missing ones, and estimate the cost."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Execution of a run, from its configuration to a finished folder: its identity, status, lock, log and stages."""
+"""Execute a run, from its configuration to the finished folder: identity, status, lock, log and remaining work."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The identity, the CSV columns and the discovery of run folders.
+"""Utilities for run folders: default paths, CSV columns, and search.
 
 CSV columns are defined only here, and file names only in `runner.run_folder`. This module does not import torch, so
 that listing runs is fast.

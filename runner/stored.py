@@ -1,4 +1,4 @@
-"""Loading of the configuration, the weights and the variant's scores from finished run folders."""
+"""Load the configuration, the weights and the variant's scores from the folders of finished runs."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training of several runs in parallel processes. A line is printed as each one ends; one Ctrl-C ends them all."""
+"""Train several runs in parallel processes. A line is printed as each one ends, and one Ctrl-C ends them all."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Search for the smallest pruned network within a budget, chosen on validation data and confirmed on test data."""
+"""Find the smallest pruned network within a budget, chosen on validation data and confirmed on test data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

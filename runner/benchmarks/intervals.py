@@ -9,8 +9,7 @@ FEWEST = 6  # the number of values from which such an interval exists: 1 - 2 / 2
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the narrowest symmetric pair of order statistics that covers the median with a confidence of at least 95
-    %.
+    """Return the narrowest symmetric pair of order statistics that is a confidence interval of at least 95 %.
 
     The k-th smallest and the k-th largest of n values miss the median with probability 2 P(Binomial(n, 1/2) < k).
 

@@ -1,4 +1,4 @@
-"""Comparisons of GPT with a plain implementation of the same model, and of decoding with and without the cache."""
+"""Compare GPT with a plain implementation of the same model, and decoding with and without the cache."""
 
 from collections.abc import Callable, Iterator
 

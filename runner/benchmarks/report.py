@@ -1,4 +1,4 @@
-"""Formatting of results as a table for the terminal and as rows of a CSV file."""
+"""Format results as a table for the terminal and as rows of a CSV file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Execution of the requested measurements of `run bench`. Each result is stored as soon as it is available."""
+"""Run the requested measurements of `run bench`. Each result is stored as soon as it is available."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -47,12 +47,12 @@ class OneBatch:
 
 
 def late_training(parts: Experiment) -> Training:
-    """Return the experiment's training, moved near its end."""
+    """Return the experiment's training, fast-forwarded to a step near its end."""
     return late(parts.training())
 
 
 def late(training: Training) -> Training:
-    """Move a training near its end and return it."""
+    """Fast-forward a training to a step near its end and return it."""
     training.skip_to(_LATE, _STEPS)
     return training
 

@@ -1,4 +1,4 @@
-"""Comparisons of TailDropout with multiplication by a precomputed mask, the minimum cost of any mask-based dropout."""
+"""Compare TailDropout with multiplication by a precomputed mask, the minimum cost of any mask-based dropout."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Comparisons of the Transformer with PyTorch's of the same size, and of decoding with and without the cache."""
+"""Compare the Transformer with PyTorch's of the same size, and decoding with and without the cache."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,1 +1,1 @@
-"""Composition and checks of configurations, and creation of the objects that they name. Does not import torch."""
+"""Compose and check configurations, and create the objects that they name. This package does not import torch."""

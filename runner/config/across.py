@@ -23,8 +23,7 @@ def set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
 
 
 def without_models_own(config: dict[str, Any], named: Container[str], folders: Sequence[Path]) -> None:
-    """Remove options that a model's file sets for the data if the data set has no such option, e.g. `crop` for
-    ImageNet.
+    """Remove data options set by a model's file that the data set does not have, e.g. `crop` for ImageNet.
 
     Args:
         named: options set by the user. They are kept, so that the data set's class rejects them.

@@ -1,4 +1,4 @@
-"""Creation of objects from `_target_`s, which must be classes from the group's package or the user's --config-dir."""
+"""Create objects from `_target_`s. Only classes from the group's package or the user's --config-dir are allowed."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Groups from which a run can have several choices: criteria, granularities and loggers. Does not import torch.
+"""Groups that allow several choices per run: criteria, granularities and loggers. Does not import torch.
 
 A choice is a file in conf/criterion, conf/granularity or conf/logger, or in the same folder of the user's --config-dir.
 A configuration gives its name, or its name with parameters, as in `{n_of_m: {n: 1}}`. Composition replaces it by the

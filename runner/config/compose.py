@@ -1,4 +1,4 @@
-"""Composition of configurations with Hydra. Errors name the option and the value, and suggest the nearest valid one."""
+"""Compose configurations with Hydra. Errors name the option and the value, and suggest the nearest valid one."""
 
 import re
 import sys

@@ -34,8 +34,7 @@ def near(word: str, words: Sequence[str]) -> str:
 
 
 def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """Return a hint for an unknown option: a similar option, an option of another choice, or the current choice's
-    options.
+    """Return a hint for an unknown option: a similar one, one of another choice, or the current choice's options.
 
     Args:
         known: the dotted names of the existing options.

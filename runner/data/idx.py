@@ -1,4 +1,4 @@
-"""Reading of files in MNIST's idx format: a big-endian header followed by bytes, optionally gzipped."""
+"""Read files in MNIST's idx format, i.e. a big-endian header followed by bytes, optionally gzipped."""
 
 from __future__ import annotations
 

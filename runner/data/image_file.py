@@ -1,4 +1,4 @@
-"""Reading of image files in common formats."""
+"""Read image files in common formats."""
 
 from __future__ import annotations
 

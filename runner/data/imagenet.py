@@ -102,8 +102,7 @@ class ImageNet(Splits):
     def eval_batches(
         self, split: str, limit: int | None = None, batch_size: int = 100
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of the first `limit` images of a split (all if None), in a fixed order and without
-        augmentation.
+        """Yield batches of the first `limit` images of a split (all if None), in a fixed order, not augmented.
 
         Yields x (n, 3, S, S) float32, channels_last, and y (n,) int64. Raises a ValueError if the split is empty.
         """

@@ -1,4 +1,4 @@
-"""Normalisation of pixels 0..255: per channel over the training set, per image as in the paper, or just to [0, 1]."""
+"""Normalise pixels 0..255: per channel over the training set, per image as in the paper, or just to [0, 1]."""
 
 from __future__ import annotations
 

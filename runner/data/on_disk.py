@@ -1,4 +1,4 @@
-"""Loading of data sets that may have several layouts on disk, with optional download through torchvision."""
+"""Load a data set from one of several layouts on disk, or download it through torchvision."""
 
 from __future__ import annotations
 

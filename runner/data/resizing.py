@@ -1,4 +1,4 @@
-"""Resizing of images from a data set's native size to a model's input size."""
+"""Resize images from a data set's native size to a model's input size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of text to token ids: characters, bytes, subwords, or the tokens of a stored tokenizer."""
+"""Convert text to token ids for characters, bytes, subwords or the tokens of a stored tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import of torchvision, even if its compiled operators cannot be loaded."""
+"""Import torchvision even if its compiled operators cannot be loaded."""
 
 from __future__ import annotations
 

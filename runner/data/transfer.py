@@ -1,4 +1,4 @@
-"""Per-step copies of small tensors from the CPU to a GPU."""
+"""Copy small tensors from the CPU to a GPU at every step."""
 
 import torch
 from torch import Tensor

@@ -23,7 +23,7 @@ class _Late(Targeted):
 
 
 class Delayed(_Late):
-    """Pruning of the fraction `gamma` of every filter's weights, starting at progress `start`; both in [0, 1]."""
+    """Prune the fraction `gamma` of every filter's weights, starting at progress `start`; both are in [0, 1]."""
 
     def __init__(self, gamma: float = 0.5, start: float = 0.05) -> None:
         self.start = fraction("start", start)
@@ -31,7 +31,7 @@ class Delayed(_Late):
 
 
 class DelayedUnit(_Late, TargetedUnit):
-    """Pruning of the fraction `gamma` of every layer's filters, starting at progress `start`; both in [0, 1]."""
+    """Prune the fraction `gamma` of every layer's filters, starting at progress `start`; both are in [0, 1]."""
 
     def __init__(self, gamma: float = 0.5, start: float = 0.05) -> None:
         self.start = fraction("start", start)

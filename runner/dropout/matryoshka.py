@@ -1,4 +1,4 @@
-"""Matryoshka representations and slimmable networks: training of several widths in every step, at the places of `Tail`.
+"""Matryoshka representations and slimmable networks: several widths are trained in every step, at the places of `Tail`.
 
 As in TailDropout, the first features of a place are kept, nothing is rescaled, and all features pass in evaluation. A
 step computes the whole network once per width, so that a step with n widths costs as much as n steps of another

@@ -1,4 +1,4 @@
-"""Selection of the targeted entries of all layers, for scopes larger than a filter."""
+"""Select the targeted entries of all layers, for scopes larger than a filter."""
 
 import torch
 from torch import Tensor, nn

@@ -16,9 +16,9 @@ Ramping (the paper's "ramping targeted dropout"; official `targeted_weight_piece
 γ_t rises linearly to 95 % of γ until t = ramp[0], and then to γ until t = ramp[1]; α_t rises linearly from 0 to α until
 t = ramp[2]. The code's 20,000 and 40,000 of 100,000 steps are 0.2 and 0.4.
 
-Two options for weights go beyond the paper: which entries are compared with one another (`scope`), and a ramp of γ that
-rises fast at first and slowly at the end, as in gradual magnitude pruning (Zhu & Gupta, 2018):
-γ_t = γ (1 − (1 − t / ramp[1])³).
+Two options for weights go beyond the paper: `scope`, which determines the entries that are compared with each other,
+and a ramp of γ that rises fast at first and slowly at the end, as in gradual magnitude pruning (Zhu & Gupta, 2018): γ_t
+= γ (1 − (1 − t / ramp[1])³).
 """
 
 from collections.abc import Sequence

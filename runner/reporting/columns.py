@@ -1,4 +1,4 @@
-"""Grouping of runs into columns, which are named by the options that distinguish them."""
+"""Group runs into columns that are named by the options that distinguish them."""
 
 from __future__ import annotations
 

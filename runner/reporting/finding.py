@@ -1,4 +1,4 @@
-"""Search for runs by options and results, for `run list`, `run show` and `run diff`.
+"""Find runs by options and results, for `run list`, `run show` and `run diff`.
 
 This module imports neither pandas nor torch.
 """

@@ -1,4 +1,4 @@
-"""Formatting of numbers and names for display: percentages, metrics, durations and titles."""
+"""Format numbers and names for display: percentages, metrics, durations and titles."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Reading of finished runs and their measurements."""
+"""Read finished runs and their measurements."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

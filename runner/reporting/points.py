@@ -1,4 +1,4 @@
-"""Reading of a run's pruning.csv as a data frame."""
+"""Read a run's pruning.csv as a data frame."""
 
 from collections.abc import Sequence
 from typing import Any

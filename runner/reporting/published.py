@@ -1,4 +1,4 @@
-"""Access to the numbers of published tables, which come with the package as CSV files."""
+"""Read the published tables that come with the package as CSV files."""
 
 import csv
 from functools import cache

@@ -1,4 +1,4 @@
-"""Comparison of a published table's cells with our own measurements."""
+"""Compare the cells of a published table with our own measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

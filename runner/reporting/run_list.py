@@ -1,4 +1,4 @@
-"""The output of `run list runs`, with its selection, order and format of runs."""
+"""The output of `run list runs`: select, sort and format the runs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -65,7 +65,7 @@ class Section:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for the reader on rows for a network pruned at its floor and on the published columns."""
+        """Notes about rows that belong to a network pruned at its floor, and about the published columns."""
         notes = ["unpruned: the whole network, nothing set to zero."] if len(self.unpruned) else []
         low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
         for floor, part in low.groupby("floor"):

@@ -1,4 +1,4 @@
-"""Writing of tables as CSV, Markdown and LaTeX, and drawing of their figures."""
+"""Write tables as CSV, Markdown and LaTeX, and draw their figures."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Estimates of the dependence matrix's block sums of squares without the matrix, for networks with many weights.
+"""Estimate sums of squares over blocks of the dependence matrix without the matrix itself, for large networks.
 
 Let M = diag(θ) H diag(θ), let z be a vector of random signs, and let z_b be z restricted to block b and 0 elsewhere.
 The rows a of M z_b have the expected squared norm E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², because E z_j z_k is 1 for j = k

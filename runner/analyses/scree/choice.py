@@ -1,4 +1,4 @@
-"""The choice of the number of features to keep: the elbow of a curve, or the fewest that are about as good as all."""
+"""Choose the number of features to keep: the elbow of a curve, or the fewest that are about as good as all."""
 
 import math
 from collections.abc import Sequence

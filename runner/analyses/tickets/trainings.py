@@ -1,4 +1,4 @@
-"""Execution of the masked trainings of one finished run, and collection of their results and costs."""
+"""Run the masked trainings of one finished run, and collect their results and costs."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Collection of the report page's contents from run folders. Unreadable parts are skipped."""
+"""Collect the contents of the report page from run folders, skipping unreadable parts."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Writing of the report page. Its template escapes all text, its scripts are allowed by hash, and it loads nothing."""
+"""Write the report page. Its template escapes all text, its scripts are allowed by hash, and it loads nothing."""
 
 import base64
 import hashlib
