@@ -87,7 +87,7 @@ def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
 
 
 def load_yaml(text: str) -> Any:
-    """Parse YAML into plain values; tags that construct objects are errors.
+    """Parse YAML into plain values. Tags that construct objects raise an error.
 
     Raises:
         YAMLError: the text is not YAML, or is nested too deeply.

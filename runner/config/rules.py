@@ -33,7 +33,7 @@ def _part(value: Any) -> str | None:
 
 
 def _choices(value: Any) -> str | None:
-    """Accept names, which `runner.config.choices` looks up."""
+    """Accept one or several choices; `runner.config.choices` checks their names."""
     fits = (
         all(isinstance(one, str | Mapping) for one in (value if isinstance(value, list) else [value])) and value != []
     )

@@ -13,7 +13,7 @@ from runner.data.splits import SPLITS, Splits
 
 
 class Labelled:
-    """Base of dataclasses of tensors with one row for each of N examples, including `labels` (N,) int64."""
+    """Base class of dataclasses whose tensors have one row per example, including `labels` (N,) int64."""
 
     labels: Tensor
 

@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Splits:
-    """Base of data sets with the splits `train`, `validation` and `test`. The last two may be empty."""
+    """Base class of data sets with the splits `train`, `validation` and `test`. The last two may be empty."""
 
     train: Any
     validation: Any

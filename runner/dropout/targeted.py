@@ -43,8 +43,8 @@ class TargetWeights(nn.Module):
 
     Args:
         rates: the drop rate and targeted fraction.
-        joint: the object that finds the targeted entries of all layers jointly. None means a separate selection in each
-            filter.
+        joint: the object that finds the targeted entries of all layers jointly. None means that each filter is handled
+            separately.
         name: the layer's name, for `joint`.
     """
 

@@ -34,7 +34,7 @@ def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """The readable information about one run.
+    """One run with all its information that can be read.
 
     Attributes:
         config: the values by dotted name, or {} for a damaged run.

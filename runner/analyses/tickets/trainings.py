@@ -84,7 +84,7 @@ class Trainings:
             torch.set_num_threads(threads)
 
     def _scores(self) -> str:
-        """Return the kind of scores, "own" only if the run has any, so that equal trainings are recognised."""
+        """Return the requested scores, or "magnitude" if the run has no scores of its own."""
         asked = str(self.asked["scores"])
         own = load_scores(self.source.run, torch.device("cpu")) if asked == "own" else {}
         return "magnitude" if asked == "own" and self.asked["granularity"] not in own else asked
