@@ -23,7 +23,7 @@ def check_kinds(config: Mapping[str, Any]) -> None:
         if not set(kinds[group]) & set(kinds[other]):
             about, others = (" or ".join(_KINDS.get(one, one) for one in kinds[part]) for part in (group, other))
             raise ConfigError(
-                f"{group}={config[group]['name']} is about {about}, but {other}={config[other]['name']} about {others}"
+                f"{group}={config[group]['name']} works with {about}, but {other}={config[other]['name']} with {others}"
             )
 
 

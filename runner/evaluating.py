@@ -17,10 +17,10 @@ from runner.tasks.metrics import Metric, by_name
 def check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
     """Raise ConfigError unless there is exactly one network and its task is classification."""
     if len(configs) > 1:
-        raise ConfigError(f"predictions={place}: one file holds those of one network, but there are {len(configs)}")
+        raise ConfigError(f"predictions={place}: expected one network per file, but there are {len(configs)}")
     if not issubclass(target(configs[0], "task"), Classification):
         task = configs[0]["task"]["name"]
-        raise ConfigError(f"predictions={place}: there are none for task={task}, only for task=classification")
+        raise ConfigError(f"predictions={place}: expected a run of task=classification, not task={task}")
 
 
 def measure(network: Network, asked: dict[str, Any]) -> dict[str, Any]:

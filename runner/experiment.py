@@ -96,7 +96,7 @@ class Experiment:
         trained = self.config.get("init") is not None or self.config["model"].get("weights") is not None
         if getattr(self.task, "needs_teacher", False) and not trained:
             name = self.config["task"]["name"]
-            raise ConfigError(f"task={name} as asked for needs a trained network to learn from: init=FOLDER or FILE")
+            raise ConfigError(f"task={name} needs a trained network as its teacher: init=FOLDER or FILE")
 
     def training(self, start_step: int = 0) -> Training:
         """Set up the training of the model, and attach the variant.
@@ -262,8 +262,8 @@ def _warn_of_older_rows(run: Run, done: Sequence[Mapping[str, str]]) -> bool:
     older = not known and any(row.get("batch_norm") == "recalibrated" for row in done)
     if older:
         print(
-            f"run: {run.pruning_file} is of an older version, which may have recalibrated BatchNorm on images without "
-            "augmentation; delete it and run prune measures all of its rows alike",
+            f"run: {run.pruning_file} was written by an older version, which may have recalibrated BatchNorm on images "
+            "without augmentation; delete it, then run prune measures all rows in the same way",
             file=sys.stderr,
         )
     return older
@@ -278,7 +278,7 @@ def _keep_samples(run: Run, point: Point, split: str, row: Mapping[str, Any], sa
     """Append sample outputs on the test split: a heading for the point, then one block of lines per example."""
     if split != "test":
         return
-    heading = f"{point.granularity} sparsity {point.pruned:.4g} (really {row['actual_sparsity']:.4f})"
+    heading = f"{point.granularity} sparsity {point.pruned:.4g} ({row['actual_sparsity']:.4f} actual)"
     heading += "".join(f", {words}" for words in (point.scope, f"{point.scores} scores", point.batch_norm))
     blocks = ["\n".join(lines) for lines in samples]
     with run.samples_file.open("a", encoding="utf-8") as file:

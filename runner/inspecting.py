@@ -93,13 +93,13 @@ def table(title: str, found: Inspection, sparsity: float, granularity: str) -> l
                 *(f"{one.parameters_left:,}", _count(one.flops_left), one.stays),
             ]
         )
-    lines = [f"{title}, in the order of computation; FLOPs of one example", "", *padded(rows), ""]
+    lines = [f"{title}, in the order of computation; FLOPs per example", "", *padded(rows), ""]
     lines += [f"group {number}, cut together: {', '.join(names)}" for number, names in found.groups.items()]
     prunable = sum(one.parameters for one in found.layers if one.prunable)
     saved = (
-        f"{granularity} sparsity {percent(sparsity)} %, each layer for itself: "
+        f"cut at {granularity} sparsity {percent(sparsity)} % in each layer: "
         f"{found.parameters_left:,} parameters ({found.parameters_left / found.parameters:.2f}), "
-        f"{found.flops_left:,} FLOPs ({found.flops_left / max(found.flops, 1):.2f}) would be left, cut"
+        f"{found.flops_left:,} FLOPs ({found.flops_left / max(found.flops, 1):.2f}) would remain"
     )
     whole = f"{found.parameters:,} parameters, {prunable:,} of them in prunable layers; {found.flops:,} FLOPs"
     return [*lines, *found.notes, whole, saved]

@@ -11,7 +11,7 @@ from runner.errors import Interrupted, UserError
 from runner.training.distributed import LAUNCHED
 from runner.workers import begin_worker, share_cores
 
-GOES_ON = "the same command goes on from the last checkpoint"
+RESUMES = "the same command resumes from the last checkpoint"
 
 
 def start(words: Sequence[str], count: int) -> int:
@@ -35,11 +35,11 @@ def start(words: Sequence[str], count: int) -> int:
         for process in context.processes:
             process.terminate()
             process.join()
-        raise Interrupted(GOES_ON) from None
+        raise Interrupted(RESUMES) from None
     except ProcessExitedException as error:
         if error.signal_name:
             killed = f"process {error.error_index} of {count} was ended ({error.signal_name})"
-            raise UserError(f"{killed}, and the others with it; {GOES_ON}") from None
+            raise UserError(f"{killed}, and the others with it; {RESUMES}") from None
         return error.exit_code
     return 0
 

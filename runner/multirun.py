@@ -42,7 +42,7 @@ def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: b
         run, worked = execute(config, overrides, foreign, processes=processes)
     print(pruning_summary(run))
     if not worked:
-        print("finished before, nothing was trained; force=true trains again")
+        print("already finished, nothing was trained; force=true trains again")
     print(run.folder)
     return 0
 
@@ -58,7 +58,7 @@ def run_all(composer: Composer, overrides: Sequence[str]) -> int:
     """
     jobs, launcher = composer.jobs(overrides)
     if asked := [job["processes"] for job in jobs if job["processes"] > 1]:
-        raise ConfigError(f"processes={asked[0]}: is for one run, and -m for several")
+        raise ConfigError(f"processes={asked[0]}: works with a single run only, not with -m")
     foreign = composer.config_dir is not None
     folders = checked_folders(jobs, foreign)
     if launcher.get("_target_") == PARALLEL:

@@ -82,7 +82,7 @@ def find_sources(folders: Sequence[str]) -> list[Source]:
         if inside and folder.is_dir():
             found.append(Source(Run(folder.parent.parent), folder))
         elif any((folder / name).is_file() for name in (ARCHITECTURE, PACKED, ELASTIC)):
-            raise ConfigError(f"{folder} is in no run folder: expected RUN/{COMPACT}/NAME, for the data is the run's")
+            raise ConfigError(f"{folder} is not in a run folder, which holds its data: expected RUN/{COMPACT}/NAME")
         else:
             found += map(Source, runs.find_runs([folder]))
     return list(dict.fromkeys(found))
@@ -195,7 +195,7 @@ def _names(source: Source, point: Point, width: float | None) -> tuple[str, str]
             what, name = f"{what}, {percent(width)} % of the features", f"{name}-{width:g}"
     elif point.pruned:
         what = f"{granularity_label(point.granularity)} {percent(point.pruned)} %"
-        what += f" (the floor; asked {percent(point.sparsity)} %)" if point.sparsity < point.floor else ""
+        what += f" (the floor; requested {percent(point.sparsity)} %)" if point.sparsity < point.floor else ""
         name = f"{point.granularity}-{point.pruned:g}"
     else:
         what = name = "whole"

@@ -136,7 +136,7 @@ class Run:
         try:
             config = load_yaml(self._verified(self.config_file, status).decode())
         except FileNotFoundError:
-            raise UserError(f"{self.folder} is no run folder: it has no .hydra/config.yaml") from None
+            raise UserError(f"{self.folder} is not a run folder: it has no .hydra/config.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise damaged(self.config_file, error) from None
         if not isinstance(config, dict):

@@ -168,8 +168,8 @@ def _status_for(run: Run, identity: Identity, force: bool) -> dict[str, Any]:
     status = run.status()
     if others := run.not_ours():
         raise ConfigError(
-            f"{run.folder} holds {', '.join(others)} but no status.json, so it is no run's; "
-            "choose another folder=, or force=true to replace what is there"
+            f"{run.folder} holds {', '.join(others)} but no status.json, so it is not a run folder; "
+            "choose another folder=, or force=true to replace its contents"
         )
     older = status.get("format", 1) < runs.FORMAT
     if status and status.get("hash") != (identity.of_format_1 if older else identity.hash):
@@ -179,7 +179,7 @@ def _status_for(run: Run, identity: Identity, force: bool) -> dict[str, Any]:
         )
     if older and status and not status.get("trained"):
         raise ConfigError(
-            f"{run.folder} was begun by an older version and can't go on with this one; force=true starts it again"
+            f"{run.folder} was started by an older version and can't be resumed by this one; force=true starts it over"
         )
     return status
 
@@ -271,7 +271,7 @@ def _outcome_of(run: Run) -> Iterator[None]:
         yield
     except KeyboardInterrupt:  # the status remains "running", which without a lock means that it can be resumed
         begun = run.checkpoint_file.exists() or run.status().get("trained")
-        going_on = "goes on from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
+        going_on = "resumes from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
         raise Interrupted(f"the same command {going_on}") from None
     except Exception as error:
         failure: Exception = error

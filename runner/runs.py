@@ -90,11 +90,11 @@ def find_runs(folders: Iterable[Path | str]) -> list[Run]:
     found = []
     for folder in map(Path, folders):
         if not folder.is_dir():
-            raise ConfigError(f"{folder} is no folder")
+            raise ConfigError(f"{folder} is not a folder")
         runs = [Run(path.parent.parent) for path in folder.rglob(".hydra/config.yaml")]
         if not runs:
             raise ConfigError(
-                f"{folder} is no run folder and holds none (a run has .hydra/config.yaml and status.json)"
+                f"{folder} is not a run folder and contains none (a run has .hydra/config.yaml and status.json)"
             )
         found += runs
     return sorted(set(found), key=lambda run: str(run.folder))

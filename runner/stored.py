@@ -32,14 +32,14 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
             training data.
     """
     if run.state() != "finished":
-        raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train goes on with it")
+        raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train resumes it")
     config = run.config()
     try:
         check_stored(config, config_dir)
     except ForeignRun as error:
         raise ForeignRun(f"{run.folder}: {error}") from None
     except ConfigError as error:
-        hint = "" if config_dir else "; a run with classes of your own needs --config-dir FOLDER, where they are"
+        hint = "" if config_dir else "; a run with your own classes needs --config-dir FOLDER with their files"
         raise ForeignRun(f"{run.folder}: {error}{hint}") from None
     _check_sources(run, config)
     try:
@@ -67,8 +67,8 @@ def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
         if known.get(option, now) != now:
             part, _, key = option.partition(".")
             raise ForeignRun(
-                f"{run.folder}: {option}={config[part][key]} has another source than when the run was trained; "
-                "restore that, or run train … trains the class as it is now"
+                f"{run.folder}: {option}={config[part][key]} has a different source than when the run was trained; "
+                "restore it, or train the class as it is now with run train …"
             )
 
 
@@ -100,7 +100,7 @@ def _other_data(run: Run, config: Mapping[str, Any], difference: str) -> ConfigE
     place = f"data.root={data['root']}" if data.get("root") is not None else f"data={data['name']}"
     return ConfigError(
         f"{place} is not the data that {run.folder} was trained on ({difference}); "
-        "data.root=… names the place of that, run train … learns this"
+        "set data.root=… to the original data, or train on this data with run train …"
     )
 
 

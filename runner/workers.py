@@ -74,7 +74,7 @@ def side_by_side(
     """
     workers = min(workers, len(calls))
     share_cores(workers)
-    print(f"{len(calls)} runs, {workers} at a time; a line for each as it ends", flush=True)
+    print(f"{len(calls)} runs, {workers} at a time; one line for each when it ends", flush=True)
     failures: list[str | None] = [None] * len(calls)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), begin_worker)
     with _ended(pool):
@@ -118,11 +118,11 @@ def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
     except KeyboardInterrupt:
         for process in active_children():
             process.terminate()
-        raise Interrupted("the same command goes on with what is missing") from None
+        raise Interrupted("the same command continues with the missing runs") from None
     except BrokenProcessPool:
         raise UserError(
-            "a training was killed, perhaps by the system for its memory; the same command goes on with what is "
-            "missing, with fewer at a time if need be"
+            "a training was killed, perhaps by the system for its memory; the same command continues with the "
+            "missing runs; train fewer at a time if this happens again"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

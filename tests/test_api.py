@@ -79,7 +79,7 @@ def test_errors_say_what_is_expected(results, tmp_path):
     outputs, (none, _) = results
     with pytest.raises(ConfigError, match=r"holds 2 runs; runner\.find"):
         runner.load(outputs)
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         runner.load(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="dropout=targetd: unknown; did you mean targeted"):
         runner.train("dropout=targetd")

@@ -104,7 +104,7 @@ def test_interpolations_stay_text(run, monkeypatch):
 
 
 def test_no_configuration_is_no_run(run):
-    with pytest.raises(UserError, match=r"is no run folder: it has no \.hydra/config\.yaml"):
+    with pytest.raises(UserError, match=r"is not a run folder: it has no \.hydra/config\.yaml"):
         run.config()
 
 
@@ -166,9 +166,9 @@ def test_runs_are_found_at_any_depth_once_and_sorted(tmp_path):
 
 
 def test_folders_without_runs_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere is no folder"):
+    with pytest.raises(ConfigError, match="nowhere is not a folder"):
         find_runs([tmp_path / "nowhere"])
-    with pytest.raises(ConfigError, match="is no run folder and holds none"):
+    with pytest.raises(ConfigError, match="is not a run folder and contains none"):
         find_runs([tmp_path])
 
 

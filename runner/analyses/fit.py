@@ -30,7 +30,7 @@ def study(found_runs: Sequence[Run], options: Mapping[str, Any], config_dir: Pat
     limits = {cost: amount(options[cost]) for cost in COSTS if options[cost] is not None}
     measured, notes = gather(found_runs, {})
     if len({run.headline.name for run in measured}) > 1:
-        raise ConfigError("the runs are judged by different metrics; name folders of one task")
+        raise ConfigError("the runs' headline metrics differ; expected folders of one task")
     headline = measured[0].headline
     metric, higher = headline.name, headline.higher_is_better
     points = pd.concat([run.points.assign(run=str(run.run.folder)) for run in measured], ignore_index=True)
@@ -86,11 +86,11 @@ def _measured_again(found: Choice, options: Mapping[str, Any], config_dir: Path 
     """Repeat the timing of the first network, because the minimum of many timings is biased, and return a note."""
     first = found.candidates.iloc[0]
     if pd.isna(first["latency_ms"]):
-        return "no latency was measured, for no network is within the rest of the budget"
+        return "no latency was measured because no network is within the rest of the budget"
     ((again, way),) = _latencies([dict(first)], options, config_dir)
     return (
-        f"batch {options['batch']} takes the first network {first['latency_ms']:.3g} ms by {first['executed_by']}, in "
-        f"turn with the others, and {again:.3g} ms by {way} when it is measured again"
+        f"batch {options['batch']}: the first network takes {first['latency_ms']:.3g} ms with {first['executed_by']}, "
+        f"interleaved with the others, and {again:.3g} ms with {way} when measured again"
     )
 
 
@@ -114,5 +114,5 @@ def _text(table: pd.DataFrame, metric: Metric, met: bool, notes: Sequence[str]) 
     first = [*rows[0][:4], *rows[0][4 + len(timed) :]]
     begin = "The choice" if met else "No network is within the budget; the nearest is"
     test = "not measured" if first[5] == NONE else first[5]
-    told = f"{begin}: {first[0]}: {first[3]} bytes, validation {metric.name} {first[4]}, test {metric.name} {test}."
-    return "\n".join([told, "", *padded([head, *rows]), *(["", *notes] if notes else [])]) + "\n"
+    answer = f"{begin}: {first[0]}: {first[3]} bytes, validation {metric.name} {first[4]}, test {metric.name} {test}."
+    return "\n".join([answer, "", *padded([head, *rows]), *(["", *notes] if notes else [])]) + "\n"

@@ -30,7 +30,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
     for one in found:
         print(description(*one))
     if not options["yes"] and not _agreed(len(found)):
-        print("nothing is deleted; yes=true doesn't ask")
+        print("nothing was deleted; yes=true deletes without asking")
         return 0
     kept = 0
     for one in found:

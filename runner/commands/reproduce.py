@@ -31,13 +31,15 @@ def main(
 ) -> int:
     """Train the missing runs and write the table. With `estimate`, only print what this would cost."""
     if not any(key_of(text) == "table" for text in overrides):
-        raise ConfigError("table=… must be given, table=paper2_weight for one; run list table names them")
+        raise ConfigError("table=NAME is required, for example table=paper2_weight; see run list table")
     own = [text for text in overrides if key_of(text).partition(".")[0] in _OWN]
     config = Composer("reproduce", config_dir).single(own)
     for text in own:
         group, _, name = key_of(text).partition(".")
         if group == "table" and name and name.partition(".")[0] not in PLAN_OPTIONS:
-            raise ConfigError(f"{text}: table.{name} is run table's; run reproduce keeps to the published table's rows")
+            raise ConfigError(
+                f"{text}: table.{name} is an option of run table; run reproduce keeps the published table's rows"
+            )
     check_each(config, {"jobs": whole(1), "setup": one_of("paper", "own")})
     plan = Plan.of(config["table"])
     if config["setup"] == "own":

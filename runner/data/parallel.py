@@ -22,7 +22,7 @@ from runner.parameters import Count, checked
 log = logging.getLogger(__name__)
 
 GZIP = b"\x1f\x8b"
-ALLOWED = "expected [SOURCE,TARGET], two UTF-8 files with a line for each other's line, plain or gzipped"
+ALLOWED = "expected [SOURCE,TARGET], two UTF-8 files with aligned lines, plain or gzipped"
 
 Names = Sequence[str | Path]
 
@@ -72,7 +72,7 @@ class SplitFiles:
                 raise DataError(f"{source} has {len(sources)} lines, {target} has {len(targets)}")
             pairs = [(one, other) for one, other in zip(sources, targets, strict=True) if one and other]
             if not pairs:
-                raise DataError(f"{source} and {target} hold no pair of lines that are not empty")
+                raise DataError(f"{source} and {target} hold no pair of non-empty lines")
         if len(pairs) < len(sources):
             log.warning("%s: left out %d of %d pairs, empty on a side", self, len(sources) - len(pairs), len(sources))
         return Texts([one for one, _ in pairs], [other for _, other in pairs])
@@ -86,7 +86,7 @@ class SplitFiles:
     def _paths(self) -> Iterator[tuple[Path, Path]]:
         try:
             if not is_pair_of_names(self.names):
-                raise DataError("these are not two names")
+                raise DataError("not a pair of file names")
             source, target = (self.folder / Path(name).expanduser() for name in self.names)
             yield source, target
         except DataError as error:
@@ -100,7 +100,7 @@ def splits_in(root: str | Path | None, train: Names, validation: Names, test: Na
     """Return the training, validation and test files. Raises a DataError if `root` is not a folder."""
     folder = Path() if root is None else Path(str(root)).expanduser()
     if not folder.is_dir():
-        raise DataError("no such folder; expected the one that the files of each split are in", "root", root)
+        raise DataError("no such folder; expected the folder of the files of all splits", "root", root)
     named = {"train": train, "validation": validation, "test": test}
     return [SplitFiles(split, names, folder) for split, names in named.items()]
 

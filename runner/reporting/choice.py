@@ -110,7 +110,7 @@ def _published(file: str, part: Any) -> list[PublishedColumn]:
     option = f"table.published.{file}"
     _known(option, file, published_files())
     if not isinstance(part, Mapping) or set(part) != {*_PUBLISHED_WORDS, "columns"}:
-        raise ConfigError(f"{option}: allowed are the keys {', '.join(_PUBLISHED_WORDS)}, columns")
+        raise ConfigError(f"{option}: expected keys: {', '.join(_PUBLISHED_WORDS)}, columns")
     if not isinstance(part["columns"], Mapping):
         raise ConfigError(f"{option}.columns={show(part['columns'])}: expected a mapping, {{HEAD: {{…}}}}")
     words = {name: str(part[name]) for name in _PUBLISHED_WORDS}
@@ -126,5 +126,5 @@ def _published(file: str, part: Any) -> list[PublishedColumn]:
 def _known(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         near = get_close_matches(value, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"{option}: there is no published {value}{hint} Allowed is {', '.join(known)}")
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ConfigError(f"{option}: nothing is published as {value}{hint} expected {', '.join(known)}")

@@ -36,7 +36,7 @@ def _reached(found: Found) -> list[str]:
             return [str(error)]
     rows = read_rows(found.run.metrics_file)
     if not rows:
-        return ["nothing is measured yet"]
+        return ["no measurements yet"]
     return [f"epoch {rows[-1].get('epoch')}:", *(f"  {name:21} {value}" for name, value in rows[-1].items())]
 
 
@@ -44,13 +44,17 @@ def _next(found: Found) -> list[str]:
     folder, command = found.run.folder, found.status.get("command")
     if found.state == "finished":
         return [
-            "How to go on:",
-            f"  run prune {folder} prune.criterion=random     under other rules, without training",
-            f"  run compact {folder} sparsity=0.9             a network that is really smaller",
+            "Next steps:",
+            f"  run prune {folder} prune.criterion=random     prune by other rules, without training",
+            f"  run compact {folder} sparsity=0.9             make a compact network",
             f"  run evaluate {folder} sparsity=0.9 split=validation",
             f"  run report {folder}",
         ]
     if found.state == "running":
-        return ["It is running."]
-    again = f"The same command goes on from the last checkpoint: {command}" if command else "It has no command."
+        return ["The run is in progress."]
+    again = (
+        f"To resume from the last checkpoint, run the same command: {command}"
+        if command
+        else "Its command is not known."
+    )
     return [again]

@@ -19,9 +19,9 @@ def difference(a: Found, b: Found) -> list[str]:
     about = [_row(name, a.status, b.status) for name in _MACHINE if _differ(name, a.status, b.status)]
     results = _results(a, b)
     lines = []
-    for title, rows in (("Options", options), ("Where and how they ran", about)):
+    for title, rows in (("Options", options), ("Machine and state", about)):
         lines += [f"{title}\n", *(padded([["", "A", "B"], *rows]) if rows else ["  the same"]), ""]
-    return [*lines, "Results\n", *(padded(results) if len(results) > 1 else ["  nothing that both measured"])]
+    return [*lines, "Results\n", *(padded(results) if len(results) > 1 else ["  no measurements in common"])]
 
 
 def _differ(name: str, a: Any, b: Any) -> bool:

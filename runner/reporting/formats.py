@@ -9,7 +9,7 @@ from runner.tasks.metrics import Metric
 
 BATCH_NORMS = {"kept": "BatchNorm kept", "recalibrated": "BatchNorm recalibrated", "none": "no BatchNorm"}
 # Columns of pruning.csv that are costs of a network → their labels in figures.
-COSTS = {"flops": "FLOPs of one example", "parameters": "parameters", "bytes": "bytes"}
+COSTS = {"flops": "FLOPs per example", "parameters": "parameters", "bytes": "bytes"}
 COUNTS = {"nonzero_weights": "prunable weights left"}  # further horizontal axes
 NONE = "–"  # a cell without a value
 UNPRUNED = "unpruned"  # name of the row of unpruned networks, where the others begin at a floor

@@ -56,7 +56,7 @@ def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measure
     left_out = [*notes, *([f"left out, not finished: {', '.join(unfinished)}"] if unfinished else [])]
     if not measured:
         what = f" with table.runs={{{_shown(wanted)}}}" if wanted else ""
-        raise ConfigError("; ".join([f"there is no finished run{what} to make a table of", *left_out]))
+        raise ConfigError("; ".join([f"no finished run{what} for the table", *left_out]))
     return measured, left_out
 
 

@@ -62,7 +62,7 @@ class Plan:
                 in [0, 1].
         """
         if "cells" not in table:
-            raise ConfigError(f"table={table['name']}: expected a published table, one with cells; run list table")
+            raise ConfigError(f"table={table['name']}: expected a published table, which has cells; see run list table")
         files = table["published_file"]
         files = dict(files) if isinstance(files, Mapping) else {"accuracy": files}
         for file in files.values():
@@ -72,7 +72,7 @@ class Plan:
         heads = {head: None for file in files.values() for head in published_heads(file)}
         for cell in table["cells"]:
             if cell["head"] not in heads and not cell.get("ours"):
-                raise ConfigError(f"table.cells: {cell['head']} is no published column; expected {', '.join(heads)}")
+                raise ConfigError(f"table.cells: {cell['head']} is not a published column; expected {', '.join(heads)}")
             if allowed := fractions(cell["sparsities"]):
                 raise ConfigError(f"table.cells.sparsities={show(cell['sparsities'])}: expected {allowed}")
         cells = [Cell(c["head"], tuple(c["overrides"]), tuple(map(float, c["sparsities"]))) for c in table["cells"]]
@@ -124,7 +124,7 @@ def _cell(plan: Plan, cell: Cell, runs: Sequence[Run], metric: Metric) -> pd.Dat
     points = points[(asked & ~whole) | (whole & alone)]
     if metric.name not in points:
         what = f"{metric.name}, which the task of {runs[0].folder} does not measure"
-        raise ConfigError(f"table={plan.name} is about {what}")
+        raise ConfigError(f"table={plan.name} compares {what}")
     rows = points.groupby(["batch_norm", "sparsity", "floor"], as_index=False).agg(
         actual_sparsity=("actual_sparsity", "mean"), **statistics(metric)
     )
@@ -176,7 +176,7 @@ def markdown(plan: Plan, rows: pd.DataFrame, title: str) -> str:
             lines.append([f"{percent(sparsity)} %", *(_shown(row, published, metric) for row, published in found)])
         parts += [f"## {_heading(metric, norm)}", "\n".join(padded(lines))]
     notes = [f"- † {head}: {why}." for head, why in plan.doubtful.items()] + [f"- {note}." for note in plan.notes]
-    parts.append("\n".join(["Ours ± deviation over seeds (difference to the paper).", *notes]))
+    parts.append("\n".join(["Ours ± standard deviation over seeds (difference from the paper).", *notes]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -30,7 +30,7 @@ def run_list(folders: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
     check_each({"format": shape, "state": states}, {"format": one_of(*FORMATS), "state": list_of(one_of(*STATES), 0)})
     outputs = Path("outputs")
     if not folders and not outputs.is_dir():
-        yield {"json": "[]", "csv": ""}.get(shape, "no runs yet: there is no folder outputs here")
+        yield {"json": "[]", "csv": ""}.get(shape, "no runs yet: there is no outputs folder here")
         return
     there, smoke = runs.find_runs(folders or [outputs]), 0
     if not folders:

@@ -35,7 +35,7 @@ class SparsityAxis:
 
     @property
     def label(self) -> str:
-        return "sparsity (%)" + ("" if self.shift is None else ", logarithmic in what remains")
+        return "sparsity (%)" + ("" if self.shift is None else ", logarithmic in the remaining fraction")
 
     def forward(self, x: ArrayLike) -> Array:
         """Map sparsities in percent to positions."""

@@ -72,12 +72,12 @@ class Section:
             at = f"{percent(float(str(floor)))} %"
             what = granularity_label(self.granularity)
             names = ", ".join(part["column"].unique())
-            notes.append(f"{names}: rows below {at} are of the network whose {what} are pruned at {at}, its floor.")
+            notes.append(f"{names}: rows below {at} are for the network with {at} of its {what} pruned, its floor.")
         for file in dict.fromkeys(column.published.file for column in self.published):
-            of_it = [column for column in self.published if column.published.file == file]
-            labels = ", ".join(column.label for column in of_it)
-            heads = ", ".join(f"“{column.published.head}”" for column in of_it)
-            notes.append(f"{labels}: {of_it[0].published.about}, there {heads} ({file}.csv).")
+            same_file = [column for column in self.published if column.published.file == file]
+            labels = ", ".join(column.label for column in same_file)
+            heads = ", ".join(f"“{column.published.head}”" for column in same_file)
+            notes.append(f"{labels}: {same_file[0].published.about}, there {heads} ({file}.csv).")
         return notes
 
 
@@ -132,7 +132,7 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
     shown = [name for name in own if any(name in section.columns for section in sections)]
     if len(shown) > STYLES:
         more = f"{len(shown)} columns, of which {STYLES} can be distinguished"
-        left_out.append(f"No figures: {more}; table.runs= chooses.")
+        left_out.append(f"No figures: {more}; table.runs=… selects fewer.")
     return Table(
         metric=metric,
         split=choice.split,
@@ -150,7 +150,9 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
         headlines = list(dict.fromkeys(run.headline for run in measured))
         if len(headlines) > 1:
             names = " and ".join(metric.name for metric in headlines)
-            raise ConfigError(f"the runs are judged by {names}; choose by table.metric=… or table.runs={{data: …}}")
+            raise ConfigError(
+                f"the runs' headline metrics differ, {names}; choose with table.metric=… or table.runs={{data: …}}"
+            )
         return headlines[0]
     for run in measured:
         if choice.metric not in metrics_of(run.points):
@@ -225,10 +227,10 @@ def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
         rows = rows[rows["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
     present = in_order(rows["granularity"])
     for granularity in present if choice.granularity == "auto" else [choice.granularity]:
-        of_it = rows[rows["granularity"] == granularity]
-        norms = choice.batch_norm if (of_it["batch_norm"] != "none").any() else choice.batch_norm[:1]
+        selected = rows[rows["granularity"] == granularity]
+        norms = choice.batch_norm if (selected["batch_norm"] != "none").any() else choice.batch_norm[:1]
         for norm in norms:
-            part = of_it[of_it["batch_norm"].isin([norm, "none"])]
+            part = selected[selected["batch_norm"].isin([norm, "none"])]
             if not part.empty:
                 yield part
 
@@ -262,4 +264,4 @@ def _nothing(measured: Sequence[Measured], choice: Choice) -> str:
     shown = " ".join(f"table.{name}={value}" for name, value in asked.items() if value not in ("auto", None))
     points = pd.concat([run.points for run in measured])
     there = "; ".join(f"{name} {', '.join(map(str, points[name].unique()))}" for name in options[:-1])
-    return f"no run was pruned as {shown} asks; there is {there}; run prune FOLDER adds to it"
+    return f"no run was pruned with {shown}; available: {there}; run prune FOLDER adds more"

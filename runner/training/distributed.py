@@ -95,7 +95,7 @@ class Several(OneProcess):
         # Messages use gloo, because a process that waits for NCCL keeps its GPU busy.
         nccl = dist.get_backend() == "nccl"
         self._control = dist.new_group(backend="gloo", timeout=_PATIENCE) if nccl else dist.group.WORLD
-        self._untold = _MESSAGES
+        self._messages_left = _MESSAGES
         self._changed: list[nn.Module] = []
         self._rows, self._low, self._high, self._filled = 1, 0, 1, True  # of the current batch
 
@@ -105,8 +105,8 @@ class Several(OneProcess):
         each, rest = divmod(rows, self._high - self._low)
         if rest:
             raise UserError(
-                f"dropout of {rows} rows, where a process has {self._high - self._low} examples: several processes "
-                "can't share that out; train in one"
+                f"dropout draws {rows} rows, but a process has {self._high - self._low} examples: this can't be "
+                "split over several processes; train in one"
             )
         return draw(self._rows * each)[self._low * each : self._high * each]
 
@@ -147,8 +147,8 @@ class Several(OneProcess):
         rows = _rows(batch)
         if rows is None:
             raise UserError(
-                f"a batch of {type(batch).__name__} can't be shared out among processes: expected a tensor with a row "
-                "for each example, or a tuple, list or dataclass of them"
+                f"a batch of {type(batch).__name__} can't be split over processes: expected a tensor with one row "
+                "per example, or a tuple, list or dataclass of them"
             )
         low, high = (rows * rank // self.count for rank in (self.rank, self.rank + 1))
         # With fewer rows than processes, some have none. They compute with the first row, which is not counted.
@@ -185,12 +185,12 @@ class Several(OneProcess):
         try:
             yield
         except BaseException:
-            if self._untold:
+            if self._messages_left:
                 self._broadcast(_FAILED)
             raise
 
     def tell(self, value: Any) -> None:
-        self._untold = self._untold - 1 if value is not None else 0
+        self._messages_left = self._messages_left - 1 if value is not None else 0
         self._broadcast(value)
 
     def heard(self) -> Any:
@@ -223,7 +223,7 @@ class Several(OneProcess):
         failed = [(rank, problem) for rank, problem in enumerate(problems) if problem is not None]
         if not failed:
             return value  # type: ignore[return-value]
-        self._untold = 0
+        self._messages_left = 0
         if not self.first:
             raise Elsewhere
         raise own or UserError(f"process {failed[0][0]}: {failed[0][1]}")
@@ -237,7 +237,7 @@ class Several(OneProcess):
                 raise
             raise Lost(
                 f"process {self.rank} of {self.count}: another process of this training has ended; "
-                "the same command goes on from the last checkpoint"
+                "the same command resumes from the last checkpoint"
             ) from error
 
     def leave(self) -> None:

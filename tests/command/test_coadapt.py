@@ -228,7 +228,7 @@ def test_bad_options_are_named_and_nothing_is_written(words, said, trained):
 def test_folders_that_cannot_be_studied(trained, tmp_path):
     shutil.copytree(trained / "none0", "run")
     Run(Path("run")).write_status(state="running")
-    with pytest.raises(ConfigError, match=r"run is not finished \(interrupted\); run train goes on with it"):
+    with pytest.raises(ConfigError, match=r"run is not finished \(interrupted\); run train resumes it"):
         coadapt([str(trained / "none1"), "run"], [])
     Run(Path("run")).write_status(state="finished")
     config = Run(Path("run")).config()

@@ -59,7 +59,7 @@ def test_an_edited_class_is_another_run(call, own, tiny, monkeypatch):
         result = call(*words)
         assert result.code == 0, result.err
         *_, said, name = result.out.splitlines()
-        return name, said == "finished before, nothing was trained; force=true trains again"
+        return name, said == "already finished, nothing was trained; force=true trains again"
 
     first = train()
     assert (first[1], train()) == (False, (first[0], True))
@@ -89,7 +89,7 @@ def test_an_edited_class_is_not_swept(call, own, tiny, tmp_path, monkeypatch):
     (own / "mine_module.py").write_text(VARIANT.replace("* 0.5", "* 0.25"))
     refused = call("prune", "run", "prune.sparsities=[0.25]", "--config-dir", str(own))
     assert refused.code == 2
-    assert "dropout._target_=mine_module.Mine has another source than when the run was trained" in refused.err
+    assert "dropout._target_=mine_module.Mine has a different source than when the run was trained" in refused.err
     assert len(refused.err.splitlines()) == 1
     assert (tmp_path / "run" / "pruning.csv").read_bytes() == before
     (own / "mine_module.py").write_text(VARIANT)

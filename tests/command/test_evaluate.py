@@ -56,7 +56,7 @@ def test_whole_and_below_the_floor(call, finished):
     assert whole["test loss"] == f"{float(unpruned['loss']):#.4g}"
     (floored,) = cells(call("evaluate", str(finished.folder), "sparsity=0.5").out)
     (free,) = cells(call("evaluate", str(finished.folder), "sparsity=0.5", "floor=0").out)
-    assert floored["pruned"] == "weights 75 % (the floor; asked 50 %)"
+    assert floored["pruned"] == "weights 75 % (the floor; requested 50 %)"
     assert free["pruned"] == "weights 50 %"
     counts = [int(row["non-zero parameters"].replace(",", "")) for row in (whole, free, floored)]
     assert counts == sorted(counts, reverse=True) and len(set(counts)) == 3
@@ -91,7 +91,7 @@ def test_reconstruction_has_no_predictions(call):
     assert "test mean squared error" in cells(result.out)[0]
     result = call("evaluate", "auto", "predictions=p.csv")
     assert (result.code, result.out) == (2, "")
-    assert "there are none for task=reconstruction" in result.err
+    assert "expected a run of task=classification, not task=reconstruction" in result.err
 
 
 def test_compact_networks(call, finished, compact, tmp_path):
@@ -105,7 +105,7 @@ def test_compact_networks(call, finished, compact, tmp_path):
     shutil.copytree(compact, tmp_path / "elsewhere")
     for folder, words, said in (
         (str(compact), ["sparsity=0.5"], "sparsity=0.5: "),
-        ("elsewhere", [], "elsewhere is in no run folder"),
+        ("elsewhere", [], "elsewhere is not in a run folder"),
     ):
         result = call("evaluate", folder, *words)
         assert (result.code, result.out) == (2, "")
@@ -138,7 +138,7 @@ def test_bad_options(words, expected, call, finished, tree):
 
 
 def test_folders_that_are_no_finished_run(call, finished):
-    for folder, said in (([], "run evaluate needs a run folder"), (["nowhere"], "nowhere is no folder")):
+    for folder, said in (([], "run evaluate needs a run folder"), (["nowhere"], "nowhere is not a folder")):
         result = call("evaluate", *folder)
         assert (result.code, result.out) == (2, "")
         assert said in result.err

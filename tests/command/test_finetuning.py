@@ -73,7 +73,7 @@ def test_a_network_learns_from_the_one_it_began_as(call, tmp_path):
     assert call("prune", "taught", "prune.sparsities=[0.9]").code == 0  # without the teacher
     refused = call("train", *SMALL, "task.distill=0.5", "folder=alone")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "needs a trained network to learn from: init=" in refused.err
+    assert "needs a trained network as its teacher: init=" in refused.err
     assert not (tmp_path / "alone").exists()
 
 

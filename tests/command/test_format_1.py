@@ -51,7 +51,7 @@ def test_the_same_command_finds_it_finished(call, run):
     weights = run.weights_file.read_bytes()
     result = call(*WORDS)
     assert result.code == 0, result.err
-    assert "finished before, nothing was trained" in result.out
+    assert "already finished, nothing was trained" in result.out
     assert [path.name for path in run.folder.parents[1].iterdir()] == [NAME]
     assert run.weights_file.read_bytes() == weights
     more = call(*WORDS, "seed=1")
@@ -67,5 +67,5 @@ def test_an_unfinished_one_is_refused_in_one_line(call, run):
     run.weights_file.unlink()
     result = call(*WORDS)
     assert result.code == 2
-    assert "was begun by an older version and can't go on with this one; force=true starts it again" in result.err
+    assert "was started by an older version and can't be resumed by this one; force=true starts it over" in result.err
     assert len(result.err.splitlines()) == 1

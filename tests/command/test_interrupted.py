@@ -66,7 +66,7 @@ def test_goes_on_to_the_same_numbers(owner, name, n, after, call, words, run, un
         result = call(*words)
     assert result.code == 130
     begun = "after the configuration" not in request.node.callspec.id
-    going_on = "goes on from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
+    going_on = "resumes from the last checkpoint" if begun else "starts over: there is no checkpoint yet"
     assert result.err.endswith(f"interrupted; the same command {going_on}\n")
     assert run.state() == "interrupted"
     assert call(*words).code == 0

@@ -95,7 +95,7 @@ def test_ctrl_c_of_the_command_itself(begin, start, longer, uninterrupted, same,
     wait_for(lambda: rows(run) >= 2, lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=200)
-    said = "\nrun: interrupted; the same command goes on from the last checkpoint\n"
+    said = "\nrun: interrupted; the same command resumes from the last checkpoint\n"
     assert (process.returncode, out, err) == (130, "", said)
     assert run.state() == "interrupted"
     last = start(*words)

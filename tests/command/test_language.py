@@ -155,7 +155,7 @@ def test_a_causal_model_of_transformers_from_a_folder_with_its_tokenizer(call, t
 
 def test_text_with_a_task_of_images_and_sizes_that_do_not_fit_are_one_line(call, text, folder, tmp_path):
     cases = {
-        "task=classification is about images, but data=text about text": ("data=text", text),
+        "task=classification works with images, but data=text with text": ("data=text", text),
         "has a vocab_size of": (*LANGUAGE, text, "data.tokens=subwords", "data.vocabulary=400"),
         "data.context=64: model.architecture=llama has 32 positions": (*LANGUAGE, text, "data.context=64"),
         "data.tokens=nowhere: expected one of": (*LANGUAGE, text, "data.tokens=nowhere"),

@@ -51,7 +51,7 @@ def test_lists_a_users_own_files_too(call, tmp_path):
 
 def test_no_runs_yet(call, tmp_path):
     result = call("list", "runs")
-    assert (result.code, result.out) == (0, "no runs yet: there is no folder outputs here\n")
+    assert (result.code, result.out) == (0, "no runs yet: there is no outputs folder here\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -87,7 +87,7 @@ def test_odd_files_are_damage_not_a_crash(call, finished):
 
 
 def test_a_folder_without_runs(call, tmp_path):
-    for folder, said in (("nowhere", "nowhere is no folder"), (".", ". is no run folder and holds none")):
+    for folder, said in (("nowhere", "nowhere is not a folder"), (".", ". is not a run folder and contains none")):
         result = call("list", "runs", folder)
         assert result.code == 2
         assert said in result.err

@@ -147,7 +147,7 @@ def test_in_parallel(command, tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "Hydra leaves nothing behind"
 
     first, *ends, empty, summary, other = result.out.splitlines()
-    assert first == "3 runs, 2 at a time; a line for each as it ends"
+    assert first == "3 runs, 2 at a time; one line for each when it ends"
     assert [line.split()[0] for line in ends] == ["[1/3]", "[2/3]", "[3/3]"]
     assert {" ".join(line.split()[1:3]) for line in ends} == {
         "finished schedule.learning_rate=0.01",
@@ -176,6 +176,6 @@ def test_interrupted_again_and_again_in_parallel(begin, tiny, tmp_path):
     finally:  # no training may outlive a test that ends early
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert err == "\nrun: interrupted; the same command goes on with what is missing\n"
+    assert err == "\nrun: interrupted; the same command continues with the missing runs\n"
     assert process.returncode == 130
     assert {run.state() for run in find_runs([tmp_path / "out"])} == {"interrupted"}

@@ -46,7 +46,7 @@ def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
     two[1].kill()
     errors = two[0].communicate(timeout=100)[1]
     assert two[0].returncode == 1
-    assert "run: process 0 of 2: another process of this training has ended; the same command goes on" in errors
+    assert "run: process 0 of 2: another process of this training has ended; the same command resumes" in errors
     assert "Traceback" not in errors
     two[1].communicate()
     reached = run.checkpoint_file.stat().st_mtime_ns
@@ -56,7 +56,7 @@ def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
     os.kill(children(both)[0], signal.SIGKILL)
     errors = both.communicate(timeout=100)[1]
     assert both.returncode == 1
-    assert "run: process 0 of 2 was ended (SIGKILL), and the others with it; the same command goes on" in errors
+    assert "run: process 0 of 2 was ended (SIGKILL), and the others with it; the same command resumes" in errors
     assert "Traceback" not in errors
     assert not run.in_use()
     assert not run.weights_file.exists(), "not finished yet"
@@ -74,7 +74,7 @@ def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
     ("words", "line"),
     [
         (("train", "processes=0"), "processes=0: expected a whole number of at least 1"),
-        (("train", "-m", "processes=2", "seed=0,1"), "processes=2: is for one run, and -m for several"),
+        (("train", "-m", "processes=2", "seed=0,1"), "processes=2: works with a single run only, not with -m"),
     ],
 )
 def test_what_is_refused(call, words, line):

@@ -76,8 +76,8 @@ def test_bad_options(words, expected, call, finished, tree):
 def test_folders_that_are_no_finished_run(call, finished, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, said in (
-        ("nowhere", "nowhere is no folder"),
-        ("empty", "empty is no run folder and holds none"),
+        ("nowhere", "nowhere is not a folder"),
+        ("empty", "empty is not a run folder and contains none"),
     ):
         for command in ("prune", "table"):
             result = call(command, folder)
@@ -86,7 +86,7 @@ def test_folders_that_are_no_finished_run(call, finished, tmp_path):
     finished.write_status(state="running")
     result = call("prune", str(finished.folder))
     assert result.code == 2
-    assert f"{finished.folder} is not finished (interrupted); run train goes on with it" in result.err
+    assert f"{finished.folder} is not finished (interrupted); run train resumes it" in result.err
 
 
 @pytest.mark.parametrize("checksums", [True, False])

@@ -168,7 +168,10 @@ def test_where_to_cut_is_chosen_on_validation(trained):
         for name in ("full", "elbow", "fewest"):
             if not pd.isna(row[name]):
                 assert row[f"{name}_test"] == pytest.approx(curves["test"][row[name]], rel=1e-6)
-    assert "fewest: features within 10 % of the validation score of all" in (OUT / "table.md").read_text()
+    assert (
+        "fewest: the fewest features within 10 % of the validation score of all features"
+        in (OUT / "table.md").read_text()
+    )
 
 
 def test_pictures_show_every_k_that_was_asked_for(trained):
@@ -251,18 +254,18 @@ def test_a_run_without_images_for_validation_chooses_nothing(trained):
     scree(["run"], ["ks=[2]"])
     assert set(_table()["split"]) == {"test"}
     assert len(pd.read_csv(OUT / "choices.csv")) == 0
-    assert "no images for validation" in (OUT / "table.md").read_text()
+    assert "no elbow or fewest features" in (OUT / "table.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["ks=[0]"], r"ks=\[0\]: expected null or a list"),
-        (["ks=[9]"], r"ks=\[9\]: expected 1 to 8, the features of the widest place"),
+        (["ks=[9]"], r"ks=\[9\]: expected 1 to 8, the number of features of the widest place"),
         (["ks=3"], "ks=3: expected null or a list"),
         (["tolerance=-0.1"], "tolerance=-0.1: expected a number from 0 to 1"),
         (["batch_norm=none"], "batch_norm=none: expected kept, recalibrated"),
-        (["places=[encoder.0]"], "places: 'encoder.0' is none of the model's; expected all, decoder.0"),
+        (["places=[encoder.0]"], "places=encoder.0: expected all, decoder.0"),
         (["places=[]"], r"places=\[\]: expected null or a list"),
         (["limit=0"], "limit=0: expected null or a whole number of at least 1"),
         (["tolerence=0.1"], "there is no option tolerence; did you mean tolerance"),
@@ -276,7 +279,7 @@ def test_bad_options_are_named_and_nothing_is_written(words, said, trained):
 
 
 def test_runs_that_cannot_stand_beside_each_other(trained):
-    with pytest.raises(ConfigError, match=r"residual has task=classification, .*tail reconstruction"):
+    with pytest.raises(ConfigError, match=r"residual has task=classification, .*tail has reconstruction"):
         scree([trained("tail"), trained("residual")], [])
     both = Path("both")
     for name in ("tail", "none"):
@@ -291,7 +294,7 @@ def test_runs_that_cannot_stand_beside_each_other(trained):
 
 def test_a_network_without_places_is_named(trained, monkeypatch):
     monkeypatch.setattr("runner.pruning.granularities.feature.feature_places", lambda model: ())
-    with pytest.raises(ConfigError, match="tail: Autoencoder declares no feature places, which run scree cuts"):
+    with pytest.raises(ConfigError, match="tail: Autoencoder declares no feature places, which run scree needs"):
         scree([trained("tail")], [])
 
 

@@ -74,7 +74,7 @@ def test_without_training_the_network_is_the_dense_one(encoder, call, tmp_path):
     [
         (["data.encoder=nowhere"], "data.encoder=nowhere: expected a folder with config.json"),
         (["data.train=missing.txt"], "data.train=missing.txt: "),
-        (["task=classification"], "task=classification is about images, but model=tiny_encoder about sentences"),
+        (["task=classification"], "task=classification works with images, but model=tiny_encoder with sentences"),
     ],
     ids=["encoder", "file", "task"],
 )

@@ -117,7 +117,7 @@ def test_a_table_of_all_ways_and_what_they_cost(trained, tree, capsys):
     assert found["actual_sparsity"].tolist() == pytest.approx(gone, abs=0.01)
     seconds = [Run(trained / name).status()["seconds"] for name in ("none0", "none1")]
     assert found["seconds"].iloc[0] == pytest.approx(sum(seconds) / 2)
-    assert "- targeted: its masks are at its γ, 75 %, as in its own sweep.\n" in text
+    assert "- targeted: its masks have sparsity γ, 75 %, as in its own sweep.\n" in text
     status = made("none-ticket").status()
     assert status["command"] == f"run ticket {trained / 'none0'} {' '.join(words)}"
     assert tree(trained) == before
@@ -385,7 +385,7 @@ def test_bad_options_are_named_and_nothing_is_written(words, said, trained):
 
 
 def test_runs_that_give_no_tickets(trained, monkeypatch):
-    with pytest.raises(ConfigError, match="iterations=2: none of the runs is without dropout"):
+    with pytest.raises(ConfigError, match="iterations=2: this loop trains without dropout"):
         ticket([str(trained / "targeted0")], ["iterations=2"])
     with monkeypatch.context() as patch:
         patch.setattr("runner.pruning.granularities.feature.feature_places", lambda model: ())
@@ -407,7 +407,7 @@ def test_runs_that_give_no_tickets(trained, monkeypatch):
         ticket(["run", str(trained / "targeted0")], [])
     masked = {"name": "none-ticket", "_target_": "runner.dropout.masked.Masked"}
     run.config_file.write_text(yaml.safe_dump({**config, "dropout": masked}))
-    with pytest.raises(ConfigError, match="run is a masked training itself; give the runs that masks are to come from"):
+    with pytest.raises(ConfigError, match="run is a masked training itself; expected the runs to take masks from"):
         ticket(["run"], [])
     assert not Path("outputs").exists()
 
@@ -417,8 +417,8 @@ def test_runs_that_give_no_tickets(trained, monkeypatch):
     [
         ("dropout", {"_target_": "os.system", "command": "touch trace"}, "dropout._target_=os.system"),
         ("model", {"_target_": "torch.load", "f": "x"}, "model._target_=torch.load"),
-        ("data", {"name": "../../../escaped"}, "data.name is no name"),
-        ("dropout", {"name": "/escaped"}, "dropout.name is no name"),
+        ("data", {"name": "../../../escaped"}, "data.name can't be part of a file name"),
+        ("dropout", {"name": "/escaped"}, "dropout.name can't be part of a file name"),
     ],
 )
 def test_nothing_that_a_strangers_run_names_is_called_or_written_to(group, part, said, trained, tree):

@@ -84,7 +84,7 @@ def test_a_finished_run_is_only_reported(train, call, tree, tiny):
     assert again.code == 0
     assert again.out.splitlines()[-1] == str(run.folder)
     assert "test accuracy (%) after pruning" in again.out
-    assert again.out.splitlines()[-2] == "finished before, nothing was trained; force=true trains again"
+    assert again.out.splitlines()[-2] == "already finished, nothing was trained; force=true trains again"
     assert tree(run.folder) == before
 
 

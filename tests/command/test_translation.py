@@ -91,12 +91,15 @@ def test_where_files_lie_and_what_they_are_called_makes_no_other_run(call, text,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=transformer", "data=digits"], "data=digits is about images, but model=transformer about pairs"),
-        (["model=mlp", "task=translation"], "task=translation is about pairs of sentences, but model=mlp about images"),
+        (["model=transformer", "data=digits"], "data=digits works with images, but model=transformer with pairs"),
+        (
+            ["model=mlp", "task=translation"],
+            "task=translation works with pairs of sentences, but model=mlp with images",
+        ),
         (["model=transformer", "data=parallel"], "data.train must be given"),
         (
             ["model=transformer", "data=parallel", *(f"data.{name}=a.txt" for name in ("train", "validation", "test"))],
-            "data.train=a.txt: these are not two names; expected [SOURCE,TARGET]",
+            "data.train=a.txt: not a pair of file names; expected [SOURCE,TARGET]",
         ),
         (["model=transformer", "model.features=100"], "model.features=100: expected a multiple of"),
         (["model=transformer", "task.beam=0"], "task.beam=0: expected a whole number of at least 1"),

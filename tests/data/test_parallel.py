@@ -213,7 +213,7 @@ def test_a_bad_vocabulary_is_named(make: Make) -> None:
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("names", [[], ["a.en"], ["a", "b", "c"], "a.en", 0.1, None, ["a.en", 3], ["a.en", ""]])
 def test_anything_but_two_names_is_refused(make: Make, split: str, names: object) -> None:
-    refuse(make, rf"^{split}=\S*: these are not two names; expected \[SOURCE,TARGET\]", **{split: names})
+    refuse(make, rf"^{split}=\S*: not a pair of file names; expected \[SOURCE,TARGET\]", **{split: names})
 
 
 def test_a_missing_file_is_named(corpus: Path, make: Make) -> None:
@@ -247,7 +247,7 @@ def test_bad_utf8_is_named_by_file_and_line(corpus: Path, make: Make) -> None:
 def test_a_split_without_pairs_is_refused(corpus: Path, make: Make, split: str, lines: list[str]) -> None:
     for name in NAMES[split]:
         write(corpus, name, lines)
-    refuse(make, rf"^{split}=\S+: \S+ and \S+ hold no pair of lines that are not empty; expected")
+    refuse(make, rf"^{split}=\S+: \S+ and \S+ hold no pair of non-empty lines; expected")
 
 
 @pytest.mark.parametrize("keep", [6, 40, -4])

@@ -124,8 +124,8 @@ def test_every_table_file_is_a_choice_of_its_name(name: str) -> None:
         ("table.sparsities=[1.5]", r"table.sparsities=\[1.5\]: expected null or a list of a number from 0 to 1"),
         ("table.sparsities=abc", r"table.sparsities=abc: expected null or a list"),
         ("table.runs=abc", r"table.runs=abc: expected null or a mapping"),
-        ("table.published={paper2_wieght: {}}", r"there is no published paper2_wieght; did you mean paper2_weight\?"),
-        ("table.published={paper2_weight: {}}", r"table.published.paper2_weight: allowed are the keys"),
+        ("table.published={paper2_wieght: {}}", r"nothing is published as paper2_wieght; did you mean paper2_weight\?"),
+        ("table.published={paper2_weight: {}}", r"table.published.paper2_weight: expected keys"),
         ("table.metric=bleu", r"table.metric=bleu: expected auto, accuracy, loss"),
         ("table=sumary", r"table=sumary: unknown; did you mean summary\?"),
         ("table.granularty=unit", r"there is no option table.granularty; did you mean table.granularity\?"),
@@ -156,10 +156,10 @@ def test_a_bad_published_column_is_named(make_run: Make, row: Make, words: str) 
 def test_without_runs(make_run: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no run under outputs/ yet; run train"):
         table([], [])
-    with pytest.raises(ConfigError, match="nowhere is no folder"):
+    with pytest.raises(ConfigError, match="nowhere is not a folder"):
         table(["nowhere"], [])
     make_run(state="failed")
-    with pytest.raises(ConfigError, match=r"there is no finished run .*left out, not finished: .*\(failed\)"):
+    with pytest.raises(ConfigError, match=r"no finished run .*left out, not finished: .*\(failed\)"):
         table([], [])
 
 

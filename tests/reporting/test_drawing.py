@@ -80,7 +80,7 @@ def test_high_sparsities_are_spread(drawn) -> None:
     # Equal ratios of the remaining fraction have equal distances.
     assert by_sparsity[99] - by_sparsity[90] == pytest.approx(by_sparsity[90] - by_sparsity[0])
     assert labels(axes) == ["0", "30", "50", "75", "90", "95", "98", "99"]
-    assert axes.get_xlabel() == "sparsity (%), logarithmic in what remains"
+    assert axes.get_xlabel() == "sparsity (%), logarithmic in the remaining fraction"
 
 
 def test_low_ones_are_linear(drawn) -> None:

@@ -78,7 +78,7 @@ def test_latency_is_measured_within_the_rest_of_the_budget(folder: str, capsys: 
     assert fit([folder], ["bytes=3kB", "latency=16ms", "batch=4"]) == 0
     out = capsys.readouterr().out
     assert "The choice: " in out
-    assert "15 ms by eager, in turn with the others, and 15 ms by eager when it is measured again" in out
+    assert "15 ms with eager, interleaved with the others, and 15 ms with eager when measured again" in out
     assert asked == [[("weight", 0.5), ("unit", 0.5), ("weight", 0.9), ("unit", 0.9)], [("unit", 0.5)]]
     table = pd.read_csv("outputs/fit/table.csv")
     assert list(table["bytes"]) == [1500, 500, 300, 2000, 4000]

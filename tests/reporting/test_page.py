@@ -172,7 +172,7 @@ def test_what_ran_what_it_reached_and_what_failed(learned: Make, make_run: Make)
     damaged.pruning_file.write_text("a,b\n1,2\n")
     collected = collect([*runs, failed, damaged])
     assert list(collected.columns) == ["none", "ramping", "targeted alpha=0.5", "targeted alpha=0.66"]
-    assert [told.state for told in collected.runs] == [*["finished"] * 4, "failed", "damaged"]
+    assert [info.state for info in collected.runs] == [*["finished"] * 4, "failed", "damaged"]
     shown = shown_by(contents.runs_table(collected))
     assert shown["column"][:3] == ["none", "none", "targeted alpha=0.5"]
     assert shown["dropout.alpha"] == ["", "", "0.5", "0.66", "", "0.99"]
@@ -181,7 +181,7 @@ def test_what_ran_what_it_reached_and_what_failed(learned: Make, make_run: Make)
     text = page(collected, "Runs")
     assert len(text) < 2_300_000, "so that 50 runs with a full sweep stay far below 5 MB"
     read = Read(text)
-    for text in ("UserError: the loss is not finite", "line 99", "pruning.csv is damaged", "What all of them have"):
+    for text in ("UserError: the loss is not finite", "line 99", "pruning.csv is damaged", "Common to all runs"):
         assert text in read.text, text
     assert "line 79\n" not in read.text
 
@@ -344,8 +344,8 @@ def test_in_a_browser(browser: Any, hostile: list[Run], learned: Make, tmp_path:
     desk.mouse.move(x - 5, y)
     desk.mouse.move(x, y)
     desk.wait_for_timeout(300)
-    told = " ".join(desk.locator(".bk-tooltip-content").all_inner_texts())
-    assert all(word in told for word in ("column", "sparsity", "value", "seeds")), told
+    shown = " ".join(desk.locator(".bk-tooltip-content").all_inner_texts())
+    assert all(word in shown for word in ("column", "sparsity", "value", "seeds")), shown
 
     tab = desk.locator("#curves ~ .part .bk-tab", has_text="recalibrated").first
     tab.click()

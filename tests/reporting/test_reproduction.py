@@ -107,14 +107,14 @@ def test_doubtful_columns_are_marked(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "table=… must be given"),
+        ([], "table=NAME is required"),
         (["table=summary"], "table=summary: expected a published table"),
         (["table=paper2_unit", "jobs=0"], "jobs=0: expected a whole number of at least 1"),
         (["table=paper2_unit", "setup=mine"], "setup=mine: expected paper, own"),
         (["table=paper2_unit", "seeds=0"], "there is no option seeds; did you mean seed?"),
         (
             ["table=paper2_unit", "table.sparsities=[0,0.5]"],
-            "table.sparsities=[0,0.5]: table.sparsities is run table's",
+            "table.sparsities=[0,0.5]: table.sparsities is an option of run table",
         ),
         (["table=paper2_unit", "table.runs.data=digits"], "table.runs.data=digits: "),
         (["table=paper2_unit", "schedule.length=3"], "schedule.length=3: expected"),

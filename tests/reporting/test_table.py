@@ -106,13 +106,13 @@ def test_floor_auto_prefers_gamma_then_the_first_sweep(make_run: Make, row: Make
 def test_floor_can_be_chosen(make_run: Make, row: Make) -> None:
     run = make_run([row(0.5, 0.9, floor=0.75), row(0.5, 0.2, floor=0.0)], "targeted")
     assert one(table(run, floor=0), "targeted", 0.5)["mean"] == 0.2
-    with pytest.raises(ConfigError, match=r"floor=0.5 .*floor 0.75, 0.0"):
+    with pytest.raises(ConfigError, match=r"floor=0.5; .*floor 0.75, 0.0"):
         table(run, floor=0.5)
 
 
 def test_rows_below_the_floor_are_noted(make_run: Make, row: Make) -> None:
     rows = [row(sparsity, 0.9, floor=0.75) for sparsity in (0.5, 0.75)]
-    note = "targeted: rows below 75 % are of the network whose weights are pruned at 75 %, its floor."
+    note = "targeted: rows below 75 % are for the network with 75 % of its weights pruned, its floor."
     assert table(make_run(rows, "targeted")).notes == [note]
     assert table(make_run(rows[1:], "targeted", seed=1)).notes == []
 
@@ -133,7 +133,7 @@ def test_any_metric_can_be_chosen(make_run: Make, row: Make) -> None:
 
 def test_runs_judged_by_different_metrics_are_not_mixed(make_run: Make, row: Make) -> None:
     bleu = make_run([row(0.5, 0.9, bleu=20)], metrics=["bleu", "accuracy"], **{"data.name": "translation"})
-    with pytest.raises(ConfigError, match="judged by accuracy and bleu"):
+    with pytest.raises(ConfigError, match="headline metrics differ, accuracy and bleu"):
         table(make_run([row(0.5, 0.9)]), bleu)
 
 
@@ -213,7 +213,7 @@ def test_the_unpruned_network_is_a_row_of_its_own_above_a_floor(make_run: Make, 
     rows = made.rows[(made.rows["column"] == "targeted") & (made.rows["sparsity"] == 0)]
     assert rows[["floor", "actual_sparsity", "n"]].values.tolist() == [[0, 0, 2], [0.75, pytest.approx(0.749), 2]]
     assert any(note.startswith("unpruned: ") for note in made.notes)
-    assert any("rows below 75 % are of the network whose weights are pruned at 75 %" in note for note in made.notes)
+    assert any("rows below 75 % are for the network with 75 % of its weights pruned" in note for note in made.notes)
 
 
 def test_sweeps_from_before_the_unpruned_network_was_measured_still_tabulate(make_run: Make, row: Make) -> None:
@@ -239,7 +239,7 @@ def test_the_unpruned_network_stands_beside_any_scores_and_is_no_floor_of_its_ow
     rows = [row(0.0, 0.92), *(row(s, 0.5, floor=0.6, scores="random", scope="global") for s in (0.0, 0.9))]
     made = table(make_run(rows, "targeted"), scores="random", scope="global")
     assert made.rows[["floor", "sparsity", "mean"]].values.tolist() == [[0, 0, 0.92], [0.6, 0, 0.5], [0.6, 0.9, 0.5]]
-    with pytest.raises(ConfigError, match="no run was pruned as"):
+    with pytest.raises(ConfigError, match="no run was pruned with"):
         table(make_run(rows, "targeted", seed=1), scores="magnitude")
 
 

@@ -55,17 +55,17 @@ def check_errors(rank, processes):
 
     with pytest.raises(UserError, match="process 1: no such file" if rank == 0 else "^$"):
         processes.together(fail)
-    with pytest.raises(UserError, match="of int can't be shared out among processes"):
+    with pytest.raises(UserError, match="of int can't be split over processes"):
         processes.own_rows(3)
     processes.own_rows(torch.zeros(6, 2))
-    with pytest.raises(UserError, match="dropout of 4 rows, where a process has 3 examples"):
+    with pytest.raises(UserError, match="dropout draws 4 rows, but a process has 3 examples"):
         processes.drawn(torch.rand, 4)
     torch.rand(1 + rank)
     with pytest.raises(UserError, match="the processes draw different random numbers"):
         processes.check_alike()
     if rank == 1:
         os._exit(0)
-    with pytest.raises(UserError, match=r"process 0 of 2: another process .* has ended; the same command goes on"):
+    with pytest.raises(UserError, match=r"process 0 of 2: another process .* has ended; the same command resumes"):
         processes.leave()
 
 

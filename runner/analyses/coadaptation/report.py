@@ -149,8 +149,8 @@ def markdown(rows: pd.DataFrame, results: Sequence[Result], notes: Sequence[str]
             shares = [cell(f"abs_share_{part}", fraction=True) for part in _PARTS]
             squares = [cell(f"square_share_{part}", f"square_share_error_{part}", fraction=True) for part in _PARTS]
             where.append([label, *shares, *squares, *(cell(f"sum_{part}") for part in _PARTS)])
-    lines = ["## What pruning changes, and which weights depend on which", "", *padded(change), ""]
-    lines += ["Where M = θᵀ ⊙ H ⊙ θ lies:", "", *padded(where), ""]
+    lines = ["## Effect of pruning, and dependence between weights", "", *padded(change), ""]
+    lines += ["Distribution of M = θᵀ ⊙ H ⊙ θ over the blocks:", "", *padded(where), ""]
     return "\n".join([*lines, *(f"- {note}" for note in [*_notes(rows, results), *notes])]) + "\n"
 
 
@@ -173,7 +173,7 @@ def _notes(rows: pd.DataFrame, results: Sequence[Result]) -> list[str]:
         if found.shown:
             every = len(found.shown.members) == found.weights
             which = "all weights" if every else f"{len(found.shown.members):,} weights at evenly spaced ranks"
-            notes.append(f"{of}Σ abs(M) over {which}, sorted by falling magnitude")
+            notes.append(f"{of}Σ abs(M) over {which}, sorted by descending magnitude")
         if found.squares:
             how = f"estimated with {found.squares.probes} probes, ± standard error" if found.squares.probes else "exact"
             notes.append(f"{of}Σ M² over all weights, {how}; Σ M over all weights, exact")
@@ -181,7 +181,7 @@ def _notes(rows: pd.DataFrame, results: Sequence[Result]) -> list[str]:
     if (rows["kind"] == "mean").any():
         notes.append("several seeds: mean ± standard deviation")
     if (rows["kind"] == "paper").any():
-        notes.append("paper: table 1, abs(ΔE) by eq. 3; which of the layers it prunes and its batch size are not given")
+        notes.append("paper: table 1, abs(ΔE) by eq. 3; the pruned layers and the batch size are not given")
     return list(dict.fromkeys(notes))
 
 
@@ -242,7 +242,7 @@ def picture(results: Sequence[Result], path: Path) -> Path:
 def _panel(axes: Axes, one: Result, matrix: Any, norm: SymLogNorm) -> Any:
     axes.set_axis_on()
     axes.set_title(f"{one.title}, abs(ΔE) {abs(one.found.predicted):.3g}", fontsize=10)
-    axes.set_xlabel("weights by falling magnitude", fontsize=9)
+    axes.set_xlabel("weights by descending magnitude", fontsize=9)
     axes.tick_params(labelsize=8)
     image = axes.imshow(matrix, cmap="RdBu_r", norm=norm)
     kept = len(matrix) - count(one.found.sparsity, len(matrix))

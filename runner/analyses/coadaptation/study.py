@@ -75,7 +75,7 @@ def _layers(model: nn.Module, names: Any) -> dict[str, Any]:
 def _dtype(asked: str, weights: int, device: torch.device) -> torch.dtype:
     has_float64 = device.type != "mps"
     if asked == "float64" and not has_float64:
-        raise ConfigError("dtype=float64: mps has none; expected auto, float32")
+        raise ConfigError("dtype=float64: not available on mps; expected auto, float32")
     double = asked == "float64" or (asked == "auto" and has_float64 and weights <= SOME_OF)
     return torch.float64 if double else torch.float32
 

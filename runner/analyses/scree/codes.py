@@ -177,7 +177,7 @@ def _directions(changes: Tensor, path: Path) -> Path:
     rows = -(-len(changes) // columns)
     figure = Figure(figsize=(max(1.15 * columns, 4.6), 1.0 + 1.35 * rows), dpi=150, layout="constrained")
     figure.suptitle(
-        "one standard deviation more of each feature,\nat the mean code (largest change of a pixel)", fontsize=9
+        "each feature increased by one standard deviation\nfrom the mean code (largest change of a pixel)", fontsize=9
     )
     axes = figure.subplots(rows, columns, squeeze=False)
     for place in axes.flat:
@@ -189,9 +189,9 @@ def _directions(changes: Tensor, path: Path) -> Path:
         place.set_title(f"{index + 1} ({most:.2g})", fontsize=8, pad=2)
     if changes.shape[1] == 1:
         bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=40, ticks=[0, 0.5, 1])
-        bar.ax.set_xticklabels(["darker by the largest change", "no change", "brighter by as much"], fontsize=8)
+        bar.ax.set_xticklabels(["largest decrease", "no change", "largest increase"], fontsize=8)
     else:  # colour images
         figure.supxlabel(
-            "gray: no change; else what is added to each colour, in units of the largest change", fontsize=8
+            "gray: no change; otherwise the change of each colour, relative to the largest change", fontsize=8
         )
     return save(figure, path)

@@ -84,7 +84,7 @@ def load(one: Measured, configs: Configs, asked: Options) -> Loaded:
     try:
         rows = FeatureMembers(parts.model).magnitude()
     except ValueError as error:
-        raise ConfigError(f"{one.run.folder}: {error}, which run scree cuts") from None
+        raise ConfigError(f"{one.run.folder}: {error}, which run scree needs") from None
     ordered = own.get("feature", {})
     tailed = tuple(name for name in rows if name in ordered or not ordered)
     places = {ALL: Feature(tailed), **{name: Feature([name]) for name in rows}}
@@ -98,10 +98,10 @@ def places_of(first: Loaded, asked: Options) -> list[str]:
     places = asked["places"] or [*tailed, *([ALL] if len(tailed) > 1 else [])]
     for place in places:
         if place not in (ALL, *first.widths):
-            raise ConfigError(f"places: {place!r} is none of the model's; expected {', '.join([ALL, *first.widths])}")
+            raise ConfigError(f"places={place}: expected {', '.join([ALL, *first.widths])}")
     widest = max(first.widths[name] for place in places for name in (tailed if place == ALL else [place]))
     if asked["ks"] and max(asked["ks"]) > widest:
-        raise ConfigError(f"ks={show(asked['ks'])}: expected 1 to {widest}, the features of the widest place")
+        raise ConfigError(f"ks={show(asked['ks'])}: expected 1 to {widest}, the number of features of the widest place")
     return list(dict.fromkeys(places))
 
 
@@ -207,7 +207,9 @@ def _differing(first: Measured, other: Measured) -> dict[str, Any]:
     for name, value in sorted(found.items(), key=lambda item: item[0] != "task.name"):
         if name == "task.name" or (name.startswith("data.") and name not in _ONLY_IN_TRAINING):
             here = f"{name.removesuffix('.name')}={show(value)}"
-            raise ConfigError(f"{other.run.folder} has {here}, {first.run.folder} {show(first.config.get(name))}")
+            raise ConfigError(
+                f"{other.run.folder} has {here}, but {first.run.folder} has {show(first.config.get(name))}"
+            )
     return found
 
 
@@ -216,7 +218,7 @@ def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[s
     data, metric = first.parts.data, first.parts.task.headline
     shape = next(data.eval_batches("test", 1))[0].shape[1:]
     if prod(shape) > PIXELS:
-        notes.append(f"no PCA: images of {prod(shape):,} values, more than {PIXELS:,}")
+        notes.append(f"no PCA: images have {prod(shape):,} values, more than {PIXELS:,}")
         return []
     pca = Pca(partial(data.eval_batches, "train"), prod(shape))
     rows: list[Row] = []

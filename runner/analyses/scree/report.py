@@ -142,8 +142,8 @@ def markdown(
         ]
         lines += [*padded([head, *rows]), ""]
         notes = [
-            f"fewest: features within {choosing.rule} of the validation score of all; elbow: farthest from the chord, "
-            "over log k; both chosen on validation",
+            f"fewest: the fewest features within {choosing.rule} of the validation score of all features; elbow: the "
+            "point farthest from the chord, over log k; both are chosen on validation data",
             *notes,
         ]
     part = wide[(wide["place"] == shown) & (wide["metric"] == metric.name) & (wide["split"] == "test")]

@@ -23,7 +23,7 @@ def study(sources: Sources, options: dict[str, Any]) -> tuple[str, list[Path]]:
     columns = [column_of(group, first, sources.configs, options, places) for group in groups]
     rows, name, by_norm = named(columns)
     if by_norm:
-        notes.append(f"features without an order of their own are kept by the norm of their filters: {by_norm}")
+        notes.append(f"features without a learned order are ranked by the norm of their filters: {by_norm}")
     task = first.parts.task
     if isinstance(task, Reconstruction):
         rows += pca_rows(first, [place for place in places if place != ALL], options, notes)
@@ -31,7 +31,7 @@ def study(sources: Sources, options: dict[str, Any]) -> tuple[str, list[Path]]:
     choosing = Choosing(headline_of_task(task), options["tolerance"], of_task(task))
     chosen = choices(wide, choosing)
     if chosen.empty:
-        notes.append("no images for validation, on which elbow and fewest features are chosen")
+        notes.append("no elbow or fewest features: there is no validation data to choose them on")
     config = first.parts.config
     folder = folder_of(options, "scree", "-".join(str(config[part]["name"]) for part in ("data", "model", "dropout")))
     text = markdown(wide, chosen, choosing, name, notes)

@@ -12,14 +12,14 @@ from runner.tasks.metrics import Metric
 
 # The meaning of each row, for the notes below a table.
 METHODS = {
-    "dense": "the trained run itself; one of targeted dropout is pruned at its γ, as in its own sweep",
-    "pruned": "the run pruned once, nothing after",
-    "finetuned": "the run pruned once, then trained on with its final weights",
-    "finetuned iteratively": "pruned a little and trained on with final weights, again and again",
-    "ticket": "the run's mask on rewound weights, trained",
-    "fresh": "the run's mask on other initial weights, trained",
-    "random": "a random mask of equal sparsity in every part, on rewound weights, trained; no other training is needed",
-    "iterative": "iterative magnitude pruning: pruned a little, rewound and trained, again and again",
+    "dense": "the trained run itself; with targeted dropout, pruned at its γ as in its own sweep",
+    "pruned": "the run pruned once, without further training",
+    "finetuned": "the run pruned once, then trained further from its final weights",
+    "finetuned iteratively": "pruned in small steps, each followed by further training from the final weights",
+    "ticket": "the run's mask applied to rewound weights, then trained",
+    "fresh": "the run's mask applied to other initial weights, then trained",
+    "random": "a random mask of equal sparsity in every part, on rewound weights, trained; needs no other training",
+    "iterative": "iterative magnitude pruning: pruned in small steps, each followed by rewinding and training",
 }
 _KEY = ["column", "method"]
 _BASE = "iterative"  # the method with which the costs of others are compared
@@ -98,7 +98,7 @@ def markdown(rows: pd.DataFrame, metric: Metric, title: str, notes: Sequence[str
         )
     meanings = [f"{method}: {METHODS[method]}." for method in METHODS if method in set(rows["method"])]
     if saved:
-        meanings.append(f"saved: of the total of {_BASE}; below 0 where more was trained than there.")
+        meanings.append(f"saved: relative to the total of {_BASE}; negative where more was trained.")
     return "\n".join([f"## {title}", "", *padded(lines), "", *(f"- {note}" for note in [*meanings, *notes])]) + "\n"
 
 

@@ -45,15 +45,19 @@ def find_sources(
     """
     tickets = {run for run in found if _is_ticket(run)}
     if tickets == set(found):
-        raise ConfigError(f"{found[0].folder} is a masked training itself; give the runs that masks are to come from")
+        raise ConfigError(f"{found[0].folder} is a masked training itself; expected the runs to take masks from")
     given = Sources.of([run for run in found if run not in tickets], asked, config_dir)
     columns = given.columns()
     sources = [_source(name, one.run, given.configs[one.run], asked) for name, one in columns]
     metric = sources[0].metric
     if others := {source.metric.name for source in sources} - {metric.name}:
-        raise ConfigError(f"the runs are judged by {metric.name} and {', '.join(others)}: give one kind at a time")
+        raise ConfigError(
+            f"the runs' headline metrics differ, {metric.name} and {', '.join(others)}; expected one task"
+        )
     if asked["iterations"] > 1 and not any(source.plain for source in sources):
-        raise ConfigError(f"iterations={asked['iterations']}: none of the runs is without dropout, as this loop is")
+        raise ConfigError(
+            f"iterations={asked['iterations']}: this loop trains without dropout; expected at least one run without it"
+        )
     return sources, common_title([one for _, one in columns]), given.notes
 
 
@@ -65,7 +69,7 @@ def _is_ticket(run: Run) -> bool:
 def _source(column: str, run: Run, config: dict[str, Any], asked: Mapping[str, Any]) -> Source:
     for group in ("data", "model", "dropout", "regularizer"):
         if Path(str(config[group].get("name"))).name != config[group].get("name"):  # it becomes part of a path
-            raise damaged(run.config_file, ValueError(f"{group}.name is no name"))
+            raise damaged(run.config_file, ValueError(f"{group}.name can't be part of a file name"))
     status = run.status()
     try:
         steps, seconds = int(status["steps"]), float(status["seconds"])

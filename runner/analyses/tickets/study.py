@@ -31,7 +31,7 @@ def study(
     options = {**options, "granularity": granularity}
     for column, floor in {source.column: source.variant.floor(granularity) for source in sources}.items():
         if floor > sparsity:
-            notes.append(f"{column}: its masks are at its γ, {percent(floor)} %, as in its own sweep.")
+            notes.append(f"{column}: its masks have sparsity γ, {percent(floor)} %, as in its own sweep.")
     made = set[Path]()
     trainings = [Trainings(source, options, overrides, config_dir is not None, made) for source in sources]
     if options["jobs"] > 1:

@@ -182,7 +182,7 @@ class Trainings:
                 self.early = load_file(file)
                 model.load_state_dict(self.early)
             except Exception as error:
-                said = f"{file} is damaged ({first_line(error)[:100]}); without it its steps are trained again"
+                said = f"{file} is damaged ({first_line(error)[:100]}); delete it to train its steps again"
                 raise DamagedRun(said) from None
         if not self.early:
             self.early = self._early()

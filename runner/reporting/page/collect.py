@@ -34,7 +34,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Told:
+class RunInfo:
     """Everything shown about one run on the report page."""
 
     run: Run
@@ -63,25 +63,25 @@ class Told:
 class Collected:
     """All runs shown on the report page."""
 
-    runs: list[Told]
-    columns: dict[str, list[Told]] = field(default_factory=dict)  # column → runs that differ only in their seed
+    runs: list[RunInfo]
+    columns: dict[str, list[RunInfo]] = field(default_factory=dict)  # column → runs that differ only in their seed
     differing: list[str] = field(default_factory=list)  # names of options in which runs differ
     common: dict[str, Any] = field(default_factory=dict)  # options that are the same in all runs
 
     @property
     def names(self) -> dict[Run, str]:
         """The column name of each run."""
-        return {told.run: name for name, runs in self.columns.items() for told in runs}
+        return {info.run: name for name, runs in self.columns.items() for info in runs}
 
     def measured(self, metric: Metric) -> list[Measured]:
         """Return the swept runs that have measured the metric."""
-        found = [told.measured for runs in self.columns.values() for told in runs if told.measured]
+        found = [info.measured for runs in self.columns.values() for info in runs if info.measured]
         return [one for one in found if metric.name in metrics_of(one.points)]
 
     @property
     def metrics(self) -> list[tuple[Metric, Metric]]:
         """All measured metrics, headline metrics first, each with the headline metric of a run that measured it."""
-        swept = [told.measured for told in self.runs if told.measured]
+        swept = [info.measured for info in self.runs if info.measured]
         found = {one.headline.name: (one.headline, one.headline) for one in swept}
         for one in swept:
             for name in metrics_of(one.points):
@@ -91,42 +91,42 @@ class Collected:
 
 def collect(runs: Iterable[Run]) -> Collected:
     """Read everything to be shown. Unreadable runs are reported as damaged and do not raise an error."""
-    told = [_told(run) for run in runs]
-    by_run = {one.run: one for one in told}
-    known = [_comparable(one) for one in told if one.config]
+    infos = [_info_of(run) for run in runs]
+    by_run = {one.run: one for one in infos}
+    known = [_comparable(one) for one in infos if one.config]
     groups = [without_repeats(group)[0] for group in same_but_seed(known)]
     names = column_names([group[0] for group in groups]) if groups else []
     order = sorted(range(len(groups)), key=lambda i: (groups[i][0].config["dropout.name"] != "none", names[i]))
     columns = {names[i]: [by_run[one.run] for one in sorted(groups[i], key=lambda one: one.seed)] for i in order}
-    configs = [one.config for one in told if one.config]
+    configs = [one.config for one in infos if one.config]
     differing = [name for name in varying_options(configs) if not name.endswith("_target_")]
     common = {
         name: value
         for name, value in (configs[0] if configs else {}).items()
         if name not in differing and all(name in config and config[name] == value for config in configs)
     }
-    return Collected(told, columns, differing[:_DIFFERENCES], common)
+    return Collected(infos, columns, differing[:_DIFFERENCES], common)
 
 
-def _comparable(told: Told) -> Measured:
-    hash_ = str(told.status.get("hash_of_format_1") or told.status.get("hash") or "")
-    return told.measured or Measured(told.run, told.config, hash_, Metric(""), pd.DataFrame())
+def _comparable(info: RunInfo) -> Measured:
+    hash_ = str(info.status.get("hash_of_format_1") or info.status.get("hash") or "")
+    return info.measured or Measured(info.run, info.config, hash_, Metric(""), pd.DataFrame())
 
 
-def _told(run: Run) -> Told:
+def _info_of(run: Run) -> RunInfo:
     try:
         status = run.status()
         state = run.state() or "no status"
         config = dotted_config(run)
     except UNREADABLE as damage:
-        return Told(run, "damaged", {}, {}, str(damage), log=_end_of(run.log_file))
+        return RunInfo(run, "damaged", {}, {}, str(damage), log=_end_of(run.log_file))
     error, measured = str(status.get("error") or ""), None
     if run.pruning_file.exists():
         try:
             measured = measure(run, config)
         except UNREADABLE as damage:
             state, error = "damaged" if state == "finished" else state, error or str(damage)
-    return Told(
+    return RunInfo(
         run=run,
         state=state,
         config=config,

@@ -14,7 +14,7 @@ from runner.reporting.choice import Choice
 from runner.reporting.finding import to_float
 from runner.reporting.formats import BATCH_NORMS, COSTS, granularity_label, metric_label, percent
 from runner.reporting.learning import learning_curves, read_metrics
-from runner.reporting.page.collect import UNREADABLE, Collected, Told
+from runner.reporting.page.collect import UNREADABLE, Collected, RunInfo
 from runner.reporting.page.plots import Plots, tabs
 from runner.reporting.page.tables import table
 from runner.reporting.points import the_split, unpruned_points
@@ -30,31 +30,31 @@ def runs_table(collected: Collected) -> DataTable:
     """Return a table with one row per run: its distinguishing options, its results, and how and where it ran."""
     names, runs = collected.names, collected.runs
     columns: dict[str, list[Any]] = {
-        "column": [names.get(told.run, "") for told in runs],
-        "seed": [show(told.config.get("seed", "")) for told in runs],
-        "state": [told.state for told in runs],
+        "column": [names.get(info.run, "") for info in runs],
+        "seed": [show(info.config.get("seed", "")) for info in runs],
+        "state": [info.state for info in runs],
     }
     columns |= (unpruned := _unpruned(runs))
-    if any(told.note for told in runs):
-        columns["note"] = [told.note for told in runs]
+    if any(info.note for info in runs):
+        columns["note"] = [info.note for info in runs]
     for option in collected.differing:
         short = option.removesuffix(".name")
-        columns[short] = [show(told.config.get(option, "")) for told in runs]
-    columns["training (s)"] = [to_float(told.status.get("seconds")) for told in runs]
+        columns[short] = [show(info.config.get(option, "")) for info in runs]
+    columns["training (s)"] = [to_float(info.status.get("seconds")) for info in runs]
     for heading, key in {"started": "started", "machine": "device", "threads": "threads", "commit": "git"}.items():
-        columns[heading] = [show(told.status.get(key) or "") for told in runs]
-    columns["folder"] = [told.name for told in runs]
-    columns["command"] = [show(told.status.get("command") or "") for told in runs]
+        columns[heading] = [show(info.status.get(key) or "") for info in runs]
+    columns["folder"] = [info.name for info in runs]
+    columns["command"] = [show(info.status.get("command") or "") for info in runs]
     return table(columns, dict.fromkeys(unpruned, 2))
 
 
-def _unpruned(runs: Sequence[Told]) -> dict[str, list[float]]:
+def _unpruned(runs: Sequence[RunInfo]) -> dict[str, list[float]]:
     """Map headings such as `test accuracy (%), unpruned` to the values of all runs, with NaN for missing ones."""
     found: dict[str, dict[int, float]] = {}
-    for index, told in enumerate(runs):
-        if told.measured is None:
+    for index, info in enumerate(runs):
+        if info.measured is None:
             continue
-        points, metric = told.measured.points, told.measured.headline
+        points, metric = info.measured.points, info.measured.headline
         split = the_split(points)
         whole = unpruned_points(points[points["split"] == split])
         if len(whole):
@@ -147,13 +147,13 @@ def _latencies(collected: Collected, metric: Metric) -> dict[str, tuple[str, pd.
     """
     found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     for name, runs in collected.columns.items():
-        for told in runs:
-            if told.measured is None or told.measured.headline != metric:
+        for info in runs:
+            if info.measured is None or info.measured.headline != metric:
                 continue
-            for certificate in told.certificates:
+            for certificate in info.certificates:
                 for (batch, unit), rows in _whole_networks(certificate.rows).items():
                     for network, row in rows.items():
-                        value = _reached(told, certificate.name if network != "dense" else "", metric)
+                        value = _reached(info, certificate.name if network != "dense" else "", metric)
                         if value is not None:
                             what = f"{certificate.name if network != 'dense' else 'unpruned'}, {row['way']}"
                             entry = {"column": name, "what": what, "ms": float(row["milliseconds"]), "mean": value}
@@ -174,13 +174,13 @@ def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], 
     return found
 
 
-def _reached(told: Told, compact: str, metric: Metric) -> float | None:
+def _reached(info: RunInfo, compact: str, metric: Metric) -> float | None:
     """Return the metric at the point of the run's sweep that corresponds to a compact folder such as `unit-0.9`.
 
     The name "" stands for the unpruned network.
     """
-    assert told.measured is not None
-    points = told.measured.points
+    assert info.measured is not None
+    points = info.measured.points
     points = points[(points["split"] == the_split(points)) & (points["scores"] == "own")]
     if not compact:
         whole = unpruned_points(points)
@@ -199,7 +199,7 @@ def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
     learned = {}
     for name, runs in collected.columns.items():
         with suppress(*UNREADABLE):
-            learned[name] = read_metrics([told.run for told in runs])
+            learned[name] = read_metrics([info.run for info in runs])
     for split in ("validation", "train"):
         for metric in metrics:
             curves = {name: learning_curves(rows, f"{split}_{metric.name}") for name, rows in learned.items()}
@@ -213,10 +213,10 @@ def learning_plots(collected: Collected, plots: Plots) -> Tabs | None:
 def certificates_table(collected: Collected) -> DataTable | None:
     """Return a table with one row per network, execution method and batch size."""
     rows = []
-    for told in collected.runs:
-        for certificate in told.certificates:
+    for info in collected.runs:
+        for certificate in info.certificates:
             for row in certificate.rows:
-                what = [collected.names.get(told.run, told.name), show(told.config.get("seed", "")), certificate.name]
+                what = [collected.names.get(info.run, info.name), show(info.config.get("seed", "")), certificate.name]
                 words = [row.get(name, "") for name in ("network", "way", "batch", "unit", "threads")]
                 sizes = [to_float(row.get(name)) for name in ("bytes", "flops", "parameters")]
                 rows.append([*what, *words, *sizes, *(to_float(row.get(name)) for name in _TIMES.values())])

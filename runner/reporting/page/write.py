@@ -43,7 +43,7 @@ def page(collected: Collected, title: str) -> str:
         "certificates": contents.certificates_table(collected),
     }
     plots.legends()
-    matrices = [(told, name, confusion(counts)) for told in collected.runs for name, counts in told.predictions]
+    matrices = [(info, name, confusion(counts)) for info in collected.runs for name, counts in info.predictions]
     models = {name: model for name, model in parts.items() if model is not None}
     models |= {f"confusion{index}": plot for index, (_, _, plot) in enumerate(matrices)}
     document = Document()
@@ -55,7 +55,7 @@ def page(collected: Collected, title: str) -> str:
     environment = Environment(
         autoescape=True, loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
     )
-    states = [told.state for told in collected.runs]
+    states = [info.state for info in collected.runs]
     return environment.get_template("page.html").render(
         title=title,
         made=f"run {__version__}, {now()}",
@@ -66,8 +66,8 @@ def page(collected: Collected, title: str) -> str:
         names=collected.names,
         states={state: states.count(state) for state in sorted(set(states))},
         common={name: show(value) for name, value in collected.common.items()},
-        unfinished=[told for told in collected.runs if told.state != "finished"],
-        matrices=[(told, name, divs[f"confusion{i}"]) for i, (told, name, _) in enumerate(matrices)],
+        unfinished=[info for info in collected.runs if info.state != "finished"],
+        matrices=[(info, name, divs[f"confusion{i}"]) for i, (info, name, _) in enumerate(matrices)],
     )
 
 
