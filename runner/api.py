@@ -142,7 +142,9 @@ def train(*overrides: str, config_dir: str | Path | None = None) -> Result:
     folder = None if config_dir is None else Path(config_dir)
     config = Composer("train", folder).single(overrides)
     if config["processes"] > 1:
-        raise ConfigError(f"processes={config['processes']}: is for the command line, run train or torchrun")
+        raise ConfigError(
+            f"processes={config['processes']}: works only on the command line, with run train or torchrun"
+        )
     run, _ = execute(config, overrides, foreign=folder is not None)
     return Result(run.folder, config_dir)
 

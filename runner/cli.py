@@ -86,8 +86,10 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         near = get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"there is no command {command!r}{hint} Commands: {', '.join(COMMANDS)}; run --help explains")
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ConfigError(
+            f"unknown command {command!r}{hint} expected one of {', '.join(COMMANDS)}; run --help explains"
+        )
     if any(word in ("-h", "--help") for word in rest):
         print(help_of(command))
         return 0

@@ -133,7 +133,7 @@ def export(network: nn.Module, example: Example, path: Path, format: str) -> flo
             difference = _check(network, [example.arguments, *example.others()], beside, format)
         if not difference <= TOLERANCE:
             raise UserError(
-                f"{path}: not written, for the outputs in a fresh process differ from PyTorch's by {difference:.1e} "
+                f"{path} was not written: its outputs in a new process differ from PyTorch's by {difference:.1e} "
                 f"relative (at most {TOLERANCE:.0e} is allowed)"
             )
         beside.replace(path)
@@ -166,7 +166,7 @@ def _check(network: nn.Module, batches: Sequence[tuple[Tensor, ...]], path: Path
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise UserError(f"{path}: not written, for it doesn't run in a fresh process ({lines[-1][:200]})")
+            raise UserError(f"{path} was not written: it doesn't run in a new process ({lines[-1][:200]})")
         found = load_file(outputs)
     worst = 0.0
     for number, batch in enumerate(batches):

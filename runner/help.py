@@ -64,7 +64,7 @@ def _options(command: str, file: Path) -> Iterator[str]:
     groups = dict(re.findall(r"^  - (\w+): (\w+)$", "\n".join(lines), re.M))
     shown = [group for group in _SHOWN.get(command, ()) if group in groups]
     if named := [f"{group}={choice}" for group, choice in groups.items() if choice != "null"]:
-        yield from ("", "Choices, by default as here; run list GROUP shows what else there is")
+        yield from ("", "Choices and their defaults; run list GROUP shows the alternatives")
         yield from wrap(" ".join(named), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield from ("", "Options and their defaults")
     for prefix, name, value, comment in _entries(lines):

@@ -77,7 +77,7 @@ def test_networks_that_were_cut(task, format, tmp_path):
 @pytest.mark.parametrize("found", [1e-3, float("nan")])
 def test_other_outputs_leave_no_file(found, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_check", lambda *_: found)
-    with pytest.raises(UserError, match="not written, for the outputs in a fresh process differ") as raised:
+    with pytest.raises(UserError, match="not written: its outputs in a new process differ") as raised:
         export(torch.nn.Flatten(), IMAGES, tmp_path / "a.pt2", "torch_export")
     assert raised.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ PLUGINS = {
     "logger": "runner.training.loggers",
 }
 # Creating these objects is cheap, so errors of their constructors are found early.
-_MADE_FOR_NOTHING = ("task", "dropout", "regularizer", "schedule")
+_CHEAP_GROUPS = ("task", "dropout", "regularizer", "schedule")
 _HERE = Path(__file__).resolve().parent.parent
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Keys of a group that are not arguments of its class.
@@ -187,7 +187,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     for group in PACKAGES:
         with options_of(group):
             check_arguments(target(config, group).__init__, arguments(config, group))  # type: ignore[misc]
-    for group in _MADE_FOR_NOTHING:
+    for group in _CHEAP_GROUPS:
         build(config, group)
 
 

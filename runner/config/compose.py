@@ -238,7 +238,7 @@ class Composer:
             key, value = override.key_or_group, override.value()
             choices = self._choices(key)
             if override.is_delete():
-                raise ConfigError(f"{override.input_line}: an option can be changed, not left out")
+                raise ConfigError(f"{override.input_line}: options can be changed, but not removed")
             if choices and value not in choices:
                 hint = near(value, choices) if isinstance(value, str) else ""
                 raise ConfigError(f"{override.input_line}: unknown{hint}; expected {', '.join(choices)}")

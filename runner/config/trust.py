@@ -31,7 +31,7 @@ def check_trusted(architecture: str) -> None:
     files = [file for folder in _folders for file in (folder / f"{module}.py", folder / module / "__init__.py")]
     if architecture not in _named and not any(file.is_file() for file in files):
         raise ForeignRun(
-            f"model.architecture={architecture}: a class of somebody's own, whose code would be run; "
-            f'name it again, model.architecture={architecture} (in Python trusted="{architecture}"), '
-            "or give --config-dir FOLDER, where its file is"
+            f"model.architecture={architecture}: a user-defined class, whose code would be run; "
+            f'to allow this, repeat model.architecture={architecture} (in Python trusted="{architecture}"), '
+            "or give --config-dir FOLDER with its file"
         )

@@ -230,7 +230,7 @@ class _File:
                 for option, name in (("inputs", inputs), ("labels", labels)):
                     if name not in file.files:
                         held = ", ".join(file.files[:5]) or "nothing"
-                        raise self._error(f"it holds no array {name!r} but {held}", f"{option}=… names another")
+                        raise self._error(f"it has no array {name!r}, only {held}", f"choose one with {option}=…")
                 return file[inputs], file[labels]
         except FileNotFoundError:
             raise self._error(f"{self.path}: no such file") from None

@@ -66,7 +66,7 @@ def _load(kind: str, name: str, read: Callable[[Path], T]) -> T | None:
         log.info("the cache is not used: %s", error)
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
-        log.warning("%s is damaged; its content is made anew", path)
+        log.warning("%s is damaged and will be recreated", path)
         return None
 
 
@@ -80,14 +80,14 @@ def _store(kind: str, name: str, content: bytes) -> None:
             beside.write_bytes(content)
             beside.replace(folder / name)
     except OSError as error:
-        log.info("nothing is kept in the cache: %s", error)
+        log.info("nothing was written to the cache: %s", error)
 
 
 def _text_of(path: Path) -> str:
     stored = json.loads(path.read_bytes())
     text = stored["text"]
     if hashed(text) != stored["sha256"]:
-        raise ValueError("its content has another hash")
+        raise ValueError("its checksum does not match")
     return str(text)
 
 
@@ -101,7 +101,7 @@ def _tensor_of(path: Path) -> Tensor:
     except SafetensorError as error:
         raise ValueError(str(error)) from None
     if known != _hash_of_tensor(tensor):
-        raise ValueError("its content has another hash")
+        raise ValueError("its checksum does not match")
     return tensor
 
 

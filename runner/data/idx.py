@@ -28,12 +28,14 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} is a damaged or truncated gzip file: {one_line(error)}") from error
     magic = bytes((0, 0, UNSIGNED_BYTE, dimensions))
     if content[:4] != magic:
-        raise DataError(f"{path} begins with bytes {content[:4].hex()}, an idx file of this kind with {magic.hex()}")
+        raise DataError(
+            f"{path} begins with bytes {content[:4].hex()}; expected {magic.hex()} for this kind of idx file"
+        )
     start = 4 + 4 * dimensions
     if len(content) < start:
         raise DataError(f"{path} ends inside its header, after {len(content)} of {start} bytes")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     expected = start + math.prod(shape)
     if len(content) != expected:
-        raise DataError(f"{path} holds {len(content)} bytes; its header promises {expected}")
+        raise DataError(f"{path} holds {len(content)} bytes; expected {expected} from its header")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()

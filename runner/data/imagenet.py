@@ -187,7 +187,7 @@ def files_in(root: str | Path) -> tuple[FileList, FileList, tuple[str, ...]]:
     try:
         for part in (folder, folder / "train", folder / "val"):
             if not part.is_dir():
-                raise DataError(f"{part} is no folder; expected are train/<class>/ and val/<class>/")
+                raise DataError(f"{part} is not a folder; expected train/<class>/ and val/<class>/")
         names = class_folders(folder / "train")
         return list_files(folder / "train", names), list_files(folder / "val", names), names
     except DataError as error:

@@ -59,7 +59,9 @@ class ImageData(InMemory[ImageSplit]):
         for name, split in (("training", train), ("test", test)):
             check_split(name, split, len(class_names))
         if train.images.shape[1:] != test.images.shape[1:]:
-            raise ValueError(f"training images {(*train.images.shape,)} and test images {(*test.images.shape,)} differ")
+            raise ValueError(
+                f"training images {(*train.images.shape,)} and test images {(*test.images.shape,)} differ in shape"
+            )
         kept, taken = stratified_fraction(train.labels.numpy(force=True), validation, "validation")
         self.train = rows_of_pixels(train[torch.from_numpy(kept)])
         self.validation = rows_of_pixels(train[torch.from_numpy(taken)])

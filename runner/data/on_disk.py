@@ -51,7 +51,7 @@ def load(
             fetch(root, dataset)
             found = first_complete(layouts())
             if found is None:
-                raise DataError(f"the download of {dataset} left no complete set of files")
+                raise DataError(f"the download of {dataset} is incomplete")
         return found.read(found.files)
     except DataError as error:
         raise DataError(error.problem, "root", root, error.remedy) from error
@@ -68,7 +68,9 @@ def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
     for layout in layouts:
         missing = layout.missing()
         if len(missing) < len(layout.files) and not (layout.torchvision and download):
-            raise DataError(f"{missing[0]} is missing, its {len(layout.files) - len(missing)} companions are there")
+            raise DataError(
+                f"{missing[0]} is missing, but {len(layout.files) - len(missing)} other files of the data set exist"
+            )
 
 
 def fetch(root: Path, dataset: str) -> None:

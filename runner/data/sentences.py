@@ -160,7 +160,7 @@ class SentenceEmbeddings:
 
 def _path(split: str, name: Any, root: str | None) -> Path:
     if not isinstance(name, str | Path) or not str(name):
-        raise DataError("expected one file, a sentence a line, UTF-8, plain or gzipped", split, name)
+        raise DataError("expected one UTF-8 file with one sentence per line, plain or gzipped", split, name)
     return Path(root or "").expanduser() / Path(name).expanduser()
 
 
@@ -177,7 +177,7 @@ def _lines(split: str, name: Any, root: str | None) -> list[str]:
     except DataError as error:
         raise DataError(str(error), split, name) from error
     if len(lines) < 2:
-        raise DataError("fewer than two lines that are not empty", split, name)
+        raise DataError("fewer than two non-empty lines", split, name)
     return lines
 
 

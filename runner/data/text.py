@@ -216,7 +216,12 @@ class Text:
         for split, text in texts.items():
             expected, found = len(text.encode()), int(self._sizes[self._ids[split].long()].sum())
             if abs(found - expected) > 0.01 * expected and not self._unknown(split):
-                log.warning("data.%s: bits per byte are of %d bytes of tokens, the text has %d", split, found, expected)
+                log.warning(
+                    "data.%s: bits per byte refer to the %d bytes of its tokens, but the text has %d",
+                    split,
+                    found,
+                    expected,
+                )
 
     def _check(self, train: Any, parts: dict[str, Any]) -> None:
         count = len(self._ids["train"])
@@ -227,7 +232,7 @@ class Text:
             if split in self._ids and len(self._ids[split]) < 2:
                 raise DataError("fewer than two tokens", split, shown(value))
             if split in self._ids and (unknown := self._unknown(split)):
-                log.warning("data.%s: %d characters that the tokens lack", split, unknown)
+                log.warning("data.%s: %d characters are not in the vocabulary", split, unknown)
 
 
 def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str, str]:

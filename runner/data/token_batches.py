@@ -145,7 +145,7 @@ class TokenBatches:
         self._lengths = pairs.lengths()
         alone = int((self._lengths > batch_size).sum())
         if alone:
-            log.warning("schedule.batch_size=%d tokens: %d longer pairs are a batch each", batch_size, alone)
+            log.warning("schedule.batch_size=%d tokens: %d longer pairs form a batch each", batch_size, alone)
         self._slices = list(slices(self._lengths.sort().values, batch_size))
         self.steps_per_epoch = len(self._slices)
         self.examples_per_step = max(1, round(int(pairs.target.lengths.sum()) / self.steps_per_epoch))

@@ -153,7 +153,7 @@ class Stored:
         words: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         size_of = _size_of(_parts(description))
         if size_of is None:
-            problem = f"{file}: the bytes of its tokens are not known; expected byte-level ones or ▁ for spaces"
+            problem = f"{file}: can't tell the bytes of its tokens; expected byte-level tokens or ▁ for spaces"
             raise DataError(problem, "tokens", str(file.parent))
         added = {one["content"] for one in description.get("added_tokens", ())}
         self.sizes = torch.zeros(max(words.values()) + 1, dtype=torch.int64)

@@ -60,7 +60,7 @@ class CallVariant(WeightVariant):
         self.hooks.append(layer.register_forward_pre_hook(note))
 
     def _where(self, name: str) -> str:
-        return f"{type(self).__name__} can't work in layer {name!r}"
+        return f"{type(self).__name__} can't be used in layer {name!r}"
 
 
 def _message(where: str, problem: str) -> str:

@@ -40,7 +40,7 @@ class FeatureVariant(Variant):
         self.check_detached()
         places = {place.consumer: place for place in feature_places(model)}
         if not places:
-            raise ValueError(f"{type(model).__name__} declares no feature places, which this dropout is for")
+            raise ValueError(f"{type(model).__name__} declares no feature places, which this dropout needs")
         names = self.chosen if layers is None else layers
         for name in places if names is None else names:
             if name not in places:

@@ -211,7 +211,7 @@ class TailDropout(nn.Module):
         wanted = (self.dropout_dim, *self._batch_dims())
         if not all(-x.dim() <= dim < x.dim() for dim in wanted):
             dims = f"dropout_dim={self.dropout_dim}, batch_dim={self.batch_dim}"
-            raise ValueError(f"{dims}: an input of {x.dim()} dimensions lacks one of them")
+            raise ValueError(f"{dims}: the input has only {x.dim()} dimensions")
         features, *batch = (dim % x.dim() for dim in wanted)
         if features in batch:
             raise self._overlap()

@@ -66,7 +66,7 @@ class GPT(nn.Module):
         if features % heads:
             raise ParameterError("features", features, f"a multiple of the heads, {heads}")
         if rotary and features % (2 * heads):
-            raise ParameterError("features", features, f"a multiple of {2 * heads}, as rotary positions turn pairs")
+            raise ParameterError("features", features, f"a multiple of {2 * heads}, as rotary embeddings rotate pairs")
         unit = 2 * heads if rotary else heads
         features = max(1, round(features * width / unit)) * unit
         hidden = max(1, round(feed_forward * width))

@@ -62,7 +62,7 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, exampl
     modules = dict(model.named_modules())
     chosen = {name: _layer(model, modules, name) for name in names}
     if not chosen:
-        raise ValueError(f"{type(model).__name__} has no prunable layer besides its stem and logits; name some")
+        raise ValueError(f"{type(model).__name__} has no prunable layer besides its stem and logits; name the layers")
     return chosen
 
 
@@ -97,7 +97,7 @@ def _layer(model: nn.Module, modules: Mapping[str, nn.Module], name: str) -> nn.
     if weight is None or weight.dim() < 2:
         raise ValueError(f"layer {name!r} has no weight matrix")
     if isinstance(layer, _TRANSPOSED) and layer.groups > 1:
-        raise ValueError(f"layer {name!r} is a grouped transposed convolution, whose filters can't be told apart")
+        raise ValueError(f"layer {name!r} is a grouped transposed convolution, whose filters can't be separated")
     return layer
 
 

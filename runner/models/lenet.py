@@ -44,7 +44,7 @@ class LeNet(nn.Module):
             self.features.extend([nn.Conv2d(inputs, outputs, 5), nn.ReLU(), pool])
             inputs, size = outputs, -(-(size - 4) // 2)
         if size < 1:
-            raise ParameterError("widths", list(widths), f"fewer convolutions: they leave nothing of {image_size} px")
+            raise ParameterError("widths", list(widths), f"fewer convolutions, as nothing is left of {image_size} px")
         inputs *= size * size
         self.dense = nn.Sequential()
         for outputs in scaled(dense, width):

@@ -59,9 +59,9 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], option: str, oth
 def check_fit(option: str, lacks: Sequence[str], others: Sequence[str], shapes: Sequence[str]) -> None:
     """Raise a ConfigError that lists the first names that don't fit, if there are any."""
     if lacks or others or shapes:
-        words = (("lacks", lacks), ("has besides", others), ("has another shape of", shapes))
+        words = (("lacks", lacks), ("also has", others), ("has a different shape of", shapes))
         said = "; ".join(f"{word} {', '.join(names[:3])}{', …' if names[3:] else ''}" for word, names in words if names)
-        raise ConfigError(f"{option}: of another model: it {said}")
+        raise ConfigError(f"{option}: weights of another model: the file {said}")
 
 
 def _fit_ends(own: Mapping[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -157,7 +157,7 @@ class Guarded(Callback):
             getattr(self.logger, method)(*arguments)
         except Exception as error:
             self.failed = True
-            log.warning("logger %s failed and is left out from now on: %s: %s", self.name, type(error).__name__, error)
+            log.warning("logger %s failed and is disabled: %s: %s", self.name, type(error).__name__, error)
 
     def begin(self, run: Run, config: Mapping[str, Any]) -> None:
         self._call("begin", run, config)

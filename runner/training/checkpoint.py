@@ -56,7 +56,7 @@ def parse(content: bytes, path: Path, device: torch.device) -> dict[str, Any]:
         if tail.startswith(_MARK):
             content = content[:-_TAIL]
             if hashlib.sha256(content).digest() != tail.removeprefix(_MARK):
-                raise ValueError("its checksum is another")
+                raise ValueError("its checksum does not match")
         state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if not isinstance(state, dict) or "step" not in state:
             raise ValueError("no training state in it")

@@ -24,7 +24,7 @@ def resolve_device(asked: str) -> torch.device:
     there = {"cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps, "cpu": True}
     if not there[device.type]:
         have = ", ".join(name for name, has in (("cuda", cuda), ("mps", mps), ("cpu", True)) if has)
-        raise ConfigError(f"device={asked}: not on this machine; expected auto, {have}")
+        raise ConfigError(f"device={asked}: not available on this machine; expected auto, {have}")
     return device
 
 

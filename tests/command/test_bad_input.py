@@ -131,7 +131,7 @@ def test_a_device_that_is_not_there(call, tmp_path):
     for device in ("cuda", "cuda:1"):
         result = call("train", "debug=smoke", f"device={device}")
         assert result.code == 2
-        assert f"device={device}: not on this machine; expected auto" in result.err
+        assert f"device={device}: not available on this machine; expected auto" in result.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -96,9 +96,9 @@ def test_letters_that_a_terminal_lacks(command):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trian"], "there is no command 'trian'; did you mean train?"),
-        (["xyz"], f"Commands: {', '.join(COMMANDS)}; run --help explains"),
-        (["--frobnicate"], "there is no command '--frobnicate'"),
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["xyz"], f"unknown command 'xyz'; expected one of {', '.join(COMMANDS)}; run --help explains"),
+        (["--frobnicate"], "unknown command '--frobnicate'"),
         (["train", "--frobnicate"], "there is no flag --frobnicate"),
         (["list", "-m"], "run list has no -m"),
         (["prune", "--cfg", "job"], "run prune has no --cfg; run train has"),

@@ -64,8 +64,8 @@ def test_what_cannot_be_used_is_one_line_and_nothing_is_written(call, trained, t
     (tmp_path / "short.safetensors").write_bytes((tmp_path / "first" / "weights.safetensors").read_bytes()[:50])
     (tmp_path / "empty").mkdir()
     for place, said in (
-        ("other.pt", "of another model: it lacks "),
-        ("other.pt", "has another shape of hidden.0.weight"),
+        ("other.pt", "of another model: the file lacks "),
+        ("other.pt", "has a different shape of hidden.0.weight"),
         ("trap.pt", "not a file of tensors"),
         ("module.pt", "not a file of tensors"),
         ("short.safetensors", "not a file of tensors"),

@@ -57,7 +57,7 @@ def test_one_that_fails_is_one_warning_and_the_training_goes_on(call, own, tiny,
     result = call("train", *tiny, "loggers=[{mine:{fails_at:2}}]", "folder=run", "--config-dir", str(own))
     assert result.code == 0, result.err
     log = (tmp_path / "run" / "run.log").read_text()
-    assert log.count("logger mine(fails_at=2) failed and is left out from now on: OSError: no connection") == 1
+    assert log.count("logger mine(fails_at=2) failed and is disabled: OSError: no connection") == 1
     assert not (tmp_path / "run" / "mine.txt").exists()
     assert Run(tmp_path / "run").state() == "finished"
 
@@ -229,18 +229,18 @@ def test_one_that_fails_at_any_stage_stops_nothing(call, own, tiny, tmp_path, st
     words = (f"loggers=[{{stages:{{stage:{stage}}}}}]", "folder=run", "--config-dir", str(own))
     result = call("train", *tiny, *words)
     assert result.code == 0, result.err
-    assert (tmp_path / "run" / "run.log").read_text().count("failed and is left out from now on: OSError") == 1
+    assert (tmp_path / "run" / "run.log").read_text().count("failed and is disabled: OSError") == 1
 
 
 def test_a_logger_is_told_of_the_sweep_and_how_it_ended(call, own, tiny, tmp_path):
-    (own / "told.py").write_text(
+    (own / "outcome.py").write_text(
         "from runner.training.loggers import Logger\n\n\n"
-        "class Told(Logger):\n"
+        "class Outcome(Logger):\n"
         "    def on_sweep(self, rows, figure):\n"
         "        self.rows = len(rows), figure.name\n\n"
         "    def close(self, finished):\n"
-        "        (self.run.folder / 'told.txt').write_text(f'{self.rows} {finished}')\n"
+        "        (self.run.folder / 'outcome.txt').write_text(f'{self.rows} {finished}')\n"
     )
-    (own / "logger" / "told.yaml").write_text("# told\n_target_: told.Told\n")
-    assert call("train", *tiny, "loggers=[told]", "folder=run", "--config-dir", str(own)).code == 0
-    assert (tmp_path / "run" / "told.txt").read_text() == "(4, 'pruning.png') True"
+    (own / "logger" / "outcome.yaml").write_text("# outcome\n_target_: outcome.Outcome\n")
+    assert call("train", *tiny, "loggers=[outcome]", "folder=run", "--config-dir", str(own)).code == 0
+    assert (tmp_path / "run" / "outcome.txt").read_text() == "(4, 'pruning.png') True"

@@ -61,7 +61,7 @@ def test_a_class_that_is_named_trains_and_a_stored_one_must_be_named_again(call,
     forget(monkeypatch)
     refused = call("prune", str(run.folder), "prune.sparsities=[0.25]")
     assert refused.code == 2
-    assert "model.architecture=users_file:Net: a class of somebody's own, whose code would be run" in refused.err
+    assert "model.architecture=users_file:Net: a user-defined class, whose code would be run" in refused.err
     assert "users_file" not in sys.modules
     assert call("prune", str(run.folder), "prune.sparsities=[0.25]", NAMED).code == 0
     forget(monkeypatch)
@@ -88,7 +88,8 @@ def test_weights_count_by_their_content(call, own, tiny, tmp_path):
         if name == "c":
             assert result.code == 2
             assert (
-                "c.safetensors: of another model: it lacks logits.weight, logits.bias, stem.weight, …; " in result.err
+                "c.safetensors: weights of another model: the file lacks logits.weight, logits.bias, stem.weight, …; "
+                in result.err
             )
         else:
             names.append(result.out.splitlines()[-1])
@@ -128,7 +129,7 @@ def test_trains_prunes_compacts_evaluates_and_exports(chosen, call, own, tiny, t
     assert result.code == 0, result.err
     assert len(list(Run(tmp_path / "run").folder.glob("export/*.pt2"))) == 1
     forget(monkeypatch)
-    with pytest.raises(UserError, match=r"users_file:Net: a class of somebody's own"):
+    with pytest.raises(UserError, match=r"users_file:Net: a user-defined class"):
         load_compact(compact)
     assert load_compact(compact, trusted=NAMED.partition("=")[2]).inner.out_channels < 16
 

@@ -46,7 +46,9 @@ def test_fractions_part_one_file_the_same_for_everybody(file: Path) -> None:
 def test_files_of_their_own_and_names_of_arrays(file: Path) -> None:
     test = examples(seed=1)
     np.savez_compressed(file.with_name("other.npz"), x=test["inputs"], y=test["labels"].astype(np.uint8))
-    with pytest.raises(ConfigError, match=r"test=other.npz: it holds no array 'inputs' but x, y; inputs=… names"):
+    with pytest.raises(
+        ConfigError, match=r"test=other.npz: it has no array 'inputs', only x, y; choose one with inputs="
+    ):
         Arrays("all.npz", test="other.npz", root=file.parent)
     np.savez(file, x=test["inputs"], y=test["labels"])
     data = Arrays("all.npz", "other.npz", "other.npz", root=file.parent, inputs="x", labels="y")

@@ -73,5 +73,5 @@ def test_a_root_that_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_download_that_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, CIFAR10=lambda **_: None)
-    with pytest.raises(DataError, match=r"^root=\S+: the download of CIFAR10 left no complete set of files$"):
+    with pytest.raises(DataError, match=r"^root=\S+: the download of CIFAR10 is incomplete$"):
         CIFAR10(root=tmp_path, download=True)

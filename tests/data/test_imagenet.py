@@ -221,8 +221,8 @@ def test_processes_end_when_nobody_wants_their_batches(make: Make) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: (root / "val").rename(root / "test"), "val is no folder; expected are"),
-        (lambda root: (root / "train").rename(root / "training"), "train is no folder; expected are"),
+        (lambda root: (root / "val").rename(root / "test"), "val is not a folder; expected train"),
+        (lambda root: (root / "train").rename(root / "training"), "train is not a folder; expected train"),
         (lambda root: (root / "val" / "cat").rename(root / "val" / "cow"), "cow is not one of the 3 training classes"),
         (lambda root: (root / "train" / "fly").mkdir(), "fly holds no image files"),
     ],

@@ -128,7 +128,7 @@ def test_a_damaged_cache_is_made_anew(few: Path, caplog: pytest.LogCaptureFixtur
     stored = json.loads(path.read_text())
     path.write_text(json.dumps({**stored, "text": stored["text"].replace("one", "two", 1)}))
     assert numbers.number_pairs() == first
-    assert caplog.messages == [f"{path} is damaged; its content is made anew"]
+    assert caplog.messages == [f"{path} is damaged and will be recreated"]
 
 
 def test_another_version_of_the_library_has_a_place_of_its_own(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:

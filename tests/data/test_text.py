@@ -69,7 +69,7 @@ def test_files_of_their_own_and_gzip_and_characters_that_training_lacks(folder, 
     assert data.splits == ("train", "test")
     assert text_of(data, "train") == POEM * 2
     assert text_of(data, "test") == "ein \ufffd"
-    assert "data.test: 1 characters that the tokens lack" in caplog.text
+    assert "data.test: 1 characters are not in the vocabulary" in caplog.text
 
 
 def test_the_content_of_files_counts_not_their_names_or_packing(folder):
@@ -177,7 +177,7 @@ def test_the_content_of_a_tokenizer_counts_not_its_folder(folder):
 
 def test_tokenizers_that_can_not_be_used_are_named(folder):
     tokenizer(folder / "own", "words")
-    with pytest.raises(DataError, match=r"tokens=own: own/tokenizer.json: the bytes of its tokens are not known"):
+    with pytest.raises(DataError, match=r"tokens=own: own/tokenizer.json: can't tell the bytes of its tokens"):
         Text("poem.txt", tokens="own")
     (folder / "own" / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match=r"tokens=own: own/tokenizer.json can't be read"):

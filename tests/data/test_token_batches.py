@@ -158,7 +158,7 @@ def test_pairs_longer_than_a_batch_are_counted_in_the_log(caplog: pytest.LogCapt
         TokenBatches(pairs, 10, seed=0)
         assert caplog.messages == []
         TokenBatches(pairs, 8, seed=0)
-    assert caplog.messages == ["schedule.batch_size=8 tokens: 2 longer pairs are a batch each"]
+    assert caplog.messages == ["schedule.batch_size=8 tokens: 2 longer pairs form a batch each"]
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])

@@ -139,7 +139,7 @@ def test_a_damaged_cache_is_made_anew_with_a_line_in_the_log(
     path.write_text(damage(content))
     with caplog.at_level(logging.WARNING, "runner"):
         assert Vocabulary.of(LINES, 300).json() == first.json()
-    assert [record.getMessage() for record in caplog.records] == [f"{path} is damaged; its content is made anew"]
+    assert [record.getMessage() for record in caplog.records] == [f"{path} is damaged and will be recreated"]
     assert count_learning == [300, 300] and path.read_text() == content
 
 

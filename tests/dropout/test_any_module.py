@@ -76,7 +76,7 @@ def test_every_variant_of_weights_works_or_says_that_it_can_not(make, name, vari
     (model, inputs, layers), variant = make(), variants(name)
     keys = list(model.state_dict())
     if name.startswith("variational") or (name == "targeted_ard" and make is not transposed):
-        with pytest.raises(ValueError, match=r"can't work in layer|Variational takes"):
+        with pytest.raises(ValueError, match=r"can't be used in layer|Variational takes"):
             variant.attach(model, layers)
         assert not variant.layers
         assert not any(parametrize.is_parametrized(module) for module in model.modules())
@@ -153,7 +153,7 @@ def test_a_layer_that_is_never_called_is_an_error_in_training_and_not_silence(ma
     model, variant = Reads(), make()
     variant.attach(model)
     assert model.inner.weight.shape == (4, 4)  # reading the shape does not count as using the weight
-    with pytest.raises(UserError, match=r"can't work in layer 'inner': its weight is used, but .* never called"):
+    with pytest.raises(UserError, match=r"can't be used in layer 'inner': its weight is used, but .* never called"):
         model(torch.ones(2, 4))
     model.eval()(torch.ones(2, 4))  # nothing is checked in evaluation
     model.train()

@@ -243,7 +243,7 @@ def test_inputs_that_do_not_fit():
     dropout = TailDropout(batch_dim=1)
     with pytest.raises(ValueError, match=r"^dropout_dim=-1: expected a dimension that is not in batch_dim=1$"):
         dropout(torch.ones(3, 4))
-    with pytest.raises(ValueError, match=r"^dropout_dim=-1, batch_dim=1: an input of 1 dimensions lacks one of them$"):
+    with pytest.raises(ValueError, match=r"^dropout_dim=-1, batch_dim=1: the input has only 1 dimensions$"):
         dropout(torch.ones(3))
     with pytest.raises(ValueError, match=r"^p=2: expected a number from 0 to 1$"):
         dropout.set_p(2)
@@ -531,7 +531,7 @@ def test_an_attached_model_compiles_whole(compiled_frames):
 @pytest.mark.parametrize(
     ("variant", "model", "message"),
     [
-        (Tail(), nn.Sequential(nn.Linear(2, 2)), "Sequential declares no feature places, which this dropout is for"),
+        (Tail(), nn.Sequential(nn.Linear(2, 2)), "Sequential declares no feature places, which this dropout needs"),
         (
             Tail(places=["hidden.0"]),
             MLP(widths=(8, 8)),

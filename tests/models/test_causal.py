@@ -106,15 +106,15 @@ def test_weights_without_all_of_the_network_are_refused(tmp_path):
     state = {name: tensor for name, tensor in model.network.state_dict().items() if name != "lm_head.weight"}
     torch.save(state, tmp_path / "w.pth")
     sizes = {**arguments, "vocab_size": 40}
-    with pytest.raises(ConfigError, match=r"of another model: it lacks lm_head.weight"):
+    with pytest.raises(ConfigError, match=r"of another model: the file lacks lm_head.weight"):
         Transformers("llama", str(tmp_path / "w.pth"), sizes, vocabulary=40, context=12).build()
 
 
 @pytest.mark.parametrize(
     ("architecture", "said"),
     [
-        ("bert", "model.architecture=bert sees the tokens that it is to predict"),
-        ("vit", "transformers has no language model of it"),
+        ("bert", "model.architecture=bert sees the tokens that it should predict"),
+        ("vit", "transformers has no language model for it"),
     ],
 )
 def test_networks_that_are_no_causal_ones_are_refused(architecture, said):

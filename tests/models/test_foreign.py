@@ -105,7 +105,10 @@ def test_a_head_of_other_classes_stays_random_and_a_stem_sums_its_channels(tmp_p
     assert grey.fc.out_features == 4
     torch.save(whole.state_dict(), tmp_path / "s.pth")
     said = refused(Torchvision("resnet18", str(tmp_path / "s.pth"), classes=10))
-    assert "of another model: it lacks conv1.weight, bn1.weight, bn1.bias, …; has besides features.0.weight" in said
+    assert (
+        "weights of another model: the file lacks conv1.weight, bn1.weight, bn1.bias, …; also has features.0.weight"
+        in said
+    )
 
 
 class Evil:
@@ -124,7 +127,7 @@ def test_a_pickle_with_more_than_tensors_is_refused(net, tmp_path, capsys):
 
 def test_a_class_that_the_user_has_not_named_is_not_imported(net, tmp_path, monkeypatch):
     (tmp_path / "strangers.py").write_text("raise SystemExit('executed')\n")
-    with pytest.raises(ForeignRun, match=r"strangers:Net: a class of somebody's own.*--config-dir"):
+    with pytest.raises(ForeignRun, match=r"strangers:Net: a user-defined class.*--config-dir"):
         Module("strangers:Net").build()
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "strangers.py").write_text(NET.format(name="Net"))
@@ -160,8 +163,8 @@ def test_timm():
     assert network.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 5)
     assert "did you mean" in refused(Timm("vit_tiny_patch16_225"))
     assert "did you mean a1_in1k" in refused(Timm("resnet18", "a1_in2k"))
-    assert "checkpoint_path is not understood" in refused(Timm("resnet18", arguments={"checkpoint_path": "evil.pth"}))
-    assert "timm has none of this name" in refused(Timm("hf-hub:somebody/resnet18"))
+    assert "checkpoint_path is not supported" in refused(Timm("resnet18", arguments={"checkpoint_path": "evil.pth"}))
+    assert "unknown to timm" in refused(Timm("hf-hub:somebody/resnet18"))
 
 
 def test_transformers(tmp_path):
@@ -193,7 +196,7 @@ def test_transformers(tmp_path):
     assert all(torch.equal(other[key], network.state_dict()[key]) for key in inner)
     deeper = {**settled, "arguments": {**settled["arguments"], "num_hidden_layers": 2}}
     said = refused(Transformers(**deeper, channels=1, image_size=8, classes=3))
-    assert "of another model: it lacks vit.layers.1." in said
+    assert "of another model: the file lacks vit.layers.1." in said
     # GPT-2's layers are nn.Linear here, but its files still load.
     sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 40, "n_positions": 16}
     gpt = Transformers("gpt2", classes=3, arguments=sizes)

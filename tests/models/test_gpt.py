@@ -134,7 +134,7 @@ def test_weights_begin_as_gpt2s():
 def test_features_that_heads_do_not_divide_are_refused():
     with pytest.raises(ParameterError, match="a multiple of the heads, 2"):
         GPT(**{**SIZES, "features": 15})
-    with pytest.raises(ParameterError, match="a multiple of 4, as rotary positions turn pairs"):
+    with pytest.raises(ParameterError, match="a multiple of 4, as rotary embeddings rotate pairs"):
         GPT(**{**SIZES, "features": 18}, positions="rotary")
 
 

@@ -33,7 +33,7 @@ def test_shapes_of_lenet(size):
 
 def test_below_its_minimum_lenet_says_what_is_wrong():
     with pytest.raises(
-        ValueError, match=r"^widths=\[6, 16\]: expected fewer convolutions: they leave nothing of 12 px$"
+        ValueError, match=r"^widths=\[6, 16\]: expected fewer convolutions, as nothing is left of 12 px$"
     ):
         LeNet(1, LeNet.minimum_size - 1, 10)
 

@@ -9,7 +9,7 @@ def test_a_missing_device_is_named():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert resolve_device("auto").type in ("cpu", "mps")
-    with pytest.raises(ConfigError, match=r"device=cuda: not on this machine; expected auto, .*cpu"):
+    with pytest.raises(ConfigError, match=r"device=cuda: not available on this machine; expected auto, .*cpu"):
         resolve_device("cuda")
 
 

@@ -126,7 +126,7 @@ def unknown(option: str, value: str, library: str, names: Iterable[str]) -> Conf
     if not near:
         near = [name for name in known if value and (value in name or name in value)][:3]
     hint = f"; did you mean {', '.join(near)}?" if near else f"; it has {', '.join(known[:6])}, …"
-    return ConfigError(f"{option}={value}: {library} has none of this name{hint}")
+    return ConfigError(f"{option}={value}: unknown to {library}{hint}")
 
 
 def with_channels(network: nn.Module, channels: int, library: str) -> nn.Module:

@@ -115,8 +115,8 @@ def check_sizes(architecture: str, config: Any, vocabulary: int, context: int) -
     ids, positions = getattr(config, "vocab_size", None), getattr(config, "max_position_embeddings", None)
     if ids is not None and ids < vocabulary:
         raise ConfigError(
-            f"model.architecture={architecture} has a vocab_size of {ids}, but the data {vocabulary} tokens; "
-            "data.tokens=FOLDER takes those of its tokenizer.json"
+            f"model.architecture={architecture} has a vocab_size of {ids}, but the data has {vocabulary} tokens; "
+            "data.tokens=FOLDER uses those of its tokenizer.json"
         )
     if positions is not None and positions < context:
         raise ConfigError(f"data.context={context}: model.architecture={architecture} has {positions} positions")
@@ -131,6 +131,6 @@ def check_causal(architecture: str, model: CausalLM, context: int) -> None:
         first, second = model(tokens)[:, :-1]
     if not (first - second).abs().max() <= 1e-5 * first.abs().max():
         raise ConfigError(
-            f"model.architecture={architecture} sees the tokens that it is to predict; "
-            "expected a causal network, or model.arguments={is_decoder: true} where it knows that"
+            f"model.architecture={architecture} sees the tokens that it should predict; "
+            "expected a causal network, or model.arguments={is_decoder: true} if it has this option"
         )

@@ -24,7 +24,7 @@ class Timm(Foreign):
     def _given(self) -> dict[str, Any]:
         for name in self.arguments:  # files that timm would unpickle, and locations to download from
             if name.startswith(("pretrained", "checkpoint", "cache")):
-                raise ConfigError(f"model.arguments: {name} is not understood; model.weights=… names weights")
+                raise ConfigError(f"model.arguments: {name} is not supported; load weights with model.weights=…")
         given = {"num_classes": self.classes, "in_chans": self.channels}
         sized = getattr(self._timm().get_pretrained_cfg(self.architecture), "fixed_input_size", False)
         return {**given, **({"img_size": self.image_size} if sized else {}), **self.arguments}

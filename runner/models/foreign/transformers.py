@@ -126,7 +126,7 @@ class Transformers(Foreign):
             given = for_data(usual, self.arguments, self.vocabulary, self.context)
             config = self._made(transformers.AutoConfig.for_model, self.architecture, **{**given, **self.arguments})
             if type(config) not in transformers.AutoModelForCausalLM._model_mapping:
-                raise ConfigError(f"model.architecture={self.architecture}: transformers has no language model of it")
+                raise ConfigError(f"model.architecture={self.architecture}: transformers has no language model for it")
             check_sizes(self.architecture, config, self.vocabulary, self.context)
             return transformers.AutoModelForCausalLM, config
         about = {"num_channels": self.channels, "image_size": self.image_size}
@@ -142,7 +142,7 @@ class Transformers(Foreign):
             if type(config) in auto._model_mapping:
                 return auto, config
         raise ConfigError(
-            f"model.architecture={self.architecture}: transformers has no classifier of images or sequences of it"
+            f"model.architecture={self.architecture}: transformers has no classifier of images or sequences for it"
         )
 
     def _known(self) -> Any:

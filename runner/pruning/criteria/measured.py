@@ -21,7 +21,7 @@ BATCH = 50  # examples
 def batches(evidence: Evidence, examples: int, size: int = BATCH) -> Iterator[Any]:
     """Yield training batches, with tensors split into pieces of `size` examples to average over many batches."""
     if evidence.batches is None:
-        raise UserError("this criterion looks at training data, and there is none here")
+        raise UserError("this criterion needs training data, but there is none")
     for batch in evidence.batches(examples):
         if isinstance(batch, tuple | list) and all(isinstance(part, Tensor) for part in batch):
             yield from zip(*(part.split(size) for part in batch), strict=True)
@@ -46,7 +46,7 @@ def differentiable(weights: Mapping[str, Tensor]) -> Iterator[None]:
 def losses(evidence: Evidence, examples: int, batch: int = BATCH) -> Iterator[tuple[Tensor, int]]:
     """Yield the mean loss of each batch, in evaluation mode, and the number of its examples."""
     if evidence.model is None or evidence.task is None:
-        raise UserError("this criterion looks at the loss of a network, and it was given none")
+        raise UserError("this criterion needs the loss of a network, but no network was given")
     evidence.model.eval()
     for part in batches(evidence, examples, batch):
         with evidence.context():
@@ -105,7 +105,7 @@ def sums_of_inputs(
             pass
     if unseen := [name for name in members.layers if name not in sums]:
         raise UserError(
-            f"the input of layer {unseen[0]!r} is not seen: another module reads its weight; name no such layer"
+            f"the input of layer {unseen[0]!r} is not observed, as another module reads its weight; leave it out"
         )
     return sums
 

@@ -75,5 +75,7 @@ class Feature:
             ValueError: the model declares no places, or layers are named.
         """
         if layers is not None:
-            raise ValueError("layers are for weights and units; features are cut at all places that the model declares")
+            raise ValueError(
+                "layers apply to weights and units; features are cut at all places that the model declares"
+            )
         return FeatureMembers(model, self.only)

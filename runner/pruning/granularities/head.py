@@ -64,5 +64,5 @@ class Head:
             ValueError: the model has no known heads, or layers are named.
         """
         if layers is not None:
-            raise ValueError("layers are for weights and filters; heads go from all attentions of the model")
+            raise ValueError("layers apply to weights and filters; heads are removed from all attention layers")
         return HeadMembers(model, attention_heads(model))
