@@ -224,11 +224,7 @@ class Run:
         return self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
 
     def verify_all(self) -> None:
-        """Compare the files of a finished run with their checksums.
-
-        Raises:
-            DamagedRun: the content of a file has changed.
-        """
+        """Raise DamagedRun if the content of a file of a finished run has changed."""
         for file in (self.config_file, self.weights_file, self.scores_file, self.pruning_file):
             self.verify(file)
 

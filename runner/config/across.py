@@ -1,5 +1,6 @@
 """Effects of one group's choice on another group, e.g. a model's settings for its data or debug=smoke's for models."""
 
+import re
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,3 +34,8 @@ def without_models_own(config: dict[str, Any], named: Container[str], folders: S
         for key in content_of("model", str(config["model"].get("name")), folders).get("data", {}):
             if has and key not in has and f"data.{key}" not in named:
                 config["data"].pop(key, None)
+
+
+def architecture_name(architecture: str) -> str:
+    """Return an architecture's name for use in folder names, e.g. `Net` for my_file:Net and folder/Net."""
+    return re.sub(r"[^\w.]+", "_", re.split(r"[:/]", architecture.rstrip("/"))[-1])

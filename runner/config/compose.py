@@ -1,6 +1,5 @@
 """Compose configurations with Hydra. Errors name the option and the value, and suggest the nearest valid one."""
 
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from runner.config.across import set_in_own_model, without_models_own
+from runner.config.across import architecture_name, set_in_own_model, without_models_own
 from runner.config.build import NAMED_CLASS, PACKAGES, PLUGINS, check_class, check_targets
 from runner.config.choices import OPTIONS, settle
 from runner.config.near import near, near_option
@@ -252,11 +251,6 @@ class Composer:
             if override.package or not (key in known or added or key.startswith("hydra") or self._choices(key)):
                 hint = near_option(key, known, defaults, self._folders)
                 raise ConfigError(f"{override.input_line}: there is no option {key}{hint}")
-
-
-def architecture_name(architecture: str) -> str:
-    """Return an architecture's name for use in folder names, e.g. `Net` for my_file:Net and folder/Net."""
-    return re.sub(r"[^\w.]+", "_", re.split(r"[:/]", architecture.rstrip("/"))[-1])
 
 
 def renamed(overrides: Sequence[str]) -> list[str]:
