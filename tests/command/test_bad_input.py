@@ -57,7 +57,7 @@ BAD = {
     "group added where nobody reads it": (["+model@foo=resnet32"], ["+model@foo=resnet32", "there is no option"]),
     "argument that the class lacks": (["+dropout.foo=1"], ["dropout=none", "'foo'"]),
     "name changed": (["+model.name=../x"], ["there is no option model.name"]),
-    "option left out": (["~seed"], ["~seed", "not left out"]),
+    "option left out": (["~seed"], ["~seed", "not removed"]),
     "scope of another granularity": (
         ["prune.granularity=[weight,n_of_m]", "prune.scope=global"],
         ["prune.scope=global", "not for prune.granularity=n_of_m", "auto, layer"],

@@ -43,7 +43,7 @@ def test_recalibrated_rows_of_an_older_version_are_pointed_at(call, run):
     run.write_status(recalibrated_on=None)
     result = call(*words, "prune.sparsities=[0.6]")
     assert result.code == 0
-    assert "pruning.csv is of an older version" in result.err
+    assert "pruning.csv was written by an older version" in result.err
     assert len(result.err.splitlines()) == 1
 
 

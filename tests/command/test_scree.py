@@ -83,7 +83,7 @@ def test_curves_agree_with_the_runs_own_sweeps(trained, tree, capsys):
     assert sorted(path.name for path in OUT.iterdir()) == sorted(PICTURES + TABLES)
     text = (OUT / "table.md").read_text()
     assert text in said
-    assert "kept by the norm of their filters: none, unit_dropout\n" in text
+    assert "ranked by the norm of their filters: none, unit_dropout\n" in text
     assert set(said.splitlines()[-8:]) == {str(OUT / name) for name in PICTURES + TABLES}
     names = ["place", "metric", "split", "tail", "none", "unit_dropout", "exact", "PCA", "tail/exact", "tail/PCA"]
     for split in ("validation", "test"):

@@ -31,7 +31,7 @@ def test_named_layers_go_before_the_rule_and_the_models_own_list():
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["33"], "did you mean"), (["2"], "no weight matrix"), ([], "name some")]
+    ("names", "message"), [(["33"], "did you mean"), (["2"], "no weight matrix"), ([], "name the layers")]
 )
 def test_bad_names(names, message):
     with pytest.raises(ValueError, match=message):

@@ -115,7 +115,7 @@ def test_wanda_sees_what_attention_projects_and_says_what_it_does_not_see():
     expected = attention.in_proj_weight.abs() * torch.stack([norms, norms, 2 * norms]).repeat_interleave(8, dim=0)
     assert torch.allclose(found, expected, rtol=1e-5)
     model.prunable = ["attention.out_proj"]
-    with pytest.raises(UserError, match=r"input of layer 'attention.out_proj' is not seen"):
+    with pytest.raises(UserError, match=r"input of layer 'attention.out_proj' is not observed"):
         Wanda().scores(members(model, "weight"), seen)
 
 
