@@ -96,7 +96,7 @@ def test_a_folder_gives_its_own_sizes_and_weights(tmp_path):
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
-    assert "has a vocab_size of 44, but the data 45 tokens" in refused(vocabulary=45, context=12)
+    assert "has a vocab_size of 44, but the data has 45 tokens" in refused(vocabulary=45, context=12)
     assert "data.context=33: model.architecture=llama has 32 positions" in refused(vocabulary=40, context=33)
 
 
