@@ -4,12 +4,10 @@ Optuna (Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimizati
 stores the study in a SQLite file. Each trial is an ordinary training in a run folder.
 """
 
-import fcntl
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from runner.compaction.budget import amount
 from runner.config.compose import Composer
 from runner.config.space import Space, space_of
-from runner.errors import ConfigError, FolderInUse, Interrupted, UserError
+from runner.errors import ConfigError, Interrupted, UserError
 from runner.experiment import Experiment
 from runner.files import write_rows
 from runner.reporting.finding import to_float
 from runner.reporting.formats import COSTS, number
-from runner.running import execute
+from runner.running import execute, settle
 from runner.runs import Run, scope_of
-from runner.tasks.metrics import Metric
+from runner.tasks.metrics import Metric, headline_of_task
 from runner.training.callbacks import Callback
 from runner.training.loop import Training
 
@@ -76,7 +74,7 @@ def search(composer: Composer, overrides: Sequence[str], options: Mapping[str, A
     first = composer.single([*fixed, *(one.first for one in space.values())])
     _check(first, options)
     foreign, folder = composer.config_dir is not None, _folder(first, fixed, space, options)
-    with _alone(folder):
+    with Run(folder).locked():  # a study is continued by one process at a time, as a run is
         metric = _headline(first, foreign)
         study = _study(folder, metric, options)
         print(f"study: {folder / 'study.db'}", flush=True)
@@ -177,23 +175,8 @@ def _folder(
     return Path(config["outputs"]) / "search" / hashlib.sha256(asked.encode()).hexdigest()[:8]
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Prevent other processes from continuing the same study."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderInUse(f"{folder} is in use by another process") from None
-        yield
-
-
 def _headline(config: Mapping[str, Any], foreign: bool) -> Metric:
     """Return the metric that networks are judged by, and check all options before anything is trained."""
-    from runner.running import settle
-    from runner.tasks.metrics import headline_of_task
-
     return headline_of_task(Experiment.from_config(settle(config, foreign)).task)
 
 

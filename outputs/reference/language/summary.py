@@ -89,16 +89,9 @@ for name in order[1:]:
     print(name, cells)
 if len(tuned):
     print_table(tuned.astype({"dropout": str, "scores": str}), ["dropout", "fine_tuned"])
+    repaired = tuned.set_index(["dropout", "column", "seed"])["bits_per_byte"]
     for name in order[1:]:
-        pairs = {
-            c: [
-                part[(part["dropout"] == one) & (part["column"] == c)].set_index("seed")["bits_per_byte"]
-                for part in (tuned,)
-                for one in (name, "none")
-            ]
-            for c in ("50 %", "75 %", "90 %")
-        }
-        print(name, {c: difference(*pair) for c, pair in pairs.items()})
+        print(name, {c: difference(repaired[name, c], repaired["none", c]) for c in ("50 %", "75 %", "90 %")})
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True, layout="constrained")
 weights = once[(once["granularity"] == "weight")]

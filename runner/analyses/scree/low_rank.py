@@ -91,11 +91,8 @@ class LowRank:
         def hook(name: str) -> Any:
             return lambda module, inputs: moments[name].add(inputs[0], there[name].dim)
 
-        with ExitStack() as stack, torch.no_grad():
-            for name in there:
-                stack.callback(layers[name].register_forward_pre_hook(hook(name)).remove)
-            with sweeper.context():
-                sweeper.task.evaluate(model, sweeper.data.eval_batches("train", _EXAMPLES))
+        with _hooked({layers[name]: hook(name) for name in there}), torch.no_grad(), sweeper.context():
+            sweeper.task.evaluate(model, sweeper.data.eval_batches("train", _EXAMPLES))
         weights = {name: of_weight(layers[name]) for name in there}
         activations = {name: one.directions() for name, one in moments.items()}
         return cls(sweeper, there, {SVD: weights, PCA: activations})
