@@ -45,7 +45,7 @@ class Arrays(InMemory[ArraySplit]):
             Fractions are stratified and contain the same examples for every seed.
         root: folder with the files. None means the current folder.
         inputs, labels: names of the arrays: (N, …) float32 or uint8, and (N,) of any integer type.
-        classes: number of classes. None means one more than the largest label in all splits.
+        classes: number of classes. None means one more than the largest label in all splits, and at least 2.
         normalize: "none"; "example" normalises each example by its own mean and standard deviation; "feature"
             normalises each entry by its mean and standard deviation over the training examples. Inputs of uint8 are
             divided by 255 first.

@@ -1,4 +1,4 @@
-"""Random crops and flips of a whole batch, different for each image."""
+"""Crop and flip all images of a batch at once, each in its own way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flip: Tensor | None
     count, height, width, _ = images.shape
     if crop:
         padded = F.pad(images, (0, 0, crop, crop, crop, crop))
-        # Indexing a view of all windows copies whole rows, which is 6 times as fast as gathering single pixels.
+        # Indexing a view of all windows copies whole rows, which is 6 times as fast as gathering individual pixels.
         windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
         images = windows[torch.arange(count, device=images.device), top, left].contiguous()
     if flip is not None:

@@ -40,7 +40,7 @@ def load(kind: str, key: str) -> str | None:
 
 
 def store(kind: str, key: str, text: str) -> None:
-    """Store a text under a key. Errors are ignored, and nothing is stored then."""
+    """Store a text under a key. If this fails, nothing is stored and no error is raised."""
     _store(kind, f"{key}.json", json.dumps({"sha256": hashed(text), "text": text}).encode())
 
 
@@ -50,7 +50,7 @@ def load_tensor(kind: str, key: str) -> Tensor | None:
 
 
 def store_tensor(kind: str, key: str, tensor: Tensor) -> None:
-    """Store a tensor under a key. Errors are ignored, as in `store`."""
+    """Store a tensor under a key. If this fails, nothing is stored and no error is raised."""
     from safetensors.torch import save
 
     _store(kind, f"{key}.safetensors", save({"tensor": tensor}, {"sha256": _hash_of_tensor(tensor)}))

@@ -20,7 +20,7 @@ from runner.data.image_folder import visible
 
 @dataclass(frozen=True, eq=False)
 class FileList:
-    """Names (N,) of files below `folder`, as bytes, and their labels (N,) int64.
+    """The paths of N files relative to `folder`, as bytes (N,), and their labels (N,) int64.
 
     They are stored in arrays instead of lists: reading a million Python objects changes their reference counts, so that
     each worker process would copy their memory pages.
@@ -64,7 +64,7 @@ def list_files(folder: Path, class_names: Sequence[str]) -> FileList:
 
 
 def image_names(folder: Path) -> Iterator[str]:
-    """Yield the relative paths of all image files below the folder, except hidden ones."""
+    """Yield the relative paths of all image files under the folder, except hidden ones."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder)

@@ -32,7 +32,13 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Convert a 16-bit grayscale image to 8 bits. Pillow would clip at 255, which makes most pixels white."""
+    """Convert a 16-bit grayscale image to 8 bits; images of 8 bits are returned unchanged.
+
+    Pillow would clip at 255, which makes most pixels white.
+
+    Raises:
+        ValueError: the pixels are 32-bit integers or floats.
+    """
     if image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of Pillow's mode {image.mode}")
     if image.mode.startswith("I;16"):

@@ -23,10 +23,13 @@ Labelled = list[tuple[Path, int]]
 
 
 class ImageFolder(ImageData):
-    """Images from `root/train/<class>/` and `root/test/<class>/` (or `root/val/<class>/`), resized to `size` pixels.
+    """Images in one folder per class, resized to `size` x `size` pixels.
 
-    If there is no such pair of folders, images are read from `root/<class>/`, and a stratified fraction `test` is used
-    for testing. Subfolders of a class folder belong to the class. Images are grayscale if all files are, otherwise RGB.
+    They are read from `root/train/<class>/` and `root/test/<class>/` (or `root/val/<class>/`). If there is no such pair
+    of folders, they are read from `root/train/<class>/` if it exists, otherwise from `root/<class>/`, and a stratified
+    fraction `test` of them is used for testing. Subfolders of a class folder belong to the class. Images are grayscale
+    if all files are, otherwise RGB.
+
     Each split has a fixed random order, so that its first images cover all classes.
 
     Raises:

@@ -33,7 +33,7 @@ MOST_WORKERS = 16
 
 
 class ImageNet(Splits):
-    """RGB images from `root/train/<class>/` and `root/val/<class>/`, cropped to `size` pixels.
+    """RGB images from `root/train/<class>/` and `root/val/<class>/`, cropped to `size` x `size` pixels.
 
     `val` is the test split. The validation split is a stratified fraction `validation`, in [0, 1), of the training set
     and is the same for every seed. Training images are random crops, flipped with probability 1/2; other images are
@@ -60,7 +60,12 @@ class ImageNet(Splits):
         workers: Annotated[int | None, rules.either(None, rules.whole(0))] = None,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """Raise a DataError if the folders do not have this layout, and a ParameterError for other invalid values."""
+        """List the files of all splits. Images are read only when batches are requested.
+
+        Raises:
+            DataError: the folders do not have this layout.
+            ParameterError: another value is invalid.
+        """
         self.root = root
         self.train, self.validation, self.test, self.class_names = splits_in(root, validation)
         self.size = self.image_size = size

@@ -53,7 +53,19 @@ class ImageData(InMemory[ImageSplit]):
         flip: bool,
         normalize: normalization.Kind = "channel",
     ) -> None:
-        """Raise a ParameterError for an invalid `validation`, `crop`, `flip` or `normalize`."""
+        """Set aside the validation split, and compute the channel statistics of the remaining training images.
+
+        Args:
+            train, test: the splits, with images of the same shape.
+            class_names: the names of the classes, in label order.
+            validation, crop, flip: see `ImageData`.
+            normalize: see `normalization.normalize`.
+
+        Raises:
+            ParameterError: `validation`, `crop`, `flip` or `normalize` is invalid.
+            ValueError: a split is empty or has an invalid dtype, shape or label, or the images of the two splits differ
+                in shape.
+        """
         if not isinstance(flip, bool):
             raise ParameterError("flip", flip, "true or false")
         for name, split in (("training", train), ("test", test)):
@@ -94,7 +106,7 @@ class ImageData(InMemory[ImageSplit]):
         return TrainBatches(self, batch_size, seed)
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return x and y of the training images with the given indices, in the same form as `TrainBatches.batch`."""
+        """Return the inputs and labels of the training images with the given indices; see `TrainBatches.batch`."""
         pixels = self.train.images.permute(0, 2, 3, 1).index_select(0, chosen)
         return self.prepare(self.augment(pixels, generator)), self.train.labels.index_select(0, chosen)
 
@@ -110,7 +122,7 @@ class ImageData(InMemory[ImageSplit]):
     def augmented_batches(self, limit: int, seed: int, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images of `eval_batches("train", limit)` with training augmentation, determined by `seed`.
 
-        If `crop` is 0 and `flip` is false, the batches are the same.
+        If `crop` is 0 and `flip` is false, nothing is augmented.
         """
         for number, (pixels, labels) in enumerate(self._chunks(self.train[:limit], batch_size)):
             yield self.prepare(self.augment(pixels, _generator(seed, "recalibration", number))), labels
@@ -152,7 +164,10 @@ class Examples(Protocol):
         """The device of the examples."""
 
     def training_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return inputs and labels of the chosen examples, augmented with random numbers from the generator."""
+        """Return the inputs and labels of the chosen examples.
+
+        Augmentation draws its random numbers from `generator`.
+        """
 
 
 class TrainBatches:
@@ -172,7 +187,7 @@ class TrainBatches:
         self._order_of: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return x (n, …) float32, channels_last for images, and y (n,) int64; a pure function of seed and step."""
+        """Return x (n, …) float32, channels_last for images, and y (n,) int64, as a pure function of seed and step."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self._batch_size
         data = self._data
@@ -191,13 +206,13 @@ def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
 
 
 def rows_of_pixels(split: ImageSplit) -> ImageSplit:
-    """Return the split with its images stored as (N, H, W, C) in memory, as `prepare` and the models expect."""
+    """Return the split with its images in channels_last memory format, which `prepare` and the models expect."""
     pixels = split.images.permute(0, 2, 3, 1).contiguous()
     return ImageSplit(pixels.permute(0, 3, 1, 2), split.labels)
 
 
 def check_split(name: str, split: ImageSplit, classes: int) -> None:
-    """Raise a ValueError unless dtypes, shapes and label values are valid for a split of square images."""
+    """Raise a ValueError unless a split holds at least one square image and valid dtypes, shapes and labels."""
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"{name} images are {images.dtype} {(*images.shape,)}; expected uint8 (N, C, S, S)")

@@ -39,7 +39,10 @@ S = TypeVar("S", bound=Labelled)
 
 
 class InMemory(Splits, Generic[S]):
-    """Three splits on one device, with the mean and standard deviation for normalising inputs."""
+    """Base class of data sets that keep three splits on one device.
+
+    Inputs are normalised by `mean` and `std`.
+    """
 
     train: S
     validation: S

@@ -64,7 +64,11 @@ class MNIST(ImageData):
 
 
 class FashionMNIST(MNIST):
-    """Fashion-MNIST (Xiao et al., 2017), found like MNIST or where Debian's dataset-fashion-mnist installs it."""
+    """Fashion-MNIST (Xiao et al., 2017).
+
+    Its files have the same names as those of `MNIST`, in `FashionMNIST/raw`, in a folder `fashion-mnist`,
+    `fashion_mnist` or `fashion`, in `root` itself, or where Debian's package dataset-fashion-mnist installs them.
+    """
 
     folders: ClassVar[tuple[str, ...]] = ("fashion-mnist", "fashion_mnist", "fashion")
     elsewhere: ClassVar[tuple[Path, ...]] = (Path("/usr/share/datasets/fashion-mnist"),)

@@ -1,4 +1,4 @@
-"""Normalise pixels 0..255: per channel over the training set, per image as in the paper, or just to [0, 1]."""
+"""Normalise pixel values 0..255 per channel over the training set, per image as in the paper, or just to [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Kind = Annotated[str, choice(*KINDS)]
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and standard deviation of pixels / 255, each (C,) float32, for uint8 images (N, H, W, C).
 
-    They are computed from histograms and so do not depend on the summation order. The standard deviation is at least 1
-    / 255.
+    They are computed from histograms and so do not depend on the summation order. The standard deviation is at least
+    1 / 255.
     """
     pixels = images.reshape(-1, images.shape[-1])
     counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels.unbind(1)]).double()

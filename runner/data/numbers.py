@@ -28,14 +28,19 @@ CARDINAL, ORDINAL, YEAR = "cardinal", "ordinal", "year"
 class Numbers(PairData):
     """21,500 numbers in German and English: "dreiundzwanzigtausendfünf" is "twenty-three thousand and five".
 
-    They are cardinals below 1,000,000, ordinals below 100,000 and years from 1100 to 1999, including all short ones.
-    The pairs are the same for every seed, and no number is in two splits: 20,000 pairs are for training, 500 for
-    validation and 1,000 for testing.
+    They are cardinals below 1,000,000, ordinals below 100,000 and years from 1100 to 1999, including all cardinals and
+    ordinals below 100. The pairs are the same for every seed, and no text is in two splits: 20,000 pairs are for
+    training, 500 for validation and 1,000 for testing.
     """
 
     @checked
     def __init__(self, vocabulary: Size = 400) -> None:
-        """Raise a ConfigError if tokenizers or num2words is missing; raise a ParameterError for a bad `vocabulary`."""
+        """Create the pairs, or load them from the cache, and learn a vocabulary of at most `vocabulary` ids.
+
+        Raises:
+            ConfigError: tokenizers or num2words is not installed.
+            ParameterError: `vocabulary` is invalid.
+        """
         pairs = iter(number_pairs())
         parts = {}
         for split, size in SIZES.items():
@@ -57,7 +62,7 @@ def number_pairs() -> list[tuple[str, str]]:
 
 
 def drawn_pairs(count: int) -> list[tuple[str, str]]:
-    """Return `count` pairs of number words in a fixed random order, sorted by hash."""
+    """Return `count` pairs of number words, in a pseudorandom order given by the hash of the German text."""
     german, english = converter("de"), converter("en")
     english_of: dict[str, str] = {}
     for kind, number in drawn_numbers():
@@ -80,7 +85,10 @@ def in_words(converter: Any, kind: str, number: int) -> str:
 
 
 def drawn_numbers() -> Iterator[tuple[str, int]]:
-    """Yield (kind, number) endlessly and without repetition; numbers below 10, 100, 1,000 … are equally frequent."""
+    """Yield random tuples (kind, number) endlessly and without repetition.
+
+    Each cardinal or ordinal is drawn below a limit of 10, 100, 1,000 …, all of which are equally likely.
+    """
     source = random.Random(0)
 
     def below(limit: int) -> int:

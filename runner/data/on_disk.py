@@ -37,8 +37,8 @@ def load(
     `layouts` is called again after a download.
 
     Raises:
-        DataError: no layout is complete, a layout is incomplete, a file is damaged, or the download fails. The message
-            names `root`.
+        DataError: no layout is complete and `download` is false, only some files of a layout exist, a file is damaged,
+            or the download fails. The message names `root`.
     """
     try:
         found = first_complete(layouts())
@@ -64,7 +64,7 @@ def first_complete(layouts: Sequence[Layout]) -> Layout | None:
 
 
 def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
-    """Raise a DataError if a layout is incomplete, unless a download will complete it."""
+    """Raise a DataError if only some files of a layout exist, unless a download will complete it."""
     for layout in layouts:
         missing = layout.missing()
         if len(missing) < len(layout.files) and not (layout.torchvision and download):
@@ -74,7 +74,7 @@ def refuse_halves(layouts: Sequence[Layout], download: bool) -> None:
 
 
 def fetch(root: Path, dataset: str) -> None:
-    """Download a data set through torchvision, which verifies the files, in one process at a time."""
+    """Download a data set through torchvision, which verifies the files. Only one process downloads at a time."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".download.lock").open("w") as lock:

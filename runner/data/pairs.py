@@ -44,7 +44,13 @@ class PairData(Splits):
     test: TokenPairs
 
     def __init__(self, train: Texts, validation: Texts, test: Texts, *, vocabulary: int, longest: int) -> None:
-        """Raise a ParameterError or DataError for an invalid `vocabulary` or `longest`."""
+        """Learn the vocabulary and encode all splits.
+
+        Raises:
+            ParameterError: `vocabulary` or `longest` is invalid.
+            DataError: all training pairs have more than `longest` subwords on a side.
+            ConfigError: tokenizers is not installed.
+        """
         whole("longest", longest, of="subwords")
         self.vocabulary = Vocabulary.of([*train.sources, *train.targets], vocabulary)
         self.longest = longest
@@ -65,7 +71,10 @@ class PairData(Splits):
         return self
 
     def train_batches(self, batch_size: int, seed: int) -> TokenBatches:
-        """Return endless training batches of up to `batch_size` tokens, in an order determined by `seed`."""
+        """Return an endless sequence of training batches, in an order determined by `seed`.
+
+        A batch has up to `batch_size` tokens on each side; see `TokenBatches`.
+        """
         return TokenBatches(self.train, batch_size, seed)
 
     def eval_batches(
@@ -74,7 +83,7 @@ class PairData(Splits):
         """Yield batches, with texts, of the first `limit` pairs of a split (all if None), in ascending order of length.
 
         A batch has at most `batch_size` tokens on each side, including padding, or is a single longer pair. Raises a
-        ValueError for an unknown split.
+        ValueError for an unknown or empty split.
         """
         return self._by_length(self.examples_of(split), limit, batch_size)
 

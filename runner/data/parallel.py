@@ -45,7 +45,12 @@ class ParallelText(PairData):
         vocabulary: Size = 8000,
         longest: Count = 100,
     ) -> None:
-        """Raise a DataError that names the parameter if files are missing, damaged or empty or do not match."""
+        """Read the files, learn the vocabulary and encode all splits.
+
+        Raises:
+            DataError: files are missing, damaged or empty, or do not match. The message names the parameter.
+            ParameterError: `vocabulary` or `longest` is invalid.
+        """
         texts = [files.read() for files in splits_in(root, train, validation, test)]
         super().__init__(*texts, vocabulary=vocabulary, longest=longest)
 

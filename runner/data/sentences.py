@@ -1,4 +1,4 @@
-"""User-provided sentences with their embeddings by a trained encoder."""
+"""User-provided sentences, with the embeddings of a trained encoder as targets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Encoded:
         return len(self.ids)
 
     def batch(self, chosen: Tensor) -> Batch:
-        """Return the ids of the chosen sentences, padded to the longest one, and the targets."""
+        """Return the ids of the chosen sentences, padded to the longest one, and their targets."""
         longest = int(self.lengths[chosen].max())
         chosen = to_device(chosen, self.targets.device)
         return self.ids[chosen, :longest], self.targets[chosen]
@@ -60,9 +60,9 @@ class SentenceBatches:
 
 
 class SentenceEmbeddings:
-    """Lines of text whose embeddings by an encoder are the targets for another network.
+    """Lines of text, with the embeddings of a trained encoder as targets for another network.
 
-    The encoder's embeddings are computed once and stored in the user's cache.
+    The embeddings are computed once and stored in the user's cache.
 
     Args:
         train, validation, test: UTF-8 files, plain or gzipped, with one sentence per line; empty lines are left out.
@@ -71,7 +71,7 @@ class SentenceEmbeddings:
         longest: maximum number of tokens. Longer sentences are truncated.
 
     Raises:
-        DataError: a file is missing, damaged or empty.
+        DataError: a file is missing or damaged, or has fewer than two non-empty lines.
         ConfigError: tokenizers or transformers is not installed.
     """
 
@@ -138,7 +138,7 @@ class SentenceEmbeddings:
         return {split: len(part) for split, part in self._parts.items()}
 
     def model_arguments(self) -> dict[str, Any]:
-        """Return an empty dict: a model is defined by its encoder's folder or its own arguments."""
+        """Return an empty dict, because no model argument depends on the data."""
         return {}
 
     def train_batches(self, batch_size: int, seed: int) -> SentenceBatches:

@@ -26,14 +26,14 @@ class Splits:
         return tuple(name for name in SPLITS if len(getattr(self, name)))
 
     def sizes(self) -> dict[str, int]:
-        """Return the number of examples in each split."""
+        """Return the number of examples in each non-empty split."""
         return {name: len(getattr(self, name)) for name in self.splits}
 
     def examples_of(self, split: str) -> Any:
         """Return the examples of a split.
 
         Raises:
-            ValueError: the split is empty.
+            ValueError: the split is empty or unknown.
         """
         if split not in self.splits:
             raise ValueError(f"split {split!r} holds no {self.examples}; those that do: {', '.join(self.splits)}")

@@ -21,7 +21,7 @@ def stratified_fraction(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return indices (kept, taken), where `taken` is a stratified fraction of the labels.
 
-    At least one label is taken if `fraction` is above 0.
+    The number of labels is rounded, but is at least 1 if `fraction` is above 0; see `stratified_count`.
 
     Raises:
         ParameterError: the fraction is outside [0, 1), or `kept` would be empty.

@@ -32,7 +32,7 @@ class Request:
 
 
 class BatchReader(Dataset[Any]):
-    """Read the pixels (n, size, size, 3) uint8 and labels (n,) int64 of a request, in any process.
+    """A data set indexed by requests: it reads a batch of pixels (n, size, size, 3) uint8 and labels (n,) int64.
 
     All randomness is part of the request, so that batches do not depend on the number of workers or on which of them
     reads a batch. For an unreadable file, a DataError is *returned*, because an error raised in a worker would carry
@@ -59,10 +59,10 @@ class BatchReader(Dataset[Any]):
 
 @cache
 def transforms(size: int) -> tuple[Transform, Transform]:
-    """Return the two usual transforms for ImageNet: augmentation and center crop.
+    """Return the two usual transforms for ImageNet, which produce images of `size` x `size` pixels.
 
-    Augmentation is a random crop of 8 % to 100 % of the image, flipped with probability 1/2. The center crop is 7/8 of
-    the shorter side, e.g. 224 of 256 pixels.
+    The first is augmentation, a random crop of 8 % to 100 % of the image's area, flipped with probability 1/2. The
+    second is a center crop of 7/8 of the shorter side, e.g. 224 of 256 pixels.
     """
     import_torchvision()
     v2 = importlib.import_module("torchvision.transforms.v2")
@@ -94,7 +94,7 @@ def read_rgb(path: Path) -> Image.Image:
 def stream(
     reader: BatchReader, requests: Iterable[Request], workers: int, pin_memory: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the requested batches in order, prefetched by `workers` processes (0 means read on demand in this one).
+    """Yield the requested batches in order, prefetched by `workers` processes (0: this process reads on demand).
 
     Closing the iterator ends the processes. Raises a DataError for an unreadable file.
     """

@@ -34,7 +34,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def is_files(value: Any) -> str | None:
-    """Accept one or several file names."""
+    """Rule for one or several file names; see `runner.rules`."""
     names = value if isinstance(value, list | tuple) else [value]
     return None if names and all(isinstance(one, str | Path) and str(one) for one in names) else "a file or files"
 
@@ -145,7 +145,7 @@ class Text:
         tokens: str = "characters",
         **_: object,
     ) -> str:
-        """Return a hash of the contents of the files or of Python's help topics."""
+        """Return a hash of the contents of the text files or Python's help topics, and of a tokenizer folder's file."""
         named = {"train": train, "validation": validation, "test": test}
         hashes = {
             split: [_in_file(split, names, path, hash_of) for path in _paths(names, root)]
@@ -158,7 +158,10 @@ class Text:
 
     @staticmethod
     def named_contents(part: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the options other than the splits that name files and are identified by content, i.e. a tokenizer."""
+        """Return the names of options, apart from the splits, whose files are identified by their content.
+
+        This is `tokens` if it is a tokenizer folder; otherwise there are none.
+        """
         return () if part.get("tokens", "characters") in KINDS else ("tokens",)
 
     def to(self, device: torch.device | str) -> Self:
@@ -168,7 +171,7 @@ class Text:
         return self
 
     def sizes(self) -> dict[str, int]:
-        """Return the number of windows in each split; the last window may be shorter."""
+        """Return the number of windows in each split. The last window of a split may be shorter than the others."""
         return {split: len(self._starts(split)) for split in self.splits}
 
     def model_arguments(self) -> dict[str, int]:
@@ -198,7 +201,7 @@ class Text:
             yield TextBatch(*windows(ids, self._sizes, start[None], rest), self.tokens.decode)
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Batch]:
-        """Yield up to `limit` windows, evenly spaced over the training split."""
+        """Yield batches with up to `limit` windows, evenly spaced over the training split. The seed is not used."""
         ids = self._ids["train"]
         starts = torch.arange(0, len(ids) - self.context, self.context)
         chosen = starts[torch.arange(min(limit, len(starts))) * len(starts) // min(limit, len(starts))]
@@ -212,7 +215,7 @@ class Text:
         return 0 if self.tokens.unknown is None else int((self._ids[split] == self.tokens.unknown).sum())
 
     def _check_bytes(self, texts: dict[str, str]) -> None:
-        """Warn if the tokens have more or fewer bytes than the text, which happens if a tokenizer changes the text."""
+        """Warn if the bytes of the tokens and of the text differ by more than 1 %: a tokenizer may change the text."""
         for split, text in texts.items():
             expected, found = len(text.encode()), int(self._sizes[self._ids[split].long()].sum())
             if abs(found - expected) > 0.01 * expected and not self._unknown(split):
@@ -236,7 +239,7 @@ class Text:
 
 
 def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str, str]:
-    """Return the text of each non-empty split."""
+    """Return the text of each split, without splits whose fraction is 0."""
     found = {}
     rest = len(text)
     for split, value in (("test", test), ("validation", validation)):
@@ -250,7 +253,11 @@ def _split(text: str, validation: Any, test: Any, root: str | None) -> dict[str,
 
 
 def _text(split: str, names: Any, root: str | None) -> str:
-    """Return the concatenated contents of files. Raises a DataError that names the parameter."""
+    """Return the concatenated contents of files, or Python's help topics if `names` is None.
+
+    Raises:
+        DataError: a file cannot be read. The message names the parameter.
+    """
     if names is None:
         return _topics()
     return "".join(_in_file(split, names, path, _read) for path in _paths(names, root))
@@ -280,7 +287,7 @@ def _read(path: Path) -> str:
 
 
 def _topics() -> str:
-    """Return the topics of Python's help(), about 0.5 MB of language reference, which depends on the Python version."""
+    """Return the topics of Python's help(), about 0.5 MB of text. They depend on the Python version."""
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except ImportError as error:

@@ -172,7 +172,10 @@ class TokenBatches:
 
 
 def slices(lengths: Tensor, batch_size: int) -> Iterator[slice]:
-    """Yield slices of ascending lengths (N,) such that size times maximum is at most `batch_size`, or the size is 1."""
+    """Yield consecutive slices of ascending sentence lengths (N,).
+
+    In each slice, the number of sentences times the largest length is at most `batch_size`, or there is one sentence.
+    """
     start = 0
     while start < len(lengths):
         window = lengths[start : start + max(1, batch_size // int(lengths[start]))]

@@ -47,17 +47,17 @@ def tokenizer_file(folder: str) -> Path:
 
 
 def is_kind(value: Any) -> str | None:
-    """Accept a kind of tokens."""
+    """Rule for a kind of tokens: one of KINDS, or a folder with a tokenizer.json; see `runner.rules`."""
     known = isinstance(value, str) and (value in KINDS or tokenizer_file(value).is_file())
     return None if known else f"one of {', '.join(KINDS)} or a folder with {TOKENIZER}"
 
 
 def tokens_of(kind: str, text: str, vocabulary: int) -> Tokens:
-    """Return tokens of the given kind for a training text.
+    """Return the conversion between text and tokens of the given kind.
 
     Args:
         kind: one of KINDS, or a folder with a tokenizer.json.
-        text: the training text.
+        text: the training text, which determines the known characters or the subwords.
         vocabulary: maximum number of subwords.
 
     Raises:
@@ -172,7 +172,7 @@ class Stored:
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield all parts with a type in the description of a tokenizer."""
+    """Yield every dict with a "type" in a tokenizer's description, at any depth except inside the vocabulary."""
     if isinstance(value, dict):
         if "type" in value:
             yield value

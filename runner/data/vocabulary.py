@@ -52,7 +52,7 @@ class Vocabulary:
 
     @classmethod
     def learned(cls, lines: Sequence[str], size: int) -> Vocabulary:
-        """Learn a vocabulary without the cache. It does not depend on the machine or the number of threads."""
+        """Learn a vocabulary without the cache. The result does not depend on the machine or number of threads."""
         log.info("learning a vocabulary of %d subwords from %d lines", size, len(lines))
         library = tokenizers()
         byte_level = library.pre_tokenizers.ByteLevel
