@@ -5,7 +5,7 @@
     results = runner.find("outputs", dropout="targeted")
     network = runner.load_compact("outputs/train/…/compact/weight-0.99")
 
-Importing this module does not import torch; the functions import it when they are called.
+Importing this module does not import torch; functions that need it import it when they are called.
 """
 
 from importlib import import_module

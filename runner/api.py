@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Result:
     """One run folder: its configuration, its results and the trained network.
 
-    Files are read on first access. Only `model` and `data` import torch.
+    Files are read when a property or method is used. Only `model` and `data` import torch.
 
     Args:
         folder: the run folder.
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The content of status.json: state, times, versions, device, error."""
+        """The content of status.json, e.g. the state, times, versions, device and error."""
         return self.run.status()
 
     @property
@@ -97,12 +97,12 @@ class Result:
         Args:
             sparsity: the fraction, in [0, 1], of each filter's weights (or of each layer's filters, or of the features
                 at each place) that is set to zero.
-            granularity: "weight", "unit" (filters) or "feature".
-            scores: the scores to prune by: the variant's "own", or "magnitude".
+            granularity: "weight", "unit" (filters), "feature", or another name from `run list granularity`.
+            scores: the scores to prune by: "own" (the variant's, or magnitude if it has none) or "magnitude".
 
         Raises:
             UserError: the run is not finished, or its files are damaged.
-            ValueError: an argument is out of range.
+            ValueError: an argument is not allowed, or the model cannot be pruned at this granularity.
         """
         import copy
 
@@ -119,7 +119,7 @@ class Result:
 
     @property
     def data(self) -> Any:
-        """The run's data: `eval_batches(split)`, `train_batches(batch_size, seed)`, `splits`."""
+        """The run's data set, with `splits`, `eval_batches(split)` and `train_batches(batch_size, seed)`."""
         return self._experiment.data
 
     def __repr__(self) -> str:
@@ -157,7 +157,7 @@ def load(folder: str | Path, **options: Any) -> Result:
         options: keyword arguments of `Result`.
 
     Raises:
-        ConfigError: the folder contains no run, or more than one.
+        ConfigError: the folder does not exist, or does not contain exactly one run.
     """
     found = runs.find_runs([folder])
     if len(found) > 1:
@@ -166,16 +166,17 @@ def load(folder: str | Path, **options: Any) -> Result:
 
 
 def find(folder: str | Path = "outputs", **wanted: Any) -> list[Result]:
-    """Find the finished runs below a folder whose configuration has the given values, sorted by path.
+    """Find the finished runs that have the given option values, sorted by path.
 
     Args:
-        folder: where to search.
+        folder: the folder to search, including its subfolders.
         wanted: the required value, or list of possible values, of each option. The name of a group stands for its
             choice, as in `dropout="targeted"`; an option inside a group is written with two underscores, as in
             `dropout__alpha=0.66`.
 
     Raises:
         ConfigError: the folder does not exist or contains no run.
+        DamagedRun: the status or configuration of a run cannot be read.
     """
     from runner.config.rules import leaves
     from runner.reporting.finding import matches
@@ -200,8 +201,8 @@ def load_compact(path: str | Path, trusted: str | None = None, width: float | No
             None means 1.
 
     Raises:
-        UserError: a file is missing or damaged or names an unknown class, or a width was given for a network that has
-            only one.
+        UserError: a file is missing or damaged or names an unknown class, the width is out of range, or a width was
+            given for a network that has only one.
     """
     from runner.compaction.elastic import load_network
     from runner.config.trust import trust

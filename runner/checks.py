@@ -1,4 +1,4 @@
-"""Checks that the parts of a configuration fit together. They run before anything is written."""
+"""Checks that the choices in a configuration are compatible. They run before anything is written."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +28,15 @@ def check_kinds(config: Mapping[str, Any]) -> None:
 
 
 def kinds_of(cls: type) -> tuple[str, ...]:
-    """Return the kinds of examples that a data, task or model class works on: its `kinds`, or its single `kind`."""
+    """Return the kinds of examples that a data, task or model class works on; images if it declares none."""
     return tuple(getattr(cls, "kinds", None) or (getattr(cls, "kind", "images"),))
 
 
 def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Module, device: torch.device) -> None:
-    """Raise ConfigError if the model fails on an example, or returns an output that the task does not expect."""
+    """Raise ConfigError if the model fails on an example, or its output does not have the shape that the task expects.
+
+    The example consists of zeros. Tasks without `output_shape` are not checked.
+    """
     if not hasattr(task, "output_shape"):
         return
     about = data.model_arguments()
@@ -82,7 +85,7 @@ def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
 
 
 def check_scope(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError if a granularity of the sweep does not support its scope."""
+    """Raise ConfigError if a granularity does not support the scope of the sweep."""
     prune = config.get("prune", {})
     for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
         scope_for(part, prune["scope"], "layer")

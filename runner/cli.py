@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except UserError as error:
-        if str(error):  # empty if another process of the same training reports the error
+        if str(error):  # empty if another process of the same run reports the error
             print(f"run: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt as error:

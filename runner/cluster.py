@@ -1,8 +1,8 @@
 """run train -m … hydra/launcher=slurm: submit the missing runs as a Slurm array job, using submitit.
 
 Each job trains one run, exactly like `run train`. When its time is almost over, Slurm sends a signal, submitit requeues
-the job, and the requeued job resumes from the last checkpoint. If the shared file system supports locks, a lock in the
-run folder guarantees that a run submitted twice is trained only once.
+the job, and the requeued job resumes from the last checkpoint. A lock in the run folder ensures that a run submitted
+twice is trained only once; this requires a shared file system whose locks work across machines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import submitit
 
 OPTION = "hydra/launcher=slurm"
-_POLL = 10.0  # seconds between two looks at the jobs
+_POLL = 10.0  # seconds between polls of the jobs
 _SLURM = ("partition", "qos", "account", "constraint", "signal_delay_s", "array_parallelism", "additional_parameters")
 _GENERAL = ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb")
 _RULES = {
@@ -75,7 +75,7 @@ def train_on_cluster(
     options: Mapping[str, Any],
     config_dir: Path | None,
 ) -> bool:
-    """Submit the missing runs, and wait for them to end.
+    """Submit the missing runs and, unless `wait=false`, wait for them to end.
 
     Args:
         words: the options on the command line, for each job.
@@ -86,7 +86,8 @@ def train_on_cluster(
         False if the jobs have only been submitted (`wait=false`), else True.
 
     Raises:
-        ConfigError: an option is invalid, submitit is not installed, or this machine has no Slurm.
+        ConfigError: an option is invalid, submitit is not installed, this machine has no Slurm, or sbatch rejects the
+            job.
     """
     check_each(options, _RULES, "hydra.launcher.")
     need(OPTION, "submitit", "slurm")

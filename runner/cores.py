@@ -9,5 +9,5 @@ def cores() -> int:
 
 
 def is_one_of_several() -> bool:
-    """Return whether torchrun or `run train processes=N` started this process as one of several for one training."""
+    """Return whether torchrun or `run train processes=N` started this process as one of several that train one run."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -17,7 +17,8 @@ from runner.models.layers import prunable_layers
 def declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[str, Any]) -> None:
     """Set `model.feature_places` to the places found by tracing, if the model declares none.
 
-    Language models are always traced, image models only if features are to be dropped or pruned.
+    Language models are always traced; other models only if their inputs have a fixed shape and features are to be
+    dropped or pruned.
     """
     asked = config.get("prune", {}).get("granularity")
     wanted = {part["name"] for part in asked} if isinstance(asked, list) else set()
@@ -33,9 +34,10 @@ def declare_places(config: Mapping[str, Any], model: nn.Module, about: Mapping[s
 
 
 def declare_layers(model: nn.Module, about: Mapping[str, Any], device: torch.device) -> None:
-    """Set `model.prunable` if an image model does not declare it, with layers in the order of computation.
+    """Set `model.prunable` to the prunable layers in the order of computation, if the model does not declare it.
 
-    Training, the sweep and all later steps then use the same prunable layers.
+    Training, the sweep and all later steps then use the same prunable layers. Models whose inputs have no fixed shape,
+    e.g. language models, are left unchanged.
     """
     if hasattr(model, "prunable") or not ("input_shape" in about or {"channels", "image_size"} <= about.keys()):
         return

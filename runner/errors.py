@@ -11,13 +11,16 @@ _NOT_USERS.append(Path(__file__).resolve().parent)
 
 
 class UserError(Exception):
-    """An error that the user can fix. The message names the option, the value and what is allowed."""
+    """An error that is reported to the user in one line.
+
+    If a value is invalid, the message names the option, the value and what is allowed.
+    """
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """An invalid option, value or choice, found before anything was written."""
+    """Invalid input, such as an unknown option or a missing folder, found before anything was written."""
 
     exit_code = 2
 
@@ -43,7 +46,7 @@ class ParameterError(ValueError):
 
 
 class ForeignRun(ConfigError):
-    """The configuration of a run folder names classes outside this package."""
+    """A stored configuration names a user-defined class that is not trusted, or whose source has changed."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -55,7 +58,7 @@ class FolderInUse(UserError):
 
 
 class DamagedRun(UserError):
-    """A file in a run folder cannot be read."""
+    """A file in a run folder is missing, unreadable or does not match its checksum."""
 
     exit_code = 2
 
@@ -66,7 +69,7 @@ def damaged(path: Path, error: Exception, remedy: str = "run train … force=tru
 
 
 def place_of(error: BaseException, folder: Path | None = None) -> str:
-    """Return the innermost location of an error in a user's own file, such as "mine.py, line 7".
+    """Return the innermost location of an error in a user's own file, such as "/home/me/mine.py, line 7".
 
     Args:
         folder: the folder that must contain the file. None means any file outside the standard library, installed

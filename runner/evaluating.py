@@ -24,7 +24,7 @@ def check_predictions(place: str, configs: Sequence[dict[str, Any]]) -> None:
 
 
 def measure(network: Network, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the name and metrics of one network, and write its predictions if requested."""
+    """Return the name, number of non-zero parameters and metrics of a network; write its predictions if requested."""
     split, data, task = asked["split"], network.experiment.data, network.experiment.task
     if split not in data.splits:
         raise ConfigError(f"split={split}: {network.source.path} has {', '.join(data.splits)}")

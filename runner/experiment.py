@@ -65,10 +65,10 @@ class Experiment:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Experiment":
-        """Build all parts. The seed determines the model's initial weights.
+        """Build the data, task, model, variant and regularizer. The seed determines the model's initial weights.
 
         Raises:
-            ConfigError: a value is invalid, data is missing, or the parts do not fit together.
+            ConfigError: a value is invalid, data is missing, or the choices are incompatible.
         """
         device = resolve_device(config["device"])
         check_kinds(config)
@@ -103,6 +103,9 @@ class Experiment:
 
         Args:
             start_step: the step to start at, for a model that has already been trained up to that step.
+
+        Raises:
+            ConfigError: an option of the schedule or variant is invalid, or the variant applies to none of the layers.
         """
         if getattr(self.task, "needs_teacher", False):
             cast(Any, self.task).teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -184,7 +187,7 @@ class Experiment:
 
         Raises:
             DamagedRun: the weights are missing, unreadable, or those of a different model.
-            ConfigError: the data has different classes.
+            ConfigError: the weights do not fit, and the data has changed since training.
         """
         load_weights(run, self.model if model is None else model, self.config, self.data.sizes())
 
@@ -200,7 +203,7 @@ class Experiment:
         )
 
     def example(self, examples: int = 2) -> tuple[torch.Tensor, ...]:
-        """Return the arguments of the model's `forward` for the first examples of the data, on the CPU."""
+        """Return the arguments of the model's `forward` for the first examples of the last split, on the CPU."""
         batches = self.data.eval_batches(self.data.splits[-1], examples)
         return forward_arguments(next(iter(batches)), examples)
 

@@ -108,7 +108,7 @@ def check_packages(format: str) -> None:
 
 
 def export(network: nn.Module, example: Example, path: Path, format: str) -> float:
-    """Export a network to a file, on the CPU, in evaluation mode, float32 and contiguous memory format.
+    """Export a network to a file, on the CPU, in evaluation mode, with float32 weights in contiguous memory format.
 
     Args:
         format: "torch_export" or "onnx".
@@ -117,7 +117,8 @@ def export(network: nn.Module, example: Example, path: Path, format: str) -> flo
         the largest difference between the file's outputs and PyTorch's, relative to the largest output in the batch.
 
     Raises:
-        UserError: the network cannot be exported, or the file's outputs differ. In that case, no file is kept.
+        UserError: the network cannot be exported, or the file's outputs differ by more than `TOLERANCE`. In either
+            case, the file is not written.
     """
     network = copy.deepcopy(network).cpu().float().eval()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in its stubs

@@ -44,7 +44,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, or [] if there is no file. A last line truncated by a crash is ignored.
+    """Return the rows of a CSV file, or [] if there is no file. Incomplete rows are ignored, see `rows_of`.
 
     Raises:
         DamagedRun: the file is not text.
@@ -58,7 +58,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
-    """Parse the rows of a CSV text. A last line truncated by a crash is ignored."""
+    """Parse the rows of a CSV text.
+
+    A last line truncated by a crash and rows with too few or too many values are ignored.
+    """
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()

@@ -48,16 +48,16 @@ class Data(Protocol[Out]):
         """Return the number of examples in each split."""
 
     def model_arguments(self) -> dict[str, int]:
-        """Return arguments for a model's constructor: `channels`, `image_size` and `classes`, or `vocabulary`."""
+        """Return arguments for a model's constructor, e.g. `channels`, `image_size` and `classes`, or `vocabulary`."""
 
     def train_batches(self, batch_size: int, seed: int) -> TrainBatches[Out]:
         """Return the training batches."""
 
     def eval_batches(self, split: str, limit: int | None = None) -> Iterator[Out]:
-        """Yield batches of up to `limit` examples of a split, in order and without augmentation."""
+        """Yield the first `limit` examples of a split (all if None) in batches, in a fixed order, not augmented."""
 
     def augmented_batches(self, limit: int, seed: int) -> Iterator[Out]:
-        """Yield batches with about `limit` augmented training examples, determined by the seed."""
+        """Yield about `limit` training examples in batches, with augmentation (if any) determined by the seed."""
 
 
 class Task(Protocol[In]):
@@ -67,7 +67,7 @@ class Task(Protocol[In]):
 
     @property
     def metrics(self) -> Sequence[Metric | str]:
-        """Per-epoch metrics other than the loss. A plain name is a metric that is printed unchanged."""
+        """Per-epoch metrics other than the loss. A string stands for the metric of that name."""
 
     @property
     def sweep_metrics(self) -> Sequence[Metric | str]:

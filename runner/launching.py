@@ -1,4 +1,4 @@
-"""run train processes=N: one training that uses several processes on this machine."""
+"""run train processes=N: one training run that uses several processes on this machine."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ RESUMES = "the same command resumes from the last checkpoint"
 
 
 def start(words: Sequence[str], count: int) -> int:
-    """Start the same command in `count` processes that share one training.
+    """Start the same command in `count` processes that share one training run.
 
     Returns:
         the exit code.

@@ -114,7 +114,7 @@ def _in_parallel(
 
 
 def _summarize(folders: Sequence[Path]) -> int:
-    """Print the finished runs and report the others; returns the exit code."""
+    """Print the finished runs, report the others, and return the exit code."""
     print()
     print(*run_lines([one for one in map(Found.read, map(Run, folders)) if one.state == "finished"]), sep="\n")
     return _report(folders)
@@ -140,7 +140,7 @@ def _job(config: DictConfig, jobs: Jobs, foreign: bool) -> None:
 
 
 def _report(folders: Sequence[Path]) -> int:
-    """Print the jobs that their folders show as unfinished, and return the exit code of the multirun."""
+    """Print the jobs whose runs are unfinished or damaged, and return the exit code of the multirun."""
     failed: list[tuple[Path, str, str]] = []
     for folder in folders:
         run = Run(folder)

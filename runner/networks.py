@@ -70,7 +70,9 @@ class Network:
 
 
 def find_sources(folders: Sequence[str]) -> list[Source]:
-    """Find the runs at or below the folders, and the compact networks in the given folders, without duplicates.
+    """Find the runs at or below the folders, and the compact networks whose own folders are given.
+
+    Duplicates are removed.
 
     Raises:
         ConfigError: a folder does not exist, contains no run, or is a compact network outside a run folder.
@@ -141,7 +143,7 @@ def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) 
         asked: the options, from `check_pruning`.
 
     Raises:
-        ConfigError: the model has nothing to prune at this granularity.
+        ConfigError: the model has nothing to prune at this granularity, or the granularity does not support the scope.
         DamagedRun: the weights are missing or damaged.
     """
     if threads := source.run.threads():

@@ -1,8 +1,8 @@
-"""The interface between training or dropout variants and the processes that share a training.
+"""The interface between training or dropout variants and the processes that share a training run.
 
-Usually there is only one process, and the methods here do nothing. `runner.training.distributed` implements them for
-several processes: each one computes some rows of every batch, and together they take the step that a single process
-would take.
+Usually there is only one process, and the methods here need no communication. `runner.training.distributed` implements
+them for several processes: each one computes some rows of every batch, and together they take the step that a single
+process would take.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ class OneProcess:
     If there are several processes, only the first one reads and writes the run folder.
 
     Attributes:
-        rank: the number of this process, from 0.
+        rank: the index of this process, starting at 0.
         count: the number of processes.
     """
 
@@ -55,7 +55,7 @@ class OneProcess:
     # --- the training step ---------------------------------------------------------------------------------------
 
     def join(self, network: nn.Module) -> nn.Module:
-        """Return the network that training steps call."""
+        """Return the network that training steps call; with several processes, a DistributedDataParallel wrapper."""
         return network
 
     def own_rows(self, batch: Value) -> Value:
@@ -63,7 +63,7 @@ class OneProcess:
         return batch
 
     def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sum each value, which is itself a sum over examples, over all processes."""
+        """Return the sum of each value over all processes. Each value is a sum over this process's examples."""
         return values
 
     def share_of(self, loss: Tensor, examples: int, total: Tensor) -> Tensor:
@@ -77,11 +77,11 @@ class OneProcess:
         return loss
 
     def rows_of_all(self, examples: int) -> int:
-        """Estimate the number of examples in all processes, without synchronizing them."""
+        """Estimate the number of examples of all processes from that of this process, without synchronizing them."""
         return examples
 
     def check_alike(self) -> None:
-        """Raise UserError if the processes drew different amounts of random numbers in this step."""
+        """Raise UserError if the random number generators of the processes are in different states."""
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class OneProcess:
         """Send a value to the other processes."""
 
     def together(self, work: Callable[[], Value]) -> Value:
-        """Call `work`, as all processes do, and return only if it has succeeded in all of them."""
+        """Call `work` in every process, and return its result only if it has succeeded in all of them."""
         return work()
 
     @contextmanager

@@ -51,8 +51,8 @@ def lowest(scores: Tensor, k: int) -> Tensor:
     """Return a boolean mask of the k lowest scores of every row, exactly k per row; ties are broken by index.
 
     Args:
-        scores: (rows, n), finite.
-        k: 0 <= k <= n.
+        scores: a tensor of shape (rows, n) with finite values.
+        k: the number of scores per row, 0 <= k <= n.
     """
     if k <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
@@ -78,7 +78,9 @@ def _ties_by_index(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
 
 
 def ranks(scores: Tensor) -> Tensor:
-    """Return each member's rank in its row, (rows, n) int64; 0 is the lowest score, and ties are broken by index.
+    """Return each member's rank in its row as an int64 tensor of shape (rows, n).
+
+    Rank 0 is the lowest score, and ties are broken by index.
 
     `ranks(scores) < k` is `lowest(scores, k)` for every k, so one sort serves a whole sweep.
     """

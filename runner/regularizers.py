@@ -23,7 +23,7 @@ class NoRegularizer:
 
 
 class L1(NoRegularizer):
-    """cost · Σ over weight matrices of mean |W|.
+    """L1 regularization: cost · Σ over weight matrices of mean |W|.
 
     Each matrix contributes its mean, not its sum, as in the official code. All convolutions and linear layers are
     included, even the stem. The only exception is the layer that computes the logits, i.e. the last one in the order of

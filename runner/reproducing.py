@@ -20,7 +20,7 @@ def key_of(text: str) -> str:
 
 
 def jobs_of(plan: Plan, rest: Sequence[str], config_dir: Path | None) -> list[tuple[Cell, list[dict[str, Any]]]]:
-    """Return the checked configurations of every cell, one per seed (or per value of another repeated option)."""
+    """Return the checked configurations of every cell, one per seed (or per value of another varied option)."""
     composer = Composer("train", config_dir)
     given = {key_of(text) for text in rest}
     base = [text for text in plan.base if key_of(text) not in given]

@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 
 def between(low: float, high: float, open_end: bool = False) -> Rule:
-    """A number from `low` to `high`, where `open_end` excludes `high`."""
+    """Return a rule for numbers from `low` to `high`; with `open_end`, `high` is excluded."""
 
     def rule(value: Any) -> str | None:
         if is_number(value) and low <= value <= high and not (open_end and value == high):
@@ -27,7 +27,7 @@ def between(low: float, high: float, open_end: bool = False) -> Rule:
 
 
 def share() -> Rule:
-    """A number above 0 and at most 1."""
+    """Return a rule for numbers above 0 and at most 1."""
 
     def rule(value: Any) -> str | None:
         return None if is_number(value) and 0 < value <= 1 else "a number above 0, at most 1"
@@ -56,7 +56,7 @@ def one_of(*choices: str) -> Rule:
 
 
 def choice(*choices: str) -> Rule:
-    """Like `one_of`, but worded for errors outside the command line."""
+    """Return the same rule as `one_of`, but worded for errors outside the command line."""
     return lambda value: None if value in choices else f"one of {', '.join(choices)}"
 
 
@@ -89,7 +89,7 @@ def is_word(value: Any) -> str | None:
 
 
 def file_or(rule: Rule) -> Rule:
-    """The name of a file, or a value that the rule allows."""
+    """Return a rule for file names and for the values that `rule` allows."""
     return lambda value: (allowed := rule(value)) and is_word(value) and f"a file or {allowed}"
 
 

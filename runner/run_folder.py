@@ -80,7 +80,7 @@ class Run:
 
     @property
     def elastic_folder(self) -> Path:
-        """The folder compact/elastic of the network that stores all widths in one file."""
+        """The folder compact/elastic, for a network that stores all of its widths in one file."""
         return self._compact_folders / "elastic"
 
     def compact_folder(self, granularity: str, sparsity: float) -> Path:
@@ -104,7 +104,7 @@ class Run:
         )
 
     def clear(self) -> None:
-        """Delete exactly the files that a run writes, except the lock."""
+        """Delete the files that a run writes, its compact networks and the loggers' folders, but not the lock."""
         for path in (self.status_file, *self._results):
             path.unlink(missing_ok=True)
         for folder in (self._compact_folders, self.folder / ".hydra", *(self.folder / name for name in LOGGER_FOLDERS)):
@@ -113,7 +113,7 @@ class Run:
     def not_ours(self) -> list[str]:
         """Return the names of files that another program wrote but `clear` would delete.
 
-        Such files can exist only in a folder that has no status yet.
+        In a folder that has a status.json, all files are assumed to be the run's own.
         """
         if self.status_file.exists():
             return []
@@ -177,7 +177,7 @@ class Run:
         return "interrupted" if state == "running" and not self.in_use() else state
 
     def threads(self) -> int | None:
-        """Return the number of threads that the run uses. A different number would change the rounding of sums."""
+        """Return the run's number of threads, which affects the rounding of sums, or None if it is unknown."""
         threads = self.status().get("threads")
         return threads if type(threads) is int and 0 < threads <= 1024 else None
 
@@ -224,7 +224,7 @@ class Run:
         return self.damaged_rows(error) if file == self.pruning_file else damaged(file, error)
 
     def verify_all(self) -> None:
-        """Raise DamagedRun if the content of a file of a finished run has changed."""
+        """Raise DamagedRun if a file of a finished run does not match its checksum."""
         for file in (self.config_file, self.weights_file, self.scores_file, self.pruning_file):
             self.verify(file)
 

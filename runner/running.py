@@ -78,7 +78,7 @@ def content_of(config: Mapping[str, Any]) -> dict[str, str]:
 def run_of(config: Mapping[str, Any], foreign: bool = False) -> tuple[Run, dict[str, Any], Identity]:
     """Return the run folder of a configuration, the settled configuration and its identity.
 
-    If a folder of format 1 contains this run, that folder is returned, unless the run is to be trained again.
+    If only a folder of format 1 contains this run, that folder is returned, unless the run is to be trained again.
     """
     settled = settle(config, foreign)
     content = content_of(settled)
@@ -108,14 +108,15 @@ def execute(
         foreign: whether the configuration may name classes outside this package.
         command: the words of the command line before the overrides.
         training_of: a function that sets up the training of an experiment; called only if training remains to be done.
-        processes: the processes that share the training. This must be the first one; the others call `follow`.
+        processes: the processes that share the training run. Only the first one calls this function; the others call
+            `follow`.
 
     Returns:
         The run, and whether there was anything to do.
 
     Raises:
-        UserError: the run failed. The error is also stored in the folder's status and log, unless another process
-            holds the folder or it belongs to another configuration.
+        UserError: the run failed. The error is also stored in the folder's status and log, unless it was found before
+            training or the sweep began, e.g. an invalid option or a folder in use.
     """
     with processes.leading():
         return _execute(config, overrides, foreign, command, training_of, processes)

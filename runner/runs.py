@@ -30,7 +30,7 @@ NOT_IDENTITY = (
 NOT_IDENTITY_OF_DATA = ("root", "download", "length", "workers")
 FORMAT = 2  # the format of a run folder; format 1 had other hashes, see runner.config.identity
 SMOKE = "smoke"  # the subfolder of outputs for the runs of debug=smoke
-TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class that identifies trainings of run ticket
+TICKET_DROPOUT = "runner.dropout.masked.Masked"  # the class that identifies the runs of run ticket
 
 POINT_COLUMNS = ("granularity", "scope", "scores", "floor", "batch_norm", "sparsity", "split")
 COUNT_COLUMNS = ("actual_sparsity", "nonzero_weights", "prunable_weights")
@@ -101,7 +101,7 @@ def find_runs(folders: Iterable[Path | str]) -> list[Run]:
 
 
 def without_smoke(found: Iterable[Run], outputs: Path) -> tuple[list[Run], int]:
-    """Drop debug=smoke runs below `outputs`; return the other runs and the number of dropped ones."""
+    """Leave out the debug=smoke runs under `outputs`; return the other runs and the number of those left out."""
     found = list(found)
     results = [run for run in found if not run.folder.is_relative_to(outputs / SMOKE)]
     return results, len(found) - len(results)

@@ -1,7 +1,7 @@
 """Hyperparameter search for the best networks after pruning, with Optuna.
 
 Optuna (Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework") proposes values and
-stores the study in a SQLite file. Each trial is an ordinary training in a run folder.
+stores the study in a SQLite file. Each trial is an ordinary run in its own folder.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Stopped(UserError):
 
 
 class Report(Callback):
-    """Report the validation metric of every epoch to Optuna, and stop the training if its pruner requests it.
+    """Report the validation metric of every epoch to Optuna, and stop training if the pruner requests it.
 
     Args:
         trial: the Optuna trial.
@@ -67,6 +67,7 @@ def search(composer: Composer, overrides: Sequence[str], options: Mapping[str, A
 
     Raises:
         ConfigError: there is nothing to search, or an option is invalid.
+        UserError: no trial has finished, or another process is running the same search.
         Interrupted: the user pressed Ctrl-C.
     """
     fixed, space = space_of(composer, overrides)
@@ -74,7 +75,7 @@ def search(composer: Composer, overrides: Sequence[str], options: Mapping[str, A
     first = composer.single([*fixed, *(one.first for one in space.values())])
     _check(first, options)
     foreign, folder = composer.config_dir is not None, _folder(first, fixed, space, options)
-    with Run(folder).locked():  # a study is continued by one process at a time, as a run is
+    with Run(folder).locked():  # like a run, a study is continued by one process at a time
         metric = _headline(first, foreign)
         study = _study(folder, metric, options)
         print(f"study: {folder / 'study.db'}", flush=True)
@@ -122,10 +123,12 @@ def _run_trial(
 
 
 def judged(run: Run, metric: Metric, options: Mapping[str, Any]) -> float:
-    """Return the best validation metric in a run's own sweep at the requested sparsity or within the requested budget.
+    """Return the best validation metric of a run's pruned networks at the requested sparsity or within the budget.
+
+    Networks pruned by other scores than the run's own, or in another scope, are ignored.
 
     Raises:
-        UserError: no network is within the budget.
+        UserError: there is no such network.
     """
     status = run.status()
     rows = [row for row in run.pruning_rows(status) if row["split"] == "validation" and row["scores"] == "own"]

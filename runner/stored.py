@@ -30,6 +30,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
             whose source has changed.
         ConfigError: the run is not finished, its configuration has invalid values, or the data differs from the
             training data.
+        DamagedRun: the configuration cannot be read or is incomplete.
     """
     if run.state() != "finished":
         raise ConfigError(f"{run.folder} is not finished ({run.state() or 'no status'}); run train resumes it")
@@ -59,7 +60,7 @@ def stored_config(run: Run, asked: Mapping[str, Any], config_dir: Path | None = 
 
 
 def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
-    """Compare the source of the user's own classes with status.json. A run whose status has no source passes."""
+    """Compare the source of the user's own classes with the hashes in status.json, if there are any."""
     known = run.status().get("sources")
     if not isinstance(known, Mapping):
         return
@@ -73,7 +74,7 @@ def _check_sources(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def _check_data(run: Run, config: Mapping[str, Any]) -> None:
-    """Compare the user's own data with status.json. A run whose status has no data passes."""
+    """Compare the user's own data with the inventory in status.json, if there is one."""
     known = run.status().get("data")
     if not known or not isinstance(known, Mapping):
         return
@@ -124,7 +125,7 @@ def load_weights(run: Run, model: nn.Module, config: Mapping[str, Any], examples
 
     Raises:
         DamagedRun: the weights are missing, unreadable, or those of a different model.
-        ConfigError: the data has different classes.
+        ConfigError: the weights do not fit, and the data has changed since training.
     """
     run.verify(run.weights_file)
     try:
@@ -138,7 +139,11 @@ def load_weights(run: Run, model: nn.Module, config: Mapping[str, Any], examples
 
 
 def load_scores(run: Run, device: torch.device) -> Scores:
-    """Load the variant's own scores by granularity and layer."""
+    """Load the variant's own scores, by granularity and layer.
+
+    Raises:
+        DamagedRun: the file is missing or damaged.
+    """
     run.verify(run.scores_file)
     try:
         flat = load_file(run.scores_file, device=str(device))

@@ -96,7 +96,8 @@ def worker_count(asked: int) -> int:
 def share_cores(workers: int) -> None:
     """Give every worker an equal share of the cores, through environment variables read when torch is imported.
 
-    Two jobs with two threads each on two cores take three times as long as with one thread each.
+    Variables that are already set are kept. Two jobs with two threads each on two cores take three times as long as
+    with one thread each.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = os.environ.get(name) or str(max(1, cores() // workers))
