@@ -44,20 +44,20 @@ def prune(
 
     Args:
         model: any plain module; its prunable layers, or those named in `layers`, are pruned.
-        sparsity: fraction in [0, 1].
+        sparsity: fraction of members to remove, in [0, 1].
         granularity: "weight" (paper, eq. 2), "unit" (eq. 1), or "feature": the filters that produce a feature at the
             model's feature places and the weights that read it, ranked by the norm of the filter. Custom granularities
             are also supported.
         scores: mapping from layer name (the consumer's for features) to scores that are used instead of a criterion's,
-            e.g. a variant's own: (filters, entries), (filters,) or (features,).
+            e.g. a variant's own, with shape (filters, entries), (filters,) or (features,).
         example: an input of the model, used to find its first and last layer. Pass the input that the variant was
             attached with. See `runner.models.layers.prunable_layers`.
         scope: which members are compared, "layer", "uniform", "erk" or "global"; see `runner.pruning.ranking.Ranking`.
         criterion: the pruning criterion: a name from `run list criterion` or a custom one; not allowed with `scores`.
-        batches: (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" need. The
-            criterion determines the number of examples used (1,000 or 500); if there are fewer, all are used.
-        loss: function of the model's outputs in evaluation mode and the labels that returns the mean loss, for these
-            criteria.
+        batches: batches (inputs, labels) of training data, which "wanda", "taylor", "hessian" and "sparsegpt" need.
+            The criterion determines the number of examples used (1,000 or 500); if there are fewer, all are used.
+        loss: function that takes the outputs of the model, in evaluation mode, and the labels, and returns the mean
+            loss; used by these criteria.
 
     Returns:
         A mapping from layer name to a boolean mask, True for removed weights, that broadcasts over the weight.
@@ -65,7 +65,8 @@ def prune(
 
     Raises:
         ValueError: a value is not allowed, a layer is not in the model, or a dropout variant is still attached.
-        UserError: the criterion needs training data and `batches` is None.
+        UserError: the criterion needs training data and `batches` is None, or it does not support the granularity or
+            one of the layers.
     """
     fraction("sparsity", sparsity)
     if isinstance(granularity, str):
@@ -129,10 +130,12 @@ class _Batches:
         self._source, self._read = iter(batches), list[tuple[Any, Any]]()
 
     def first(self, examples: int) -> Iterator[tuple[Any, Any]]:
-        """Yield the first batches, with the given number of examples in total. Every call yields the same batches.
+        """Yield the first batches, with at most the given number of examples in total.
+
+        Every call yields the same batches.
 
         Raises:
-            ValueError: there are no batches, or one doesn't consist of inputs and labels.
+            ValueError: there are no batches, or one isn't a pair of inputs and a tensor of labels.
         """
         for number in itertools.count():
             if examples <= 0:
@@ -180,7 +183,7 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterator[None]:
     """Context manager that temporarily recomputes BatchNorm's statistics as cumulative averages over the batches.
 
-    No weights change and no labels are used. Afterwards, statistics, momentum and modes are restored.
+    No weights change and no labels are used. Modes are restored before the body runs, statistics and momentum after it.
     """
     norms = batch_norms(model)
     states = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]

@@ -12,25 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# The outputs of these are averages or differences of their inputs, so signs are lost, and paths with them.
+# These layers average or subtract their inputs, so derivatives can cancel although paths exist.
 _MIXING = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.Softmax)
 
 
 def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequence[Tensor]) -> float | None:
     """Return the fraction of the layers' weights that lie on no path from an input to an output.
 
-    The network is evaluated once on ones, with 1 for every non-zero weight, and without biases and BatchNorm. All
-    values are then positive, and the derivative of the summed output with respect to a weight counts its paths. In the
-    real network, a filter without inputs passes on its bias or its BatchNorm's shift; here it counts as removed.
+    The network is evaluated once on ones, with equal positive values that sum to 1 in place of each filter's non-zero
+    weights, and without biases and BatchNorm. No value is negative, so the derivative of the summed output with respect
+    to a weight is zero unless a path leads through it. In the real network, a filter without inputs passes on its bias
+    or its BatchNorm's shift; here it counts as removed.
 
     Args:
         model: a plain model with convolutions, linear layers, BatchNorm, pooling, and activations that pass positive
             numbers through; it is not modified.
         layers: names of the layers whose weights are counted.
-        example: arguments of the model's `forward`; images are replaced by ones.
+        example: batched arguments of the model's `forward`; only their shapes matter.
 
     Returns:
-        None if the network has other layers, such as attention, or returns anything but one tensor.
+        The fraction, or None if the network has other layers, such as attention, or integer inputs, or if it returns
+        anything but one tensor.
     """
     if any(isinstance(module, _MIXING) or type(module).__name__ == "Attention" for module in model.modules()):
         return None
@@ -52,7 +54,10 @@ def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequenc
 
 
 def _count_only(module: nn.Module) -> None:
-    """Set the non-zero weights of each filter to the inverse of their number, so that sums stay small."""
+    """Set the non-zero weights of each filter to the inverse of their number, and disable biases and BatchNorm.
+
+    With these weights, sums stay small.
+    """
     if isinstance(module, _BatchNorm):
         if module.weight is not None:
             module.weight.fill_(1)

@@ -16,14 +16,15 @@ class Ranking:
     """The order in which all members of all layers are removed, computed once for a whole sweep.
 
     Args:
-        scores: mapping from layer name to scores. The lowest are removed first; ties are broken by layer and index.
+        scores: mapping from layer name to scores, (rows, members per row). The lowest are removed first; ties are
+            broken by layer and index.
         scope: "layer" removes the same fraction of every row, i.e. of every filter for weights and of every layer for
             units. "uniform" removes the same fraction of every layer and compares all members of a layer. "erk" is like
             "uniform", but the fraction of each layer is given by `erk_densities`. "global" removes a fraction of all
-            members; filters are compared by score / √(entries per filter), so that wide filters are not kept only
-            because of their size.
-        entries: mapping from layer name to entries per filter, needed for units with global scope.
-        weights: mapping from layer name to the shape of its weight, filters first; needed for "erk".
+            members of all layers.
+        entries: mapping from layer name to weights per member, for members of several weights with global scope.
+            Members are then compared by score / √entries, so that large ones are not kept only because of their size.
+        weights: mapping from layer name to the shape of its weight, with filters in dim 0; needed for "erk".
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Ranking:
     def pruned(self, sparsity: float) -> dict[str, Tensor]:
         """Return a boolean mask for each layer, True for removed members.
 
-        Of n members that are compared with one another, floor(sparsity * n + 1e-9) are removed.
+        Of n members that are compared with one another, floor(sparsity * n + 1e-9) are removed; with "erk", each layer
+        has its own sparsity.
         """
         if self.scope == "global":
             k = count(sparsity, self.total)

@@ -33,7 +33,7 @@ class Point:
 
     @property
     def pruned(self) -> float:
-        """The sparsity passed to the ranking. The masks of the floor and of the requested sparsity are nested."""
+        """The sparsity passed to the ranking: the larger of `floor` and `sparsity`, because their masks are nested."""
         return max(self.floor, self.sparsity)
 
 
@@ -48,7 +48,7 @@ class Sweeper:
         context: function that creates the context manager of a forward pass (autocast).
         own_scores: scores of the variant, by granularity and layer (for features, the consumer). Without them,
             magnitudes are used.
-        seed: for random scores, and for augmenting the images that BatchNorm is recalibrated on.
+        seed: seed of random scores and of the augmented training batches for criteria and recalibration.
         limit: number of examples to evaluate per split; None means all.
         granularities, criteria: mappings from key to object. Other keys refer to the built-in choice of that name.
         costs: function that returns additional columns of a row. Its arguments are the granularity, the masks, which
@@ -106,7 +106,7 @@ class Sweeper:
                 restore(members.weights, trained)
 
     def pruned(self, point: Point) -> AbstractContextManager[None]:
-        """Return a context manager in which the model is pruned as in `rows` at a point, in evaluation mode.
+        """Return a context manager in which the model is in evaluation mode and pruned as `rows` prunes it at a point.
 
         The point's split is not used.
 

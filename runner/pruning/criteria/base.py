@@ -16,12 +16,12 @@ class Evidence:
     """Data that a criterion may use in addition to the members.
 
     Args:
-        own_scores: scores of the dropout variant, by granularity and layer (for features, the consumer).
+        own_scores: scores of the dropout variant, by granularity and layer (for features, the consumer layer).
         seed: seed of the run, for criteria that draw random numbers.
         model: the trained, unpruned network, in evaluation mode; the members belong to it.
         task: computes the loss of a batch.
-        batches: function that returns batches of training data, prepared as in training, for a number of examples.
-            Every call returns the same batches. They never contain validation or test data.
+        batches: function that takes a number of examples and returns batches of training data, prepared as in
+            training. Calls with the same number return the same batches. They never contain validation or test data.
         context: function that creates the context manager of a forward pass (autocast).
     """
 
@@ -46,8 +46,8 @@ class Criterion(Protocol):
     trained weights when `update` is called, but not necessarily later.
 
     A class whose scores are directly comparable across layers has the attribute `comparable = True`. Other scores are
-    divided by √(entries of a member) where `scope=global` compares filters.
+    divided by √(weights per member) if the scope is global.
     """
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
-        """Return finite scores for each layer, (rows, members per row), in the order of `members`."""
+        """Return finite scores for each layer, arranged like `members.magnitude()`: (rows, members per row)."""

@@ -11,8 +11,8 @@ from runner.pruning.granularities.base import Members, Rows
 class FPGM:
     """The sum of a filter's Euclidean distances to the other filters of its layer.
 
-    Members closest to the layer's geometric median are removed first. They must have several weights: filters, features
-    or blocks.
+    Members closest to the layer's geometric median are removed first. They must have several weights, as
+    filters, features, heads and blocks do.
     """
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:

@@ -12,10 +12,10 @@ from runner.pruning.granularities.base import Members, Rows
 class Hessian:
     """½ Σ w² H_ww over the weights of a member, where H_ww is the diagonal of the empirical Fisher information.
 
-    This is the mean of the squared gradients of single examples, which approximates the Hessian of a trained network's
-    loss (Theis et al., 2018, "Faster gaze prediction with dense networks and Fisher pruning", eq. 6). The Hessian
-    itself would need many Hessian-vector products for every layer. Where batches can't be divided, as with sentences,
-    gradients of whole batches are used.
+    This is the mean of the squared gradients of individual examples, which approximates the Hessian of a trained
+    network's loss (Theis et al., 2018, "Faster gaze prediction with dense networks and Fisher pruning", eq. 6). The
+    Hessian itself would need many Hessian-vector products for every layer. Where batches can't be divided, as with
+    sentences, gradients of whole batches are used.
 
     Args:
         examples: number of training examples, at least 1.

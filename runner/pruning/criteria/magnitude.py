@@ -5,7 +5,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Magnitude:
-    """|w| for weights and the L2 norm for filters; for features, the L2 norm of the filter that produces them."""
+    """|w| for weights and the L2 norm for larger members; for features, that of the filters that produce them."""
 
     def scores(self, members: Members, evidence: Evidence) -> Rows:
         return members.magnitude()

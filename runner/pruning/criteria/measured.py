@@ -19,7 +19,7 @@ BATCH = 50  # examples
 
 
 def batches(evidence: Evidence, examples: int, size: int = BATCH) -> Iterator[Any]:
-    """Yield training batches, with tensors split into pieces of `size` examples to average over many batches."""
+    """Yield training batches; batches of tensors are split into smaller ones of at most `size` examples."""
     if evidence.batches is None:
         raise UserError("this criterion needs training data, but there is none")
     for batch in evidence.batches(examples):
@@ -55,7 +55,7 @@ def losses(evidence: Evidence, examples: int, batch: int = BATCH) -> Iterator[tu
 
 
 def gradients(members: Members, loss: Tensor) -> dict[str, Tensor]:
-    """Return ∂ loss / ∂ weight by layer, filters in dim 0, float32; zeros if the loss does not depend on a weight."""
+    """Return ∂ loss / ∂ weight by layer, float32 with filters in dim 0; zeros if the loss does not depend on it."""
     found = torch.autograd.grad(loss, list(members.weights.values()), allow_unused=True, materialize_grads=True)
     return members.turned({name: gradient.float() for name, gradient in zip(members.weights, found, strict=True)})
 
@@ -91,8 +91,8 @@ def sums_of_inputs(
     """Return the sums that hooks accumulate over the examples, by layer.
 
     Args:
-        watch: function that registers a hook on the layer of the given name; the hook adds to the dictionary with
-            `add`.
+        watch: function that takes the sums, a layer's name and the layer, registers a hook on the layer and returns its
+            handle. The hook adds to the sums with `add`.
 
     Raises:
         UserError: a layer's input can't be observed, because another module reads its weight.
@@ -116,7 +116,7 @@ def add(sums: dict[str, Tensor], name: str, found: Tensor) -> None:
 
 
 def _layer_hook(squares: dict[str, Tensor], name: str, layer: nn.Module) -> Any:
-    """Return a hook that sums the squared inputs of each of a layer's weights, over all calls of the layer.
+    """Return a hook that sums the squared inputs of each of the layer's weights over all calls of the layer.
 
     A layer is linear in its weight, so the derivative of its summed outputs with respect to a weight is the sum of the
     inputs that this weight is multiplied with. With squared inputs, this is the required sum for any kind of layer.

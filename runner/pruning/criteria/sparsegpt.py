@@ -25,15 +25,16 @@ Choose = Callable[[Tensor, int], Tensor]
 
 
 class SparseGPT:
-    """w² / U_cc², where U is the upper Cholesky factor of the inverse Hessian; the remaining weights are updated.
+    """w² / U_cc² for a weight w in column c; the remaining weights are updated.
 
-    The Hessian of a filter's squared output error is H = X Xᵀ + λ I, where X holds the inputs of its weights on
-    training examples in the unpruned network. Columns are processed from left to right. The filter's weights to the
-    right compensate for the effect of a removed weight on the outputs. Single weights (`weight`, `n_of_m`) are chosen
-    after the updates from earlier columns, in blocks of columns: the same number in each filter with scope "layer", and
-    among all filters with "uniform" and "erk", as in the authors' code. With `n_of_m`, they are chosen in each group
-    when the group is reached. Other members, and all members with scope "global", are ranked once by the scores of the
-    trained weights. Weights that are already zero stay zero.
+    U is the upper Cholesky factor of the inverse Hessian H⁻¹. The Hessian of a filter's squared output error is
+    H = X Xᵀ + λ I, where X holds the inputs of its weights on training examples in the unpruned network. Columns are
+    processed from left to right. The filter's weights to the right compensate for the effect of a removed weight on the
+    outputs. Individual weights (`weight`, `n_of_m`) are chosen after the updates from earlier columns, in blocks of
+    columns: with scope "layer", the same number in each filter; with "uniform" and "erk", the lowest among all filters,
+    as in the authors' code. With `n_of_m`, they are chosen in each group when the group is reached. Other members, and
+    all members with scope "global", are ranked once by the scores of the trained weights. Weights that are already zero
+    stay zero.
 
     Args:
         examples: number of training examples in X.
@@ -111,13 +112,14 @@ def solve(weight: Tensor, factor: Tensor, choose: Choose, block: int = 128, grou
     Args:
         weight: (filters, columns).
         factor: U, upper triangular, UᵀU = H⁻¹.
-        choose: function that selects the weights to remove, given scores w² / U_cc².
+        choose: function that selects the weights to remove, given scores w² / U_cc² of adjacent columns and the index
+            of the first; see `Choose`.
         block: number of columns that are chosen together and whose effect on columns to their right is accumulated.
         group: number of columns that are chosen together instead; blocks contain a multiple of it.
 
     Returns:
-        A tuple of the mask, True for removed weights, and the new values, zero for removed weights; both (filters,
-        columns).
+        A tuple of the mask, True for removed weights, and the new values, zero for removed weights; both have
+        shape (filters, columns).
     """
     w, zero, mask = weight.clone(), weight == 0, torch.zeros_like(weight, dtype=torch.bool)
     columns = weight.shape[1]

@@ -8,7 +8,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Wanda:
-    """|w| times the L2 norm of the weight's inputs over training examples; for larger members, the L2 norm of these.
+    """|w| times the L2 norm of the weight's inputs over training examples; for larger members, the L2 norm of those.
 
     Sun et al. compare the weights of one output with one another, which is `prune.scope=layer`.
 

@@ -22,6 +22,7 @@ class Members(ABC):
         layers: mapping from name to layer, for all layers whose weights are counted or change when members are removed.
 
     Attributes:
+        weights: mapping from layer name to the layer's weight.
         structured: whether members are whole filters, features or heads; only then can the network be cut.
 
     Raises:
@@ -37,7 +38,7 @@ class Members(ABC):
 
     @abstractmethod
     def magnitude(self) -> Rows:
-        """Return each member's magnitude, (rows, members per row)."""
+        """Return each member's magnitude by layer, with shape (rows, members per row)."""
 
     @abstractmethod
     def rows(self, scores: Mapping[str, Tensor]) -> Rows:
@@ -50,8 +51,8 @@ class Members(ABC):
             tensors: mapping from layer to a tensor of its weight's shape, with filters in dim 0.
 
         Returns:
-            A mapping from layer to (rows, members per row, entries per member). The entries of a feature are those of
-            the filter that produces it.
+            A mapping from layer to a tensor of shape (rows, members per row, entries per member). The entries of a
+            feature are those of the filter that produces it.
 
         Raises:
             ValueError: the granularity does not define which weights belong to a member.
@@ -83,7 +84,7 @@ class Members(ABC):
         return {name: weight.detach().float() for name, weight in self.filters().items()}
 
     def turned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return views with filters in dim 0 of tensors in the weights' shapes. A second call restores the shapes."""
+        """Return views, with filters in dim 0, of tensors of the weights' shapes. A second call restores the shapes."""
         return {name: filters_first(self.layers[name], tensor) for name, tensor in tensors.items()}
 
 
@@ -104,7 +105,7 @@ def scopes_of(granularity: Granularity) -> tuple[str, ...]:
 
 
 def filter_matrix(weight: Tensor) -> Tensor:
-    """Return a weight with filters in dim 0 as (filters, entries), float32, in contiguous order."""
+    """Return a weight with filters in dim 0 as a contiguous float32 matrix (filters, entries)."""
     return weight.detach().float().contiguous().flatten(1)
 
 

@@ -12,7 +12,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class BlockMembers(Members):
-    """Blocks of filters × input channels at one tap, ranked by L2 norm within each layer. Scores: (blocks,)."""
+    """Blocks of filters × input channels at one kernel position, ranked within each layer; scores are (blocks,)."""
 
     structured = False
 
@@ -56,7 +56,7 @@ class Block:
     """Blocks of the prunable layers. Layers that can't be divided into blocks are neither pruned nor counted.
 
     Args:
-        filters, inputs: size of a block, at least 1.
+        filters, inputs: numbers of filters and input channels per block, at least 1.
     """
 
     def __init__(self, filters: int = 4, inputs: int = 4) -> None:

@@ -13,8 +13,8 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix
 class FeatureMembers(Members):
     """Features, ranked separately at each place.
 
-    Scores are tensors (features,) under the consumer's name. Without scores, features are ranked by the L2 norm of the
-    filter that produces them.
+    Scores are tensors of shape (features,) under the consumer's name. Without scores, features are ranked by the L2
+    norm of the filter that produces them.
 
     Args:
         only: names of the consumers of the places whose features are members; None means all declared places.

@@ -11,10 +11,10 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class HeadMembers(Members):
-    """Heads, ranked within each attention module by the L2 norm of all their weights.
+    """Heads, ranked within each attention module, by default by the L2 norm of all their weights.
 
     A head consists of its filters in the projections of queries, keys and values, and of the columns of the output
-    projection that read it. Scores are tensors (heads,) under the output projection's name.
+    projection that read it. Scores are tensors of shape (heads,) under the output projection's name.
     """
 
     def __init__(self, model: nn.Module, attentions: Sequence[AttentionHeads]) -> None:

@@ -12,7 +12,10 @@ from runner.pruning.granularities.weight import WeightMembers
 
 
 class GroupMembers(WeightMembers):
-    """Single weights, ranked within groups of m input channels at one tap of a filter. Scores: (filters, entries)."""
+    """Individual weights, ranked within groups of m input channels at one kernel position of a filter.
+
+    Scores have shape (filters, entries).
+    """
 
     def __init__(self, layers: Mapping[str, nn.Module], m: int) -> None:
         super().__init__("n_of_m", layers)

@@ -10,7 +10,7 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix
 
 
 class UnitMembers(Members):
-    """Filters of layers, ranked within each of a layer's matrices (see `matrices_in`). Scores: (filters,)."""
+    """Filters, ranked within each of a layer's matrices (see `matrices_in`), with scores of shape (filters,)."""
 
     def __init__(self, layers: Mapping[str, nn.Module]) -> None:
         super().__init__("unit", layers)

@@ -1,4 +1,4 @@
-"""Single weights, ranked separately in each filter (paper, eq. 2)."""
+"""Individual weights, ranked separately in each filter (paper, eq. 2)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +10,10 @@ from runner.pruning.granularities.base import Members, Rows, filter_matrix, nonz
 
 
 class WeightMembers(Members):
-    """Single weights of layers. Scores: (filters, entries). Subclasses for patterns override `rows` and `masks`."""
+    """The individual weights of layers, with scores of shape (filters, entries).
+
+    Subclasses for n:m patterns override `rows` and `masks`.
+    """
 
     structured = False
 
@@ -33,7 +36,7 @@ class WeightMembers(Members):
 
 
 class Weight:
-    """Single weights of the prunable layers."""
+    """Individual weights of the prunable layers."""
 
     def members(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> Members:
         return WeightMembers("weight", prunable_layers(model, layers, example))
