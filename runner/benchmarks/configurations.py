@@ -63,7 +63,7 @@ class Configurations:
         return self._known[more]
 
     def parts(self, *more: str) -> Experiment:
-        """Build new objects, with random images as data. The model's initial weights are the same every time."""
+        """Build a new experiment, with random images as data. The model's initial weights are the same every time."""
         config = self.of(*more)
         images, seed = config["images"], config["seed"]
         splits = {

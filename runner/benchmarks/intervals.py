@@ -5,11 +5,11 @@ import statistics
 from collections.abc import Sequence
 
 CONFIDENCE = 0.95
-FEWEST = 6  # the number of values from which such an interval exists: 1 - 2 / 2**6 is 97 %
+FEWEST = 6  # the smallest number of values for which such an interval exists: 1 - 2 / 2**6 is 97 %
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the narrowest symmetric pair of order statistics that is a confidence interval of at least 95 %.
+    """Return the narrowest symmetric pair of order statistics that bounds the median with at least 95 % confidence.
 
     The k-th smallest and the k-th largest of n values miss the median with probability 2 P(Binomial(n, 1/2) < k).
 

@@ -59,7 +59,7 @@ class _Block(nn.Module):
 
 
 def language(setup: Setup) -> Iterator[Comparison]:
-    """Compare tokens per second in training with the plain model, and decoding with and without the cache."""
+    """Compare the training speed with that of the plain model, and decoding with and without the cache."""
     parts = setup.parts()
     device, precision = parts.device, parts.precision
     generator = torch.Generator().manual_seed(0)

@@ -48,7 +48,10 @@ def _everyone(stat: Path) -> tuple[float | None, int]:
 
 
 def others(before: Usage, after: Usage, threads: int) -> float:
-    """Return the average number of cores used by other processes between two readings."""
+    """Return the average number of cores used by other processes between two readings.
+
+    If the system does not report core-seconds, this is the load average minus `threads`.
+    """
     if before.everyone is None or after.everyone is None:
         # Each computing thread adds one to the load average.
         return max(0.0, after.load - threads)

@@ -5,8 +5,8 @@ from typing import Any
 
 from runner.benchmarks.timing import Result
 
-# Everything besides the code that a figure depends on. It is in every row, so that rows of several machines can be
-# combined.
+# Everything that a figure depends on, other than the code. These columns are in every row, so that rows of several
+# machines can be combined.
 MACHINE_COLUMNS = ("date", "machine", "device", "threads", "precision", "torch", "model", "batch_size")
 COLUMNS = (
     *MACHINE_COLUMNS,

@@ -30,7 +30,7 @@ _STEP_TARGETS = {"targeted": 1.05, "ramping": 1.05, "targeted_unit": 1.05, "vari
 
 
 def step(setup: Setup) -> Iterator[Comparison]:
-    """Compare a training step for each dropout with one without dropout, and `targeted` with sorting every layer."""
+    """Compare training steps with and without each dropout, and `targeted` with a version that sorts every layer."""
     for name in setup.dropouts:
         parts, plain = setup.parts(f"dropout={name}"), setup.parts()
         yield Comparison(

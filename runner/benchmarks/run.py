@@ -41,7 +41,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything other than the code that affects the figures, for every row of the CSV file."""
+    """Return the values of `MACHINE_COLUMNS`, which are the same in every row of the CSV file."""
     device = resolve_device(config["device"])
     return {
         "date": runs.now(),
@@ -56,6 +56,6 @@ def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warning(results: Sequence[Result]) -> str | None:
-    """Return a one-line warning if the machine was busy or the repeats varied for any result."""
+    """Return a one-line warning if the machine was busy or the repeats varied for any result, otherwise None."""
     busy, spread = max(result.others for result in results), max(result.spread for result in results)
     return load.warning(busy, spread, torch.get_num_threads(), load.usage().cores)

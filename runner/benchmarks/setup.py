@@ -47,18 +47,18 @@ class OneBatch:
 
 
 def late_training(parts: Experiment) -> Training:
-    """Return the experiment's training, fast-forwarded to a step near its end."""
+    """Return the experiment's `Training`, fast-forwarded to a step near its end."""
     return late(parts.training())
 
 
 def late(training: Training) -> Training:
-    """Fast-forward a training to a step near its end and return it."""
+    """Fast-forward a `Training` to a step near its end and return it."""
     training.skip_to(_LATE, _STEPS)
     return training
 
 
 def on_one_batch(training: Training) -> Training:
-    """Make a training use a single preloaded batch from its pipeline, and return it."""
+    """Make a `Training` reuse the first batch of its pipeline at every step, and return it."""
     training.batches = OneBatch(training.batches.batch(0))
     return training
 
@@ -66,7 +66,7 @@ def on_one_batch(training: Training) -> Training:
 def step_of(
     parts: Experiment, model: nn.Module, variant: Variant, task: Task[Any], schedule: Adam, batch: Any, examples: int
 ) -> Callable[[], int]:
-    """Return a training step for a given model, near the end of training and always on the same batch.
+    """Return a callable that trains a given model for one step near the end of training, always on the same batch.
 
     Args:
         parts: the experiment that provides the device, the precision and the data.

@@ -40,7 +40,7 @@ def tail_dropout(device: torch.device | str = "cpu") -> Iterator[Comparison]:
 
 
 def obvious(x: Tensor, batch_dims: tuple[int, ...], dropout_dim: int) -> Tensor:
-    """Apply the obvious version, which compares a uniform k for every batch entry with the feature indices."""
+    """Apply TailDropout in the obvious way: draw k for every batch entry and keep the features below index k."""
     features, n = dropout_dim % x.dim(), x.shape[dropout_dim]
     k = torch.randint(0, n + 1, [x.shape[dim] if dim in batch_dims else 1 for dim in range(x.dim())], device=x.device)
     places = torch.arange(n, device=x.device).view([n if dim == features else 1 for dim in range(x.dim())])

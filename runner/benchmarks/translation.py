@@ -82,7 +82,7 @@ def random_pairs(seed: int = 0) -> PairBatch:
 
 
 def transformer(setup: Setup) -> Iterator[Comparison]:
-    """Compare tokens per second in training with PyTorch's Transformer, and steps with and without `targeted`."""
+    """Compare the training speed with that of PyTorch's Transformer, and steps with and without `targeted`."""
     parts = setup.parts()
     batch = random_pairs().to(parts.device)
     tokens = float((batch.target[:, 1:] != PAD).sum())
@@ -137,7 +137,7 @@ def decoding(setup: Setup) -> Iterator[Comparison]:
 
 
 def model_of(choice: str) -> tuple[Transformer, int, float]:
-    """Return the model for a choice, its number of heads and its ordinary dropout rate."""
+    """Return the model for a choice, its number of heads and its residual dropout rate."""
     config = Composer("train").single([choice])
     torch.manual_seed(0)
     model = build(config, "model", vocabulary=VOCABULARY)
