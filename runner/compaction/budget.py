@@ -53,7 +53,7 @@ def seconds(value: Any) -> float:
 
 
 def null_or(parse: Callable[[Any], float]) -> Callable[[Any], str | None]:
-    """Return the rule of an option that is null or what `parse` reads."""
+    """Return the rule for an option whose value is null or can be parsed by `parse`."""
 
     def rule(value: Any) -> str | None:
         try:
@@ -71,14 +71,14 @@ def choose(
 ) -> Choice:
     """Rank networks by a budget.
 
-    With `drop`, the smallest network within `drop` and the limits comes first. Without it, the best network within the
-    limits comes first.
+    With `drop`, the network with the lowest cost `by` among those within `drop` and the limits comes first. Without it,
+    the network with the best metric within the limits comes first.
 
     Args:
         points: rows of several runs for one split, with the columns of KEY, the costs and the metric.
         limits: the upper bound of each cost, by name.
         drop: the largest allowed loss in the metric, compared with the best unpruned network.
-        by: the cost to minimise.
+        by: the cost to minimise; without `drop`, it only breaks ties.
 
     Raises:
         ValueError: no row has costs, or `drop` is given but no row belongs to an unpruned network.
@@ -110,10 +110,10 @@ def choose(
 def within_latency(
     choice: Choice, limit: float, measure: Callable[[list[dict[str, Any]]], Sequence[tuple[float, str]]]
 ) -> Choice:
-    """Restrict a choice to the candidates within the budget that take at most `limit` milliseconds.
+    """Return a choice in which only candidates that also take at most `limit` milliseconds are within the budget.
 
     Networks that exceed the rest of the budget are not measured, nor are those ranked below a network that needs no
-    more FLOPs and no more bytes.
+    more FLOPs and no more bytes. Networks that are not measured don't count as within the budget.
 
     Args:
         measure: function that takes the rows of candidates and returns, for each, its latency in milliseconds and the

@@ -54,7 +54,7 @@ def write_certificate(certificate: Certificate, folder: Path) -> None:
 
 
 def rows(certificate: Certificate) -> list[dict[str, Any]]:
-    """Return one row per execution method and batch size; the compact network has at least one."""
+    """Return one row per execution method, part and batch size; the compact network has at least one."""
     measured = certificate.measured
     small = list(measured.costs.values())[-1]
     found = []
@@ -74,7 +74,7 @@ def _quartiles(name: str, values: tuple[float, float, float]) -> dict[str, float
 
 
 def markdown(certificate: Certificate) -> str:
-    """Format the certificate as Markdown: headline, costs, metrics, proof, times, verdict, and parts that were kept."""
+    """Format the certificate as Markdown: headline, costs, metrics, proof, times, verdicts and notes."""
     measured = certificate.measured
     lines = [f"## {certificate.title}, {100 * certificate.actual_sparsity:.2f} % actual", ""]
     lines += [*padded(_costs(certificate)), "", *padded(_metrics(certificate)), "", _proof(certificate), ""]
@@ -176,7 +176,7 @@ def _layers(rows: Sequence[LayerRow]) -> list[list[str]]:
 
 
 def verdict(ways: Sequence[Way]) -> str:
-    """Return a sentence that names the fastest way of execution, or says that none is faster than the dense network.
+    """Return a sentence that names the compact network's fastest way, or says that none is faster than the dense one.
 
     Args:
         ways: measurements for a single batch size and part.

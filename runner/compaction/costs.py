@@ -26,7 +26,7 @@ class Costs:
     """The costs of one network.
 
     Attributes:
-        parameters: number of trainable parameters.
+        parameters: number of parameters; buffers are not counted.
         nonzero: number of non-zero parameters; None if only shapes are known.
         bytes: size of a safetensors file that holds the float32 tensors, including the header.
         flops: operations of convolutions, linear layers and attention for one example, two per multiply-add.
@@ -115,7 +115,7 @@ def expected_parameters(model: nn.Module, structure: Structure) -> int:
 
 
 def file_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the size of a safetensors file of float32 tensors in bytes, including its header."""
+    """Return the size in bytes of a safetensors file of float32 tensors, including its header."""
     header, offset = {}, 0
     for name, shape in sorted(shapes.items()):
         end = offset + 4 * math.prod(shape)
@@ -190,7 +190,8 @@ class _LiveBytes(TorchDispatchMode):
 def peak_bytes(network: nn.Module, example: Sequence[Tensor]) -> int:
     """Measure the peak memory of the network's tensors and activations during one forward pass, in bytes.
 
-    Memory is counted tensor by tensor, so it is the same on every machine. Workspaces inside kernels are not included.
+    Memory is counted tensor by tensor, so it is the same on every machine. The example and workspaces inside
+    kernels are not included.
     """
     own = [*network.parameters(), *network.buffers()]
     with torch.inference_mode(), _LiveBytes([*own, *example]) as mode:

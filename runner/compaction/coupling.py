@@ -66,7 +66,7 @@ class Step:
         depthwise: name of the depthwise convolution, or None.
         product: whether a zero in either input makes the result zero.
         null: whether first and second were zero everywhere in the trace, (2, n).
-        whole: whether first and second have the shape of the result, (2,). The factors of a gate don't.
+        whole: whether first and second have the shape of the result, (2,). A gate's factor doesn't.
     """
 
     made: Tensor
@@ -85,7 +85,7 @@ class Carrier:
     Attributes:
         channels: the channels that pass through, (C,); for a depthwise convolution, the channels that it produces.
         kind: "norm" or "depthwise".
-        taps, applications: as in `Layer`, per channel.
+        made_low, made_high, taps, applications: as in `Layer`, per channel.
     """
 
     name: str
@@ -167,7 +167,7 @@ class Channels:
         return channel
 
     def join(self, a: int, b: int) -> None:
-        """Merge two groups. A group that is merged with FIXED becomes FIXED."""
+        """Merge the groups of two channels. A group that is merged with FIXED becomes FIXED."""
         a, b = sorted((self.find(a), self.find(b)))
         self.parent[b] = a
 
@@ -204,7 +204,7 @@ class Channels:
         return made[back]
 
     def explain(self) -> None:
-        """Propagate the reason why a channel is fixed to its inputs and to the channels computed from it."""
+        """Pass on the reasons of fixed channels to the channels that they are computed from or that depend on them."""
         triples = [
             triple
             for step in self.steps

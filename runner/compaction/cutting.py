@@ -52,7 +52,7 @@ class Compact:
     Attributes:
         network: the cut network, which computes the same outputs as `reference`.
         structure: how the cut network differs from the network that its class builds.
-        reference: the whole network after the same removal, used for comparison in the proof.
+        reference: the uncut network after cleaning and recalibration, used for comparison in the proof.
         report: one row per layer, in order of computation.
     """
 

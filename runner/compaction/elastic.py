@@ -116,8 +116,8 @@ def load_statistics(network: nn.Module, statistics: Statistics) -> None:
 def interpolated(statistics: Mapping[float, Statistics], width: float) -> dict[str, Tensor]:
     """Interpolate BatchNorm's statistics linearly between the nearest measured widths below and above.
 
-    Below the smallest measured width, its statistics are used. A channel that the narrower network lacks (its
-    statistics are 0) gets those of the wider network.
+    Below the smallest measured width, the statistics of that width are used. A channel that the narrower network lacks
+    (its statistics are 0) gets those of the wider network.
     """
     widths = sorted(statistics)
     if not widths:

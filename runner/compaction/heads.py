@@ -11,7 +11,7 @@ from runner.models.layers import matrices_in
 
 
 def same_for_heads(followed: Followed, tensors: Sequence[Tensor]) -> Tensor | None:
-    """Return the channels of queries or keys, (N, heads, T, …), multiplied by a tensor that all heads share.
+    """Return the channels of queries or keys, (N, heads, T, …), after multiplication by a tensor that all heads share.
 
     Such a tensor (rotary embeddings) is as wide as a head, so a head's features are kept or removed together. For other
     products, the result is None.
@@ -36,7 +36,8 @@ def attention_channels(followed: Followed, q: Tensor, k: Tensor, v: Tensor) -> T
         q, k, v: queries, keys and values, (N, heads, T, features).
 
     Returns:
-        None unless each of them is produced by one layer and all three layers are in the same module.
+        The channels, or None unless each of `q`, `k` and `v` is produced by one layer and all three layers are in the
+        same module.
     """
     producers = [followed.producers(followed.of(tensor)) for tensor in (q, k, v)]
     names = [layer.name for layers in producers for layer in layers]

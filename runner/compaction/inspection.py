@@ -23,14 +23,17 @@ class InspectedLayer:
     """A layer with a weight matrix, before and after pruning.
 
     Args:
-        shape: shape of the weight.
+        kind: name of the module's class.
+        shape: shape of the weight, with filters in dim 0.
         parameters: number of parameters in weight and bias.
         flops: operations for one example, two per multiply-add; None if unknown.
         prunable: whether dropout and pruning apply to it; if not, `why_not` gives the reason.
         group: number of the group of layers whose filters can only be removed together, or None.
-        left: filters and inputs of `whole` that would remain at the given sparsity.
-        parameters_left, flops_left: `parameters` and `flops` that would remain.
-        stays: why filters can't be removed.
+        whole: number of filters, and number of inputs of each filter.
+        left: the numbers in `whole` that would remain at the given sparsity.
+        parameters_left, flops_left: the numbers of `parameters` and `flops` that would remain.
+        stays: why filters can never be removed, or else why filters that are zero at the given sparsity would stay;
+            empty if neither applies.
     """
 
     layer: str
@@ -55,6 +58,9 @@ class Inspection:
     Attributes:
         layers: the layers, in order of computation.
         groups: mapping from group number to the names of layers that can only be cut together.
+        parameters, flops: the costs of the whole network, flops for one example.
+        parameters_left, flops_left: the costs after the cut.
+        notes: remarks on layers that share a weight.
     """
 
     layers: list[InspectedLayer]

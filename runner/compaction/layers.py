@@ -21,7 +21,8 @@ class LayerRow:
 
     Args:
         shape: description of what remains of the layer.
-        ideal: factor by which the number of multiplications is reduced.
+        ideal: factor by which the number of multiplications is reduced; None if there are no weights or none remain.
+        dense_ms, small_ms: times in the dense and in the compact network.
     """
 
     layer: str

@@ -59,8 +59,9 @@ class Way:
         part: which part of the network is executed: all of it, the feed-forward layers of a Transformer, or a language
             model's next token.
         batch: number of images or tokens.
-        milliseconds, speedup: median and quartiles. The speedup is relative to the fastest dense way of the same round.
-        ideal: the ratio of FLOPs.
+        milliseconds, speedup: median and quartiles. In each round, the speedup is relative to the dense way with the
+            lowest median.
+        ideal: the FLOPs of the dense network divided by those of this network.
         peak_bytes: see `costs.peak_bytes`; None if unknown.
     """
 
@@ -79,8 +80,8 @@ class Measured:
     """All measurements of a certificate.
 
     Args:
-        costs: costs of the networks "dense", "packed" and "compact". The FLOPs of a packed network are those of its
-            non-zero weights.
+        costs: costs of the networks "dense", "packed" and, if the network was cut, "compact". The FLOPs of a packed
+            network are those of its non-zero weights.
         unit: unit of batch sizes, "images" or "tokens".
         turn: see `Timing`.
         layers: mapping from batch size to the times of each layer.

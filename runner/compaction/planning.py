@@ -41,7 +41,7 @@ class Plan:
         removed: whether each group is removed, (groups,).
         outputs, inputs: mappings from layer to the indices of its filters and columns that are kept.
         channels: mapping from carrier to the indices of its channels that are kept.
-        scattered: mapping from layer to the positions of its filters among the sum's channels that are kept.
+        scattered: mapping from layer to the positions of its remaining filters among the kept channels of the sum.
         heads: mapping from attention module to the number of heads that are kept.
         stays: mapping from layer and reason to the number of zero filters kept for that reason.
         zeros: the zeros on which the plan is based.
@@ -139,7 +139,7 @@ def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> T
 
     Args:
         constants: if True, a dead factor makes a product dead only if it was zero everywhere in the trace. If False,
-            any dead factor that isn't a gate does, because it becomes zero when BatchNorm's shift is set to zero.
+            any dead factor that isn't a gate also does, because it becomes zero when BatchNorm's shift is set to zero.
     """
     dead = torch.zeros(len(coupling.group), dtype=torch.bool)
     for name, layer in coupling.layers.items():

@@ -17,7 +17,8 @@ class Proof:
     Attributes:
         examples: number of examples that were compared.
         absolute: the largest difference of any output.
-        relative: that difference divided by the largest output of its batch.
+        relative: the largest difference of a batch divided by the largest absolute output of that batch, for the batch
+            where this ratio is largest.
         same_choice: number of examples (or sequence positions) whose largest output has the same index.
         choices: number of examples (or positions) that were compared in this way.
         parameters, expected_parameters: number of parameters of the compact network, as counted and as computed from
@@ -42,7 +43,7 @@ class Proof:
 def prove(
     reference: nn.Module, network: nn.Module, batches: Iterable[Sequence[Tensor]], expected_parameters: int
 ) -> Proof:
-    """Compare the outputs of two networks, in evaluation mode and float32.
+    """Compare the outputs of two networks in evaluation mode.
 
     Args:
         batches: arguments of the networks' `forward`.

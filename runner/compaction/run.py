@@ -133,7 +133,7 @@ def make_compact(experiment: Experiment, run: Run, request: Request, timing: Tim
 
 @contextmanager
 def replaced(folder: Path, run: Run) -> Iterator[Path]:
-    """Yield a new folder to write to, and let it replace `folder` if nothing fails.
+    """Context manager that yields the path of a folder to create, which replaces `folder` if nothing fails.
 
     Raises:
         UserError: a ValueError was raised inside; nothing is kept.

@@ -46,7 +46,8 @@ class SweepCosts:
     def __call__(self, granularity: str, masks: Mapping[str, Tensor], structured: bool) -> dict[str, float]:
         """Return the masked network's `flops` for one example, `parameters` and `bytes`.
 
-        If the masks remove 90 % of the weights or more and aren't structured, `effective_sparsity` is included.
+        If the masks aren't structured and remove 90 % of the weights or more, averaged over the layers,
+        `effective_sparsity` is included where it is defined.
 
         Args:
             granularity: name of the granularity; each causes at most one warning.
@@ -56,7 +57,7 @@ class SweepCosts:
                 zero weights, and `bytes` is the size of the packed file with the model's current weights.
 
         Returns:
-            An empty dict if the costs can't be determined, for example because the network can't be traced.
+            The costs, or an empty dict if they can't be determined, for example because the network can't be traced.
         """
         if granularity in self.failed:
             return {}

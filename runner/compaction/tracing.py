@@ -23,7 +23,7 @@ from runner.models.modes import evaluation_mode
 
 
 def find_coupling(model: nn.Module, example: Sequence[Tensor]) -> Coupling:
-    """Trace the model on an example batch.
+    """Trace the model on an example batch and return its coupling.
 
     Args:
         model: a plain model of any class; it is run once, in evaluation mode.

@@ -81,11 +81,12 @@ def image_ways(
     onnxruntime: bool,
     notes: list[str],
 ) -> Ways:
-    """Return the ways of executing networks that read images, each with its own copies of the networks.
+    """Return the ways of executing networks that read images.
 
     Args:
         dense: a network with the whole network's shape and the compact network's outputs.
         packed: whether the compact network still contains its zeros, so that only sparse execution can be faster.
+        compiled, onnxruntime: whether to include torch.compile and ONNX Runtime.
         notes: list to which one line is appended for each way that isn't possible.
     """
     networks = {"dense": dense} if packed else {"dense": dense, "compact": compact}

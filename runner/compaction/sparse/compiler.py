@@ -31,7 +31,7 @@ def kernels() -> ctypes.CDLL:
         RUNNER_CACHE: the cache directory; by default, `runner` in XDG_CACHE_HOME or in ~/.cache.
 
     Raises:
-        NoKernels: there is no compiler, it fails, or its output can't be loaded.
+        NoKernels: this isn't a POSIX system, there is no compiler, it fails, or its output can't be loaded.
     """
     if os.name != "posix":
         raise NoKernels(f"sparse kernels are compiled on Linux and macOS, not on {platform.system()}")

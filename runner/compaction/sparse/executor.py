@@ -67,7 +67,7 @@ class Compiled:
             raise RuntimeError("a compiled program names a kernel that doesn't exist")
 
     def arena(self) -> tuple[np.ndarray, int]:
-        """Return this thread's memory, which is initially zero, and its address."""
+        """Return memory that no other thread is using, which is zero when it is new, and its address."""
         try:
             return self._arenas.pop()
         except IndexError:
@@ -122,7 +122,7 @@ class Executor:
         program.run(images + first * input_bytes, results + first * output_bytes, last - first)
 
     def _measured(self, cut: int, example: np.ndarray) -> tuple[Compiled, dict[Node, float]]:
-        """Return the fastest program that groups images from node `cut`, and the nanoseconds per image of each node."""
+        """Return the fastest program that groups images after `cut` nodes, and each node's nanoseconds per image."""
         options = self._options(cut)
         program = self._compiled(options, {})
         results = np.empty((len(example), program.output_size), np.float32)

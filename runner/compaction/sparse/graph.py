@@ -66,11 +66,12 @@ class Term:
 
 @dataclass(eq=False)
 class Taps(Node):
-    """A bias plus a sum of terms, then ReLU. If `second` is set, ReLU(scale * value + shift) is a second result.
+    """A bias plus a sum of terms, followed by ReLU if `relu` is set.
 
     Args:
         layers: names of the convolutions and linear layers whose weights the node contains.
         size: the number of their weights, including zeros.
+        second: a second result that is computed together with this one, or None.
     """
 
     terms: list[Term]
@@ -92,7 +93,10 @@ class Taps(Node):
 
 @dataclass(eq=False)
 class Second(Node):
-    """A second result that the node `first` writes together with its own."""
+    """A second result of the node `first`: scale * value + shift, followed by ReLU if `relu` is set.
+
+    `scale` and `shift` are None if they have no effect.
+    """
 
     first: Taps
     scale: Floats | None
@@ -152,7 +156,7 @@ def linear(source: Node, weight: Floats) -> Term:
 
 
 def touching(term: Term, shape: Shape) -> Term:
-    """Remove taps that read only padding at all positions."""
+    """Return a term without the taps that read only padding at all positions."""
     _, height, width = term.source.shape
     keep = np.ones(len(term.filters), dtype=bool)
     for offset, size, results in ((term.dy, height, shape[1]), (term.dx, width, shape[2])):

@@ -56,7 +56,11 @@ class SparseLinear(nn.Module):
         return SparseLinear, (self.dense,)
 
     def train(self, mode: bool = True) -> "SparseLinear":
-        """Raise a ValueError if `mode` is True."""
+        """Set evaluation mode; a layer without its zeros can't be trained.
+
+        Raises:
+            ValueError: `mode` is True.
+        """
         if mode:
             raise ValueError(
                 "a sparse linear layer can't be trained: its zeros have been left out; train the dense one"

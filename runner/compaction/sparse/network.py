@@ -42,7 +42,11 @@ class SparseNetwork(nn.Module):
         return sparsify, (self.dense, self._example)  # kernels are chosen again where it is loaded
 
     def train(self, mode: bool = True) -> "SparseNetwork":
-        """Raise a ValueError if `mode` is True."""
+        """Set evaluation mode; a network without its zeros can't be trained.
+
+        Raises:
+            ValueError: `mode` is True.
+        """
         if mode:
             raise ValueError("a sparse network can't be trained: its zeros have been left out; train the dense one")
         return super().train(False)

@@ -11,8 +11,8 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int, turn: float = 0.
 
     Args:
         turn: seconds for which a call is repeated before the next call is timed; the result is the mean of the
-            repetitions. A shorter call is first made once without being timed, because the other calls have changed the
-            content of the caches.
+            repetitions. A call that takes less than that is first made once without being timed, because the other
+            calls have changed the content of the caches.
     """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds + 1):
