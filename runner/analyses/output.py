@@ -20,7 +20,7 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], text: str) ->
 
 
 def folder_of(options: Mapping[str, Any], *default: str) -> Path:
-    """Return the output folder: `out`, or a folder below `outputs`."""
+    """Return the output folder: `out`, or a folder under `outputs`."""
     return Path(options["out"] or Path(options["outputs"], *default))
 
 

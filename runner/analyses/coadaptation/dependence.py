@@ -24,7 +24,7 @@ from runner.pruning.ranking import Ranking
 
 @dataclass(frozen=True)
 class Shown:
-    """The matrix for m weights, sorted by descending magnitude."""
+    """The dependence matrix of m weights, which are sorted by descending magnitude."""
 
     matrix: Tensor  # (m, m), θ_i H_ij θ_j
     members: Tensor  # (m,) int64, indices of the weights in θ
@@ -115,14 +115,14 @@ def pruned_weights(surface: Surface, sparsity: float) -> Tensor:
 
 
 def spread_ranks(theta: Tensor, members: int) -> Tensor:
-    """Return indices (m,) of `members` weights at evenly spaced ranks by descending magnitude; ties go by index."""
+    """Return indices (m,) of `members` weights at evenly spaced ranks by descending magnitude, ties broken by index."""
     order = theta.abs().argsort(descending=True, stable=True)
     ranks = ((torch.arange(members, device=theta.device) + 0.5) * (len(theta) / members)).long()
     return order[ranks]
 
 
 def matrix_of(surface: Surface, members: Tensor, gradient: Tensor, pruned: Tensor) -> Shown:
-    """Return the matrix for the given weights."""
+    """Return the dependence matrix of the given weights."""
     theta = surface.theta[members]
     matrix = theta[:, None] * surface.hessian(members) * theta
     return Shown(matrix, members, theta, gradient[members], pruned[members])

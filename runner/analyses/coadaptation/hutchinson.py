@@ -1,9 +1,9 @@
 """Estimate sums of squares over blocks of the dependence matrix without the matrix itself, for large networks.
 
 Let M = diag(θ) H diag(θ), let z be a vector of random signs, and let z_b be z restricted to block b and 0 elsewhere.
-The rows a of M z_b have the expected squared norm E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², because E z_j z_k is 1 for j = k
-and 0 otherwise (Hutchinson, 1990). One product with H per block and probe gives an unbiased estimate, and the standard
-deviation over probes gives its error.
+The entries of M z_b in block a have the expected squared norm E‖(M z_b)_a‖² = Σ_{i∈a, j∈b} M_ij², because E z_j z_k
+is 1 for j = k and 0 otherwise (Hutchinson, 1990). One product with H per block and probe gives an unbiased estimate,
+and the standard deviation over probes gives its error.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Squares:
 
 
 def block_squares(surface: Surface, pruned: Tensor, probes: int, generator: torch.Generator) -> Squares:
-    """Estimate the three sums with the given number of probes, at least 2."""
+    """Estimate the sum of squares of each block with the given number of probes, at least 2."""
     size = max(1, surface.at_once // 2)
     samples = [_samples(surface, pruned, min(size, probes - start), generator) for start in range(0, probes, size)]
     return Squares.estimated(torch.cat(samples))

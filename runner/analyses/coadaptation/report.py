@@ -189,7 +189,8 @@ def save_matrix(one: Result, folder: Path) -> Path:
     """Save the matrix and related data as NumPy arrays without pickles, and return the file's path.
 
     The arrays are `matrix` (m, m), sorted by descending magnitude; `theta`, `gradient` and `pruned` (m,); `layer` (m,),
-    indices into the names `layers`; and `index` (m,), indices into the layers' weights, flattened in contiguous order.
+    indices into the names `layers`; `index` (m,), indices into the layers' weights, flattened in contiguous order; and
+    `sparsity`, a scalar.
     """
     shown = one.found.shown
     assert shown is not None

@@ -85,7 +85,7 @@ class Surface:
         return Level(loss / examples, correct / examples)
 
     def gradient(self) -> Tensor:
-        """Return ∇E(θ), (n,)."""
+        """Return ∇E(θ), with shape (n,)."""
         total, examples = torch.zeros_like(self.theta), 0
         for inputs, labels in self._pieces():
             total += grad(partial(self._loss, inputs, labels))(self.theta)

@@ -40,7 +40,7 @@ class Loaded:
     sweeper: Sweeper
     widths: dict[str, int]  # place → number of features
     tailed: tuple[str, ...]  # the places with features ordered by the variant, or all if there are none
-    by_norm: bool  # whether there are no such places
+    by_norm: bool  # whether the variant orders no features, so that norms of filters are used
 
     @property
     def splits(self) -> list[str]:
@@ -214,7 +214,7 @@ def _differing(first: Measured, other: Measured) -> dict[str, Any]:
 
 
 def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[str]) -> list[Row]:
-    """Return the errors of PCA with as many components as kept features."""
+    """Return one row per place, number of kept features and split, with the error of PCA with as many components."""
     data, metric = first.parts.data, first.parts.task.headline
     shape = next(data.eval_batches("test", 1))[0].shape[1:]
     if prod(shape) > PIXELS:

@@ -28,7 +28,7 @@ class Cut:
 def some_ks(n: int, asked: Sequence[int] | None = None) -> list[int]:
     """Return the numbers of features to measure, out of n and including n.
 
-    They are the requested ones. The default is every number up to n = 32, or about 24 with even ratios for larger n.
+    By default, these are all numbers if n is at most 32, and otherwise about 24 numbers at equal ratios.
     """
     if asked is not None:
         return sorted({n, *(k for k in asked if k <= n)})

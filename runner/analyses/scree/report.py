@@ -59,7 +59,7 @@ def table(rows: Sequence[dict[str, Any]], first: str) -> pd.DataFrame:
 
     Args:
         rows: the column, place, k, metric, split and value of each measurement.
-        first: the column that ratios compare with others, as in `tail/exact` and `tail/PCA`.
+        first: the column that is divided by others in ratios such as `tail/exact` and `tail/PCA`.
     """
     frame = pd.DataFrame(rows)
     columns = sorted(frame["column"].unique(), key=lambda name: (name == PCA, str(name).startswith(EXACT)))

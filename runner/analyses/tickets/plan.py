@@ -1,4 +1,4 @@
-"""The configurations and masks of the masked trainings to run. This module does no training."""
+"""The configurations and masks of masked training runs. This module does no training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from runner.runs import TICKET_DROPOUT
 
 @dataclass(frozen=True)
 class Ticket:
-    """A masked training: its name, unique among those of the same source, and the arguments of `Masked`."""
+    """A masked training run: its name, unique among those of the same source, and the arguments of `Masked`."""
 
     name: str
     granularity: str
@@ -22,19 +22,19 @@ class Ticket:
     weights: str = "rewound"
     rewind: int = 0
     round: int = 1
-    length: str | None = None  # length of the training; None for the source's
+    length: str | None = None  # length of training; None for the source's
     rate: float = 1.0  # peak learning rate, as a fraction of the source's
 
     @property
     def needs_source(self) -> bool:
-        """Whether a trained run is needed. A random mask on initial weights depends only on the seed."""
+        """Whether a finished training run is needed as a source. Random masks on initial weights need only the seed."""
         return self.scores != "random" or self.weights == "final" or self.rewind > 0
 
     def config(self, first: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Return the original run's configuration with its dropout replaced and a sweep at the ticket's sparsity.
+        """Return the original run's configuration with the ticket's dropout and schedule, and a sweep at its sparsity.
 
         Args:
-            first: the configuration of the original trained run.
+            first: the configuration of the original run.
             source: the name of the run that the mask comes from; see `Masked`.
         """
         name = f"{first['dropout']['name'] if self.needs_source else 'any'}-{self.name}"
@@ -53,7 +53,7 @@ class Ticket:
 
 
 def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[float]) -> dict[str, Any]:
-    """Return the `prune` part that evaluates networks at the given sparsities in both BatchNorm modes."""
+    """Return the `prune` section that evaluates networks at the given sparsities in both BatchNorm modes."""
     return {
         "sparsities": sparsities,
         "granularity": choices.settle("granularity", granularity),
@@ -64,7 +64,7 @@ def sweep(granularity: str, scores: str, floor: float | str, sparsities: list[fl
 
 
 def rounds(last: Ticket, iterations: int) -> list[Ticket]:
-    """Return the trainings of iterative magnitude pruning. Each one removes the same fraction of the remaining members.
+    """Return the runs of iterative magnitude pruning. Each one removes the same fraction of the remaining members.
 
     With final weights, this is the classical loop of pruning and fine-tuning. Round r of n has sparsity 1 - (1 - s)^(r
     / n), so that the last round reaches exactly s.
@@ -85,7 +85,7 @@ def rounds(last: Ticket, iterations: int) -> list[Ticket]:
 
 
 def removed(sweeper: Sweeper, ticket: Ticket) -> dict[str, Tensor]:
-    """Return a mask for each module of the sweeper's model, True for removed weights, with the ranking of a sweep.
+    """Return a mask for each pruned layer of the sweeper's model, True for removed weights, ranked as in a sweep.
 
     Raises:
         ValueError: features are to be removed, but the model has no feature places.

@@ -1,4 +1,4 @@
-"""The results and costs of masked trainings and their source runs, with mean and standard deviation over seeds."""
+"""The results and costs of masked training runs and their source runs, with mean and standard deviation over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from runner.tasks.metrics import Metric, headline_of_task
 
 @dataclass(frozen=True)
 class Source:
-    """A trained run for which tickets are requested."""
+    """A finished run for which tickets are requested."""
 
     column: str  # name of the group of runs that differ only in their seed
     run: Run
@@ -26,7 +26,7 @@ class Source:
     variant: Variant
     steps_per_epoch: int
     rewind: int  # step to rewind to
-    steps: int  # number of steps it was trained
+    steps: int  # number of steps for which it was trained
     seconds: float
     metric: Metric
 
@@ -42,6 +42,9 @@ def find_sources(
 
     Returns:
         The runs, starting with those without dropout; a title with their common options; and notes on runs left out.
+
+    Raises:
+        ConfigError: a run doesn't support the request, or the runs' headline metrics differ.
     """
     tickets = {run for run in found if _is_ticket(run)}
     if tickets == set(found):

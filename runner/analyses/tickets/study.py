@@ -1,4 +1,4 @@
-"""The main function of `run ticket`: run the missing trainings, and write a table of their results and costs."""
+"""The main function of `run ticket`: train the missing runs, and write a table of their results and costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,10 +21,10 @@ from runner.workers import failure_of, side_by_side
 def study(
     found: Sequence[Run], options: dict[str, Any], overrides: Sequence[str], config_dir: Path | None
 ) -> tuple[str, list[Path]]:
-    """Run the missing trainings, compare the results, and return the page and the paths of the written files.
+    """Train the missing runs, compare the results, and return the page and the paths of the written files.
 
     Args:
-        overrides: the overrides on the command line, stored in the status of the trained runs.
+        overrides: the overrides on the command line, stored in the status of the new runs.
     """
     sources, title, notes = find_sources(found, options, config_dir)
     granularity, sparsity = _granularity(sources, options), options["sparsity"]
@@ -55,7 +55,7 @@ def _granularity(sources: Sequence[Source], options: Mapping[str, Any]) -> str:
 
 
 def _train_side_by_side(trainings: Sequence[Trainings], workers: int) -> None:
-    """Run all missing trainings in several worker processes.
+    """Train all missing runs in several worker processes.
 
     Chains that begin with the same run are trained only once. If the chains of a source need its rewound weights, all
     of them run in one process.

@@ -1,4 +1,4 @@
-"""Run the masked trainings of one finished run, and collect their results and costs."""
+"""Train the masked networks of one finished run, and collect their results and costs."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,18 +30,18 @@ from runner.training.progress import Progress
 
 @dataclass
 class Trainings:
-    """All requested trainings of one source run."""
+    """All training runs requested for one source run."""
 
     source: Source
     asked: Mapping[str, Any]
     overrides: Sequence[str]
     foreign: bool
-    made: set[Path]  # folders of trainings that this command has finished
-    shown: bool = True  # whether the folder of each training is printed
+    made: set[Path]  # folders of runs that this command has finished
+    shown: bool = True  # whether the folder of each run is printed
     early: dict[str, Tensor] = field(default_factory=dict)  # the source's weights at the step to rewind to
 
     def chains(self) -> dict[str, list[Ticket]]:
-        """Return the requested methods as chains of trainings. Each training uses a mask from the previous one."""
+        """Return the requested methods as chains of training runs. Each run takes its mask from the previous one."""
         source, asked = self.source, self.asked
         # As in the run's own sweep, the sparsity is never below its γ.
         sparsity = max(asked["sparsity"], source.variant.floor(asked["granularity"]))
@@ -63,12 +63,12 @@ class Trainings:
         return {name: plan for name, plan in plans.items() if name in wanted}
 
     def outcomes(self) -> list[Outcome]:
-        """Run the missing trainings, and return the results and costs of all trainings and of the run itself."""
+        """Train the missing runs, and return the results and costs of all methods and of the source run itself."""
         self._share_threads()
         return [*self._untrained(), *(self._outcome(name, plan) for name, plan in self.chains().items())]
 
     def train_all(self, chains: Iterable[Sequence[Ticket]]) -> None:
-        """Run the missing trainings of the chains."""
+        """Train the missing runs of the chains."""
         self._share_threads()
         for chain in chains:
             run = self.source.run
@@ -76,7 +76,7 @@ class Trainings:
                 run = self._trained(one, run)
 
     def first_folder(self, chain: Sequence[Ticket]) -> Path:
-        """Return the run folder of a chain's first training, which several sources may share."""
+        """Return the folder of a chain's first run, which several sources may share."""
         return run_of(self._config(chain[0], self.source.run), self.foreign)[0].folder
 
     def _share_threads(self) -> None:
@@ -90,7 +90,7 @@ class Trainings:
         return "magnitude" if asked == "own" and self.asked["granularity"] not in own else asked
 
     def _untrained(self) -> list[Outcome]:
-        """Evaluate the run itself, dense and pruned, without writing to its folder."""
+        """Evaluate the source run itself, dense and pruned, without writing to its folder."""
         source, sparsity = self.source, self.asked["sparsity"]
         parts = Experiment.from_config(source.config)
         parts.load(source.run)
@@ -110,7 +110,7 @@ class Trainings:
         ]
 
     def _outcome(self, method: str, trainings: Sequence[Ticket]) -> Outcome:
-        """Return the results and costs of a chain of trainings."""
+        """Return the results and costs of a chain of training runs."""
         source, last = self.source, trainings[-1]
         run, steps, seconds = source.run, 0, 0.0
         for one in trainings:
@@ -131,7 +131,7 @@ class Trainings:
         )
 
     def _trained(self, one: Ticket, base: Run) -> Run:
-        """Return the run of one masked training with a mask from `base`. Train it if it is missing."""
+        """Return the run of one ticket with a mask from `base`. Train it if it is missing."""
         config = self._config(one, base)
         config["force"] = self.asked["force"] and run_of(config, self.foreign)[0].folder not in self.made
         run, _ = execute(
