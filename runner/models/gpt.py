@@ -106,7 +106,8 @@ class GPT(nn.Module):
     def step(self, tokens: Tensor, state: Cache) -> Tensor:
         """Map the next tokens (N, T) to next-token logits (N, T, vocabulary), and add the tokens to the state.
 
-        T is any number at the first step and 1 afterwards. All steps together have at most `context` tokens.
+        T is any number at the first step and 1 afterwards. With learned positions, all steps together have at most
+        `context` tokens.
         """
         x, turn = self._embed(tokens, state.length)
         for i, layer in enumerate(self.layers):

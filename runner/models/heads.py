@@ -15,9 +15,9 @@ class AttentionHeads:
 
     Args:
         output: name of the linear layer that reads the heads; each head has the same number of consecutive columns.
-        projections: names of the layers, or parameters of an nn.MultiheadAttention, that produce queries, keys and
-            values, with filters ordered by head. Each comes with the number of these matrices that it holds: 1, or 3
-            for a combined layer.
+        projections: the layers, or parameters of an nn.MultiheadAttention, that produce queries, keys and values. Each
+            is a tuple of its name and the number of blocks stacked in its dim 0, with the filters of each block ordered
+            by head: 3 if queries, keys and values are stacked, otherwise 1.
         count: number of heads.
     """
 

@@ -53,7 +53,8 @@ def prunable_layers(model: nn.Module, names: Iterable[str] | None = None, exampl
             model is run on it once, in evaluation mode and without gradients.
 
     Raises:
-        ValueError: a name is not in the model or has no weight matrix, or nothing is prunable.
+        ValueError: a name is not in the model, a named layer has no weight matrix or its filters can't be separated, or
+            nothing is prunable.
     """
     if names is None:
         names = getattr(model, "prunable", None)

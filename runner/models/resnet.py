@@ -1,4 +1,7 @@
-"""Residual networks for small images: the paper's pre-activation ResNet-32 and He et al.'s."""
+"""Residual networks for small images.
+
+These are the pre-activation ResNet-32 of the targeted dropout paper, and the original CIFAR ResNet of He et al. (2016).
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +23,7 @@ class PreActResNet(nn.Module):
             least 8 px.
         stem_width, widths: channels of the stem and of each stage.
         blocks: residual units per stage.
-        stem_kernel: 7 in the code; 3 is used for images under 16 px.
+        stem_kernel: kernel size of the stem, 7 in the official code; images under 16 px always use 3.
         width: factor for all widths.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """

@@ -15,11 +15,13 @@ _WRAPPED = ("state_dict", "model")  # names of the state dict in checkpoints of 
 def read_state(path: Path, option: str) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors file, or of a state dict that was saved with torch.save.
 
+    The state dict may be the value of `state_dict` or `model` in a checkpoint.
+
     Args:
         option: the option to name in errors, such as `init=weights.pt`.
 
     Raises:
-        ConfigError: the file can't be read as tensors only.
+        ConfigError: the file can't be read, or is not a state dict of tensors.
     """
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -65,7 +67,7 @@ def check_fit(option: str, lacks: Sequence[str], others: Sequence[str], shapes: 
 
 
 def _fit_ends(own: Mapping[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Replace a head for other classes by the network's own, and adapt a stem to the network's channels."""
+    """Replace a head for another number of classes by the network's own, and adapt a stem to the network's channels."""
     matrices = [name for name, tensor in own.items() if tensor.dim() > 1 and name.endswith("weight")]
     if not matrices:
         return given

@@ -22,7 +22,7 @@ Arguments = Annotated[Mapping[str, Any] | None, either(None, is_mapping)]
 
 
 class Foreign(ABC):
-    """Builder of a network from a library; `build` returns the library's own module.
+    """Builder of a network from a library; `build` returns the network.
 
     Args:
         architecture: name of the network in the library.
@@ -100,7 +100,7 @@ class Foreign(ABC):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        """Return the library's version, or {} if it has none."""
+        """Return the library's version by its name, or {} if no such package is installed."""
         try:
             return {cls.library: version(cls.library)}
         except PackageNotFoundError:
@@ -136,7 +136,7 @@ def with_channels(network: nn.Module, channels: int, library: str) -> nn.Module:
     those of three channels, as if the image had been repeated.
 
     Raises:
-        ConfigError: the network doesn't begin with a convolution.
+        ConfigError: the network has no convolution, or its first one is grouped.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):

@@ -100,7 +100,8 @@ def sizes_of(config: Any) -> dict[str, int]:
 def for_data(usual: Any, arguments: Mapping[str, Any], vocabulary: int, context: int) -> dict[str, Any]:
     """Return the configuration values that are determined by the data, except those that the arguments set.
 
-    A network for the ids of the data has no special tokens, because a padding id would never be learned.
+    If the vocabulary size comes from the data, special tokens are unset: otherwise the token whose id equals the
+    padding id would never be trained.
     """
     about = {"vocab_size": vocabulary, "max_position_embeddings": context}
     known = {name: usual.attribute_map.get(name, name) for name in about}

@@ -19,8 +19,8 @@ from runner.parameters import checked
 class Module(Foreign):
     """A network built by any importable class or function; the current folder is searched first.
 
-    The class or function receives `channels`, `image_size`, `classes` and `input_shape` of the data if it has
-    parameters of these names.
+    The class or function receives `classes` and `input_shape` of the data, and `channels` and `image_size` of images,
+    if it has parameters of these names.
 
     Args:
         architecture: `my_file:Net` or `package.module:Class`.

@@ -42,7 +42,8 @@ class Transformers(Foreign):
         weights: a file of weights. If `architecture` is a folder, the default is its model.safetensors.
         arguments: values of the configuration, such as `{hidden_size: 64, num_hidden_layers: 2}`.
         channels, image_size, classes: properties of the data, used if the configuration has them.
-        vocabulary, context: number of token ids and window length of text. If given, the network is a language model.
+        vocabulary, context: number of token ids and window length of text. If `vocabulary` is given, the network is a
+            language model.
     """
 
     kinds: tuple[str, ...] = ("images", "text")  # the first is used if the data does not determine it
@@ -65,11 +66,15 @@ class Transformers(Foreign):
 
     @classmethod
     def settle(cls, part: Mapping[str, Any], kind: str = "images") -> dict[str, Any]:
-        """Return the configuration's part with a folder replaced by its content, so that the folder isn't needed again.
+        """Return a configuration's model section with a folder replaced by what it contains.
+
+        These are the model type, the values of its config.json and the path of its weights. A finished run can then be
+        loaded without the folder.
 
         Args:
-            kind: kind of the data. A stored language model keeps its own numbers of ids and positions, not those of the
-                text.
+            part: the model section.
+            kind: kind of the data. A stored language model keeps its own numbers of ids and positions, instead of using
+                those of the text.
 
         Raises:
             ConfigError: its config.json can't be read.
@@ -112,7 +117,7 @@ class Transformers(Foreign):
         return self._wrapped(with_linear_layers(self._made(auto.from_config, config)), config)
 
     def _wrapped(self, network: nn.Module, config: Any) -> nn.Module:
-        """Wrap the network in the form that tasks expect."""
+        """Wrap the network in a module with the interface that tasks expect."""
         if self.vocabulary is None:
             return Classifier(network)
         model = CausalLM(network)
