@@ -33,7 +33,7 @@ class _Sum(torch.autograd.Function):
 
 
 def synchronised(module: nn.modules.batchnorm._BatchNorm, share: Callable[[], float]) -> Callable[[Tensor], Tensor]:
-    """Return a forward function for a BatchNorm module that trains with the statistics of all processes' examples.
+    """Return a forward function that makes a BatchNorm module use the batch statistics of all processes in training.
 
     Args:
         share: function that returns the number of examples in all processes divided by the number in this process.

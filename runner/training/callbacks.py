@@ -1,4 +1,4 @@
-"""Callbacks of the training loop: metrics.csv, checkpoints, the progress bar and the check of the loss.
+"""Callbacks of the training loop: metrics.csv, checkpoints, the progress bar and the check that the loss is finite.
 
 The loop calls its callbacks in the order in which they are listed. Exact resuming depends on this order: first the row
 is written, then the checkpoint, and then loggers are called.
@@ -32,7 +32,7 @@ STEPS_BETWEEN_READS = {"cpu": 1, "mps": 20, "cuda": 20}
 class Callback:
     """Base class of callbacks. Every method does nothing by default.
 
-    Values read from `training` are tensors on the training's device. Converting one to a number waits for the device,
+    Values read from `training` are tensors on `training.device`. Converting one to a number waits for the device,
     so do that in `on_epoch` or only at some steps.
     """
 
@@ -42,13 +42,13 @@ class Callback:
         return type(self).__name__
 
     def on_start(self, training: "Training") -> None:
-        """Called before the first step of a new or resumed training."""
+        """Called before the first step of a new or resumed training run."""
 
     def on_step(self, training: "Training") -> None:
         """Called after every step; `training.step` is the number of completed steps."""
 
     def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:
-        """Called after the last step of every epoch and of the training.
+        """Called after the last step of every epoch and of the training run.
 
         Args:
             row: the values of the epoch's row in metrics.csv, by column.
@@ -58,7 +58,7 @@ class Callback:
         """Called after training, even if it failed or was interrupted."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that a resumed training needs, as plain values and tensors."""
+        """Return the state that is needed to resume training, as plain values and tensors."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ class MetricsFile(Callback):
 
 
 class Checkpoint(Callback):
-    """Write the run's checkpoint at the end of every epoch, and every `seconds` within an epoch."""
+    """Write the run's checkpoint at the end of every epoch, and every `seconds` seconds within an epoch."""
 
     def __init__(self, run: Run, seconds: float = 180.0) -> None:
         self.run, self.seconds = run, seconds
@@ -138,7 +138,7 @@ class Checkpoint(Callback):
 
 
 class Guarded(Callback):
-    """Wrap a logger so that its errors can't stop the training.
+    """Wrap a logger so that its errors can't stop training.
 
     Its first failure becomes a warning, after which it is not called again.
     """
@@ -188,7 +188,7 @@ class Guarded(Callback):
 
 
 def not_finite(name: str, value: float, step: int, steps: int) -> UserError:
-    """Return the error for a training that has diverged."""
+    """Return the error to raise when training has diverged."""
     return UserError(
         f"the {name} is not finite ({value}) at step {step} of {steps}; "
         "a smaller schedule.learning_rate or a schedule.clip_norm may help"

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in one file, which can't execute code and is written atomically."""
+"""Checkpoints: the whole state of a training run in one file, which can't execute code and is written atomically."""
 
 import hashlib
 import io
@@ -50,7 +50,7 @@ def read(path: Path) -> bytes | None:
 
 
 def parse(content: bytes, path: Path, device: torch.device) -> dict[str, Any]:
-    """Return the state in a file's content; raises the same errors as `load`."""
+    """Return the state stored in the content of a checkpoint file. Raises the same error as `load`."""
     try:
         tail = content[-_TAIL:]
         if tail.startswith(_MARK):

@@ -1,10 +1,10 @@
-"""One training in several processes: PyTorch's DistributedDataParallel, over NCCL on GPUs and gloo elsewhere.
+"""Training in several processes: PyTorch's DistributedDataParallel, over NCCL on GPUs and gloo elsewhere.
 
 Every process creates the same batch for a step but computes only with its own rows; gradients are averaged. All
 processes draw the same random numbers, so that masks of weights are the same in all of them. If random numbers are
 drawn for each example (TailDropout, plain dropout), every process draws those of the whole batch and uses those of its
-own rows. A training in several processes is therefore the same as in one, except for the order in which numbers are
-added.
+own rows. Training in several processes therefore gives the same result as training in one, except for rounding, because
+numbers are added in a different order.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ Batch = TypeVar("Batch")
 
 
 class Lost(UserError):
-    """Raised if another process has ended before the training did."""
+    """Raised if another process has ended before training did."""
 
 
 class Elsewhere(UserError):
@@ -44,7 +44,7 @@ class Elsewhere(UserError):
 
 @contextmanager
 def joined(config: Mapping[str, Any]) -> Iterator[OneProcess]:
-    """Join the processes that were started together with this one, if any.
+    """Context manager that joins the processes started together with this one, if any.
 
     Raises:
         ConfigError: the configuration can't be trained in several processes.
@@ -81,7 +81,7 @@ def _device(asked: str, local: int) -> torch.device:
 
 
 class Several(OneProcess):
-    """One of several processes of a training.
+    """One of several processes that train a network together.
 
     Args:
         device: the device of this process.
@@ -253,7 +253,7 @@ _FAILED = "failed"
 
 
 def _lost(error: RuntimeError) -> bool:
-    """Return whether a collective has failed rather than a computation."""
+    """Return whether the error comes from a collective operation rather than from a computation."""
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "Connection", "NCCL"))
 
 
@@ -270,7 +270,7 @@ def _rows(batch: Any) -> int | None:
 
 
 def _cut(batch: Any, rows: int, low: int, high: int) -> Any:
-    """Return rows low to high of everything in a batch that has one row per example."""
+    """Return rows `low` to `high` - 1 of everything in a batch that has one row per example."""
     if isinstance(batch, Tensor):
         return batch[low:high] if batch.dim() and len(batch) == rows else batch
     if isinstance(batch, tuple | list):

@@ -1,4 +1,4 @@
-"""The training loop. It can be resumed at any step, and the result is the same no matter how often it was interrupted.
+"""The training loop. It can be resumed at any step, and interruptions do not change the result.
 
 All randomness of step s is a function of (seed, s): batches use their own generators, and torch's global generators,
 which dropout uses, are seeded before every step. Therefore a checkpoint contains no generator state.
@@ -28,7 +28,7 @@ from runner.training.machine import autocast, seed_generators
 
 @dataclass
 class Training:
-    """The components and the state of a training. Call `attach` before the first step.
+    """The components and the state of a training run. Call `attach` before the first step.
 
     Args:
         model: the plain model, to which no variant is attached.
@@ -37,7 +37,7 @@ class Training:
         schedule: object with optimizer(groups), rate(step, total) and clip_norm.
         steps: total number of training steps.
         groups: the optimiser's parameter groups of the plain model, see `decay_groups`.
-        step: number of completed steps; a training can begin at a later step than 0.
+        step: number of completed steps; training can begin at a later step than 0.
         processes: the processes that share the training.
     """
 
@@ -66,7 +66,7 @@ class Training:
     processes: OneProcess = ALONE
 
     def attach(self) -> "Training":
-        """Attach the regularizer and the variant to the model and create the optimiser of all its parameters."""
+        """Attach the regularizer and the variant to the model, and create the optimiser for all parameters."""
         self.regularizer.attach(self.model)
         self.variant.processes = self.processes
         self.variant.attach(self.model)
@@ -85,7 +85,7 @@ class Training:
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the last step ended an epoch or the training."""
+        """Whether the last step ended an epoch or the training run."""
         return self.step % self.batches.steps_per_epoch == 0 or self.step == self.steps
 
     def fit(self, callbacks: Sequence[Callback] = ()) -> None:
@@ -159,7 +159,7 @@ class Training:
         return {name: float(total) / examples for name, total in self.sums.items() if name != "examples"}
 
     def check_finite(self) -> None:
-        """Raise a UserError if the loss of this epoch so far is not finite. Waits for the device."""
+        """Raise a UserError if the loss, with its penalty, is not finite in this epoch so far. Waits for the device."""
         loss = float(self.sums["loss"] + self.sums["penalty"])
         if not math.isfinite(loss):
             raise not_finite("loss", loss, self.step, self.steps)
@@ -191,7 +191,7 @@ class Training:
             return self.task.validate(self._network, self.data.eval_batches(split, self.limit))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that a resumed training needs."""
+        """Return the state that is needed to resume training."""
         return {
             "step": self.step,
             "seconds": self.seconds,

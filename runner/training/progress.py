@@ -36,8 +36,9 @@ class Progress:
     """A factory of progress bars.
 
     Args:
-        bars: whether to show bars; by default if standard error is a terminal, except in CI and in worker processes.
-        unit: unit of examples.
+        bars: whether to show bars. None means that they are shown if standard error is a terminal, except in CI and in
+            worker processes.
+        unit: name of the unit in which examples are counted.
     """
 
     def __init__(self, bars: bool | None = None, unit: str = "img") -> None:
@@ -62,7 +63,7 @@ class Progress:
         """Show a bar over `total` equal pieces of work.
 
         Yields:
-            A function to call after each piece, or with the number of completed pieces.
+            A function to call after each piece, or with the number of pieces completed since the last call.
         """
         with tqdm(total=total, desc=what, disable=not self.bars, dynamic_ncols=True, leave=False) as bar:
             yield bar.update

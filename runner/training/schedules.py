@@ -1,4 +1,4 @@
-"""Schedules: the optimiser, its learning rate over the training, and gradient clipping."""
+"""Schedules: the optimiser, its learning rate over the course of training, and gradient clipping."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two parameter groups: parameters with weight decay, and those of normalisation layers without.
+    """Return two parameter groups: normalisation layers without weight decay, preceded by all others with it.
 
     Groups are determined by module, so call this before a variant is attached. Parametrizations keep the identity of
     the parameters.

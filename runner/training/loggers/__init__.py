@@ -1,4 +1,4 @@
-"""Loggers: callbacks that report a run to other programs and can't stop it. They are chosen by `loggers=[jsonl]`.
+"""Loggers: callbacks that report a run to other programs and can't stop it. They are chosen with `loggers=[…]`.
 
 Each logger is a class and a file in conf/logger. metrics.csv and pruning.csv are written regardless of the loggers.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Logger(Callback):
-    """A callback that receives the run and its configuration before the first step of a new or resumed training.
+    """A callback that receives the run and its configuration before the first step of a new or resumed training run.
 
     Its first failure becomes a warning in the run's log, after which it is not called again. The constructor may raise
     an error, as nothing has been written yet; it should check for missing libraries, see `runner.extras.need`.
@@ -49,7 +49,7 @@ class Logger(Callback):
 class JsonLines(Logger):
     """Write each row of metrics.csv as a line of JSON to the run folder's events.jsonl.
 
-    A resumed training appends lines. If an epoch was repeated, its last line is the valid one.
+    Resuming a run appends lines. If an epoch was repeated, its last line is the valid one.
     """
 
     def on_epoch(self, training: "Training", row: Mapping[str, Any]) -> None:

@@ -22,11 +22,11 @@ _LONGEST_VALUE = 500  # maximum number of characters of a parameter; longer ones
 
 
 class MLflow(Logger):
-    """Log to a run of an MLflow experiment: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
+    """Log to a run of an MLflow experiment. To view it: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
 
-    It logs the configuration as parameters, training metrics over steps, and metrics of the sweep over the sparsity in
-    thousandths. pruning.csv, its figure and the configuration are artifacts. A resumed training continues its MLflow
-    run.
+    The configuration is logged as parameters, training metrics over steps, and metrics of the sweep over the sparsity
+    in thousandths. pruning.csv, its figure and the configuration are logged as artifacts. Resuming a training run
+    continues its MLflow run.
 
     Args:
         experiment: name of the experiment.
@@ -94,7 +94,7 @@ class MLflow(Logger):
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let only one of several concurrent jobs create the database, since concurrent MLflow migrations conflict."""
+    """Let concurrent jobs open the database one at a time, since concurrent migrations by MLflow conflict."""
     with (folder / "mlflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class TensorBoard(Logger):
-    """Write event files to the run folder's tensorboard/: `tensorboard --logdir outputs`.
+    """Write event files to the run folder's tensorboard/. To view them: `tensorboard --logdir outputs`.
 
     It logs training metrics over steps, metrics of the sweep over the sparsity in thousandths, the sweep's figure, and
-    the configuration as text. Steps that a resumed training repeats replace those of the interrupted one.
+    the configuration as text. If resuming a run repeats steps, their values replace the earlier ones.
 
     Raises:
         ConfigError: TensorBoard is not installed.

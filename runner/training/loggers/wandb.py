@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class WeightsAndBiases(Logger):
-    """Log to a Weights & Biases run in the run folder's wandb/; `wandb sync FOLDER/wandb/offline-run-*` uploads it.
+    """Log to a Weights & Biases run, stored in the run folder's wandb/.
 
-    It logs the configuration, training metrics over steps, and the sweep as a table, a figure and summary values. A
-    resumed training writes a second offline run with the same id.
+    To upload an offline run: `wandb sync FOLDER/wandb/offline-run-*`.
+
+    It logs the configuration, training metrics over steps, and the sweep as a table, a figure and summary values.
+    Resuming a training run in offline mode writes a second offline run with the same id.
 
     Args:
         project: name of the project.
@@ -26,6 +28,7 @@ class WeightsAndBiases(Logger):
 
     Raises:
         ConfigError: wandb is not installed.
+        ParameterError: the mode is unknown.
     """
 
     def __init__(self, project: str = "run", mode: str = "offline") -> None:
