@@ -18,7 +18,7 @@ Scores = dict[str, dict[str, Tensor]]
 
 
 class Variant:
-    """The base class of dropout variants. As `dropout=none`, it changes nothing.
+    """The base class of dropout variants. It changes nothing itself, and is the choice `dropout=none`.
 
     In a training loop of your own::
 
@@ -100,16 +100,16 @@ class Variant:
         return 0.0
 
     def scores(self) -> Scores:
-        """Return the variant's own pruning scores, for variants that do not use weight magnitude and filter L2 norm.
+        """Return the variant's own pruning scores, or {} if it prunes by weight magnitude and filter L2 norm.
 
         Returns:
             a mapping from granularities to the scores of each layer: (filters, entries) for "weight", (filters,) for
-            "unit". The lowest scores are pruned first.
+            "unit" and (features,) for "feature". The lowest scores are pruned first.
         """
         return {}
 
     def floor(self, granularity: str) -> float:
-        """Return the fraction that the attached variant prunes in evaluation, which `prune.floor=auto` uses."""
+        """Return the fraction of members that the attached variant prunes in evaluation; used by `prune.floor=auto`."""
         return 0.0
 
     def state_dict(self) -> dict[str, Any]:

@@ -87,8 +87,8 @@ class OneShot(_OneGranularity):
     """One-shot magnitude pruning before training, e.g. to prune and fine-tune stored weights (`init=`).
 
     Args:
-        sparsity: the fraction of the members that is removed when the variant is attached. If it is 0, only weights
-            that are already zero are kept at zero.
+        sparsity: the fraction of the members that is removed when the variant is attached. Weights that are already
+            zero are always kept at zero, even if it is 0.
         granularity: a choice of `prune.granularity`, or a mapping with its parameters.
         scope: which members are compared with each other; see `runner.pruning.ranking.Ranking`.
     """

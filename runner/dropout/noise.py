@@ -11,13 +11,13 @@ from runner.processes import ALONE, OneProcess
 
 
 def uniform_like(tensor: Tensor) -> Tensor:
-    """Draw uniform float32 numbers in [0, 1)."""
+    """Return uniform float32 numbers in [0, 1) in the tensor's shape."""
     flat = torch.rand(tensor.numel(), device=tensor.device)
     return flat.as_strided(tensor.shape, tensor.stride())
 
 
 def normal_like(tensor: Tensor, processes: OneProcess = ALONE) -> Tensor:
-    """Draw standard normal numbers in the tensor's dtype, for the rows of a batch. See `OneProcess.drawn`."""
+    """Return standard normal numbers in the shape and dtype of a batch. See `OneProcess.drawn` for `processes`."""
     each = tensor.shape[1:].numel()
 
     def draw(rows: int) -> Tensor:

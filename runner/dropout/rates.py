@@ -76,14 +76,14 @@ class RatedVariant(WeightVariant):
 
 
 def rise(progress: float, start: float, end: float) -> float:
-    """Return 0 up to `start`, 1 after `end`, and a linear interpolation in between."""
+    """Return 0 up to `start`, 1 at `end` and after, and a linear interpolation in between."""
     if progress >= end:
         return 1.0
     return max(0.0, (progress - start) / (end - start))
 
 
 def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:
-    """Return γ_t of the ramp, which is exactly γ at the end (0.95 γ + 0.05 γ can be slightly less)."""
+    """Return γ_t of the linear ramp, which is exactly γ at the end (0.95 γ + 0.05 γ can be slightly less)."""
     if progress >= end:
         return gamma
     return gamma * (0.95 * rise(progress, 0.0, bend) + 0.05 * rise(progress, bend, end))

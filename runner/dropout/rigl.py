@@ -53,7 +53,8 @@ class RigL(WeightVariant):
     Args:
         sparsity: the sparsity of all prunable weights together, in [0, 1].
         distribution: "erk" or "uniform".
-        drop: the fraction, in [0, 1], of a layer's active weights moved by the first update; 0.3 in the paper's code.
+        drop: the initial fraction, in [0, 1], of a layer's active weights that an update moves; 0.3 in the paper's
+            code.
         end: the progress of the last update, in [0, 1]; 0.75 in the paper.
         updates: the number of updates.
     """

@@ -10,7 +10,7 @@ from runner.ranking import count, lowest, rows, sortable
 
 
 class Joint:
-    """The entries of smallest magnitude within each layer, or within all layers together.
+    """Find the entries of smallest magnitude within each layer, or within all layers together.
 
     They are found for all layers at once and cached until a weight or γ changes, so that forward passes through a part
     of a network (e.g. decoding steps) do not search again.

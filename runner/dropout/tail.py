@@ -161,7 +161,8 @@ class TailDropout(nn.Module):
         Args:
             x: the input, of any shape.
             training: whether to drop features as in training.
-            per_position: whether every index along all dimensions except `dropout_dim` has its own k.
+            per_position: whether every combination of indices along the dimensions other than `dropout_dim` has its
+                own k.
         """
         if not self._given and (not training or self.p == 0):
             return x

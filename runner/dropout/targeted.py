@@ -5,8 +5,8 @@ With drop rate α and targeted fraction γ, in every forward pass in training:
 - weights: in every filter w_o the floor(γ n) entries of smallest |W_io| are targeted, and each is dropped with
   probability α;
 - units: in every layer the floor(γ m) filters of smallest ‖w_o‖₂ are targeted, and each is dropped as a whole with
-  probability α. With `element`, single weights of the targeted filters are dropped instead, as in the official code but
-  contrary to the paper's formula Y = (X ⊙ M) W.
+  probability α. With `element`, individual weights of the targeted filters are dropped instead, as in the official
+  code but contrary to the paper's formula Y = (X ⊙ M) W.
 
 The remaining members are *not* rescaled, because dropped members are not meant to come back. There is one mask per
 layer and forward pass, shared by the batch. In evaluation, all targeted members are zero while the variant is attached,
@@ -59,7 +59,7 @@ class TargetWeights(nn.Module):
         return rows(weight).abs()
 
     def gamma(self, n: int) -> float:
-        """Return the targeted fraction of n entries."""
+        """Return the targeted fraction of a filter with n entries."""
         return self.rates.gamma
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -85,7 +85,8 @@ class TargetWeights(nn.Module):
 class TargetUnits(nn.Module):
     """Drop targeted filters of a raw weight at random in training, and all of them in evaluation.
 
-    Filters are compared within each of the weight's `matrices`; see `matrices_in`.
+    Filters are compared within each of the weight's `matrices`; see `matrices_in`. With `element`, individual weights
+    of the targeted filters are dropped in training.
     """
 
     def __init__(self, rates: Rates, element: bool = False) -> None:
@@ -171,7 +172,7 @@ class TargetedUnit(Targeted):
 
     Args:
         alpha, gamma, ramp: as for `Targeted`.
-        element: whether to drop single weights of the targeted filters, as in the official code, instead of whole
+        element: whether to drop individual weights of the targeted filters, as in the official code, instead of whole
             filters.
     """
 
