@@ -15,7 +15,7 @@ from runner.tasks.metrics import Metric
 
 @dataclass(frozen=True)
 class PublishedValues:
-    """A published column and the own column that it is compared with."""
+    """A published column and the name of our column that it is compared with."""
 
     label: str  # e.g. `paper: targeted`
     own: str

@@ -77,7 +77,7 @@ class Choice:
 
     @classmethod
     def of(cls, table: Mapping[str, Any], folders: Sequence[Path] = (CONF,)) -> "Choice":
-        """Create a choice from the configuration's `table` part.
+        """Create a choice from the configuration's `table` section.
 
         Args:
             folders: the configuration folders that define granularities and criteria, including the user's own.

@@ -62,7 +62,7 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
 
 
 def in_columns(groups: Sequence[Sequence[Measured]]) -> list[tuple[str, Measured]]:
-    """Return every run with its column name. Columns without dropout come first, then by name; runs go by seed."""
+    """Return every run with its column name, sorted by column, with columns without dropout first, and by seed."""
     names = column_names([group[0] for group in groups])
     columns = sorted(zip(names, groups, strict=True), key=lambda column: (_has_dropout(column[1][0]), column[0]))
     return [(name, run) for name, group in columns for run in sorted(group, key=lambda run: run.seed)]
@@ -93,7 +93,7 @@ def column_names(columns: Sequence[Measured]) -> list[str]:
 
 
 def differing_options(configs: Sequence[Config]) -> list[str]:
-    """Return the options that differ between runs, e.g. `alpha=0.5`.
+    """Return, for each run, a text with the options that differ between the runs, e.g. `alpha=0.5`.
 
     Args:
         configs: dotted configurations with the same data, model, dropout and regularizer.
@@ -105,7 +105,7 @@ def differing_options(configs: Sequence[Config]) -> list[str]:
 
 
 def varying_options(configs: Sequence[Config]) -> list[str]:
-    """Return the options other than the seed that differ between runs, in the order used in column names."""
+    """Return the names of options other than the seed that differ between runs, in the order used in column names."""
     identities = [_identity(config) for config in configs]
     return [name for name in _ordered(identities) if _varies(name, identities)]
 

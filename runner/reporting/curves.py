@@ -46,12 +46,12 @@ def pruning_figure(run: Run) -> None:
 
 
 def floors_of(points: pd.DataFrame) -> list[float]:
-    """Return the floors, in percent, with points below them."""
+    """Return the floors that have points below them, in percent."""
     return [100 * float(floor) for floor in sorted(points.loc[points["sparsity"] < points["floor"], "floor"].unique())]
 
 
 def _label(rules: Sequence[Hashable], points: pd.DataFrame) -> str:
-    """Return a label of whichever of scope, scores and floor differ between the sweeps in a panel."""
+    """Return a label with whichever of scope, scores and floor differ between the sweeps in a panel."""
     scope, scores, floor = rules
     words = {"scope": str(scope), "scores": f"{scores} scores", "floor": f"floor {percent(float(str(floor)))} %"}
     return ", ".join(word for column, word in words.items() if points[column].nunique() > 1)

@@ -13,7 +13,7 @@ _MACHINE = ("device", "threads", "precision", "python", "versions", "git", "data
 
 
 def difference(a: Found, b: Found) -> list[str]:
-    """Return the lines of three tables with columns A and B."""
+    """Return the lines of three tables that compare the options, machines and results of two runs, A and B."""
     names = list(dict.fromkeys([*a.config, *b.config]))
     options = [_row(name, a.config, b.config) for name in names if _differ(name, a.config, b.config)]
     about = [_row(name, a.status, b.status) for name in _MACHINE if _differ(name, a.status, b.status)]

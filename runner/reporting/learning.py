@@ -19,7 +19,7 @@ _MARKS = 8  # markers per curve
 
 
 def read_metrics(runs: Sequence[Run]) -> pd.DataFrame:
-    """Read the metrics.csv files of runs, with one row per epoch. The frame is empty if there are none.
+    """Read the metrics.csv files of runs, with one row per run and epoch. The frame is empty if there are none.
 
     Raises:
         DamagedRun: a value is not a number.

@@ -29,7 +29,7 @@ from runner.tasks.metrics import Metric, by_name
 
 @dataclass(frozen=True)
 class Cell:
-    """A column of a published table, or the part of a column that comes from one training."""
+    """A column of a published table, or the part of a column that comes from one training configuration."""
 
     head: str
     overrides: tuple[str, ...]
@@ -55,7 +55,7 @@ class Plan:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> "Plan":
-        """Create a plan from the configuration's `table` part.
+        """Create a plan from the configuration's `table` section.
 
         Raises:
             ConfigError: the table file has no cells, a published file or column does not exist, or a sparsity is not
@@ -92,8 +92,8 @@ def rows_of(plan: Plan, runs: Sequence[tuple[Cell, Sequence[Run]]]) -> pd.DataFr
     """Return all cells in long form.
 
     The columns are head, batch_norm, sparsity, actual_sparsity, metric, mean, std, n, floor, paper, paper_std,
-    difference and doubtful. If a column comes from one training with a floor above 0, an additional row with floor 0
-    and sparsity 0 describes the unpruned networks.
+    difference and doubtful. If a column comes from one training configuration and a floor above 0, an additional
+    row with floor 0 and sparsity 0 describes the unpruned networks.
 
     Values are fractions, not percentages. Standard deviations over seeds have n − 1 in the denominator. `difference` is
     our mean minus the paper's. It is given only for kept BatchNorm statistics or models without BatchNorm, as in the

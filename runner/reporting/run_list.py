@@ -14,7 +14,7 @@ from runner.rules import list_of, one_of
 
 
 def run_list(folders: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of a list of the runs below the folders, by default all runs under outputs except smoke runs.
+    """Yield the lines of a list of the runs in the folders, by default all runs under outputs except smoke runs.
 
     Args:
         overrides: `format`, `sort` and `state`, and the option values that runs must have.

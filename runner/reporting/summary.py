@@ -40,9 +40,10 @@ class _Block:
 
 
 def pruning_summary(run: Run) -> str:
-    """Return a text table of the headline metric on the test split, at most 100 characters wide.
+    """Return a text table of the headline metric on the test split, or on the first measured split if there is no test.
 
-    It has one row per sparsity and one column per granularity and BatchNorm mode.
+    It has one row per sparsity and, for each sweep, columns with the actual sparsity and the metric in each BatchNorm
+    mode. Sweeps stand side by side as long as the table is at most 100 characters wide.
     """
     points, whole, metric, split = shown_points(run)
     sweeps = [sweep for _, sweep in points.groupby(["granularity", "scope", "scores", "floor"], sort=False)]

@@ -109,7 +109,7 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
     """Make the chosen table from gathered runs.
 
     Args:
-        named: the column name of each run. By default, it consists of the options that distinguish the run.
+        named: the column name of each run. By default, columns are named by the options that distinguish them.
 
     Raises:
         ConfigError: the runs do not have the metric or the measurements.

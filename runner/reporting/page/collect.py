@@ -90,7 +90,7 @@ class Collected:
 
 
 def collect(runs: Iterable[Run]) -> Collected:
-    """Read everything to be shown. Unreadable runs are reported as damaged and do not raise an error."""
+    """Read everything that the page shows. Unreadable runs are reported as damaged and do not raise an error."""
     infos = [_info_of(run) for run in runs]
     by_run = {one.run: one for one in infos}
     known = [_comparable(one) for one in infos if one.config]

@@ -1,7 +1,7 @@
 """The plots on the report page, drawn by Bokeh.
 
 Hovering over a point shows its values, and a click on a name in a legend hides its column in all plots. Plots contain
-no code for the browser to evaluate, so that the page can forbid evaluation. Text from run folders is used only as data,
+no code for the browser to evaluate, so that the page can forbid `eval`. Text from run folders is used only as data,
 labels and plain text, because Bokeh would interpret `$$…$$` in other text as mathematics.
 """
 
@@ -120,8 +120,8 @@ class Plots:
     def legends(self) -> None:
         """Add a legend to every plot. Call this after all plots have been made.
 
-        An entry hides its column in all plots or, if there are many curves, only in its own plot. Each entry lists the
-        glyphs that it hides, which would otherwise make the page very large.
+        An entry hides its column in all plots. If there are many curves, it hides it only in its own plot, because each
+        entry lists the glyphs that it hides and the page would become very large.
         """
         together = sum(len(own) for _, own in self._drawn) <= _TOGETHER
         for plot, own in self._drawn:

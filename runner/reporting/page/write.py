@@ -1,4 +1,4 @@
-"""Write the report page. Its template escapes all text, its scripts are allowed by hash, and it loads nothing."""
+"""Write the report page. Its template escapes all text, its scripts are allowed by hash, and it is self-contained."""
 
 import base64
 import hashlib
@@ -29,8 +29,8 @@ def write_page(collected: Collected, path: Path, title: str = "Runs") -> None:
 def page(collected: Collected, title: str) -> str:
     """Return the HTML of the page.
 
-    A content security policy lists the hashes of the page's own scripts, so that a browser executes no other scripts,
-    evaluates no text and loads nothing, even if text from a run folder ends up in an unexpected place.
+    A content security policy allows only the page's own scripts, by hash, and forbids `eval` and external resources,
+    even if text from a run folder ends up in an unexpected place.
     """
     plots = Plots(list(collected.columns))
     made = contents.tables_of(collected)
