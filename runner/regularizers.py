@@ -31,7 +31,7 @@ class L1(NoRegularizer):
     pulled to zero too.
 
     Args:
-        cost: the paper's β, at least 0; 0.1 in its weight column, 0.01 in its unit column.
+        cost: β in Gomez et al. (2019), at least 0; there, 0.1 in the weight column and 0.01 in the unit column.
     """
 
     @checked

@@ -1,1 +1,1 @@
-"""The commands, one per file. The module's docstring is the help text, and `main` receives the command line."""
+"""The commands, one per module. A module's docstring is the help text; its `main` receives the parsed arguments."""

@@ -8,7 +8,7 @@
 
 Takes finished runs of image classification, and averages those that differ only in their seed. The loss is the mean
 cross-entropy over a split; BatchNorm uses its running statistics. M has the entries θ_i H_ij θ_j; H is the Hessian.
-Writes CSV, Markdown, a figure, and an .npz file for each run below outputs/coadaptation.
+Writes CSV, Markdown, a figure, and an .npz file for each run under outputs/coadaptation.
 """
 
 from collections.abc import Sequence

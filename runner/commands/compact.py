@@ -4,14 +4,16 @@
   run compact outputs/train/digits-resnet32-targeted_unit-* sparsity=0.75 granularity=unit
   run compact outputs/train/digits-resnet32-targeted-* sparsity=0.9 granularity=weight
 
-Prunes as the sweep does. Filters and features (unit, feature) are cut out of the network. Weights are packed into a
-file without the zeros, which sparse kernels can execute. The outputs on the test split are compared with those of the
-pruned network, and nothing is kept if they differ. Then sizes, FLOPs and times are compared with the whole network's.
+Prunes in the same way as the sweep. Filters and features (unit, feature) are cut out of the network. Weights are packed
+into a file without the zeros, which sparse kernels can execute. The outputs on the test split are compared with those
+of the pruned network, and nothing is kept if they differ. Then sizes, FLOPs and times are compared with those of the
+whole network.
 Writes <run>/compact/<granularity>-<sparsity>/: model.safetensors and architecture.json, or packed.safetensors;
 certificate.csv, certificate.md. In Python, without the run: network = runner.load_compact(folder)
 
-With widths=[0.25,0.5,0.75,1], writes <run>/compact/elastic/ instead: one file that loads at any fraction of the
-features (dropout=tail orders them), runner.load_compact(folder, width=0.37); and the metrics and costs of each width.
+With widths=[0.25,0.5,0.75,1], writes <run>/compact/elastic/ instead: one file that can be loaded with any fraction
+of the features (dropout=tail orders them), as in runner.load_compact(folder, width=0.37), and the metrics and costs of
+each width.
 """
 
 from collections.abc import Sequence

@@ -5,8 +5,9 @@
   run export outputs/train/digits-resnet32-targeted-1a2b3c4d/seed0/compact/unit-0.5
 
 Takes all runs at or below the folders, and the compact networks (run compact) whose own folders are given. The files
-accept any batch size and, for the Transformer, sentences of any length. Each file is loaded in a fresh process, which
-imports nothing from this package, and is only written if PyTorch's outputs are reproduced within 1e-5 relative.
+accept any batch size and, for Transformers and language models, other sequence lengths. Each file is loaded in a fresh
+process that imports nothing from this package, and is only kept if it reproduces PyTorch's outputs to within a
+relative error of 1e-5.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
 """run fit FOLDER… [options]: find the smallest pruned network within a budget of accuracy, bytes, FLOPs, latency, …
 
-  run fit outputs/train accuracy_drop=0.01          the fewest bytes at most one point below the best unpruned network
+  run fit outputs/train accuracy_drop=0.01          the smallest network at most one point below the best unpruned one
   run fit outputs/train bytes=100kB                 the best network of at most 100 kB
   run fit outputs/train accuracy_drop=0.02 smallest=flops parameters=1M
   run fit outputs/train latency=5ms                 the best network that takes at most 5 ms for one image
 
 Reads pruning.csv of finished runs, which gives the costs that each network has once it is cut (unit, feature) or packed
 (weight). The network is chosen on validation rows and confirmed once on test rows; if none is within the budget, the
-nearest ones are named. Writes CSV, Markdown and Pareto figures below outputs/fit.
+nearest ones are named. Writes CSV, Markdown and Pareto figures under outputs/fit.
 For latency, the networks within the rest of the budget are built and timed on this machine, interleaved, each with its
 fastest execution method (PyTorch's eager mode, sparse kernels). Networks that need more FLOPs and bytes than a better
 one are not timed. The chosen network is timed once more.

@@ -5,7 +5,7 @@
   run reproduce table=paper2_weight setup=own data=digits model=resnet32_he seed=0,1,2 jobs=2
 
 Trains the missing runs (tables share them), sweeps each over the table's own sparsities, and writes CSV and Markdown
-below outputs/table: our values, the published ones and their difference. Doubtful published cells are marked.
+under outputs/table: our values, the published ones and their difference. Doubtful published cells are marked.
 Accepts all options of run train. run list table names the tables.
 """
 

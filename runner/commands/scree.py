@@ -7,13 +7,13 @@
 
 Compares the runs of the first folder with all others, and averages those that differ only in their seed. Features are
 kept in the variant's order; if it has none (dropout=none, feature_dropout, …), those of largest filter norm are kept.
-The column "exact" shows runs that were trained at exactly a width: with fewer features at the place, otherwise alike.
+The column "exact" shows runs trained with exactly k features at a place; only that option and the dropout may differ.
 For autoencoders, also shows PCA of the training images with k components, the reconstructions for each k (a grid and an
-animated GIF), the test set's code by class, and what each feature adds to the picture.
+animated GIF), the test set's code by class, and the effect of each feature on the reconstruction.
 With low_rank=true, also reduces the layers that read the features to rank k, by the truncated SVD of their weights and
 by PCA of their inputs on training images.
-The elbow and the fewest features within the tolerance are chosen on validation.
-Writes CSV, Markdown and figures below outputs/scree.
+The elbow and the fewest features within the tolerance are chosen on the validation split.
+Writes CSV, Markdown and figures under outputs/scree.
 """
 
 from collections.abc import Sequence

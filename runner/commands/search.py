@@ -4,10 +4,10 @@
   run search dropout=ramping 'schedule.learning_rate=tag(log,interval(0.01,0.5))' search.bytes=50kB search.trials=50
   run search dropout=none,targeted 'schedule.batch_size=range(32,129,32)' search.sparsity=0.5 search.pruner=median
 
-What is searched is written in Hydra's syntax: interval(a,b), with tag(log,…) on a logarithmic scale, with int(…) for
+Search spaces are written in Hydra's syntax: interval(a,b), with tag(log,…) on a logarithmic scale, with int(…) for
 whole numbers; range(a,b,step); choice(x,y) or x,y. All other options are those of run train. Optuna's sampler (TPE)
-proposes values; each trial is a run like any other, in its own folder, and one that is finished is not trained again.
-Trials are judged on validation examples only. The study is a sqlite file, and the same command goes on with it.
+proposes values; each trial is a run like any other, in its own folder, and a finished one is not trained again.
+Trials are judged on validation examples only. The study is an SQLite file; running the same command continues it.
 Needs the extra: pip install '.[search]'
 """
 

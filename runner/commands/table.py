@@ -9,7 +9,7 @@ Rows are sparsities, columns are the options that distinguish the runs, and valu
 over seeds. Rows below a column's floor (its dropout's γ) repeat the network pruned at the floor, as in the paper. The
 row "unpruned" shows the whole network.
 
-Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) below outputs/table.
+Writes CSV, Markdown, LaTeX, the figure and learning curves (PNG and SVG) under outputs/table.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | No
 
 
 def _found(folders: Sequence[str], config: dict[str, Any]) -> tuple[list[runs.Run], list[str]]:
-    """Return the runs below the folders (by default below `outputs`, without smoke runs) and notes on omitted runs."""
+    """Return the runs in the folders (by default in `outputs`, without smoke runs) and notes on omitted runs."""
     if folders:
         return runs.find_runs(folders), []
     outputs = Path(config["outputs"])

@@ -6,11 +6,11 @@
   run table outputs/train table=tickets table.sparsities=[0,0.9]
 
 Takes the mask of each finished run, resets the weights and trains them with the mask, with all else as in that run:
-ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask that removes as many
-weights everywhere, rewound weights). They are compared with the run itself, dense and pruned once. The trainings are
-ordinary runs below outputs/train; they are not repeated, and run ticket does not take them as input.
-Writes CSV and Markdown below outputs/ticket: the metric of each, and its epochs and seconds, alone and including all
-trainings that it depends on.
+ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask of the same sparsity,
+rewound weights). They are compared with the run itself, dense and pruned once. The retrained networks are ordinary runs
+under outputs/train; finished ones are not trained again, and run ticket does not take them as input.
+Writes CSV and Markdown under outputs/ticket: the metric of each network, and the epochs and seconds of its training,
+alone and including everything that had to be trained before.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Run the missing trainings for every run, and print a table of metrics and costs."""
+    """Retrain the pruned networks of every run, except finished ones, and print a table of metrics and costs."""
     options = Composer("ticket", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(runs.find_runs(folders), options, overrides, config_dir))

@@ -5,11 +5,11 @@
   run train dropout=targeted dropout.alpha=0.5 dropout.gamma=0.5
   run train -m dropout=none,targeted,ramping seed=0,1,2  all combinations; finished ones are not run again
   run train -m dropout=none,targeted hydra/launcher=parallel    one job per processor core
-  run train dropout=targeted debug=smoke                 any configuration in seconds, below outputs/smoke
+  run train dropout=targeted debug=smoke                 any configuration in seconds, under outputs/smoke
 
-Prints and writes how much accuracy is left at each sparsity. A killed run continues from its last checkpoint when the
-same command is run again, and reaches the same numbers. Options of a choice are set with the name of its group, as in
-dropout.alpha=0.66 (drop rate) and dropout.gamma=0.75 (targeted fraction).
+Prints and writes how much of the task's metric remains at each sparsity. A killed run continues from its last
+checkpoint when the same command is run again, and gives the same results. Options of a component are prefixed with the
+name of its group, as in dropout.alpha=0.66 (drop rate) and dropout.gamma=0.75 (targeted fraction).
 
 Flags
   -m, --multirun      several values for an option, separated by commas: one run for each combination
