@@ -19,6 +19,10 @@ UNSIGNED_BYTE = 8
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Return the array of bytes in an idx file.
 
+    Args:
+        path: the file, decompressed if its name ends in .gz.
+        dimensions: the expected number of dimensions.
+
     Raises:
         DataError: the magic number, number of dimensions or size is not as expected, or the gzip stream is damaged.
     """

@@ -60,7 +60,7 @@ class HardConcrete(WeightVariant):
     """L0 regularization with one gate per weight.
 
     Args:
-        cost: λ of the penalty, at least 0; 0.1 in the paper's column.
+        cost: λ of the penalty, at least 0; 0.1 in the paper's L0 column.
         initial_drop: p, in (0, 1); 0.001 in the code for ResNets.
         examples: the divisor of λ; the code uses 50,000, the size of CIFAR's training set, for any data.
     """

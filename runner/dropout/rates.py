@@ -12,7 +12,7 @@ SHAPES = ("linear", "cubic")
 
 
 class Rates:
-    """The current rates, shared by all layers of one variant.
+    """The current drop rate and targeted fraction, shared by all layers of one variant.
 
     Args:
         alpha, gamma: the final values, in [0, 1].

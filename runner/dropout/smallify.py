@@ -50,7 +50,7 @@ class Smallify(WeightVariant):
     """Smallify with one switch per weight.
 
     Args:
-        cost: λ of the penalty, at least 0; 1e-5 in the paper's column.
+        cost: λ of the penalty, at least 0; 1e-5 in the paper's Smallify column.
     """
 
     granularities: tuple[str, ...] = ("weight",)
@@ -77,7 +77,7 @@ class SmallifyUnit(Smallify):
     """Smallify with one switch per filter.
 
     Args:
-        cost: λ of the penalty, at least 0; 1e-4 in the paper's column.
+        cost: λ of the penalty, at least 0; 1e-4 in the paper's Smallify column.
     """
 
     granularities = ("unit",)

@@ -81,8 +81,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A bottleneck block: conv1x1–BN–ReLU–conv3x3–BN–ReLU–conv1x1–BN, plus the shortcut, then ReLU.
 
-    The last convolution has 4 times the channels. The stride is in the 3x3 convolution, as in torchvision (He et al.:
-    in the first 1x1); the number of weights is the same.
+    The last convolution outputs 4 times as many channels as the others. The stride is in the 3x3 convolution, as
+    in torchvision (He et al.: in the first 1x1); the number of weights is the same.
     """
 
     expansion = 4

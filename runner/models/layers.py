@@ -142,7 +142,7 @@ def matrices_in(layer: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class FeaturePlace:
-    """Inner features that can be cut: the input of one module that is produced by another module.
+    """Features inside a model that can be cut; they are produced by one module and read by another.
 
     Cutting feature c is equivalent to `consumer.weight[:, c] = 0`.
 

@@ -32,9 +32,10 @@ def use_fast_memory_format(model: nn.Module) -> nn.Module:
 
 
 def unsafe_in_channels_last(model: nn.Module) -> list[nn.Conv2d]:
-    """Return the convolutions whose weight gradient may corrupt memory: 1x1, with a stride, fewer than 8 channels.
+    """Return the convolutions whose weight gradient may corrupt memory.
 
-    For grouped convolutions, the input channels per group count, although no error was seen with these.
+    These are the 1x1 convolutions with a stride and fewer than 8 input channels. For grouped convolutions, the input
+    channels per group count, although no error was seen with these.
     """
     return [
         module

@@ -17,7 +17,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two parameter groups: normalisation layers without weight decay, preceded by all others with it.
+    """Return two parameter groups, the second without weight decay for the parameters of normalisation layers.
 
     Groups are determined by module, so call this before a variant is attached. Parametrizations keep the identity of
     the parameters.

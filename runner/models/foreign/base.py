@@ -81,7 +81,7 @@ class Foreign(ABC):
         return network
 
     def example(self, network: nn.Module, examples: int = 2) -> tuple[Tensor, ...]:
-        """Return random arguments of the network's forward."""
+        """Return random arguments for a forward pass of the network."""
         return (torch.rand(examples, self.channels, self.image_size, self.image_size),)
 
     @staticmethod

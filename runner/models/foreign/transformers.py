@@ -208,7 +208,7 @@ class Transformers(Foreign):
 
 
 def sentences(config: Any, examples: int) -> tuple[Tensor]:
-    """Return random token ids (examples, up to 16), as the arguments of a network's forward."""
+    """Return random token ids (examples, up to 16), as the arguments for a forward pass of a network."""
     length = min(16, int(getattr(config, "max_position_embeddings", 16)))
     return (torch.randint(1, int(config.vocab_size), (examples, length)),)
 
