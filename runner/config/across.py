@@ -1,4 +1,4 @@
-"""Effects of one group's choice on another group, e.g. a model's settings for its data or debug=smoke's for models."""
+"""Effects of one group's choice on another group, e.g. data options set by a model, model options by debug=smoke."""
 
 import re
 from collections.abc import Container, Sequence
@@ -10,7 +10,7 @@ from runner.config.paths import content_of, options_in
 
 
 def set_in_own_model(config: dict[str, Any], named: Container[str]) -> None:
-    """Remove `own_models` of debug=smoke from the configuration, and set its options if the model is from this package.
+    """Remove debug=smoke's `own_models` from the configuration, and set its options in a model from this package.
 
     A user's model may have no such option, or an option with the same name but a different meaning.
 

@@ -76,7 +76,7 @@ def check_stored(config: Mapping[str, Any], config_dir: Path | None) -> None:
 
 
 def targets(part: Any, name: str) -> list[tuple[str, Any]]:
-    """Return all `_target_`s at any depth of a part of the configuration, as pairs (dotted option, value)."""
+    """Return all `_target_`s at any depth of a section of the configuration, as pairs (dotted option, value)."""
     if isinstance(part, Mapping):
         found = [(f"{name}.{key}", value) for key, value in part.items() if key == "_target_"]
         return found + [pair for key, value in part.items() for pair in targets(value, f"{name}.{key}")]
@@ -86,10 +86,10 @@ def targets(part: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def target(config: Mapping[str, Any], group: str) -> type:
-    """Return the class named by the group's `_target_`, whose module must have passed `check_targets`.
+    """Return the class named by the group's `_target_`. The configuration must have passed `check_targets`.
 
     Raises:
-        ConfigError: there is no such class.
+        ConfigError: there is no such class, or its module cannot be imported.
     """
     return find_class(f"{group}._target_", canonical(config[group]["_target_"]), PACKAGES[group])
 
@@ -107,10 +107,10 @@ def check_class(option: str, path: Any, package: str, foreign: bool) -> None:
 
 
 def find_class(option: str, path: str, package: str) -> type:
-    """Return the class with a dotted path, whose module must be allowed.
+    """Import and return the class with a dotted path, which the caller must have checked.
 
     Raises:
-        ConfigError: there is no such class.
+        ConfigError: there is no such class, or its module cannot be imported.
     """
     module_name, _, class_name = path.rpartition(".")
     try:
@@ -146,7 +146,7 @@ def build(config: Mapping[str, Any], group: str, **more: Any) -> Any:
 
 
 def build_model(config: Mapping[str, Any], **about: Any) -> Any:
-    """Create the model: an instance of the group's class, or the result of a builder of foreign networks.
+    """Create the model: an instance of the group's class, or the network made by a builder in `runner.models.foreign`.
 
     Args:
         about: the arguments that depend on the data; see `Data.model_arguments`.
@@ -217,7 +217,7 @@ def options_of(group: str) -> Iterator[None]:
     """Make errors name parameters as on the command line: `dropout.alpha` instead of `alpha`.
 
     Raises:
-        ConfigError: replaces any ValueError.
+        ConfigError: in place of any ValueError.
     """
     try:
         yield

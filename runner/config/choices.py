@@ -1,8 +1,8 @@
 """Groups that allow several choices per run: criteria, granularities and loggers. Does not import torch.
 
 A choice is a file in conf/criterion, conf/granularity or conf/logger, or in the same folder of the user's --config-dir.
-A configuration gives its name, or its name with parameters, as in `{n_of_m: {n: 1}}`. Composition replaces it by the
-file's content.
+A configuration gives its name, or its name with parameters, as in `{n_of_m: {n: 1}}`. Composition replaces it with a
+self-contained mapping, called a complete choice here (see `settle`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,12 +62,12 @@ def file_of(group: str, name: str, folders: tuple[Path, ...] = (CONF,)) -> Part:
 
 
 def settle(group: str, value: Any, folders: Sequence[Path] = (CONF,)) -> list[Part]:
-    """Convert a configuration value to complete parts with `name`, `key`, `_target_` and the class's arguments.
+    """Convert a configuration value to complete choices: mappings of `name`, `key`, `_target_` and the arguments.
 
     The key identifies the choice in pruning.csv. It includes parameters that differ from the file, as in `n_of_m(n=1)`.
 
     Args:
-        value: a name, a mapping from names to parameters, a part, or a list of these.
+        value: a name, a mapping from names to parameters, a complete choice, or a list of these.
 
     Raises:
         ConfigError: a name or a parameter is unknown.
@@ -107,7 +107,7 @@ def label(group: str, key: str) -> str:
 
 
 def make(group: str, part: Mapping[str, Any]) -> Any:
-    """Create the object described by a complete part.
+    """Create the object described by a complete choice.
 
     Raises:
         ConfigError: there is no such class, or it rejects a parameter.
@@ -118,7 +118,7 @@ def make(group: str, part: Mapping[str, Any]) -> Any:
 
 
 def make_all(group: str, parts: Any) -> dict[str, Any]:
-    """Create the objects described by complete parts, by key; return {} for `auto`."""
+    """Create the objects described by complete choices, by key; return {} for `auto`."""
     return {part["key"]: make(group, part) for part in parts} if isinstance(parts, list) else {}
 
 

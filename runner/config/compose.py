@@ -41,7 +41,7 @@ class _Known:
     parsed: dict[str, list[Override]] = field(default_factory=dict)
     groups: dict[str, list[str]] = field(default_factory=dict)  # group → its choices
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # by command and choices
-    own: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # the same without Hydra's own part
+    own: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # the same without Hydra's own section
     defaults: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # as plain values
 
 
@@ -106,7 +106,7 @@ class Composer:
             return [[word for word in job if not word.startswith("hydra")] for job in batches[0]]
 
     def parsed(self, overrides: Sequence[str]) -> list[tuple[str, Override]]:
-        """Parse overrides, sweeps among them, with today's names of options."""
+        """Parse overrides, which may be sweeps, and return each with its text, with former option names replaced."""
         with self._hydra(), _names_as_typed(overrides):
             texts = self._without_trusted(renamed(overrides))
             return list(zip(texts, self._parse(texts), strict=True))
@@ -142,10 +142,10 @@ class Composer:
         return [override for text in overrides for override in self._known.parsed[text]]
 
     def _compose(self, overrides: Sequence[Override], whole: bool = False) -> DictConfig:
-        """Return the configuration: compose the groups' choices, then set the options in the result as Hydra would.
+        """Compose the groups' choices, then set the options in the result in the same way as Hydra.
 
         Args:
-            whole: whether to include Hydra's own part, which is several times as large as the rest.
+            whole: whether to include Hydra's own section, which is several times as large as the rest.
         """
         key = (self.command, *self._chosen(overrides))
         if key not in self._known.composed:
@@ -193,7 +193,7 @@ class Composer:
         return config
 
     def _settled(self, group: str, value: Any) -> list[dict[str, Any]]:
-        """Return choices as complete parts, which makes the configuration self-contained."""
+        """Return complete choices, so that the configuration is self-contained."""
         parts = settle(group, value, self._folders)
         for part in parts:
             check_class(f"{OPTIONS[group]}._target_", part["_target_"], PLUGINS[group], self.config_dir is not None)
@@ -232,7 +232,7 @@ class Composer:
         return self._known.groups[group]
 
     def _check_choices(self, parsed: Sequence[Override]) -> None:
-        """Reject unknown choices of groups, and suggest the nearest one."""
+        """Reject unknown choices, suggesting the nearest one, and overrides that remove options."""
         for override in parsed:
             key, value = override.key_or_group, override.value()
             choices = self._choices(key)
@@ -243,7 +243,7 @@ class Composer:
                 raise ConfigError(f"{override.input_line}: unknown{hint}; expected {', '.join(choices)}")
 
     def _check_options(self, parsed: Sequence[Override], defaults: Mapping[str, Any]) -> None:
-        """Reject unknown options, and suggest the nearest one."""
+        """Reject unknown options, suggesting the nearest one."""
         known = _all_names(defaults)
         for override in parsed:
             key = override.key_or_group
@@ -273,7 +273,7 @@ def _names_as_typed(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _all_names(config: Mapping[str, Any]) -> list[str]:
-    """Return the dotted names of all options and of the groups and parts that contain them."""
+    """Return the dotted names of all options and of the groups and sections that contain them."""
     names = [name for name, _ in leaves(config) if not name.endswith(".name")]
     parts = {name.rpartition(".")[0] for name in names if "." in name}
     return names + sorted(parts)

@@ -23,7 +23,7 @@ from runner.runs import NOT_IDENTITY_OF_DATA
 _OPTIONS = {"precision": None, "compile": False, "limit": None, "sync_batch_norm": True}
 # Options of a group that are not arguments of its class, with the value that has no effect.
 _BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}}
-_FILES = ("train", "validation", "test")  # a fraction of the examples, or files
+_FILES = ("train", "validation", "test")  # options that give a fraction of the examples, or files
 _NOTHING = "runner.regularizers.NoRegularizer"
 
 
@@ -32,8 +32,8 @@ def identity(config: Mapping[str, Any], content: Mapping[str, str] | None = None
 
     Args:
         config: the complete configuration, with plain values and resolved precision.
-        content: hashes of the user's own files: "data", the weights in "init" and in the model's "weights", and the
-            source of the user's own classes, by the option that names each class.
+        content: hashes of the user's own files. The keys are "data", "init" (the initial weights), "weights" (the
+            model's weights file) and, for the source of each of the user's own classes, the option that names it.
     """
     content = dict(content or {})
     kept: dict[str, Any] = {name: config[name] for name, value in _OPTIONS.items() if config.get(name, value) != value}
@@ -143,7 +143,7 @@ def identity_of_format_1(config: Mapping[str, Any], content: Mapping[str, str] |
 
 
 def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None:
-    """Return a group without options added after format 1, or None if one of these is not at its default."""
+    """Return a group without options added after format 1, or None if format 1 lacks its class or an option's value."""
     path = canonical(str(config[group]["_target_"]))
     then = _releases()["format 1"].get(path)
     if then is None:  # a class of the user's own, or one added later
@@ -156,9 +156,13 @@ def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None
 
 
 def same_sweep(swept: Any, prune: Mapping[str, Any], scope: str = "layer") -> bool:
-    """Return whether a stored `prune` part requests the same sweep, by comparing options that differ from the defaults.
+    """Return whether a stored `prune` section requests the same sweep as `prune`.
+
+    Only options that differ from the defaults are compared, so a missing option is the same as its default.
 
     Args:
+        swept: the stored section, or None.
+        prune: the section of the current configuration.
         scope: the scope of the run's variant, which replaces `scope: auto`.
     """
     return isinstance(swept, Mapping) and _sweep(swept, scope) == _sweep(prune, scope)

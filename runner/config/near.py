@@ -60,7 +60,7 @@ def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folde
 
 
 def _nearest(word: str, words: Sequence[str]) -> str | None:
-    """Return a name with the given abbreviation, a similar spelling, or a similar last part (dropout.gamma)."""
+    """Return a name with the given abbreviation, a similar spelling, or a similar last component (dropout.gamma)."""
     if ABBREVIATIONS.get(word) in words:
         return ABBREVIATIONS[word]
     by_last = {name.rpartition(".")[2]: name for name in reversed(words)}
@@ -71,7 +71,7 @@ def _nearest(word: str, words: Sequence[str]) -> str | None:
 
 
 def _same(word: str, words: Sequence[str]) -> list[str]:
-    """Return a list of the first name with the same last part, or an empty list."""
+    """Return the first name with the same last component, in a list, or an empty list."""
     return [name for name in words if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
 
 

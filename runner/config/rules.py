@@ -1,6 +1,6 @@
 """Rules for the values of options that are not parameters of a class.
 
-An option without a rule must have the type of its value in YAML. The rules for parameters of classes are in the
+An option without a rule must have the type of its default in YAML. The rules for parameters of classes are in the
 constructors; see `runner.parameters`.
 """
 
@@ -72,7 +72,7 @@ RULES: dict[str, Rule] = {
 
 
 def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Check every value against its rule. Without a rule, it must have the type of its default.
+    """Check every value against its rule. A value without a rule must have the type of its default.
 
     Args:
         config: plain, composed values.
@@ -92,7 +92,7 @@ def check(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
 
 
 def check_each(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Check a command's own options against its own rules. Raises the same errors as `check`."""
+    """Check a command's own options against its own rules. Raise the same errors as `check`."""
     for name, rule in rules.items():
         if allowed := rule(values[name]):
             raise ConfigError(f"{prefix}{name}={show(values[name])}: expected {allowed}")

@@ -1,4 +1,4 @@
-"""Hashes of the source of the user's own classes, because the same options give another network if the code changes."""
+"""Hashes of the source of the user's own classes, because a change to the code gives another network."""
 
 import ast
 import hashlib
@@ -57,7 +57,7 @@ def _root(module: str) -> Path | None:
 
 
 def _with_imports(module: str, root: Path) -> set[Path]:
-    """Return the files below `root` that are read when a module is imported, including its own imports."""
+    """Return the files under `root` that are read when a module is imported, including its own imports."""
     found: set[Path] = set()
     waiting = list(_files(module, root))
     while waiting:
@@ -69,7 +69,7 @@ def _with_imports(module: str, root: Path) -> set[Path]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """Yield the files below `root` that belong to a dotted name, including those of its parent packages."""
+    """Yield the files under `root` that belong to a dotted name, including those of its parent packages."""
     if name.partition(".")[0] == "runner":
         return
     place = root

@@ -25,7 +25,7 @@ class Space:
     distribution: BaseDistribution
 
     def shown(self, value: Any) -> str:
-        """Format a value. Numbers get four significant digits, so that names of runs stay readable."""
+        """Format a value. Floats are rounded to four significant digits, so that names of runs stay readable."""
         if isinstance(self.distribution, FloatDistribution):
             rounded = float(f"{value:.4g}")
             return show(min(max(rounded, self.distribution.low), self.distribution.high))
@@ -37,7 +37,7 @@ class Space:
 
     @property
     def first(self) -> str:
-        """The override that sets the option to one of its possible values."""
+        """The override that sets the option to its first choice or lowest value."""
         own = self.distribution
         return self.word(own.choices[0] if isinstance(own, CategoricalDistribution) else own.low)  # type: ignore[attr-defined]
 

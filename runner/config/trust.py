@@ -1,7 +1,7 @@
 """Trust in classes that are named in stored configurations.
 
 Importing a class executes code, and a configuration's author may be unknown. A class is trusted only if the user has
-named it on this command line, or if its file is in the --config-dir.
+named it on this command line (or as an argument in Python), or if its file is in the --config-dir.
 """
 
 import sys
