@@ -16,10 +16,10 @@ class Classification:
     """Image classification, with cross-entropy as the loss and accuracy as the metric.
 
     Args:
-        label_smoothing: label smoothing of the training loss, in [0, 1). It does not affect the reported loss.
+        label_smoothing: label smoothing of the training loss, in [0, 1). Validation and test losses do not include it.
         distill: weight, in [0, 1], of the distillation loss in the training loss (Hinton et al., 2015): T² times the
             Kullback-Leibler divergence between the softened probabilities of both networks. The teacher is the network
-            at the beginning of the training, before anything is dropped or pruned.
+            at the beginning of training, before anything is dropped or pruned.
         temperature: T > 0, the divisor of the logits in the distillation loss.
         within: for ordered classes, such as pitches. If above 0, the fraction of examples whose predicted class is at
             most `within` away from the label is also measured, as the headline metric `within`.

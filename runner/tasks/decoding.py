@@ -1,6 +1,6 @@
 """Batched decoding: greedy and beam search with an encoder–decoder, and sampling from a language model.
 
-Padding and BEGIN are never generated. Their indices are below that of END.
+Greedy and beam search never generate padding or BEGIN, whose indices are below that of END.
 """
 
 import math
@@ -36,13 +36,14 @@ def greedy(model: EncoderDecoder, source: Tensor, limit: int | Tensor, cache: bo
     """Decode with the most probable token at every step.
 
     Args:
-        model: in evaluation mode.
-        source: (N, S) int64, padded at the end.
+        model: the model, in evaluation mode.
+        source: int64 tensor of shape (N, S), padded at the end.
         limit: maximum number of tokens per sentence including END: one number, or one per sentence (N,).
         cache: False recomputes all earlier positions at every step, for measurements.
 
     Returns:
-        (N, T) int64 without BEGIN, T <= limit, padded after END. A sentence that is cut at its limit has no END.
+        int64 tensor of shape (N, T), T <= limit, without BEGIN and padded after END. A sentence that is cut at its
+        limit has no END.
     """
     limits = _limits(limit, source)
     memory, mask = model.encode(source)
@@ -73,8 +74,8 @@ def beam_search(model: EncoderDecoder, source: Tensor, beam: int, length_penalty
     the best one that has ended.
 
     Args:
-        model: in evaluation mode.
-        source: (N, S) int64, padded at the end.
+        model: the model, in evaluation mode.
+        source: int64 tensor of shape (N, S), padded at the end.
         beam: number of hypotheses per sentence, at least 1.
         length_penalty: at least 0; larger values favour longer sentences.
         limit: as in `greedy`. If no hypothesis has ended at the limit, the most probable running one is returned
@@ -100,15 +101,16 @@ def continued(
     """Sample continuations of prompts from a language model.
 
     Args:
-        model: in evaluation mode; see `runner.models.gpt.GPT`. The cache needs the methods `start` and `step`.
-        prompts: (N, T) int64.
+        model: the model, in evaluation mode; see `runner.models.gpt.GPT`. The cache needs its methods `start` and
+            `step`.
+        prompts: int64 tensor of shape (N, T).
         count: number of tokens to add.
         temperature: divides the logits before a token is drawn; 0 chooses the most probable token.
-        generator: on the CPU.
+        generator: a random number generator on the CPU.
         cache: False recomputes all earlier positions at every step, for measurements.
 
     Returns:
-        (N, count) int64, without the prompts.
+        int64 tensor of shape (N, count), without the prompts.
     """
     tokens = prompts
     state = model.start() if cache and hasattr(model, "start") else None

@@ -10,11 +10,12 @@ from runner.tasks.metrics import COSINE, NEAREST, SPEARMAN, Metric
 
 
 class Embedding:
-    """Sentence embedding. The loss is 1 − the cosine similarity of the network's embedding and the target.
+    """Sentence embedding. The loss is one minus the cosine similarity between embedding and target.
 
-    There are three metrics. `cosine` is the mean cosine similarity with the targets, `spearman` the rank correlation of
-    all pairwise similarities within the split, and `nearest` the fraction of sentences that have the same nearest
-    neighbour in the split as with the targets.
+    There are three metrics. `cosine` is the mean cosine similarity with the targets; `spearman` is the rank correlation
+    between the pairwise similarities of the network's embeddings and those of the targets, over all pairs of sentences
+    in the split; `nearest` is the fraction of sentences whose nearest neighbour in the split is the same as among the
+    targets.
     """
 
     kind = "sentences"
@@ -57,6 +58,6 @@ class Embedding:
 
 
 def spearman(x: Tensor, y: Tensor) -> float:
-    """Return Spearman's rank correlation of two vectors. Equal values are ranked in their order."""
+    """Return Spearman's rank correlation of two vectors. Ties are ranked in order of appearance, not averaged."""
     ranks = torch.stack([v.argsort(stable=True).argsort(stable=True).double() for v in (x, y)])
     return float(torch.corrcoef(ranks)[0, 1])

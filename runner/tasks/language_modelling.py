@@ -19,8 +19,8 @@ class LanguageModelling:
     """Language modelling on windows of text. Examples are predicted tokens.
 
     Bits per byte are the total loss of all predicted tokens in bits divided by their length in UTF-8 bytes, so that
-    models of characters, bytes and subwords can be compared. This isn't possible with perplexity, i.e. e to the mean
-    loss per token.
+    models of characters, bytes and subwords can be compared. This isn't possible with perplexity, i.e. the
+    exponential of the mean loss per token.
 
     Args:
         samples: number of generated continuations to show per split.

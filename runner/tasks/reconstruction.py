@@ -12,7 +12,7 @@ from runner.tasks.metrics import MSE, Metric
 class Reconstruction:
     """Image reconstruction, with the mean squared error over pixels and channels as loss and metric; ignores labels.
 
-    With `data.normalize=pixel` the error is in units of the squared largest pixel value.
+    With `data.normalize=pixel` the error is in units of the squared maximum pixel value.
     """
 
     kind = "images"

@@ -22,7 +22,7 @@ class Translation:
     next token are measured. The sweep translates every sentence.
 
     Args:
-        label_smoothing: label smoothing of the training loss, in [0, 1). It does not affect the reported loss.
+        label_smoothing: label smoothing of the training loss, in [0, 1). Validation and test losses do not include it.
         beam: number of hypotheses per sentence; 1 is greedy search.
         length_penalty: length penalty of beam search (Wu et al., 2016, equation 14); 0 for none.
         longer: maximum number of tokens by which a translation may exceed its source.
