@@ -67,7 +67,7 @@ class Result:
 
     @property
     def reached(self) -> str:
-        """Whether the interval reaches the target: "yes", "no", "open" if only part of it does, "" if there is none."""
+        """Whether the interval reaches the target: "yes", "no", "open" if only part of it does, "" without a target."""
         if self.target is None:
             return ""
         good = [value >= self.target if self.higher_is_better else value <= self.target for value in self.interval]

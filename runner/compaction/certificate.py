@@ -31,8 +31,8 @@ class Certificate:
 
     Args:
         title: description of the run and the request.
-        metrics: metrics on the test split of the networks "trained", "pruned" (BatchNorm kept), "reference" (used for
-            comparison in the proof) and "compact".
+        metrics: test metrics of the networks "trained", "pruned" (BatchNorm kept), "reference" (used for comparison in
+            the proof) and "compact".
         recalibrated: whether the reference's BatchNorm statistics were recalibrated.
         report: how each layer was cut; empty for a packed network.
     """

@@ -21,15 +21,15 @@ class Layer:
     """A layer with a weight matrix: a convolution, a transposed convolution, or a linear layer.
 
     Attributes:
-        inputs: the channel that each column reads, (columns,).
-        outputs: the channel that each filter produces, (filters,).
+        inputs: the channel that each column reads, with shape (columns,).
+        outputs: the channel that each filter produces, with shape (filters,).
         filter_dim: the dimension of the weight that indexes filters: 0, or 1 for transposed convolutions.
         taps: number of weights that connect one column to one filter, i.e. the kernel's area.
         applications: how often each tap is applied per example: the number of output positions (input positions for
             transposed convolutions).
         padded: whether the input is padded with zeros, so that a constant channel contributes less at the border.
-        low, high: the smallest and largest values that each column has read, (columns,).
-        made_low, made_high: the smallest and largest values that each filter has produced, (filters,).
+        low, high: the smallest and largest values that each column has read, with shape (columns,).
+        made_low, made_high: the smallest and largest values that each filter has produced, with shape (filters,).
         norm: name of the BatchNorm that is the only reader of the output, or None.
         place: name of the last module before a sum into which the output can be written by index. This is the layer
             itself or the normalisation directly after it. None if the output isn't a term of a sum.
@@ -65,8 +65,9 @@ class Step:
             first and second are the same.
         depthwise: name of the depthwise convolution, or None.
         product: whether a zero in either input makes the result zero.
-        null: whether first and second were zero everywhere in the trace, (2, n).
-        whole: whether first and second have the shape of the result, (2,). A gate's factor doesn't.
+        null: whether first and second were zero everywhere in the trace, as a boolean tensor (2, n);
+            None if this isn't known.
+        whole: whether first has the shape of the result, and whether second has. A gate's factor doesn't.
     """
 
     made: Tensor
@@ -83,7 +84,7 @@ class Carrier:
     """A module that processes each channel separately with its own parameters: BatchNorm or a depthwise convolution.
 
     Attributes:
-        channels: the channels that pass through, (C,); for a depthwise convolution, the channels that it produces.
+        channels: the channels (C,) that pass through; for a depthwise convolution, the channels that it produces.
         kind: "norm" or "depthwise".
         made_low, made_high, taps, applications: as in `Layer`, per channel.
     """
@@ -123,7 +124,7 @@ class Coupling:
 
     Attributes:
         steps: how channels are computed from other channels, in order of computation.
-        group: the group of each channel, (channels,). The group FIXED is never removed.
+        group: the group of each channel, with shape (channels,). The group FIXED is never removed.
         reasons: mapping from channel to the reason why it is fixed, if known.
         other_flops: operations per example of convolutions and matrix products that are not in `layers`.
     """
@@ -223,6 +224,6 @@ class Channels:
 
 
 def _all_zero(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Return whether all values with each index are zero, (count,)."""
+    """Return a mask (count,) of the indices whose values are all zero."""
     largest = torch.zeros(count)
     return largest.scatter_reduce(0, index.flatten(), values.detach().abs().float().flatten().cpu(), "amax") == 0

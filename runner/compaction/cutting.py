@@ -86,7 +86,8 @@ def compact(
             be trained further in the same way.
 
     Raises:
-        ValueError: removal is unknown, round_to is below 1, or `forward` doesn't support other shapes.
+        ValueError: removal is unknown, round_to is below 1, `example` holds fewer than two examples, or a module can't
+            be resized.
     """
     if removal not in REMOVALS:
         raise ValueError(f"removal={removal}: expected one of {', '.join(REMOVALS)}")

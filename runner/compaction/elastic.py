@@ -50,7 +50,8 @@ class Elastic:
 
     Attributes:
         network: the whole network, in evaluation mode, on the CPU.
-        order: mapping from the consumer of a place to its features, (features,); those kept longest come first.
+        order: mapping from the consumer of a place to the indices of its features, with shape (features,); those kept
+            longest come first.
         statistics: mapping from width to BatchNorm's statistics at that width. It contains width 1, or is empty if
             nothing was measured.
         inputs: shapes and dtypes of the arguments of `forward`, for two or more examples.

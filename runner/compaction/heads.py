@@ -11,7 +11,7 @@ from runner.models.layers import matrices_in
 
 
 def same_for_heads(followed: Followed, tensors: Sequence[Tensor]) -> Tensor | None:
-    """Return the channels of queries or keys, (N, heads, T, …), after multiplication by a tensor that all heads share.
+    """Return the channels of queries or keys (N, heads, T, …) after multiplication by a tensor that all heads share.
 
     Such a tensor (rotary embeddings) is as wide as a head, so a head's features are kept or removed together. For other
     products, the result is None.
@@ -30,10 +30,10 @@ def same_for_heads(followed: Followed, tensors: Sequence[Tensor]) -> Tensor | No
 
 
 def attention_channels(followed: Followed, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
-    """Record the heads of scaled dot-product attention and return the channels of its values, (heads, features).
+    """Record the heads of scaled dot-product attention and return the channels (heads, features) of its values.
 
     Args:
-        q, k, v: queries, keys and values, (N, heads, T, features).
+        q, k, v: queries, keys and values, with shape (N, heads, T, features).
 
     Returns:
         The channels, or None unless each of `q`, `k` and `v` is produced by one layer and all three layers are in the

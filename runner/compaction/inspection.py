@@ -58,7 +58,7 @@ class Inspection:
     Attributes:
         layers: the layers, in order of computation.
         groups: mapping from group number to the names of layers that can only be cut together.
-        parameters, flops: the costs of the whole network, flops for one example.
+        parameters, flops: the costs of the whole network, with flops per example.
         parameters_left, flops_left: the costs after the cut.
         notes: remarks on layers that share a weight.
     """

@@ -25,7 +25,7 @@ class Zeros:
     """Zero filters and columns of each layer, as boolean tensors (filters,) and (columns,).
 
     Attributes:
-        depthwise: mapping from depthwise convolution to a boolean tensor of its zero filters, (channels,).
+        depthwise: mapping from depthwise convolution to a boolean tensor (channels,) of its zero filters.
     """
 
     filters: Mapping[str, Tensor]
@@ -38,7 +38,7 @@ class Plan:
     """The parts of a network that are kept.
 
     Attributes:
-        removed: whether each group is removed, (groups,).
+        removed: whether each group is removed, as a boolean tensor (groups,).
         outputs, inputs: mappings from layer to the indices of its filters and columns that are kept.
         channels: mapping from carrier to the indices of its channels that are kept.
         scattered: mapping from layer to the positions of its remaining filters among the kept channels of the sum.
@@ -135,7 +135,7 @@ def make_plan(
 
 
 def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> Tensor:
-    """Return whether zero filters make each channel constant over all inputs, (channels,).
+    """Return a mask (channels,) of the channels that zero filters make constant over all inputs.
 
     Args:
         constants: if True, a dead factor makes a product dead only if it was zero everywhere in the trace. If False,
@@ -156,7 +156,7 @@ def dead_channels(coupling: Coupling, zeros: Zeros, constants: bool = True) -> T
 
 
 def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
-    """Return whether each group can be removed, (groups,).
+    """Return a mask (groups,) of the groups that can be removed.
 
     A group can be removed if every column that reads it is zero or reads a dead channel, or if all filters that produce
     it are zero.
@@ -173,7 +173,7 @@ def removable_groups(coupling: Coupling, zeros: Zeros, dead: Tensor) -> Tensor:
 
 
 def silent_groups(coupling: Coupling, zeros: Zeros) -> Tensor:
-    """Return whether all filters that produce each group are zero, (groups,)."""
+    """Return a mask (groups,) of the groups whose producing filters are all zero."""
     size = int(coupling.group.max()) + 1
     made, made_zero = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     for layer in coupling.layers.values():

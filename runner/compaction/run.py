@@ -40,7 +40,7 @@ class Request:
     Args:
         granularity, criterion: resolved choices; see `runner.config.choices`.
         sparsity: the requested sparsity.
-        floor: the minimum sparsity; "auto" means the fraction that the variant dropped.
+        floor: the minimum sparsity; "auto" means the variant's own; see `Variant.floor`.
         removal, round_to, fold: see `compact`; used only for networks that are cut.
         batch_norm: "kept", "recalibrated", or "auto": recalibrated, unless removal is "exact".
         half: see `pack`; used only for networks that are packed.

@@ -98,7 +98,7 @@ def load_compact(path: str | Path) -> nn.Module:
         path: the folder or the packed file.
 
     Raises:
-        DamagedRun: a file is missing, damaged, or names anything else.
+        DamagedRun: a file is missing, damaged, or names another class.
         ForeignRun: it uses a custom class that the user has not named; see `runner.config.trust`.
         ConfigError: its library is not installed, or has no such network.
     """

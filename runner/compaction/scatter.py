@@ -38,7 +38,7 @@ class Scatter(nn.Module):
         dim: the dimension of the channels, 1 or -1.
         channels: number of output channels.
         index: the output channel for each of the module's channels.
-        constant: whether the other channels have constant values, stored in the buffer `constant`, (channels,). If
+        constant: whether the other channels have constant values, stored in the buffer `constant` (channels,). If
             False, they are zero.
     """
 

@@ -16,8 +16,8 @@ class Ranking:
     """The order in which all members of all layers are removed, computed once for a whole sweep.
 
     Args:
-        scores: mapping from layer name to scores, (rows, members per row). The lowest are removed first; ties are
-            broken by layer and index.
+        scores: mapping from layer name to scores of shape (rows, members per row). The lowest are removed first; ties
+            are broken by layer and index.
         scope: "layer" removes the same fraction of every row, i.e. of every filter for weights and of every layer for
             units. "uniform" removes the same fraction of every layer and compares all members of a layer. "erk" is like
             "uniform", but the fraction of each layer is given by `erk_densities`. "global" removes a fraction of all

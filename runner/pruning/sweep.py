@@ -221,7 +221,7 @@ def asked_points(
     Args:
         prune: the configuration, with resolved choices for `granularity` and `criterion`; see `runner.config.choices`.
         granularities: names of the variant's granularities, for `granularity: auto`.
-        floor: function that maps a granularity to the variant's γ, for `floor: auto`.
+        floor: function that maps a granularity to the variant's floor, for `floor: auto`; see `Variant.floor`.
         has_batch_norm: whether the model has running statistics; if not, `batch_norm` is "none".
         splits: splits that have examples; others are left out.
         scope: the variant's scope, for `scope: auto`.

@@ -64,7 +64,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes."""
+    """One panel of a figure, i.e. a pair of axes with curves."""
 
     title: str
     curves: Sequence[Curve]

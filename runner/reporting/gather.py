@@ -34,7 +34,7 @@ class Measured:
 
 
 def gather(runs: Iterable[Run], wanted: Mapping[str, Any]) -> tuple[list[Measured], list[str]]:
-    """Return the finished runs whose configuration has the wanted values, and notes about matching runs left out.
+    """Return the finished runs whose configuration has the wanted values, and notes about runs that were left out.
 
     Args:
         wanted: a value or a list of allowed values for each dotted configuration name.

@@ -86,7 +86,7 @@ class Executor:
 
     Args:
         output: as returned by `trace`.
-        example: float32 images for timing the kernels, (images, …), contiguous; at least GROUP images.
+        example: contiguous float32 images (N, …) for timing the kernels, at least GROUP of them.
     """
 
     def __init__(self, library: ctypes.CDLL, output: Node, example: np.ndarray) -> None:

@@ -80,7 +80,7 @@ def sparsify(model: nn.Module, example: Tensor) -> SparseNetwork:
     Args:
         model: a plain, pruned model in eval mode, with float32 tensors on the CPU. It may consist of convolutions,
             linear layers, BatchNorm, ReLU, sums, pooling and views that torch.fx can trace.
-        example: float32 images, (N, channels, H, W). They determine the input size, and kernels are timed on them.
+        example: float32 images (N, channels, H, W). They determine the input size, and kernels are timed on them.
 
     Raises:
         ValueError: the model or the example is of another kind.

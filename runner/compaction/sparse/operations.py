@@ -43,7 +43,7 @@ class Program(ctypes.Structure):
 
 @dataclass
 class Step:
-    """One operation.
+    """One operation of a program, with the arrays that it points to.
 
     Args:
         kernel: name of the kernel in tables.

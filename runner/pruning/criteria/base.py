@@ -18,7 +18,7 @@ class Evidence:
     Args:
         own_scores: scores of the dropout variant, by granularity and layer (for features, the consumer layer).
         seed: seed of the run, for criteria that draw random numbers.
-        model: the trained, unpruned network, in evaluation mode; the members belong to it.
+        model: the trained, unpruned network, to which the members belong.
         task: computes the loss of a batch.
         batches: function that takes a number of examples and returns batches of training data, prepared as in
             training. Calls with the same number return the same batches. They never contain validation or test data.

@@ -8,7 +8,7 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class LAMP:
-    """A member's squared magnitude, divided by the sum of squares of this member and all larger ones of its layer.
+    """A member's squared magnitude, divided by the sum over this and all larger members of its layer.
 
     Within a layer, members are ranked by magnitude. Only the comparison between layers differs, so this criterion is
     meant for `prune.scope=global`. The largest member of every layer has score 1, so no layer is emptied before all are

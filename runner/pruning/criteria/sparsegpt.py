@@ -91,7 +91,7 @@ class SparseGPT:
 
     @torch.no_grad()
     def _factors(self, members: Members, evidence: Evidence) -> dict[str, Tensor]:
-        """Return U with UᵀU = H⁻¹ by layer, (groups, columns, columns), with columns in the order of processing."""
+        """Return U with UᵀU = H⁻¹ by layer, as (groups, columns, columns) with columns in the order of processing."""
         weights = members.values()
         found = {}
         for name, hessian in sums_of_inputs(members, evidence, self.examples, _watch).items():
@@ -181,7 +181,7 @@ def _order(members: Members, weight: Tensor) -> Tensor:
 
 
 def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHandle:
-    """Register a hook that accumulates X Xᵀ of a layer's inputs, (groups, columns, columns)."""
+    """Register a hook that accumulates X Xᵀ of a layer's inputs, with shape (groups, columns, columns)."""
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise UserError(f"sparsegpt prunes linear layers and 2d convolutions; {name!r} is a {type(layer).__name__}")
 
@@ -194,7 +194,7 @@ def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module) -> RemovableHan
 
 
 def _columns(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """Return the matrix X of inputs to each column of a filter, (groups, columns, positions of all examples)."""
+    """Return the inputs X to each column of a filter, with shape (groups, columns, positions of all examples)."""
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2).T[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode

@@ -8,9 +8,10 @@ from runner.pruning.granularities.base import Members, Rows
 
 
 class Wanda:
-    """|w| times the L2 norm of the weight's inputs over training examples; for larger members, the L2 norm of those.
+    """|w| times the L2 norm of the weight's inputs over training examples.
 
-    Sun et al. compare the weights of one output with one another, which is `prune.scope=layer`.
+    The score of a larger member is the L2 norm of these products over its weights. Sun et al. compare the weights of
+    one output with one another, which is `prune.scope=layer`.
 
     Args:
         examples: number of training examples, at least 1.
