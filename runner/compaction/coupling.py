@@ -66,7 +66,7 @@ class Step:
         depthwise: name of the depthwise convolution, or None.
         product: whether a zero in either input makes the result zero.
         null: whether first and second were zero everywhere in the trace, as a boolean tensor (2, n);
-            None if this isn't known.
+            None if the step isn't a product.
         whole: whether first has the shape of the result, and whether second has. A gate's factor doesn't.
     """
 
