@@ -10,7 +10,7 @@ KINDS = {"checkpoints": "its checkpoint", "failed": "the failed run"}
 
 
 def deletable(run: Run, asked: Sequence[str]) -> tuple[Run, str] | None:
-    """Return the run and which of the requested `KINDS` can be deleted from it, or None if nothing can."""
+    """Return the run and the key in `KINDS` of what can be deleted from it, or None if nothing requested can."""
     try:
         state = run.state()
     except UserError:  # damaged: left for the user to inspect

@@ -19,11 +19,11 @@ def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str,
     narrow layers stay denser. Layers whose density would exceed 1 are dense.
 
     Args:
-        shapes: the weight's shape for each layer name.
+        shapes: the shape of each layer's weight, by layer name.
         density: the density of the whole network, in [0, 1].
 
     Returns:
-        the density in [0, 1] for each layer name. It is non-decreasing in `density`.
+        the density of each layer in [0, 1], by layer name. It is non-decreasing in `density`.
     """
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     dense: set[str] = set()

@@ -85,7 +85,10 @@ class Example:
 
 
 def example_of(data: Any, split: str) -> Example:
-    """Return two examples from a split: images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T)."""
+    """Return two examples from a split as an `Example`.
+
+    Its arguments are images (N, C, S, S), tokens (N, T), or source (N, S) and target (N, T).
+    """
     batch = next(iter(data.eval_batches(split, 2)))
     if getattr(data, "kind", "images") == "pairs":
         # Sentences are batched by length, so the first batch may hold only one.

@@ -29,7 +29,7 @@ CLUSTER = "runner.cluster.train_on_cluster"
 
 
 def run_one(config: Mapping[str, Any], overrides: Sequence[str] = (), foreign: bool = False) -> int:
-    """Train and prune one run, and print its results. An interrupted run is resumed; a finished one is only printed."""
+    """Train and prune one run, and print its results. An interrupted run is resumed; a finished run is not repeated."""
     from runner.following import follow
     from runner.reporting.summary import pruning_summary
     from runner.running import execute

@@ -135,7 +135,7 @@ def configurations(
 
 @contextmanager
 def opened(source: Source, config: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Network]:
-    """Build a network, pruned for the duration of the context.
+    """Context manager that builds a network and keeps it pruned until the end of the context.
 
     Args:
         source: the run or compact network.

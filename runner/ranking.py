@@ -80,9 +80,8 @@ def _ties_by_index(scores: Tensor, threshold: Tensor, k: int) -> Tensor:
 def ranks(scores: Tensor) -> Tensor:
     """Return each member's rank in its row as an int64 tensor of shape (rows, n).
 
-    Rank 0 is the lowest score, and ties are broken by index.
-
-    `ranks(scores) < k` is `lowest(scores, k)` for every k, so one sort serves a whole sweep.
+    Rank 0 is the lowest score, and ties are broken by index. `ranks(scores) < k` is `lowest(scores, k)` for
+    every k, so one sort serves a whole sweep.
     """
     order = scores.argsort(dim=1, stable=True)
     places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)

@@ -15,10 +15,10 @@ class NoRegularizer:
     example: Callable[[], tuple[Tensor, ...]] | None = None  # arguments of the model's forward; set by the experiment
 
     def attach(self, model: nn.Module) -> None:
-        """Record the model's weights; called before a variant is attached."""
+        """Do nothing; subclasses record the model's weights here. Called before a variant is attached."""
 
     def penalty(self) -> Tensor | float:
-        """Return the term that is added to the loss."""
+        """Return the term that is added to the loss, 0 by default."""
         return 0.0
 
 
@@ -28,7 +28,7 @@ class L1(NoRegularizer):
     Each matrix contributes its mean, not its sum, as in the official code. All convolutions and linear layers are
     included, even the stem. The only exception is the layer that computes the logits, i.e. the last one in the order of
     computation (or of registration, if no example is given). The penalty uses the raw weights, so dropped weights are
-    pulled to zero too.
+    pulled towards zero too.
 
     Args:
         cost: β in Gomez et al. (2019), at least 0; there, 0.1 in the weight column and 0.01 in the unit column.

@@ -59,14 +59,14 @@ def _train_one(job: dict[str, Any], words: Sequence[str], foreign: bool) -> str 
 
 
 def about(jobs: Sequence[dict[str, Any]]) -> str:
-    """Describe the model, data set, schedule and seeds in a caption."""
+    """Return a caption that describes the model, data set, schedule and seeds."""
     job, seeds = jobs[0], sorted({job["seed"] for job in jobs})
     what = f"{job['model']['name']} on {job['data']['name']}, {job['schedule']['name']} schedule"
     return f"{what}, {job['schedule']['length']}, seed {', '.join(map(str, seeds))}"
 
 
 def machine_of(run: Run) -> str:
-    """Describe the machine that a run was trained on in a caption."""
+    """Return a caption that describes the machine on which a run was trained."""
     status = run.status()
     threads = f"threads: {status['threads']}, {status['precision']}"
     return f"{status['device']}, {threads}, torch {status['versions']['torch']}"

@@ -88,7 +88,7 @@ class Run:
         return self._compact_folders / f"{granularity}-{sparsity:g}"
 
     def certificates(self) -> list[Path]:
-        """Return the path of each compact network's certificate.md. A certificate.csv lies next to each."""
+        """Return the path of each compact network's certificate.md. Each has a certificate.csv next to it."""
         return sorted(self._compact_folders.glob("*/certificate.md"))
 
     @property

@@ -45,6 +45,8 @@ class Identity:
 def settle(config: Mapping[str, Any], foreign: bool = False) -> dict[str, Any]:
     """Check the configuration and fill in the precision, which depends on the machine.
 
+    The section of a model from transformers is also completed, so that its folder is not needed again.
+
     Args:
         config: the configuration.
         foreign: whether the configuration may name classes outside this package (from the user's --config-dir).

@@ -106,7 +106,7 @@ def _other_data(run: Run, config: Mapping[str, Any], difference: str) -> ConfigE
 
 
 def data_inventory(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return quickly readable properties that identify the user's own data, or {} for data sets that never change."""
+    """Return properties that identify the user's own data and are quick to read, or {} for data that never changes."""
     cls, given = target(config, "data"), arguments(config, "data")
     with options_of("data"):
         if hasattr(cls, "inventory"):
@@ -161,6 +161,7 @@ def weights_at(place: str) -> Path:
 
     Raises:
         ConfigError: there is no such file.
+        DamagedRun: the run's weights do not match their checksum.
     """
     path = Path(place).expanduser()
     if path.is_dir():

@@ -1,6 +1,6 @@
 """run bench [options]: measure what each dropout costs a training step on this machine, …
 
-  run bench                                       the first four below, takes some minutes
+  run bench                                       the first four below; takes some minutes
   run bench only=[step]                           what each dropout costs a training step
   run bench pairs=50 only=[data,sweep]            narrower intervals
   run bench model=resnet32_he dropouts=[ramping_unit,weight_dropout]

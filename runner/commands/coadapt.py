@@ -1,4 +1,4 @@
-"""run coadapt FOLDER… [options]: how weights depend on each other, and the effect of pruning, predicted and measured
+"""run coadapt FOLDER… [options]: measure how weights depend on each other; predict and measure the effect of pruning
 
   run train -m experiment=toy data.root=data dropout=none seed=0,1,2
   run train -m experiment=toy data.root=data dropout=targeted dropout.alpha=0.5 seed=0,1,2

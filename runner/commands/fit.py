@@ -9,8 +9,8 @@ Reads pruning.csv of finished runs, which gives the costs that each network has 
 (weight). The network is chosen on validation rows and confirmed once on test rows; if none is within the budget, the
 nearest ones are named. Writes CSV, Markdown and Pareto figures under outputs/fit.
 For latency, the networks within the rest of the budget are built and timed on this machine, interleaved, each with its
-fastest execution method (PyTorch's eager mode, sparse kernels). Networks that need more FLOPs and bytes than a better
-one are not timed. The chosen network is timed once more.
+fastest execution method (PyTorch's eager mode, sparse kernels). Networks that need no fewer FLOPs and bytes than a
+better one are not timed. The chosen network is timed once more.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""run search [options]: find the values of options whose networks are best after pruning
+"""run search [options]: find the option values that give the best networks after pruning
 
   run search dropout=targeted 'dropout.alpha=interval(0.1,0.9)' 'dropout.gamma=choice(0.5,0.75)' search.sparsity=0.75
   run search dropout=ramping 'schedule.learning_rate=tag(log,interval(0.01,0.5))' search.bytes=50kB search.trials=50

@@ -27,7 +27,7 @@ from runner.reporting.writing import markdown, write_table
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Write the table. Without folders, it covers all runs under `outputs` except smoke runs."""
+    """Write the table. Without folders, it covers the finished runs under `outputs`, except smoke runs."""
     config = Composer("table", config_dir).single(overrides)
     choice = Choice.of(config["table"], [CONF, config_dir] if config_dir else [CONF])
     found, notes = _found(folders, config)

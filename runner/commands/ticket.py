@@ -40,7 +40,7 @@ _RULES = {
 
 
 def main(folders: Sequence[str], overrides: Sequence[str], config_dir: Path | None = None) -> int:
-    """Retrain the pruned networks of every run, except finished ones, and print a table of metrics and costs."""
+    """Train the networks that are missing for the given runs, and print a table of metrics and costs."""
     options = Composer("ticket", config_dir).single(overrides)
     check_each(options, _RULES)
     show(*study(runs.find_runs(folders), options, overrides, config_dir))

@@ -174,7 +174,7 @@ def about_inputs(config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 
 
 def is_builder(cls: type) -> bool:
-    """Return whether a class builds networks rather than being one, like the classes in `runner.models.foreign`."""
+    """Return whether a class is in `runner.models.foreign`, i.e. builds networks instead of being one."""
     return cls.__module__.startswith("runner.models.foreign.")
 
 

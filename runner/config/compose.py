@@ -254,7 +254,7 @@ class Composer:
 
 
 def renamed(overrides: Sequence[str]) -> list[str]:
-    """Replace former option names in overrides by the current ones."""
+    """Replace former option names in overrides with the current ones."""
     parts = [text.partition("=") for text in overrides]
     return [_RENAMED.get(name, name) + equals + value for name, equals, value in parts]
 

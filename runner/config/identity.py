@@ -1,4 +1,4 @@
-"""The identity of a run: a hash of everything that determines the weights and differs from the defaults.
+"""The identity of a run: a hash of everything but the seed that determines the weights and differs from the defaults.
 
 Adding an option with a default therefore does not rename runs. Defaults are those at the release of each class
 (`released.json`), not the current ones: if a default changes, new runs get a different identity and old runs keep

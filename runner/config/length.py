@@ -18,7 +18,7 @@ class Length:
         """Parse a length.
 
         Raises:
-            ValueError: the text is not a positive whole number followed by `ep` or `it`, or `0it`.
+            ValueError: the text is neither a positive whole number followed by `ep` or `it`, nor `0it`.
         """
         match = _FORM.fullmatch(str(text))
         if match is None:

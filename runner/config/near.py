@@ -34,7 +34,7 @@ def near(word: str, words: Sequence[str]) -> str:
 
 
 def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """Return a hint for an unknown option: a similar one, one of another choice, or the current choice's options.
+    """Return a hint for an unknown option: a similar option, other choices that have it, or the options that exist.
 
     Args:
         known: the dotted names of the existing options.
@@ -60,7 +60,7 @@ def near_option(key: str, known: Sequence[str], config: Mapping[str, Any], folde
 
 
 def _nearest(word: str, words: Sequence[str]) -> str | None:
-    """Return a name with the given abbreviation, a similar spelling, or a similar last component (dropout.gamma)."""
+    """Return the name that a word abbreviates, or resembles as a whole or in its last component (dropout.gamma)."""
     if ABBREVIATIONS.get(word) in words:
         return ABBREVIATIONS[word]
     by_last = {name.rpartition(".")[2]: name for name in reversed(words)}

@@ -57,7 +57,7 @@ def _root(module: str) -> Path | None:
 
 
 def _with_imports(module: str, root: Path) -> set[Path]:
-    """Return the files under `root` that are read when a module is imported, including its own imports."""
+    """Return the files under `root` that are read when a module is imported, including those of its own imports."""
     found: set[Path] = set()
     waiting = list(_files(module, root))
     while waiting:

@@ -32,7 +32,7 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """The factor from stored to printed values."""
+        """The factor by which stored values are multiplied for printing."""
         return 100.0 if self.percent else 1.0
 
     @property
@@ -83,7 +83,7 @@ def headline_of_task(task: Any) -> Metric:
 
 
 def stored(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    """Return metrics as they are stored in status.json."""
+    """Convert metrics to plain values, as stored in status.json."""
     return [asdict(one) for one in metrics]
 
 
