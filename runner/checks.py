@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from runner.config.build import target
+from runner.data.progressive import shrink
 from runner.errors import ConfigError, located
 from runner.models.layers import feature_places
 from runner.pruning.sweep import scope_for
@@ -56,6 +57,28 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
     if found != expected:
         wanted = f"task={config['task']['name']} expects {task.output}, of shape {expected}"
         raise ConfigError(f"{wanted}, but model={name} returns {found}")
+
+
+def check_image_sizes(config: Mapping[str, Any], data: Any, model: nn.Module, device: torch.device) -> None:
+    """Raise ConfigError if the network cannot be trained on images of all `schedule.image_sizes`."""
+    about = data.model_arguments()
+    for fraction in config["schedule"].get("image_sizes") or ():
+        option = f"schedule.image_sizes={list(config['schedule']['image_sizes'])}"
+        if "image_size" not in about:
+            raise ConfigError(f"{option}: data={config['data']['name']} has no images; expected null")
+        images = shrink(torch.zeros(2, *input_shape(about), device=device), fraction)
+        smallest = getattr(type(model), "minimum_size", 1)
+        name, size = config["model"]["name"], images.shape[-1]
+        if size < smallest:
+            raise ConfigError(f"{option}: images of {size} px are too small for model={name}; expected {smallest} px")
+        model.eval()
+        try:
+            with torch.no_grad():
+                model(images)
+        except Exception as error:  # whatever a user's own model raises
+            raise ConfigError(f"{option}: model={name} fails on images of {size} px: {located(error)}") from error
+        finally:
+            model.train()
 
 
 def input_shape(about: Mapping[str, Any]) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ from safetensors.torch import save
 from torch import nn
 
 from runner import runs
-from runner.checks import check_kinds, check_output, check_places, check_scope, check_splits
+from runner.checks import check_image_sizes, check_kinds, check_output, check_places, check_scope, check_splits
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
 from runner.config import choices
 from runner.config.build import build, build_model, options_of, target
 from runner.config.length import Length
+from runner.data.progressive import ProgressiveBatches
 from runner.declaring import declare_layers, declare_places
 from runner.dropout.base import Variant
 from runner.errors import ConfigError, ParameterError
@@ -88,6 +89,7 @@ class Experiment:
         model = use_fast_memory_format(model.to(device))
         task, variant, regularizer = (build(config, group) for group in ("task", "dropout", "regularizer"))
         check_output(config, data, task, model, device)
+        check_image_sizes(config, data, model, device)
         declare_layers(model, data.model_arguments(), device)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
@@ -112,6 +114,9 @@ class Experiment:
         schedule, config = build(self.config, "schedule"), self.config["schedule"]
         with options_of("schedule"):
             batches = self.data.train_batches(config["batch_size"], self.config["seed"])
+        steps = Length.parse(config["length"]).steps(batches.steps_per_epoch)
+        if config.get("image_sizes"):
+            batches = ProgressiveBatches(batches, config["image_sizes"], steps)
         self.regularizer.example = lambda: tuple(tensor.to(self.device) for tensor in self.example())
         training = Training(
             model=self.model,
@@ -121,7 +126,7 @@ class Experiment:
             task=self.task,
             schedule=schedule,
             batches=batches,
-            steps=Length.parse(config["length"]).steps(batches.steps_per_epoch),
+            steps=steps,
             groups=decay_groups(self.model, schedule.weight_decay),
             seed=self.config["seed"],
             device=self.device,

@@ -38,7 +38,7 @@ _CHEAP_GROUPS = ("task", "dropout", "regularizer", "schedule")
 _HERE = Path(__file__).resolve().parent.parent
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Keys of a group that are not arguments of its class.
-_NOT_ARGUMENTS = ("_target_", "name", "length", "batch_size", "input_size")
+_NOT_ARGUMENTS = ("_target_", "name", "length", "batch_size", "image_sizes", "input_size")
 
 
 def check_targets(config: Mapping[str, Any], foreign: bool = False) -> None:

@@ -22,7 +22,7 @@ from runner.runs import NOT_IDENTITY_OF_DATA
 # Options outside groups that determine the weights, with the value that has no effect.
 _OPTIONS = {"precision": None, "compile": False, "limit": None, "sync_batch_norm": True}
 # Options of a group that are not arguments of its class, with the value that has no effect.
-_BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}}
+_BESIDE_CLASS: dict[str, dict[str, Any]] = {"model": {"input_size": None}, "schedule": {"image_sizes": None}}
 _FILES = ("train", "validation", "test")  # options that give a fraction of the examples, or files
 _NOTHING = "runner.regularizers.NoRegularizer"
 
@@ -148,7 +148,8 @@ def _of_format_1(config: Mapping[str, Any], group: str) -> dict[str, Any] | None
     then = _releases()["format 1"].get(path)
     if then is None:  # a class of the user's own, or one added later
         return dict(config[group]) if not path.startswith("runner.") else None
-    now = defaults_now(target(config, group))
+    later = {"image_sizes": None} if group == "schedule" else {}  # not an argument of the class
+    now = {**defaults_now(target(config, group)), **later}
     came_later = {name for name in now if name not in then}
     if any(name in came_later and plain(value) != now[name] for name, value in config[group].items()):
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.config.length import Length
 from runner.errors import ConfigError
-from runner.rules import Rule, above, between, either, is_path, list_of, one_of, whole
+from runner.rules import Rule, above, between, either, is_path, list_of, one_of, share, whole
 
 
 def _length(value: Any) -> str | None:
@@ -25,6 +25,11 @@ def _device(value: Any) -> str | None:
     if value in ("auto", "cpu", "mps", "cuda") or (name == "cuda" and index.isdigit()):
         return None
     return "auto, cpu, cuda, cuda:N, mps"
+
+
+def _image_sizes(value: Any) -> str | None:
+    fits = value is None or (list_of(share())(value) is None and value[-1] == 1)
+    return None if fits else "a list of numbers above 0, at most 1, of which the last is 1, or null"
 
 
 def _part(value: Any) -> str | None:
@@ -59,6 +64,7 @@ RULES: dict[str, Rule] = {
     "data.test": _part,
     "schedule.length": _length,
     "schedule.batch_size": whole(1),
+    "schedule.image_sizes": _image_sizes,
     "model.input_size": either(None, whole(1)),
     "prune.sparsities": list_of(between(0, 1)),
     "prune.granularity": _choices,
