@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import runs
-from runner.errors import ConfigError
+from runner.errors import ConfigError, ParameterError
 from runner.files import read_rows
 from runner.runs import Run
 
@@ -109,6 +109,8 @@ class Result:
         from runner.pruning.apply import prune
         from runner.stored import load_scores
 
+        if scores not in ("own", "magnitude"):
+            raise ParameterError("scores", scores, "own or magnitude")
         experiment = self._experiment
         model = copy.deepcopy(experiment.model)
         experiment.load(self.run, model)

@@ -87,6 +87,8 @@ def test_errors_say_what_is_expected(results, tmp_path):
         none.model(sparsity=2)
     with pytest.raises(ValueError, match="granularity='layer'"):
         none.model(sparsity=0.5, granularity="layer")
+    with pytest.raises(ValueError, match="scores='taylor': expected own or magnitude"):
+        none.model(sparsity=0.5, scores="taylor")
     with pytest.raises(AttributeError):
         _ = runner.nothing
     none.run.write_status(state="failed")

@@ -128,6 +128,8 @@ class Text:
         context: Annotated[int, rules.whole(2)] = 128,
     ) -> None:
         texts = _split(_text("train", train, root), validation, test, root)
+        if not texts["train"]:
+            raise DataError("the training text is empty", "train", shown(train))
         self.context = context
         self.tokens: Tokens = tokens_of(tokens, texts["train"], vocabulary)
         self._ids = {split: self.tokens.encode(text) for split, text in texts.items()}

@@ -150,11 +150,11 @@ class Guarded(Callback):
     def key(self) -> str:
         return f"logger {self.name}"
 
-    def _call(self, method: str, *arguments: Any) -> None:
+    def _call(self, method: str, *arguments: Any) -> Any:
         if self.failed:
-            return
+            return None
         try:
-            getattr(self.logger, method)(*arguments)
+            return getattr(self.logger, method)(*arguments)
         except Exception as error:
             self.failed = True
             log.warning("logger %s failed and is disabled: %s: %s", self.name, type(error).__name__, error)
@@ -181,7 +181,7 @@ class Guarded(Callback):
         self._call("on_end", training)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.logger.state_dict()
+        return self._call("state_dict") or {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._call("load_state_dict", state)

@@ -94,6 +94,7 @@ def test_without_files_it_reads_pythons_own_topics():
         ({"train": "none.txt"}, "train=none.txt: none.txt: no such file; expected UTF-8 files"),
         ({"train": ["poem.txt", "latin"]}, r"train=\[poem.txt,latin\]: latin, line 2: not UTF-8"),
         ({"train": "poem.txt", "test": "empty"}, "test=empty: fewer than two tokens"),
+        ({"train": "empty", "validation": "poem.txt", "test": "poem.txt"}, "train=empty: the training text is empty"),
         ({"train": "poem.txt", "context": 5000}, "train=poem.txt: .* are too few for data.context=5000"),
     ],
 )

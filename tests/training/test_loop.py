@@ -8,7 +8,7 @@ from torch import nn
 
 from runner.dropout.base import Variant
 from runner.errors import DamagedRun, UserError
-from runner.training.callbacks import Callback, FiniteLoss
+from runner.training.callbacks import Callback, FiniteLoss, Guarded
 from runner.training.loop import Training
 from runner.training.schedules import OneCycle, decay_groups
 
@@ -242,3 +242,18 @@ def test_a_training_can_begin_later_and_be_longer():
     one.skip_to(5, steps=8)
     one.fit([events])
     assert events.seen == ["start", 6, ("epoch", 2, 6), 7, 8, ("epoch", 3, 8), "end"]
+
+
+def test_a_logger_that_cannot_store_its_state_is_a_warning(caplog):
+    class Failing:
+        calls = 0
+
+        def state_dict(self):
+            self.calls += 1
+            raise OSError("no connection")
+
+    logger = Failing()
+    guarded = Guarded(logger, "mine")
+    assert guarded.state_dict() == {} and guarded.state_dict() == {}
+    assert logger.calls == 1, "it is not called again"
+    assert caplog.text.count("logger mine failed and is disabled: OSError: no connection") == 1

@@ -22,6 +22,8 @@ from runner.reporting.table import Table, make_table
 from runner.tasks.metrics import LOSS, Metric
 
 _NAN = float("nan")
+# The `part` of rows that time whole networks: `WHOLE` of `runner.compaction.ways`, whose import of torch takes seconds.
+_WHOLE = ("", "whole network")
 _RESULT_COLUMNS = ("column", "metric", "granularity", "BatchNorm", "sparsity %", "actual %", "mean", "std", "seeds")
 _TIMES = {"ms": "milliseconds", "per second": "per_second", "faster by": "speedup"}
 
@@ -166,7 +168,7 @@ def _whole_networks(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], 
     found: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
     for row in rows:
         ms = to_float(row.get("milliseconds"))
-        if not ms > 0 or row.get("part", "network") not in ("", "network") or not {"network", "way"} <= set(row):
+        if not ms > 0 or row.get("part", "") not in _WHOLE or not {"network", "way"} <= set(row):
             continue
         fastest = found.setdefault((row.get("batch", ""), row.get("unit", "")), {})
         if row["network"] not in fastest or ms < float(fastest[row["network"]]["milliseconds"]):
