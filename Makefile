@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests run side by side, one a core; more threads than cores make everything wait for everything.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Where Python is told not to keep compiled files, every test process would compile this package and its tests again.
+export PYTHONDONTWRITEBYTECODE :=
 # What oneDNN and ATen choose on a processor without AVX-512, where a machine has it.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 # Counting covered lines is cheap where Python has sys.monitoring, from 3.12 on; before, pure Python takes half as long
