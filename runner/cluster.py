@@ -101,7 +101,7 @@ def train_on_cluster(
     number = submitted[0].job_id.partition("_")[0]
     print(f"submitted as job {number}; scripts and logs: {folder}", flush=True)
     if not options["wait"]:
-        print("the same command tells what is missing, once the jobs have ended")
+        print("once the jobs have ended, repeat the command to see what is missing")
         return False
     _wait(dict(zip(submitted, [labels[index] for index in missing], strict=True)))
     return True
