@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -220,7 +219,7 @@ def pca_rows(first: Loaded, places: Sequence[str], asked: Options, notes: list[s
     if prod(shape) > PIXELS:
         notes.append(f"no PCA: images have {prod(shape):,} values, more than {PIXELS:,}")
         return []
-    pca = Pca(partial(data.eval_batches, "train"), prod(shape))
+    pca = Pca(data.eval_batches("train"), prod(shape))
     rows: list[Row] = []
     for split in first.splits:
         for place in places:

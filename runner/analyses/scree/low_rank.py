@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.analyses.scree.cuts import ALL, Cut
+from runner.analyses.scree.pca import Moments
 from runner.models.layers import FeaturePlace, feature_places, filters_first
 from runner.pruning.sweep import Sweeper, statistics
 from runner.ranking import count
@@ -49,24 +50,9 @@ def of_weight(layer: nn.Module) -> Directions:
     return Directions(torch.linalg.svd(inputs, full_matrices=True).U, torch.zeros(len(inputs), dtype=torch.float64))
 
 
-@dataclass
-class _Moments:
-    """Running sums over the activations at a place, for their mean and covariance."""
-
-    examples: int = 0
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-
-    def add(self, x: Tensor, dim: int) -> None:
-        rows = x.detach().movedim(dim, -1).flatten(0, -2).cpu().double()
-        self.examples += len(rows)
-        self.total = self.total + rows.sum(0)
-        self.squares = self.squares + rows.T @ rows
-
-    def directions(self) -> Directions:
-        mean = torch.as_tensor(self.total) / self.examples
-        covariance = torch.as_tensor(self.squares) / self.examples - torch.outer(mean, mean)
-        return Directions(torch.linalg.eigh(covariance).eigenvectors.flip(1), mean)
+def _of_activations(moments: Moments) -> Directions:
+    mean, components = moments.principal()
+    return Directions(components, mean)
 
 
 @dataclass
@@ -86,15 +72,15 @@ class LowRank:
         model = sweeper.model.eval()
         layers = {p.consumer: model.get_submodule(p.consumer) for p in feature_places(model)}
         there = {p.consumer: p for p in feature_places(model) if getattr(layers[p.consumer], "groups", 1) == 1}
-        moments = {name: _Moments() for name in there}
+        moments = {name: Moments() for name in there}
 
         def hook(name: str) -> Any:
-            return lambda module, inputs: moments[name].add(inputs[0], there[name].dim)
+            return lambda module, inputs: moments[name].add(inputs[0].movedim(there[name].dim, -1).flatten(0, -2))
 
         with _hooked({layers[name]: hook(name) for name in there}), torch.no_grad(), sweeper.context():
             sweeper.task.evaluate(model, sweeper.data.eval_batches("train", _EXAMPLES))
         weights = {name: of_weight(layers[name]) for name in there}
-        activations = {name: one.directions() for name, one in moments.items()}
+        activations = {name: _of_activations(one) for name, one in moments.items()}
         return cls(sweeper, there, {SVD: weights, PCA: activations})
 
     def measure(self, how: str, cut: Cut, together: Mapping[str, int], batch_norm: str, split: str) -> dict[str, Any]:

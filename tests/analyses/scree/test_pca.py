@@ -15,7 +15,7 @@ def _images(n, seed, shape=(2, 3, 4)):
 
 
 def _batches(images, size=16):
-    return lambda: ((part, torch.zeros(len(part))) for part in images.split(size))
+    return ((part, torch.zeros(len(part))) for part in images.split(size))
 
 
 @pytest.fixture
@@ -33,27 +33,27 @@ def test_errors_are_those_of_a_truncated_svd(pca, seed):
     for k in ks:
         kept = directions[:k]
         expected.append(np.square((images - mean) - (images - mean) @ kept.T @ kept).mean())
-    found = pca.errors(_batches(_images(37, seed))(), ks)
+    found = pca.errors(_batches(_images(37, seed)), ks)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_on_the_images_learned_from_they_are_the_singular_values_that_are_left(pca):
     images = _images(100, 0).flatten(1).double().numpy()
     values = np.linalg.svd(images - images.mean(0), compute_uv=False)
-    errors = pca.errors(_batches(_images(100, 0))(), range(1, 24))
+    errors = pca.errors(_batches(_images(100, 0)), range(1, 24))
     np.testing.assert_allclose(errors, [np.square(values[k:]).sum() / images.size for k in range(1, 24)])
 
 
 def test_batches_make_no_difference(pca):
     other = Pca(_batches(_images(100, 0), 100), 24)
     ks = [1, 7, 20]
-    errors = pca.errors(_batches(_images(40, 1), 9)(), ks)
-    assert errors == pytest.approx(other.errors(_batches(_images(40, 1), 40)(), ks), rel=1e-9)
+    errors = pca.errors(_batches(_images(40, 1), 9), ks)
+    assert errors == pytest.approx(other.errors(_batches(_images(40, 1), 40), ks), rel=1e-9)
     assert errors == sorted(errors, reverse=True)
 
 
 def test_more_components_than_pixels_lose_nothing(pca):
-    assert pca.errors(_batches(_images(5, 1))(), [24, 25, 1000]) == [0, 0, 0]
+    assert pca.errors(_batches(_images(5, 1)), [24, 25, 1000]) == [0, 0, 0]
 
 
 def test_no_linear_code_of_that_width_is_better(pca):
@@ -63,5 +63,5 @@ def test_no_linear_code_of_that_width_is_better(pca):
     centred = images - images.mean(0)
     other = (centred - centred @ basis @ basis.T).square().mean()
     best = pca.components[:, :3]
-    assert pca.errors(_batches(_images(100, 0))(), [3])[0] < other
+    assert pca.errors(_batches(_images(100, 0)), [3])[0] < other
     assert torch.allclose(best.T @ best, torch.eye(3, dtype=torch.float64), atol=1e-9)
