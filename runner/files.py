@@ -58,9 +58,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
-    """Parse the rows of a CSV text.
+    """Parse the rows of a CSV file's content.
 
-    A last line truncated by a crash and rows with too few or too many values are ignored.
+    A final line without a newline (truncated by a crash) is ignored, as are rows with too few or too many values.
     """
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):

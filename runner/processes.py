@@ -77,7 +77,7 @@ class OneProcess:
         return loss
 
     def rows_of_all(self, examples: int) -> int:
-        """Estimate the number of examples of all processes from that of this process, without synchronizing them."""
+        """Estimate the number of examples across all processes from that in this process, without synchronizing."""
         return examples
 
     def check_alike(self) -> None:

@@ -198,7 +198,7 @@ def _keep_note(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def is_complete(run: Run, config: Mapping[str, Any]) -> bool:
-    """Return whether the run is trained and swept as configured, so that no work remains."""
+    """Return whether no work remains: the run is trained and swept as configured, and `force` is not set."""
     status = {} if config["force"] else run.status()
     swept = same_sweep(status.get("swept"), config["prune"], runs.scope_of(status))
     return status.get("state") == "finished" and swept

@@ -9,8 +9,8 @@ Takes the mask of each finished run, resets the weights and trains them with the
 ticket (the mask, rewound weights), fresh (the mask, other initial weights), random (a random mask of the same sparsity,
 rewound weights). They are compared with the run itself, dense and pruned once. The retrained networks are ordinary runs
 under outputs/train; finished ones are not trained again, and run ticket does not take them as input.
-Writes CSV and Markdown under outputs/ticket: the metric of each network, and the epochs and seconds of its training,
-alone and including everything that had to be trained before.
+Writes CSV and Markdown under outputs/ticket: the metric of each network, and the epochs and seconds spent on training
+it, alone and including all training that had to come before.
 """
 
 from collections.abc import Sequence

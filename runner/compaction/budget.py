@@ -16,7 +16,7 @@ _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 
 @dataclass(frozen=True)
 class Choice:
-    """All candidate networks, ranked by a budget.
+    """All candidate networks, the best for a budget first.
 
     Attributes:
         candidates: one row per network, best first, with the columns of KEY, the costs, the metric on the validation

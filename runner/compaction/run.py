@@ -78,7 +78,7 @@ def check_request(experiment: Experiment, run: Run, request: Request) -> Members
     """Return the members that would be pruned.
 
     Raises:
-        ConfigError: the model has no members of that granularity.
+        ConfigError: the model has no members of the requested granularity.
     """
     name = request.granularity["name"]
     try:

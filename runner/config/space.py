@@ -1,4 +1,4 @@
-"""Convert the options varied by run search from Hydra's sweep syntax to Optuna's distributions."""
+"""Convert the options varied by `run search` from Hydra's sweep syntax to Optuna's distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

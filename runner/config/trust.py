@@ -1,7 +1,8 @@
 """Trust in classes that are named in stored configurations.
 
-Importing a class executes code, and a configuration's author may be unknown. A class is trusted only if the user has
-named it on this command line (or as an argument in Python), or if its file is in the --config-dir.
+Importing a class executes code, and a configuration's author may be unknown. A class is trusted only if the user's own
+configuration names it (on the command line, in a file of the --config-dir, or as an argument in Python), or if its file
+is in the --config-dir.
 """
 
 import sys

@@ -20,7 +20,7 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
     The image is first rotated according to its EXIF orientation.
 
     Raises:
-        DataError: the file is not a complete 8-bit or 16-bit image.
+        DataError: the file cannot be read, is truncated, or has 32-bit pixels.
     """
     try:
         with Image.open(path) as opened:

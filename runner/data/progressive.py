@@ -33,7 +33,7 @@ class ProgressiveBatches:
 
 
 def shrink(images: Tensor, fraction: float) -> Tensor:
-    """Resize images (N, C, S, S) to a fraction of their size, at least one pixel; bilinear with antialiasing."""
+    """Resize images (N, C, S, S) to a fraction of their size (at least one pixel), bilinearly and with antialiasing."""
     size = max(1, round(fraction * images.shape[-1]))
     if size == images.shape[-1]:
         return images

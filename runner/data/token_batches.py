@@ -174,7 +174,8 @@ class TokenBatches:
 def slices(lengths: Tensor, batch_size: int) -> Iterator[slice]:
     """Yield consecutive slices of ascending sentence lengths (N,).
 
-    In each slice, the number of sentences times the largest length is at most `batch_size`, or there is one sentence.
+    In each slice, the number of sentences times the largest length is at most `batch_size`, unless the
+    slice has only one sentence.
     """
     start = 0
     while start < len(lengths):

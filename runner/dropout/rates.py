@@ -16,8 +16,8 @@ class Rates:
 
     Args:
         alpha, gamma: the final values, in [0, 1].
-        ramp: the fractions of training at which γ reaches 95 % of its final value, γ reaches 100 % and α reaches 100 %.
-            None means that both are constant.
+        ramp: three fractions of training: when γ is at 95 % of its final value (used only by the linear shape), when γ
+            is at 100 %, and when α is at 100 %. None means that both are constant.
         shape: the shape of γ's ramp: "linear" in two pieces, or "cubic", γ_t = γ (1 − (1 − t / ramp[1])³).
     """
 

@@ -73,7 +73,7 @@ def parameter_of(layer: nn.Module) -> tuple[nn.Module, str]:
 
 
 def filters_first(layer: nn.Module, tensor: Tensor) -> Tensor:
-    """Return a view, with filters in dim 0, of a tensor in the shape of the layer's weight.
+    """Return a view, with filters in dim 0, of a tensor with the shape of the layer's weight.
 
     Filters are in dim 0 of every weight except a transposed convolution's, which has them in dim 1. Applying the
     function twice restores the original shape.
@@ -116,7 +116,7 @@ def _matrices(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def matrix_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return all layers that hold a weight matrix, by name, including transposed convolutions and embeddings."""
+    """Return all convolutions (also transposed), linear layers, attention projections and embeddings, by name."""
     more = {n: m for n, m in model.named_modules() if isinstance(m, (*_TRANSPOSED, nn.Embedding))}
     return _matrices(model) | more
 

@@ -9,15 +9,15 @@ from runner.parameters import Counts, CountsOrNone, Positive, checked
 
 
 class LeNet(nn.Module):
-    """The official code's LeNet (for-ai/TD, models/lenet): twice conv5x5–ReLU–pool, a dense layer, and the logits.
+    """Two conv5x5–ReLU–pool blocks, a dense layer and the logits, as in the official code (for-ai/TD, models/lenet).
 
     Convolutions are not padded. With a dense layer of 500 units, there are 208,382 parameters on CIFAR-10. With dense
     layers of 120 and 84 units, as in the code of October 2018, the network has the shape of LeNet-5. The code
     standardises each image once more inside the network; here that is left to `data.normalize=image`.
 
     Args:
-        channels, image_size, classes: properties of the data. Images are (N, channels, image_size, image_size), at
-            least 13 px.
+        channels, image_size, classes: properties of the data. Images have the shape (N, channels, image_size,
+            image_size), and two convolutions need at least 13 px.
         widths: channels of each convolution.
         dense: units of each hidden dense layer.
         width: factor for all widths.

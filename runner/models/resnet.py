@@ -73,7 +73,8 @@ class ResNet(nn.Module):
 
     Where the shape changes, the shortcut is option A, which has no weights.
 
-    Args: as in `PreActResNet`.
+    The arguments are those of `PreActResNet` without `stem_width` and `stem_kernel`; the stem is as wide as the first
+    stage.
     """
 
     minimum_size = 8

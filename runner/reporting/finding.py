@@ -20,7 +20,7 @@ SPARSITIES = (0.0, 0.5, 0.75, 0.9)  # at which results are listed
 
 
 def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether a run's dotted configuration has the wanted values.
+    """Return whether a run's configuration, given by dotted names, has the requested values.
 
     A group's name stands for its choice, as in `dropout: none`. A list stands for any of its values.
     """

@@ -1,7 +1,7 @@
 """Redraw figures from the stored tables: python -m runner.reporting.redraw FOLDER…
 
 This updates figures after changes to the drawing code, even if the runs are not available. Each folder must contain the
-files written by run table, run reproduce or run scree: table.csv, table.md and, for run scree, choices.csv.
+files written by `run table`, `run reproduce` or `run scree`: table.csv, table.md and, for `run scree`, choices.csv.
 """
 
 import sys

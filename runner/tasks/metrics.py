@@ -13,8 +13,8 @@ class Metric:
     """A metric by which networks are evaluated.
 
     Args:
-        name: name of the column in metrics.csv and pruning.csv.
-        label: label in tables and figures, by default the name with spaces.
+        name: name of the column in pruning.csv; metrics.csv has it with the prefixes `train_` and `validation_`.
+        label: label in tables and figures; defaults to the name with underscores replaced by spaces.
         percent: whether values are in [0, 1] and printed in percent.
         higher_is_better: whether larger values are better.
         decimals: number of printed decimals. None prints percentages with two decimals and other values with four

@@ -1,7 +1,7 @@
 """Callbacks of the training loop: metrics.csv, checkpoints, the progress bar and the check that the loss is finite.
 
-The loop calls its callbacks in the order in which they are listed. Exact resuming depends on this order: first the row
-is written, then the checkpoint, and then loggers are called.
+The loop calls its callbacks in the order in which they are listed. Exact resumption depends on this order: first the
+row is written, then the checkpoint, and then loggers are called.
 """
 
 import logging

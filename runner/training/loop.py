@@ -1,6 +1,6 @@
 """The training loop. It can be resumed at any step, and interruptions do not change the result.
 
-All randomness of step s is a function of (seed, s): batches use their own generators, and torch's global generators,
+All randomness in step s is determined by (seed, s): batches use their own generators, and torch's global generators,
 which dropout uses, are seeded before every step. Therefore a checkpoint contains no generator state.
 """
 

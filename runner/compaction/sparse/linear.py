@@ -124,7 +124,7 @@ def sparsify_linear(model: nn.Module, tokens: int = 64) -> nn.Module:
         tokens: number of input rows with which layers are timed.
 
     Raises:
-        ValueError: the model is in training mode, or a layer has another dtype or device.
+        ValueError: the model is in training mode, or a linear layer has another dtype or is on another device.
     """
     if model.training:
         raise ValueError("sparsify_linear expects a network in eval mode; call model.eval() first")
