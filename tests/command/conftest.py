@@ -5,11 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,12 +161,29 @@ def start() -> Callable[..., ForkServerProcess]:
     context = get_context("forkserver")
     context.set_forkserver_preload(["runner.experiment", "runner.reporting.curves", "torch._dynamo"])
 
-    def run(*words: str) -> ForkServerProcess:
-        process = context.Process(target=main, args=(words,))
+    def run(*words: str, **surroundings: Any) -> ForkServerProcess:
+        process = context.Process(target=_in_a_new_process, args=(words,), kwargs=surroundings)
         process.start()
         return process
 
     return run
+
+
+def _in_a_new_process(
+    words: Sequence[str],
+    folder: Path | None = None,
+    out: Path | None = None,
+    errors: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run the command in a folder, with its output and errors in files."""
+    if folder:
+        os.chdir(folder)
+    for number, file in ((1, out), (2, errors)):
+        if file:
+            os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY), number)
+    os.environ.update(environment or {})
+    main(words)
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def test_a_job_that_is_told_to_stop_is_requeued_and_goes_on(tiny, tmp_path, monk
     """As at the end of its time: submitit's signal, its requeueing, and a second start from the checkpoint."""
     monkeypatch.chdir(tmp_path)
     words = [word for word in tiny if "blocks" not in word]
-    words += ["model=lenet", "schedule.length=1000it", "folder=run"]  # ten epochs
+    words += ["model=lenet", "schedule.length=400it", "folder=run"]  # five epochs
     job = Composer("train").single(words)
     options = {**options_of_file(), "cluster": "local"}
     (submitted,) = submit(Work(tmp_path, None), [(job, words)], options, tmp_path / "slurm")

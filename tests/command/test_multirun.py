@@ -132,21 +132,26 @@ PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "outputs=out")
 
 
 @pytest.mark.slow
-def test_in_parallel(command, tiny, tmp_path):
+def test_in_parallel(start, tiny, tmp_path, tmp_path_factory):
     """Each worker has its share of the cores when it imports torch. Failures are stored and listed."""
-    result = command("train", "-m", *tiny, *ONE_FAILS, *PARALLEL, OMP_NUM_THREADS="", MKL_NUM_THREADS="")
-    assert result.code == 1
+    files = tmp_path_factory.mktemp("said")
+    words = ("train", "-m", *tiny, *ONE_FAILS, *PARALLEL)
+    environment = {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""}
+    process = start(*words, folder=tmp_path, out=files / "out", errors=files / "err", environment=environment)
+    process.join()
+    assert process.exitcode == 1
+    out, err = (files / "out").read_text(), (files / "err").read_text()
     runs = by_rate(tmp_path / "out")
     assert {rate: run.state() for rate, run in runs.items()} == {0.01: "finished", 1e30: "failed", 0.02: "finished"}
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert [run.status()["threads"] for run in runs.values()] == [share] * 3
     assert "loss is not finite" in runs[1e30].log_file.read_text()
     assert runs[0.01].status()["command"].endswith("schedule.learning_rate=0.01 outputs=out")
-    assert "1 of 3 jobs are not finished:" in result.err
-    assert "Traceback" not in result.err
+    assert "1 of 3 jobs are not finished:" in err
+    assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "Hydra leaves nothing behind"
 
-    first, *ends, empty, summary, other = result.out.splitlines()
+    first, *ends, empty, summary, other = out.splitlines()
     assert first == "3 runs, 2 at a time; one line for each when it ends"
     assert [line.split()[0] for line in ends] == ["[1/3]", "[2/3]", "[3/3]"]
     assert {" ".join(line.split()[1:3]) for line in ends} == {

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -32,30 +30,33 @@ def children(process):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes as Linux tells them")
-def test_killed_in_one_process_and_finished_in_another_number(call, tmp_path):
+def test_killed_in_one_process_and_finished_in_another_number(call, start, tmp_path):
     run, often = Run(tmp_path / "run"), "checkpoint_minutes=1e-9"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # as set by torchrun
-    command, text = [sys.executable, "-m", "runner", *WORDS, "folder=run", often], {"text": True, "cwd": tmp_path}
+    words = (*WORDS, "folder=run", often)
+    files = [tmp_path / f"errors{number}" for number in range(3)]
     two = [
-        subprocess.Popen(command, env={**os.environ, **place, "RANK": str(rank)}, stderr=subprocess.PIPE, **text)
+        start(*words, folder=tmp_path, errors=files[rank], environment={**place, "RANK": str(rank)})
         for rank in range(2)
     ]
     wait_for(run.checkpoint_file.exists)
     two[1].kill()
-    errors = two[0].communicate(timeout=100)[1]
-    assert two[0].returncode == 1
+    two[0].join(100)
+    assert two[0].exitcode == 1
+    errors = files[0].read_text()
     assert "run: process 0 of 2: another process of this training has ended; the same command resumes" in errors
     assert "Traceback" not in errors
-    two[1].communicate()
+    two[1].join()
     reached = run.checkpoint_file.stat().st_mtime_ns
 
-    both = subprocess.Popen([*command, "processes=2"], stderr=subprocess.PIPE, **text)
+    both = start(*words, "processes=2", folder=tmp_path, errors=files[2])
     wait_for(lambda: run.checkpoint_file.stat().st_mtime_ns > reached)
     os.kill(children(both)[0], signal.SIGKILL)
-    errors = both.communicate(timeout=100)[1]
-    assert both.returncode == 1
+    both.join(100)
+    assert both.exitcode == 1
+    errors = files[2].read_text()
     assert "run: process 0 of 2 was ended (SIGKILL), and the others with it; the same command resumes" in errors
     assert "Traceback" not in errors
     assert not run.in_use()
