@@ -88,7 +88,8 @@ class Ordered(OneWidth):
     `before_step` must be called before every training step.
 
     Args:
-        widths: fractions of the features, each above 0 and at most 1, including 1.
+        widths: fractions of the features, each above 0 and at most 1, including 1. A width that is listed several times
+            is drawn that much more often.
         places: see `FeatureVariant`.
     """
 

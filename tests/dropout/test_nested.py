@@ -71,6 +71,17 @@ def test_ordered_has_one_width_a_step_everywhere():
     assert model.seen["first"].sum(1).tolist() == [10.0] * 4
 
 
+def test_ordered_draws_a_width_that_is_listed_three_times_three_times_as_often():
+    torch.manual_seed(0)
+    variant = Ordered(widths=(0.5, 1, 1, 1))
+    drawn = []
+    for step in range(1000):
+        variant.before_step(step, 1000)
+        drawn.append(variant.now)
+    assert drawn.count(1.0) + drawn.count(0.5) == 1000
+    assert 690 < drawn.count(1.0) < 810  # four standard deviations
+
+
 def test_ordered_keeps_as_many_as_the_sweep_does():
     """Widths whose products with n are not whole numbers in floating point: 0.3 · 180 is 54."""
     variant = Ordered(widths=(0.3, 1.0))
