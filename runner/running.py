@@ -1,4 +1,4 @@
-"""Execute a run, from its configuration to the finished folder: identity, status, lock, log and remaining work."""
+"""Execute a run, from its configuration to the finished folder: hashes of files, status, lock, log, remaining work."""
 
 import logging
 import os
