@@ -8,9 +8,6 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 export PYTHONDONTWRITEBYTECODE :=
 # What oneDNN and ATen choose on a processor without AVX-512, where a machine has it.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
-# Where Python is told to store no bytecode, pytest would rewrite every test file, and each process that the tests start
-# would compile the whole package, again and again.
-STORED := PYTHONDONTWRITEBYTECODE=
 # Counting covered lines is cheap where Python has sys.monitoring, from 3.12 on; before, pure Python takes half as long
 # again, so there only make test COVERAGE=yes counts. COVERAGE= leaves it out anywhere.
 COVERAGE := $(shell $(PYTHON) -c 'import sys; print("yes" * (sys.version_info >= (3, 12)))')
@@ -28,7 +25,7 @@ train: $(VENV)/.installed ## train ResNet-32 without and with targeted dropout, 
 	$(BIN)/run table
 
 test: $(VENV)/.installed ## all tests, and how much of the package they cover
-	$(ONE_THREAD) $(STORED) $(COVERAGE_CORE) $(BIN)/python -m pytest -n 2 --dist worksteal $(if $(COVERAGE),--cov --cov-report=)
+	$(ONE_THREAD) $(COVERAGE_CORE) $(BIN)/python -m pytest -n 2 --dist worksteal $(if $(COVERAGE),--cov --cov-report=)
 	@$(if $(COVERAGE),printf 'coverage in percent: ' && $(BIN)/coverage report --format=total)
 
 test-avx2: $(VENV)/.installed ## steps of every model and the smoke runs with the kernels of a processor without AVX-512
