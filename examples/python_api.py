@@ -2,7 +2,7 @@
 
     python examples/python_api.py [OUTPUTS]
 
-Takes a few seconds; without `debug=smoke` and the narrow model, it is the experiment of `make train`.
+Takes a few seconds; without `debug=smoke` and the small model, it is the experiment of `make train`.
 """
 
 import sys
@@ -12,7 +12,7 @@ import torch
 import runner
 
 outputs = sys.argv[1] if len(sys.argv) > 1 else "outputs"
-small = ["model=resnet32_he", "model.width=0.25", "debug=smoke", f"outputs={outputs}"]
+small = ["model=resnet32_he", "model.blocks=1", "model.width=0.25", "debug=smoke", f"outputs={outputs}"]
 
 # The same options as on the command line. A finished run is not trained again.
 for dropout in ("none", "targeted"):
