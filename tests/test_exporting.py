@@ -1,6 +1,11 @@
 """Exported networks: checked in a fresh process, for any batch size and length."""
 
 import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +42,46 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
     return use_fast_memory_format(ResNet(1, 8, 10, blocks=1, width=0.25)), IMAGES
 
 
+# Runs the code of one check a line, and answers each with its error or an empty line.
+CHECKS = """
+import json, sys
+for line in sys.stdin:
+    code, sys.argv = json.loads(line)
+    try:
+        exec(code, {})
+        assert "runner" not in sys.modules
+        print(flush=True)
+    except Exception as error:
+        print(repr(error).replace(chr(10), " "), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[subprocess.Popen[str]]:
+    words = [sys.executable, "-c", CHECKS]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+@pytest.fixture
+def one_process(checker, monkeypatch):
+    """Check all files that need torch in one fresh process, because importing it takes seconds.
+
+    Files of ONNX, and that of tests/command/test_export.py, have a fresh process each, as `export` starts it.
+    """
+
+    def run(words, **options):
+        _, _, code, *arguments = words
+        if "torch.export" not in code:
+            return subprocess.run(words, **options)
+        checker.stdin.write(json.dumps([code, ["-c", *arguments]]) + "\n")
+        checker.stdin.flush()
+        error = checker.stdout.readline().strip()
+        return subprocess.CompletedProcess(words, int(error != ""), stderr=error)
+
+    monkeypatch.setattr(exporting, "subprocess", SimpleNamespace(run=run))
+
+
 # Every kind of arguments with each format. The cut networks below are the other two combinations.
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -50,7 +95,7 @@ def network(task: str) -> tuple[torch.nn.Module, Example]:
         ("language, rotary", "torch_export"),
     ],
 )
-def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
+def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path, one_process):
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
@@ -62,7 +107,7 @@ def test_same_outputs_in_a_fresh_process_at_other_sizes(task, format, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task, format", [("classification", "onnx"), ("translation", "torch_export")])
-def test_networks_that_were_cut(task, format, tmp_path):
+def test_networks_that_were_cut(task, format, tmp_path, one_process):
     """Sums written by index, fewer heads, attention and feed-forward layers of different widths."""
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -83,7 +128,7 @@ def test_other_outputs_leave_no_file(found, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_compared_is_the_file(tmp_path, monkeypatch):
+def test_what_is_compared_is_the_file(tmp_path, one_process, monkeypatch):
     """A file that contains another network than the one compared is detected."""
     model, write = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), exporting._write
 
