@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+import yaml
 
 from runner.config.compose import Composer, options
+from runner.config.paths import CONF
 from runner.experiment import Experiment
 from runner.models.layers import prunable_layers
 from runner.pruning.apply import prune
@@ -32,9 +34,9 @@ TINY = ["debug=smoke", "schedule.length=3it", "schedule.batch_size=8", "precisio
 
 @pytest.fixture(scope="session")
 def choices(tmp_path_factory):
-    """Compose each file once and combine the parts into pairs, because composing takes as long as training here."""
+    """Compose each model once and read the dropouts' files, because composing takes as long as training here."""
     composer = Composer("train")
-    composed = {name: composer.single([name, *TINY]) for name in _names()}
+    composed = {name: composer.single([f"model={name}", *TINY]) for name in MODELS}
     text = _sentences(tmp_path_factory.mktemp("text"))
     for config in composed.values():
         if config["task"]["name"] == "translation":
@@ -45,8 +47,8 @@ def choices(tmp_path_factory):
     return {name: settle(config) for name, config in composed.items()}
 
 
-def _names():
-    return [*(f"dropout={name}" for name in DROPOUTS), *(f"model={name}" for name in MODELS)]
+def _dropout(name):
+    return {"name": name, **yaml.safe_load((CONF / "dropout" / f"{name}.yaml").read_text())}
 
 
 def _sentences(folder):
@@ -61,7 +63,7 @@ def _sentences(folder):
 @pytest.fixture(params=PAIRS, ids="-".join)
 def config(request, choices):
     dropout, model = request.param
-    config = {**choices[f"model={model}"], "dropout": choices[f"dropout={dropout}"]["dropout"]}
+    config = {**choices[model], "dropout": _dropout(dropout)}
     # One residual unit per stage contains every kind of layer of the model.
     given = config["model"]
     shallow = {"blocks": 1, "layers": 1, "stages": [1] * len(given.get("stages", [])), "depth": 10, "widen": 1}
