@@ -2,11 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
+import yaml
 
+from runner.config.paths import CONF
 from runner.files import write_bytes
 
 # Tests run in parallel; two processes with two threads each on two cores would wait for one another.
@@ -24,6 +27,19 @@ def log_as_it_was() -> Iterator[None]:
     log.propagate = True
     log.setLevel(logging.NOTSET)
     yield
+
+
+@pytest.fixture(scope="session")
+def dropout_of() -> Callable[[str], dict[str, Any]]:
+    """A dropout's part of a configuration, read from its file: composing a whole one takes as long as a tiny training.
+
+    tests/test_learning.py composes each.
+    """
+
+    def read(name: str) -> dict[str, Any]:
+        return {"name": name, **yaml.safe_load((CONF / "dropout" / f"{name}.yaml").read_text())}
+
+    return read
 
 
 @pytest.fixture

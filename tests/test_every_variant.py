@@ -4,10 +4,8 @@ import copy
 
 import pytest
 import torch
-import yaml
 
 from runner.config.compose import Composer, options
-from runner.config.paths import CONF
 from runner.experiment import Experiment
 from runner.models.layers import prunable_layers
 from runner.pruning.apply import prune
@@ -47,10 +45,6 @@ def choices(tmp_path_factory):
     return {name: settle(config) for name, config in composed.items()}
 
 
-def _dropout(name):
-    return {"name": name, **yaml.safe_load((CONF / "dropout" / f"{name}.yaml").read_text())}
-
-
 def _sentences(folder):
     """Write a small corpus of a user, which is faster to read than the number words."""
     for side in ("source", "target"):
@@ -61,9 +55,9 @@ def _sentences(folder):
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
-def config(request, choices):
+def config(request, choices, dropout_of):
     dropout, model = request.param
-    config = {**choices[model], "dropout": _dropout(dropout)}
+    config = {**choices[model], "dropout": dropout_of(dropout)}
     # One residual unit per stage contains every kind of layer of the model.
     given = config["model"]
     shallow = {"blocks": 1, "layers": 1, "stages": [1] * len(given.get("stages", [])), "depth": 10, "widen": 1}

@@ -21,13 +21,12 @@ from runner.pruning.apply import prune
 
 
 @pytest.fixture(scope="session")
-def variants():
+def variants(dropout_of):
     """Create the variant of every file in conf/dropout that works on weights."""
-    composer = Composer("train")
-    configs = {name: composer.single([f"dropout={name}"]) for name in options("dropout")}
+    config = Composer("train").single([])
 
     def make(name):
-        variant = build(configs[name], "dropout")
+        variant = build({**config, "dropout": dropout_of(name)}, "dropout")
         return variant if isinstance(variant, WeightVariant) else pytest.skip("no variant of weights")
 
     return make

@@ -16,7 +16,7 @@ from runner.training.distributed import Several
 
 SMALL = ("debug=smoke", "precision=float32", "device=cpu", "schedule.length=4it", "schedule.learning_rate=0.05")
 ODD = "schedule.batch_size=31"  # cannot be split in half
-VARIANTS = {f"dropout={name}": ("model=mlp", f"dropout={name}", ODD) for name in options("dropout")}
+VARIANTS = [f"dropout={name}" for name in options("dropout")]
 OTHERS = {
     "BatchNorm": ("model=resnet32_he", "model.blocks=1", ODD),
     "plain dropout in the model": ("model=gpt", "data=text", "task=language_modelling", "model.residual_dropout=0.2",
@@ -25,7 +25,7 @@ OTHERS = {
               "data.validation=[text,text]", "data.test=[text,text]", "data.vocabulary=300", "schedule.batch_size=12"),
     "penalty": ("model=mlp", "dropout=targeted", "regularizer=l1", ODD, "schedule.clip_norm=0.1"),
 }  # fmt: skip
-CASES = VARIANTS | OTHERS
+CASES = [*VARIANTS, *OTHERS]
 TEXT = "".join(f"line {i} {'ab'[i % 2] * (i % 9)}\n" for i in range(60))
 
 
@@ -86,11 +86,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def configs(folder):
+def configs(folder, dropout_of):
     composer = Composer("train")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return {name: settle(composer.single([*SMALL, *words])) for name, words in CASES.items()}
+        plain = settle(composer.single([*SMALL, "model=mlp", ODD]))
+        others = {name: settle(composer.single([*SMALL, *words])) for name, words in OTHERS.items()}
+    return {f"dropout={name}": {**plain, "dropout": dropout_of(name)} for name in options("dropout")} | others
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from runner.experiment import Experiment
 from runner.running import settle
 
 TINY = ("debug=smoke", "precision=float32", "device=cpu", "schedule.batch_size=16", "schedule.length=8it")
-CASES = {
-    **{name: ("model=mlp", f"dropout={name}") for name in options("dropout")},
+OTHERS = {
     "convolutions": ("model=resnet32_he", "model.blocks=1", "dropout=targeted"),
     "clipped": ("model=lenet", "dropout=targeted", "schedule.clip_norm=1.0"),
     "augmented": ("model=lenet", "data.flip=true"),
@@ -48,9 +47,21 @@ class Waits(TorchDispatchMode):
         return function(*args, **kwargs)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_no_step_waits_for_the_device(case):
-    parts = Experiment.from_config(settle(Composer("train").single([*TINY, *CASES[case]])))
+@pytest.fixture(scope="module")
+def config(dropout_of):
+    plain = settle(Composer("train").single([*TINY, "model=mlp"]))
+
+    def of(case):
+        if case in OTHERS:
+            return settle(Composer("train").single([*TINY, *OTHERS[case]]))
+        return {**plain, "dropout": dropout_of(case)}
+
+    return of
+
+
+@pytest.mark.parametrize("case", [*options("dropout"), *OTHERS])
+def test_no_step_waits_for_the_device(case, config):
+    parts = Experiment.from_config(config(case))
     parts.model.to(GPU)
     parts.data.to(GPU)
     parts.device = GPU
@@ -78,10 +89,11 @@ def test_what_waits_is_found():
 # The compiler itself causes this warning if a hook returns the network's output.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("dropout", options("dropout"))
-def test_the_network_in_training_is_one_graph(dropout):
+def test_the_network_in_training_is_one_graph(dropout, config):
     # RigL retains gradients in steps that move connections, which a compiler does not support: not in this step.
-    seldom = ("dropout.updates=1", "dropout.end=0.9") if dropout == "rigl" else ()
-    parts = Experiment.from_config(settle(Composer("train").single([*TINY, *CASES[dropout], *seldom])))
+    seldom = {"updates": 1, "end": 0.9} if dropout == "rigl" else {}
+    whole = config(dropout)
+    parts = Experiment.from_config({**whole, "dropout": {**whole["dropout"], **seldom}})
     training = parts.training()
     torch._dynamo.reset()
     training.forward = torch.compile(parts.model, backend="eager", fullgraph=True)
