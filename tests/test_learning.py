@@ -10,18 +10,14 @@ from runner.running import settle
 
 NETWORK = [
     *("model=resnet32_narrow", "model.blocks=1", "model.width=0.5", "model.widths=[16,32]"),
-    *("schedule.length=10ep", "schedule.batch_size=64", "schedule.learning_rate=0.4", "precision=float32"),
+    *("schedule.length=20ep", "schedule.batch_size=64", "precision=float32"),
 ]
-# Chance is 0.1. After 200 steps, the lowest (unit variants, xtreme) reach 0.85 to 0.92, depending on the processor.
-LEARNED = 0.75
 # One percent of 72 entries is no entry, and ten percent of 16 filters is one filter.
-# Each width of matryoshka and slimmable costs a pass.
 GENTLER = {
     "ramping": ["dropout.gamma=0.9"],
     "ramping_unit": ["dropout.gamma=0.5"],
     "ordered": ["dropout.widths=[0.5,1]"],
-    "matryoshka": ["dropout.widths=[0.5,1]"],
-    "slimmable": ["dropout.random=1"],
+    "targeted_unit": ["schedule.length=30ep"],  # after 20 epochs, rounding decides whether it reaches 0.9
 }
 # The fraction of weights (or filters) that are exactly zero in the detached network.
 ZEROS = {
@@ -48,9 +44,9 @@ def test_learns_digits_and_keeps_its_promise(name, tmp_path):
     attached = training.evaluate("test")["accuracy"]
     if name in SHIFTED:
         with recalibrated(parts.model, parts.data.eval_batches("train")):
-            assert training.evaluate("test")["accuracy"] > LEARNED
+            assert training.evaluate("test")["accuracy"] > 0.9
     else:
-        assert attached > LEARNED
+        assert attached > 0.9
 
     own, granularity = parts.variant.scores(), parts.variant.granularities[-1]
     floor = parts.variant.floor(granularity)
