@@ -42,16 +42,8 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
         return
     about = data.model_arguments()
     name, shape = config["model"]["name"], input_shape(about)
-    model.eval()
-    try:
-        with torch.no_grad():
-            output = model(torch.zeros(1, *shape, device=device))
-    except Exception as error:  # whatever a user's own model raises
-        raise ConfigError(
-            f"model={name} fails on {_shown(about)} of data={config['data']['name']}: {located(error)}"
-        ) from error
-    finally:
-        model.train()
+    example = torch.zeros(1, *shape, device=device)
+    output = _output(model, example, f"model={name} fails on {_shown(about)} of data={config['data']['name']}")
     expected = tuple(task.output_shape(**_known_to(task.output_shape, about)))
     found = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else type(output).__name__
     if found != expected:
@@ -61,24 +53,33 @@ def check_output(config: Mapping[str, Any], data: Any, task: Any, model: nn.Modu
 
 def check_image_sizes(config: Mapping[str, Any], data: Any, model: nn.Module, device: torch.device) -> None:
     """Raise ConfigError if the network cannot be trained on images of all `schedule.image_sizes`."""
-    about = data.model_arguments()
-    for fraction in config["schedule"].get("image_sizes") or ():
-        option = f"schedule.image_sizes={list(config['schedule']['image_sizes'])}"
-        if "image_size" not in about:
-            raise ConfigError(f"{option}: data={config['data']['name']} has no images; expected null")
-        images = shrink(torch.zeros(2, *input_shape(about), device=device), fraction)
-        smallest = getattr(type(model), "minimum_size", 1)
-        name, size = config["model"]["name"], images.shape[-1]
+    sizes = config["schedule"].get("image_sizes")
+    if not sizes:
+        return
+    about, name = data.model_arguments(), config["model"]["name"]
+    option = f"schedule.image_sizes={list(sizes)}"
+    if "image_size" not in about:
+        raise ConfigError(f"{option}: data={config['data']['name']} has no images; expected null")
+    images = torch.zeros(2, *input_shape(about), device=device)
+    smallest = getattr(type(model), "minimum_size", 1)
+    for fraction in sizes:
+        small = shrink(images, fraction)
+        size = small.shape[-1]
         if size < smallest:
             raise ConfigError(f"{option}: images of {size} px are too small for model={name}; expected {smallest} px")
-        model.eval()
-        try:
-            with torch.no_grad():
-                model(images)
-        except Exception as error:  # whatever a user's own model raises
-            raise ConfigError(f"{option}: model={name} fails on images of {size} px: {located(error)}") from error
-        finally:
-            model.train()
+        _output(model, small, f"{option}: model={name} fails on images of {size} px")
+
+
+def _output(model: nn.Module, inputs: torch.Tensor, failure: str) -> Any:
+    """Return the output of a model in evaluation mode, or raise a ConfigError that begins with `failure`."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(inputs)
+    except Exception as error:  # whatever a user's own model raises
+        raise ConfigError(f"{failure}: {located(error)}") from error
+    finally:
+        model.train()
 
 
 def input_shape(about: Mapping[str, Any]) -> tuple[int, ...]:
