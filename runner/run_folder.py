@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from runner.errors import DamagedRun, FolderInUse, UserError, damaged
-from runner.files import load_yaml, rows_of, sha256_of, write_text
+from runner.files import load_config, rows_of, sha256_of, write_text
 from runner.tasks.metrics import Metric, of_status
 
 LOGGER_FOLDERS = ("tensorboard", "wandb")
@@ -134,7 +134,7 @@ class Run:
             status: the content of status.json, if it has just been read.
         """
         try:
-            config = load_yaml(self._verified(self.config_file, status).decode())
+            config = load_config(self._verified(self.config_file, status).decode())
         except FileNotFoundError:
             raise UserError(f"{self.folder} is not a run folder: it has no .hydra/config.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

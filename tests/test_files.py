@@ -9,7 +9,7 @@ import yaml
 from runner import files
 from runner.config.paths import CONF
 from runner.errors import DamagedRun
-from runner.files import append_row, load_yaml, read_rows, write_bytes, write_rows, write_text
+from runner.files import append_row, load_config, load_yaml, read_rows, write_bytes, write_rows, write_text
 
 COLUMNS = ["a", "b"]
 
@@ -111,3 +111,17 @@ def test_yaml_means_the_same_with_and_without_libyaml(quick, monkeypatch):
     for bad in ("a: [", "!!python/name:os.system", "\x07"):
         with pytest.raises(yaml.YAMLError):
             load_yaml(bad)
+
+
+def test_configurations_that_differ_in_the_seed_are_read_like_any_yaml():
+    text = "a:\n  b: [1, 2]\nseed: 0\nc: x\n"
+    texts = [text, text.replace("seed: 0", "seed: 12"), text.replace("seed: 0", "seed: 007")]
+    texts += ["a: 1\n", "seed: 1\nseed: 2\n", "seed: 4\n'seed': 5\n", "- a\n", "a:\n  seed: 3\n", "seed: x\n"]
+    assert [load_config(text) for text in texts] == [yaml.safe_load(text) for text in texts]
+    assert list(load_config(texts[1])) == ["a", "seed", "c"]
+
+
+def test_a_configuration_read_twice_is_not_shared():
+    text = "a:\n  b: [1, 2]\nseed: 3\n"
+    load_config(text)["a"]["b"].append(3)
+    assert load_config(text)["a"]["b"] == [1, 2]

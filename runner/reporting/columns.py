@@ -48,13 +48,10 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
     Returns:
         The groups, with one run per seed and without points, and notes about runs that were left out.
     """
-    import pandas as pd
-
     from runner.reporting.gather import Measured
 
-    nothing = Metric(""), pd.DataFrame()
     measured = [
-        Measured(run, dict(leaves(with_defaults(config))), str(run.status().get("hash") or ""), *nothing)
+        Measured(run, dict(leaves(with_defaults(config))), str(run.status().get("hash") or ""), Metric(""), {})
         for run, config in configs.items()
     ]
     groups = [without_repeats(group) for group in same_but_seed(measured)]

@@ -121,7 +121,7 @@ def save(figure: Figure, path: Path) -> Path:
     with rc_context({"svg.hashsalt": "run"}):  # otherwise the ids in an SVG are random
         metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(content, format=kind, metadata=metadata, facecolor="white")
-    figure.set_layout_engine("none")  # the layout takes as long as drawing, so later files reuse it
+    figure.set_layout_engine(None)  # the layout takes as long as drawing, so later files reuse it
     write_bytes(path, content.getvalue())
     return path
 

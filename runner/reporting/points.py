@@ -1,13 +1,13 @@
 """Read a run's pruning.csv as a data frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from runner.errors import DamagedRun
 from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run, point_key, scope_of
-from runner.tasks.metrics import Metric
+from runner.tasks.metrics import Metric, of_status
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
 _KNOWN = {"batch_norm": ("kept", "recalibrated", "none"), "split": ("train", "validation", "test")}
@@ -20,7 +20,16 @@ def read_points(run: Run) -> pd.DataFrame:
     Raises:
         DamagedRun: there are none, the file has changed, columns are missing, or a value is invalid.
     """
-    rows = run.pruning_rows()
+    return pd.DataFrame(read_columns(run))
+
+
+def read_columns(run: Run, status: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+    """Return the same as `read_points`, as one list per column.
+
+    Args:
+        status: the content of status.json, if it has just been read.
+    """
+    rows = run.pruning_rows(status)
     if not rows:
         raise DamagedRun(f"{run.folder} has no rows in {run.pruning_file.name}; run prune {run.folder} makes them")
     if not _complete(rows[0]) or not set(rows[0]) - set(_NOT_METRICS):
@@ -42,7 +51,7 @@ def read_points(run: Run) -> pd.DataFrame:
     # Round fractions so that rows of several runs match: 0.30000000000000004 is 0.3.
     for name in ("floor", "sparsity"):
         columns[name] = [round(value, 9) for value in columns[name]]
-    return pd.DataFrame(columns)
+    return columns
 
 
 def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
@@ -75,9 +84,9 @@ def _any(points: pd.DataFrame, condition: "pd.Series[bool]", by: list[str]) -> "
     return condition.groupby([points[name] for name in by]).transform("any")
 
 
-def metrics_of(points: pd.DataFrame) -> list[str]:
-    """Return the names of the metric columns, the task's own first and `loss` last."""
-    return [column for column in points.columns if column not in _NOT_METRICS]
+def metrics_of(columns: Iterable[str]) -> list[str]:
+    """Return those of a table's columns that are metrics, the task's own first and `loss` last."""
+    return [column for column in columns if column not in _NOT_METRICS]
 
 
 def statistics(metric: Metric) -> dict[str, pd.NamedAgg]:
@@ -105,17 +114,22 @@ def own_scope(run: Run) -> str:
     return scope_of(run.status())
 
 
-def headline_of(run: Run, points: pd.DataFrame) -> Metric:
+def headline_of(run: Run, columns: Iterable[str], status: Mapping[str, Any] | None = None) -> Metric:
     """Return the task's headline metric.
+
+    Args:
+        columns: the columns of pruning.csv.
+        status: the content of status.json, if it has just been read.
 
     Raises:
         DamagedRun: the status names no metric, or one that was not measured.
     """
-    headline = run.status().get("headline")
+    status = run.status() if status is None else status
+    headline = status.get("headline")
     metric = headline.get("metric") if isinstance(headline, dict) else None
-    if metric not in metrics_of(points):
+    if metric not in metrics_of(columns):
         raise DamagedRun(f"{run.status_file} is damaged: its headline metric {metric} is not in pruning.csv")
-    return run.metric(str(metric))
+    return of_status(status, str(metric))
 
 
 def the_split(points: pd.DataFrame) -> str:
@@ -134,7 +148,7 @@ def shown_points(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, Metric, str]:
         DamagedRun: see `read_points` and `headline_of`.
     """
     points = read_points(run)
-    metric, split = headline_of(run, points), the_split(points)
+    metric, split = headline_of(run, points.columns), the_split(points)
     points = points[points["split"] == split]
     return of_sweeps(points), unpruned_points(points), metric, split
 

@@ -13,7 +13,7 @@ from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.drawing import STYLES
 from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
-from runner.reporting.gather import Measured
+from runner.reporting.gather import Measured, concatenate
 from runner.reporting.points import (
     is_unpruned,
     metrics_of,
@@ -155,8 +155,8 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
             )
         return headlines[0]
     for run in measured:
-        if choice.metric not in metrics_of(run.points):
-            allowed = ", ".join(metrics_of(run.points))
+        if choice.metric not in metrics_of(run.columns):
+            allowed = ", ".join(metrics_of(run.columns))
             raise ConfigError(f"table.metric={choice.metric}: expected auto, {allowed} ({run.run.folder} has these)")
     return measured[0].run.metric(choice.metric)
 
@@ -176,8 +176,7 @@ def _statistics(own: Mapping[str, Sequence[Measured]], metric: Metric, choice: C
     Columns that begin at a floor also have rows with floor 0 and sparsity 0 for the unpruned networks.
     """
     runs = [(name, run) for name, group in own.items() for run in group]
-    every = pd.concat([run.points for _, run in runs], keys=range(len(runs)), names=["run", "row"])
-    every = every.reset_index("run").reset_index(drop=True)
+    every = concatenate([run for _, run in runs])
     names = [runs[index][0] for index in every["run"]]
     # Each column has its own floor for each granularity.
     places = [(name, granularity) for name, granularity in zip(names, every["granularity"], strict=True)]
@@ -262,6 +261,6 @@ def _nothing(measured: Sequence[Measured], choice: Choice) -> str:
     options = ("granularity", "split", "scope", "scores", "floor", "sparsities")
     asked = {name: getattr(choice, name) for name in options}
     shown = " ".join(f"table.{name}={value}" for name, value in asked.items() if value not in ("auto", None))
-    points = pd.concat([run.points for run in measured])
+    points = concatenate(measured)
     there = "; ".join(f"{name} {', '.join(map(str, points[name].unique()))}" for name in options[:-1])
     return f"no run was pruned with {shown}; available: {there}; run prune FOLDER adds more"

@@ -76,7 +76,7 @@ class Collected:
     def measured(self, metric: Metric) -> list[Measured]:
         """Return the swept runs that have measured the metric."""
         found = [info.measured for runs in self.columns.values() for info in runs if info.measured]
-        return [one for one in found if metric.name in metrics_of(one.points)]
+        return [one for one in found if metric.name in metrics_of(one.columns)]
 
     @property
     def metrics(self) -> list[tuple[Metric, Metric]]:
@@ -84,7 +84,7 @@ class Collected:
         swept = [info.measured for info in self.runs if info.measured]
         found = {one.headline.name: (one.headline, one.headline) for one in swept}
         for one in swept:
-            for name in metrics_of(one.points):
+            for name in metrics_of(one.columns):
                 found.setdefault(name, (one.run.metric(name), one.headline))
         return list(found.values())
 
@@ -110,7 +110,7 @@ def collect(runs: Iterable[Run]) -> Collected:
 
 def _comparable(info: RunInfo) -> Measured:
     hash_ = str(info.status.get("hash_of_format_1") or info.status.get("hash") or "")
-    return info.measured or Measured(info.run, info.config, hash_, Metric(""), pd.DataFrame())
+    return info.measured or Measured(info.run, info.config, hash_, Metric(""), {})
 
 
 def _info_of(run: Run) -> RunInfo:
