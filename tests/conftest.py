@@ -44,7 +44,14 @@ def dropout_of() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture
 def drawn() -> None:
-    """For a test that needs the figure at the end of a sweep."""
+    """For a test that looks at figures."""
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the files of all figures empty in a module's tests, except in those that need `drawn`."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: None)
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,8 @@ from runner.errors import ConfigError
 from runner.files import read_rows
 from runner.runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 # One prunable layer of 320 weights.
 TOY = (
     "debug=smoke",
@@ -53,7 +55,7 @@ def _rows(folder="outputs/coadaptation/digits-mlp"):
     return pd.read_csv(Path(folder) / "table.csv")
 
 
-def test_two_runs_side_by_side(trained, tree, capsys):
+def test_two_runs_side_by_side(trained, tree, capsys, drawn):
     before = tree(trained)
     assert coadapt([str(trained / "none0"), str(trained / "targeted0")], []) == 0
     said = capsys.readouterr().out
@@ -131,7 +133,7 @@ def _weights(run):
         yield name.removesuffix(".weight"), weight.ravel()
 
 
-def test_the_same_call_gives_the_same_bytes(trained, tree):
+def test_the_same_call_gives_the_same_bytes(trained, tree, drawn):
     words = ["members=30", "probes=2", "limit=50"]
     for out in ("a", "b"):
         coadapt([str(trained / "targeted0")], [*words, f"out={out}"])

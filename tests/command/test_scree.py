@@ -17,6 +17,8 @@ from runner.experiment import Experiment
 from runner.files import read_rows
 from runner.runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COMMON = (
     "debug=smoke",
     "data=digits",
@@ -174,7 +176,7 @@ def test_where_to_cut_is_chosen_on_validation(trained):
     )
 
 
-def test_pictures_show_every_k_that_was_asked_for(trained):
+def test_pictures_show_every_k_that_was_asked_for(trained, drawn):
     scree([trained("tail")], [])
     with Image.open(OUT / "reconstructions.gif") as movie:
         assert movie.n_frames == 8
@@ -209,7 +211,7 @@ def test_pictures_show_every_k_that_was_asked_for(trained):
         assert movie.n_frames == 3
 
 
-def test_the_same_call_gives_the_same_bytes(trained, tree):
+def test_the_same_call_gives_the_same_bytes(trained, tree, drawn):
     for out in ("one", "two"):
         scree([trained("tail"), trained("code4")], ["ks=[1,3]", "limit=50", f"out={out}"])
     assert tree(Path("one")) == tree(Path("two"))

@@ -23,6 +23,8 @@ from runner.training.callbacks import MetricsFile
 from runner.training.loop import Training
 from runner.training.schedules import OneCycle
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 # Two hidden layers that can be pruned; three epochs of four steps, with momentum and weight decay.
 TINY = (
     *("debug=smoke", "data=digits", "model=mlp", "model.widths=[32,24]", "model.width=0.5", "schedule.length=12it"),
@@ -93,7 +95,7 @@ def initial(run, **changes):
     return Experiment.from_config({**run.config(), **changes}).model.state_dict()
 
 
-def test_a_table_of_all_ways_and_what_they_cost(trained, tree, capsys):
+def test_a_table_of_all_ways_and_what_they_cost(trained, tree, capsys, drawn):
     before = tree(trained)
     words = ["sparsity=0.5", "finetune=1ep", "iterations=2"]
     assert ticket([str(trained)], words) == 0

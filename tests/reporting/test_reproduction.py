@@ -11,6 +11,8 @@ from runner.reporting.published import published_heads
 from runner.reporting.reproduction import Plan
 from runner.runs import find_runs
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = ["setup=own", "debug=smoke", "model=mlp", "schedule.length=2it", "precision=float32"]
 TABLES = [name for name in options("table") if name.startswith("paper")]
 
@@ -56,7 +58,7 @@ def test_the_papers_setup_is_the_official_codes():
 
 
 @pytest.mark.slow
-def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys):
+def test_trains_what_is_missing_and_sets_it_beside_the_paper(tmp_path, capsys, drawn):
     words = ["table=paper7_resnet32_weight", *TINY, f"outputs={tmp_path}", "seed=0,1"]
     assert run(*words, "--estimate") == 0
     estimate = capsys.readouterr().out
