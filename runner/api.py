@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import runs
-from runner.errors import ConfigError, ParameterError
+from runner.errors import ConfigError
 from runner.files import read_rows
 from runner.runs import Run
 
@@ -106,11 +106,14 @@ class Result:
         """
         import copy
 
+        from runner.config import choices
+        from runner.parameters import fraction, one_of
         from runner.pruning.apply import prune
         from runner.stored import load_scores
 
-        if scores not in ("own", "magnitude"):
-            raise ParameterError("scores", scores, "own or magnitude")
+        fraction("sparsity", sparsity)
+        one_of("granularity", granularity, choices.names("granularity"))
+        one_of("scores", scores, ("own", "magnitude"))
         experiment = self._experiment
         model = copy.deepcopy(experiment.model)
         experiment.load(self.run, model)

@@ -87,8 +87,12 @@ def test_errors_say_what_is_expected(results, tmp_path):
         none.model(sparsity=2)
     with pytest.raises(ValueError, match="granularity='layer'"):
         none.model(sparsity=0.5, granularity="layer")
-    with pytest.raises(ValueError, match="scores='taylor': expected own or magnitude"):
+    with pytest.raises(ValueError, match="scores='taylor': expected one of own, magnitude"):
         none.model(sparsity=0.5, scores="taylor")
+    with pytest.raises(ValueError, match="granularity='filter'"):
+        none.model(granularity="filter")
+    with pytest.raises(ValueError, match=r"sparsity=1\.5"):
+        none.model(sparsity=1.5)
     with pytest.raises(AttributeError):
         _ = runner.nothing
     none.run.write_status(state="failed")
