@@ -72,11 +72,9 @@ print(points[points.pruned & (points.split == "validation") & (points.batch_norm
 
 figure, axes = plt.subplots(figsize=(7, 3.8))
 shown = sorted(order, key=order.__getitem__)
-for place, method in enumerate(shown):
-    for norm, filled in (("kept", True), ("recalibrated", False)):
-        values = accuracies(method, True, norm)
-        face = "C0" if filled else "white"
-        axes.plot(values, [place] * len(values), "o", color="C0", markerfacecolor=face, label=norm if not place else None)
+for norm, face in (("kept", "C0"), ("recalibrated", "white")):
+    marks = [(value, place) for place, method in enumerate(shown) for value in accuracies(method, True, norm)]
+    axes.plot(*zip(*marks, strict=True), "o", color="C0", markerfacecolor=face, label=norm)
 axes.set_yticks(range(len(shown)), shown)
 axes.set_xlabel("test accuracy at 90 %, in percent; one mark per seed")
 axes.grid(axis="x", color="0.9")
