@@ -48,8 +48,9 @@ def spread(values: pd.Series) -> str:
 def difference(values: pd.Series, others: pd.Series) -> str:
     paired = (values - others).dropna()
     if len(paired) < 2:
-        return f"{paired.mean():+.1f}" if len(paired) else "–"
-    return f"{paired.mean():+.1f} ± {STUDENT[len(paired)] * paired.std() / len(paired) ** 0.5:.1f}"
+        return f"{paired.mean():+.1f}".replace("-", "−") if len(paired) else "–"
+    interval = STUDENT[len(paired)] * paired.std() / len(paired) ** 0.5
+    return f"{paired.mean():+.1f} ± {interval:.1f}".replace("-", "−")
 
 
 def accuracies(method: str, pruned: bool, batch_norm: str, split: str = "test") -> pd.Series:
@@ -58,13 +59,16 @@ def accuracies(method: str, pruned: bool, batch_norm: str, split: str = "test") 
     return points[chosen].set_index("seed").accuracy
 
 
-cells = [["", "seeds", "unpruned", "90 %, kept", f"kept − {REFERENCE}", "90 %, recalibrated"]]
+cells = [["", "seeds", "unpruned", "90 %, kept", "difference", "90 %, recalibrated", "difference"]]
 order = {method: accuracies(method, True, "kept").mean() for method in points.method.unique()}
 for method in sorted(order, key=order.__getitem__, reverse=True):
     kept, again = (accuracies(method, True, norm) for norm in ("kept", "recalibrated"))
-    apart = "–" if method == REFERENCE else difference(kept, accuracies(REFERENCE, True, "kept"))
+    others = [accuracies(REFERENCE, True, norm) for norm in ("kept", "recalibrated")]
+    apart = [
+        "–" if method == REFERENCE else difference(one, other) for one, other in zip((kept, again), others, strict=True)
+    ]
     unpruned = spread(accuracies(method, False, "kept"))
-    cells.append([method, str(len(kept)), unpruned, spread(kept), apart, spread(again)])
+    cells.append([method, str(len(kept)), unpruned, spread(kept), apart[0], spread(again), apart[1]])
 text = "\n".join(padded(cells))
 (HERE / "ninety.md").write_text(text + "\n")
 print(text)
