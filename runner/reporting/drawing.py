@@ -118,10 +118,11 @@ def save(figure: Figure, path: Path) -> Path:
     """
     content = io.BytesIO()
     kind = "svg" if path.suffix == ".svg" else "png"
-    with rc_context({"svg.hashsalt": "run"}):  # otherwise the ids in an SVG are random
+    # Otherwise the ids in an SVG are random, and removing the layout engine would choose another one.
+    with rc_context({"svg.hashsalt": "run", "figure.autolayout": False, "figure.constrained_layout.use": False}):
         metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(content, format=kind, metadata=metadata, facecolor="white")
-    figure.set_layout_engine(None)  # the layout takes as long as drawing, so later files reuse it
+        figure.set_layout_engine(None)  # the layout takes as long as drawing, so later files reuse it
     write_bytes(path, content.getvalue())
     return path
 

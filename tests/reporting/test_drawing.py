@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -104,3 +105,14 @@ def test_labels_are_apart_and_all_points_inside(drawn, sparsities) -> None:
     boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.get_xticklabels()]
     assert boxes
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_the_users_settings_do_not_change_the_layout(tmp_path) -> None:
+    files = []
+    for setting in (False, True):
+        folder = tmp_path / str(setting)
+        folder.mkdir()
+        files.append([folder / "figure.png", folder / "figure.svg"])
+        with rc_context({"figure.autolayout": setting}):
+            draw([Panel("", [Curve("a", Style.number(0), GRID, GRID)])], 1, "", "accuracy (%)", files[-1], 100)
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
