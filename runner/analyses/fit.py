@@ -12,7 +12,7 @@ from runner.config.rules import check_each, show
 from runner.errors import ConfigError
 from runner.reporting.drawing import Curve, Panel, Style, draw
 from runner.reporting.formats import COSTS, NONE, metric_label, number, percent
-from runner.reporting.gather import gather
+from runner.reporting.gather import concatenate, gather
 from runner.reporting.writing import padded
 from runner.rules import one_of
 from runner.runs import Run
@@ -33,7 +33,8 @@ def study(found_runs: Sequence[Run], options: Mapping[str, Any], config_dir: Pat
         raise ConfigError("the runs' headline metrics differ; expected folders of one task")
     headline = measured[0].headline
     metric, higher = headline.name, headline.higher_is_better
-    points = pd.concat([run.points.assign(run=str(run.run.folder)) for run in measured], ignore_index=True)
+    points = concatenate(measured)
+    points["run"] = points["run"].map(lambda number: str(measured[number].run.folder))
     points = points.reindex(columns=list(dict.fromkeys([*points.columns, *COSTS])))
     there = list(points["granularity"].unique())
     check_each(options, {"granularity": one_of("auto", *there)})

@@ -116,14 +116,14 @@ def _comparable(info: RunInfo) -> Measured:
 def _info_of(run: Run) -> RunInfo:
     try:
         status = run.status()
-        state = run.state() or "no status"
-        config = dotted_config(run)
+        state = run.state_of(status) or "no status"
+        config = dotted_config(run, status)
     except UNREADABLE as damage:
         return RunInfo(run, "damaged", {}, {}, str(damage), log=_end_of(run.log_file))
     error, measured = str(status.get("error") or ""), None
     if run.pruning_file.exists():
         try:
-            measured = measure(run, config)
+            measured = measure(run, config, status)
         except UNREADABLE as damage:
             state, error = "damaged" if state == "finished" else state, error or str(damage)
     return RunInfo(
