@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import runner
+from runner.reporting.points import is_unpruned
 from runner.reporting.writing import padded
 
 HERE = Path(__file__).parent
@@ -27,12 +28,13 @@ frames = []
 for result in runner.find(sys.argv[1]):
     rows, config = result.pruning, result.config
     sparse = config["dropout"]["name"] in SPARSE
+    trained = is_unpruned(rows)
     # The network at 90 %: the trained one if that is sparse, else the trained one pruned by the variant's own rule.
-    at = (rows.floor == 0) & (rows.sparsity == 0) if sparse else rows.sparsity == ASKED
-    whole = (rows.floor == 0) & (rows.sparsity == 0) & (not sparse)
+    at = trained if sparse else rows.sparsity == ASKED
     about = {"method": name(config), "seed": config["seed"]}
-    for pruned, mask in ((True, at), (False, whole)):
-        frames.append(rows[mask].assign(**about, pruned=pruned))
+    frames.append(rows[at].assign(**about, pruned=True))
+    if not sparse:
+        frames.append(rows[trained].assign(**about, pruned=False))
 points = pd.concat(frames)
 points["accuracy"] *= 100
 key = ["method", "seed", "pruned", "batch_norm", "split"]
@@ -53,22 +55,21 @@ def difference(values: pd.Series, others: pd.Series) -> str:
     return f"{paired.mean():+.1f} ± {interval:.1f}".replace("-", "−")
 
 
-def accuracies(method: str, pruned: bool, batch_norm: str, split: str = "test") -> pd.Series:
+def accuracies(method: str, pruned: bool, batch_norm: str) -> pd.Series:
     chosen = (points.method == method) & (points.pruned == pruned)
-    chosen &= (points.batch_norm == batch_norm) & (points.split == split)
+    chosen &= (points.batch_norm == batch_norm) & (points.split == "test")
     return points[chosen].set_index("seed").accuracy
 
 
 cells = [["", "seeds", "unpruned", "90 %, kept", "difference", "90 %, recalibrated", "difference"]]
 order = {method: accuracies(method, True, "kept").mean() for method in points.method.unique()}
 for method in sorted(order, key=order.__getitem__, reverse=True):
-    kept, again = (accuracies(method, True, norm) for norm in ("kept", "recalibrated"))
-    others = [accuracies(REFERENCE, True, norm) for norm in ("kept", "recalibrated")]
-    apart = [
-        "–" if method == REFERENCE else difference(one, other) for one, other in zip((kept, again), others, strict=True)
-    ]
-    unpruned = spread(accuracies(method, False, "kept"))
-    cells.append([method, str(len(kept)), unpruned, spread(kept), apart[0], spread(again), apart[1]])
+    row = [method, str(len(accuracies(method, True, "kept"))), spread(accuracies(method, False, "kept"))]
+    for norm in ("kept", "recalibrated"):
+        values = accuracies(method, True, norm)
+        apart = "–" if method == REFERENCE else difference(values, accuracies(REFERENCE, True, norm))
+        row += [spread(values), apart]
+    cells.append(row)
 text = "\n".join(padded(cells))
 (HERE / "ninety.md").write_text(text + "\n")
 print(text)
