@@ -3,6 +3,7 @@
   run table                                      all finished runs under outputs/ except run ticket's and smoke runs
   run table outputs/train table.granularity=unit table.batch_norm=recalibrated
   run table outputs/train 'table.runs={data: digits, dropout: [none, targeted]}'
+  run table table.baseline=none                  also the differences from a column, paired by seed
   run table table=cifar10                        next to the paper's numbers; run list table names the tables
 
 Rows are sparsities, columns are the options that distinguish the runs, and values are the mean and standard deviation

@@ -42,6 +42,7 @@ def _rules(folders: Sequence[Path]) -> dict[str, Rule]:
         "floor": either("auto", between(0, 1)),
         "sparsities": either(None, list_of(between(0, 1))),
         "x": one_of("sparsity", *COSTS, *COUNTS),
+        "baseline": either(None, is_word),
         "published": either(None, is_mapping),
     }
 
@@ -73,6 +74,7 @@ class Choice:
     floor: float | str = "auto"
     sparsities: Sequence[float] | None = None
     x: str = "sparsity"  # horizontal axis of the figure
+    baseline: str | None = None  # the column to give differences from
     published: Sequence[PublishedColumn] = ()
 
     @classmethod
@@ -85,7 +87,7 @@ class Choice:
         Raises:
             ConfigError: an option is missing or invalid. The message names the option, the value and what is allowed.
         """
-        rules, table = _rules(folders), {"x": "sparsity", **table}
+        rules, table = _rules(folders), {"x": "sparsity", "baseline": None, **table}
         for name, rule in rules.items():
             if name not in table:
                 raise ConfigError(f"table.{name} is missing in the table's file")

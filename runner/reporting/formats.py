@@ -38,6 +38,12 @@ def mean_and_deviation(mean: float, std: float, metric: Metric) -> str:
     return f"{number(mean, metric)} ± {number(std, metric)}"
 
 
+def difference_and_interval(difference: float, interval: float, metric: Metric) -> str:
+    """Format a difference as `+1.25 ± 0.62`, or without its interval if there is none."""
+    signed = f"{'+' if difference >= 0 else '−'}{number(abs(difference), metric)}"
+    return signed if math.isnan(interval) else f"{signed} ± {number(interval, metric)}"
+
+
 def percent(fraction: float) -> str:
     """Format a fraction as a percentage without the percent sign, e.g. `75` or `98.5`."""
     return f"{100 * fraction:.6g}"

@@ -17,7 +17,7 @@ from runner.errors import ConfigError
 from runner.reporting.formats import COSTS, COUNTS
 from runner.reporting.reproduction import Plan
 from runner.reporting.reproduction import figure as reproduction_figure
-from runner.reporting.table import CSV_COLUMNS, Section, Table
+from runner.reporting.sections import CSV_COLUMNS, Section, Table
 from runner.reporting.writing import table_figure
 from runner.tasks.metrics import by_name
 

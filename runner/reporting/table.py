@@ -1,108 +1,22 @@
 """Tables that combine many runs: mean and standard deviation over seeds, by sparsity and column."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from difflib import get_close_matches
 
 import pandas as pd
 
 from runner.config.choices import in_order
 from runner.errors import ConfigError
-from runner.reporting.beside import PublishedValues, published_beside
+from runner.reporting.beside import published_beside
 from runner.reporting.choice import Choice
 from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
 from runner.reporting.drawing import STYLES
-from runner.reporting.formats import BATCH_NORMS, granularity_label, metric_label, percent
 from runner.reporting.gather import Measured, concatenate
-from runner.reporting.points import (
-    is_unpruned,
-    metrics_of,
-    of_sweeps,
-    own_floors,
-    own_scope,
-    statistics,
-    unpruned_points,
-)
+from runner.reporting.pairing import paired_differences
+from runner.reporting.points import metrics_of, of_sweeps, own_floors, own_scope, statistics, unpruned_points
+from runner.reporting.sections import Section, Table
 from runner.runs import Run
 from runner.tasks.metrics import Metric
-
-CSV_COLUMNS = (
-    *("granularity", "batch_norm", "scope", "scores", "split", "metric"),
-    *("column", "source", "floor", "sparsity", "actual_sparsity", "mean", "std", "n"),  # source: of published columns
-)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A printed table for one granularity and one BatchNorm mode."""
-
-    granularity: str
-    batch_norm: str
-    rows: pd.DataFrame  # CSV_COLUMNS and `beside`, our own column to compare with; one row per column and sparsity
-    columns: list[str]  # in display order
-    published: list[PublishedValues]  # the published ones among them
-
-    @property
-    def title(self) -> str:
-        what = granularity_label(self.granularity)
-        return f"{what} pruned, {BATCH_NORMS.get(self.batch_norm, self.batch_norm)}"
-
-    @cached_property
-    def unpruned(self) -> pd.DataFrame:
-        """The rows for unpruned networks. Empty unless a column begins at a floor."""
-        rows = self.rows[is_unpruned(self.rows)]
-        return rows if self._added.any() else rows[:0]
-
-    @cached_property
-    def swept(self) -> pd.DataFrame:
-        """The rows of all columns by sparsity, as in the paper, without the unpruned rows of columns with a floor."""
-        return self.rows[~self._added]
-
-    @cached_property
-    def _added(self) -> "pd.Series[bool]":
-        floored = self.rows.loc[self.rows["floor"] > 0, "column"]
-        return is_unpruned(self.rows) & self.rows["column"].isin(floored)
-
-    @property
-    def notes(self) -> list[str]:
-        """Notes about rows that belong to a network pruned at its floor, and about the published columns."""
-        notes = ["unpruned: the whole network, nothing set to zero."] if len(self.unpruned) else []
-        low = self.rows[self.rows["sparsity"] < self.rows["floor"]]
-        for floor, part in low.groupby("floor"):
-            at = f"{percent(float(str(floor)))} %"
-            what = granularity_label(self.granularity)
-            names = ", ".join(part["column"].unique())
-            notes.append(f"{names}: rows below {at} are for the network with {at} of its {what} pruned, its floor.")
-        for file in dict.fromkeys(column.published.file for column in self.published):
-            same_file = [column for column in self.published if column.published.file == file]
-            labels = ", ".join(column.label for column in same_file)
-            heads = ", ".join(f"“{column.published.head}”" for column in same_file)
-            notes.append(f"{labels}: {same_file[0].published.about}, there {heads} ({file}.csv).")
-        return notes
-
-
-@dataclass(frozen=True)
-class Table:
-    """The table that `run table` writes."""
-
-    metric: Metric
-    split: str
-    common: str  # title of what all runs have in common
-    sections: list[Section]
-    own_columns: list[str]
-    notes: list[str]
-    x: str = "sparsity"  # horizontal axis of the figure: the sparsity or a cost
-    runs: Mapping[str, Sequence[Run]] = field(default_factory=dict)  # own column → its runs, one per seed
-
-    @property
-    def title(self) -> str:
-        return ", ".join(filter(None, [metric_label(self.split, self.metric), self.common]))
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        """All sections in the long form of the CSV file."""
-        columns = [*CSV_COLUMNS, *([] if self.x == "sparsity" else [self.x])]
-        return pd.concat([section.rows for section in self.sections], ignore_index=True)[columns]
 
 
 def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run, str] | None = None) -> Table:
@@ -121,15 +35,16 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
     names = column_names(first) if named is None else [named[run.run] for run in first]
     order = sorted(range(len(names)), key=lambda i: _place(columns[i][0][0], names[i], choice))
     own = {names[i]: columns[i][0] for i in order}
-    rows = _statistics(own, metric, choice)
-    sections = [_section(part, own, metric, choice) for part in _parts(rows, choice)]
+    points = _points(own, choice)
+    sections = [_section(part, own, metric, choice) for part in _parts(points, choice)]
     if not sections:
         raise ConfigError(_nothing(measured, choice))
-    if choice.x != "sparsity" and rows[choice.x].isna().all():
+    if choice.x != "sparsity" and points[choice.x].isna().all():
         again = "delete a run's pruning.csv and run prune FOLDER measures it again"
         raise ConfigError(f"table.x={choice.x}: the sweeps of these runs have no {choice.x}; {again}")
     left_out = [f"Left out, a copy: {', '.join(repeats)}."] if repeats else []
     shown = [name for name in own if any(name in section.columns for section in sections)]
+    _check_baseline(choice.baseline, shown)
     if len(shown) > STYLES:
         more = f"{len(shown)} columns, of which {STYLES} can be distinguished"
         left_out.append(f"No figures: {more}; table.runs=… selects fewer.")
@@ -141,6 +56,7 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
         own_columns=shown,
         x=choice.x,
         runs={name: [run.run for run in own[name]] for name in shown},
+        baseline=choice.baseline,
         notes=list(dict.fromkeys([*(note for section in sections for note in section.notes), *left_out])),
     )
 
@@ -161,6 +77,13 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
     return measured[0].run.metric(choice.metric)
 
 
+def _check_baseline(baseline: str | None, columns: Sequence[str]) -> None:
+    if baseline is not None and baseline not in columns:
+        near = get_close_matches(baseline, columns, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ConfigError(f"table.baseline={baseline}: no column has this name{hint} expected {', '.join(columns)}")
+
+
 def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
     """Return the sort key of a column: the order of values in the table file, then no dropout first, then the name."""
     listed = []
@@ -170,13 +93,14 @@ def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
     return (*listed, run.config["dropout.name"] != "none", name)
 
 
-def _statistics(own: Mapping[str, Sequence[Measured]], metric: Metric, choice: Choice) -> pd.DataFrame:
-    """Return all columns in long form. Standard deviations have n - 1 in the denominator.
+def _points(own: Mapping[str, Sequence[Measured]], choice: Choice) -> pd.DataFrame:
+    """Return the chosen points of all runs, with their column and seed.
 
     Columns that begin at a floor also have rows with floor 0 and sparsity 0 for the unpruned networks.
     """
     runs = [(name, run) for name, group in own.items() for run in group]
     every = concatenate([run for _, run in runs])
+    every["seed"] = [runs[index][1].seed for index in every["run"]]
     names = [runs[index][0] for index in every["run"]]
     # Each column has its own floor for each granularity.
     places = [(name, granularity) for name, granularity in zip(names, every["granularity"], strict=True)]
@@ -193,11 +117,19 @@ def _statistics(own: Mapping[str, Sequence[Measured]], metric: Metric, choice: C
     whole = whole[(whole["split"] == choice.split) & whole["place"].isin(points.loc[points["floor"] > 0, "place"])]
     whole = whole.assign(scope=whole["column"].map(scopes), scores=choice.scores)
     points = pd.concat([points, whole], ignore_index=True)
+    return points.assign(**{name: float("nan") for name in _averaged(choice) if name not in points})
+
+
+def _averaged(choice: Choice) -> list[str]:
+    """Return the columns beside the metric whose means are shown."""
+    return ["actual_sparsity", *([] if choice.x == "sparsity" else [choice.x])]
+
+
+def _statistics(points: pd.DataFrame, metric: Metric, choice: Choice) -> pd.DataFrame:
+    """Return columns in long form. Standard deviations have n - 1 in the denominator."""
     key = ["column", "granularity", "batch_norm", "scope", "scores", "split", "floor", "sparsity"]
-    means = ["actual_sparsity", *([] if choice.x == "sparsity" else [choice.x])]
-    points = points.assign(**{name: float("nan") for name in means if name not in points})
     rows = points.groupby(key, as_index=False, sort=False).agg(
-        **{name: pd.NamedAgg(name, "mean") for name in means}, **statistics(metric)
+        **{name: pd.NamedAgg(name, "mean") for name in _averaged(choice)}, **statistics(metric)
     )
     return rows.assign(metric=metric.name, source="", beside=rows["column"])
 
@@ -220,13 +152,13 @@ def _floors(
     return floors
 
 
-def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
-    """Yield the rows of each section. Models without BatchNorm belong to the sections of both BatchNorm modes."""
+def _parts(points: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
+    """Yield the points of each section. Models without BatchNorm belong to the sections of both BatchNorm modes."""
     if choice.sparsities is not None:
-        rows = rows[rows["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
-    present = in_order(rows["granularity"])
+        points = points[points["sparsity"].isin([round(float(sparsity), 9) for sparsity in choice.sparsities])]
+    present = in_order(points["granularity"])
     for granularity in present if choice.granularity == "auto" else [choice.granularity]:
-        selected = rows[rows["granularity"] == granularity]
+        selected = points[points["granularity"] == granularity]
         norms = choice.batch_norm if (selected["batch_norm"] != "none").any() else choice.batch_norm[:1]
         for norm in norms:
             part = selected[selected["batch_norm"].isin([norm, "none"])]
@@ -234,8 +166,11 @@ def _parts(rows: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
                 yield part
 
 
-def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric, choice: Choice) -> Section:
+def _section(points: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric, choice: Choice) -> Section:
     """Return a section, including the published columns to show beside its rows."""
+    part, differences = _statistics(points, metric, choice), None
+    if choice.baseline is not None and choice.baseline in set(part["column"]):
+        differences = paired_differences(points, choice.baseline, metric.name)
     granularity = str(part["granularity"].iloc[0])
     norm = next((name for name in part["batch_norm"] if name != "none"), "none")
     shown = {name: runs[0] for name, runs in own.items() if name in set(part["column"])}
@@ -253,7 +188,7 @@ def _section(part: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric,
     order = [name for names in columns.values() for name in names]
     by = ["column", "sparsity", "floor"]
     rows = rows.sort_values(by, key=lambda s: s.map(order.index) if s.name == "column" else s)
-    return Section(granularity, norm, rows.reset_index(drop=True), order, beside)
+    return Section(granularity, norm, rows.reset_index(drop=True), order, beside, differences)
 
 
 def _nothing(measured: Sequence[Measured], choice: Choice) -> str:

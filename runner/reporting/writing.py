@@ -14,20 +14,23 @@ from runner.reporting.formats import (
     COUNTS,
     NONE,
     UNPRUNED,
+    difference_and_interval,
     mean_and_deviation,
     metric_label,
     percent,
 )
 from runner.reporting.learning import learning_figure
-from runner.reporting.table import Section, Table
+from runner.reporting.sections import Section, Table
 from runner.tasks.metrics import Metric
 
 FIGURES = ("png", "svg")
+DIFFERENCES = "differences.csv"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {
     "“": "``",
     "”": "''",
     "–": "--",
+    "−": "$-$",
     "·": r"$\cdot$",
     "γ": r"$\gamma$",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -37,14 +40,19 @@ _LATEX |= {
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write table.csv, table.md, table.tex, table.png and table.svg, and return the paths.
 
-    If the runs have learning curves, learning.png and learning.svg are written as well. There are no figures if the
-    table has too many columns to distinguish.
+    If the runs have learning curves, learning.png and learning.svg are written as well, and differences.csv if the
+    table has a baseline. There are no figures if the table has too many columns to distinguish.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("csv", "md", "tex")]
     write_frame(paths[0], table.rows)
     write_text(paths[1], markdown(table))
     write_text(paths[2], latex(table))
+    if table.baseline is None:
+        (folder / DIFFERENCES).unlink(missing_ok=True)  # of an older table
+    else:
+        write_frame(folder / DIFFERENCES, table.differences)
+        paths.append(folder / DIFFERENCES)
     if len(table.own_columns) > STYLES:
         for older in (folder / f"{name}.{ending}" for name in ("table", "learning") for ending in FIGURES):
             older.unlink(missing_ok=True)
@@ -58,7 +66,8 @@ def markdown(table: Table) -> str:
     """Return all sections and notes as Markdown."""
     lines = [f"## {table.title}"]
     for section in table.sections:
-        lines += ["", f"### {section.title}", "", *padded(cells(section, table.metric))]
+        for title, rows in _titled(section, table):
+            lines += ["", f"### {title}", "", *padded(rows)]
     if table.notes:
         lines += ["", *(f"- {note}" for note in table.notes)]
     return "\n".join(lines) + "\n"
@@ -68,10 +77,10 @@ def latex(table: Table) -> str:
     r"""Return one table environment per section. The document needs only \usepackage{booktabs}."""
     # DataFrame.to_latex would require jinja2, and it neither draws a rule above the seeds nor escapes Greek letters.
     parts = ["% needs \\usepackage{booktabs}"]
-    for section in table.sections:
-        head, *body, seeds = [" & ".join(map(_escaped, row)) + r" \\" for row in cells(section, table.metric)]
-        columns = "r" * (len(section.columns) + 1)
-        caption = _escaped(f"{table.title}: {section.title}. {' '.join(section.notes)}".strip())
+    for section, (title, text) in [(one, titled) for one in table.sections for titled in _titled(one, table)]:
+        head, *body, seeds = [" & ".join(map(_escaped, row)) + r" \\" for row in text]
+        columns = "r" * len(text[0])
+        caption = _escaped(f"{table.title}: {title}. {' '.join(section.notes)}".strip())
         rows = [r"\toprule", head, r"\midrule", *body, r"\midrule", seeds, r"\bottomrule"]
         parts += [
             *("", r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}"),
@@ -88,7 +97,33 @@ def cells(section: Section, metric: Metric) -> list[list[str]]:
     parts = [(UNPRUNED, section.unpruned)] if len(section.unpruned) else []
     parts += [(f"{percent(float(str(s)))} %", rows) for s, rows in section.swept.groupby("sparsity")]
     body = [[name, *_cells(rows, section.columns, metric)] for name, rows in parts]
-    return [["sparsity", *section.columns], *body, ["seeds", *(_seeds(section, column) for column in section.columns)]]
+    return [
+        ["sparsity", *section.columns],
+        *body,
+        ["seeds", *(_numbers(section.rows, column) for column in section.columns)],
+    ]
+
+
+def _titled(section: Section, table: Table) -> list[tuple[str, list[list[str]]]]:
+    """Return the titles and cells of a section's tables: its means and, with a baseline, its differences."""
+    tables = [(section.title, cells(section, table.metric))]
+    if table.baseline is not None and section.differences is not None:
+        title = f"{section.title}: difference from {table.baseline}, paired by seed"
+        tables.append((title, difference_cells(section, section.differences, table.baseline, table.metric)))
+    return tables
+
+
+def difference_cells(section: Section, apart: pd.DataFrame, baseline: str, metric: Metric) -> list[list[str]]:
+    """Return the differences of a section's own columns from the baseline as text, with the number of pairs last."""
+    published = [column.label for column in section.published]
+    columns = [name for name in section.columns if name not in (baseline, *published)]
+    body = []
+    for (_, sparsity), rows in apart.groupby([~apart["unpruned"], "sparsity"]):
+        values = zip(rows["column"], rows["difference"], rows["interval"], strict=True)
+        shown = {name: difference_and_interval(float(mean), float(half), metric) for name, mean, half in values}
+        name = UNPRUNED if rows["unpruned"].all() else f"{percent(float(str(sparsity)))} %"
+        body.append([name, *(shown.get(column, NONE) for column in columns)])
+    return [["sparsity", *columns], *body, ["seeds", *(_numbers(apart, column) for column in columns)]]
 
 
 def _cells(rows: pd.DataFrame, columns: Sequence[str], metric: Metric) -> list[str]:
@@ -152,8 +187,9 @@ def _cost_curves(section: Section, styles: dict[str, Style], table: Table) -> li
     return curves
 
 
-def _seeds(section: Section, column: str) -> str:
-    numbers = sorted({int(n) for n in section.rows.loc[section.rows["column"] == column, "n"].dropna()})
+def _numbers(rows: pd.DataFrame, column: str) -> str:
+    """Return how many seeds a column has, as a range if it depends on the row."""
+    numbers = sorted({int(n) for n in rows.loc[rows["column"] == column, "n"].dropna()})
     return "–".join(str(n) for n in dict.fromkeys([numbers[0], numbers[-1]])) if numbers else NONE
 
 

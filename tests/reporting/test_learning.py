@@ -13,7 +13,8 @@ from runner.files import write_rows
 from runner.reporting.choice import Choice
 from runner.reporting.gather import gather
 from runner.reporting.learning import learning_curves, read_metrics
-from runner.reporting.table import Table, make_table
+from runner.reporting.sections import Table
+from runner.reporting.table import make_table
 from runner.reporting.writing import write_table
 from runner.runs import Run, metrics_columns
 

@@ -9,7 +9,8 @@ import pytest
 from runner.errors import ConfigError
 from runner.reporting.choice import Choice, PublishedColumn
 from runner.reporting.gather import gather
-from runner.reporting.table import Table, make_table
+from runner.reporting.sections import Table
+from runner.reporting.table import make_table
 from runner.reporting.writing import cells
 from runner.runs import Run
 

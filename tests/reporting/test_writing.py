@@ -14,7 +14,8 @@ from matplotlib.image import imread
 from runner.reporting.choice import Choice, PublishedColumn
 from runner.reporting.drawing import STYLES
 from runner.reporting.gather import gather
-from runner.reporting.table import Table, make_table
+from runner.reporting.sections import Table
+from runner.reporting.table import make_table
 from runner.reporting.writing import cells, latex, markdown, write_table
 
 Make = Callable[..., Any]

@@ -18,7 +18,8 @@ from runner.reporting.page.collect import UNREADABLE, Collected, RunInfo
 from runner.reporting.page.plots import Plots, tabs
 from runner.reporting.page.tables import table
 from runner.reporting.points import the_split, unpruned_points
-from runner.reporting.table import Table, make_table
+from runner.reporting.sections import Table
+from runner.reporting.table import make_table
 from runner.tasks.metrics import LOSS, Metric
 
 _NAN = float("nan")

@@ -33,8 +33,8 @@ from matplotlib.ticker import EngFormatter
 from runner.compaction.budget import pareto
 from runner.reporting.drawing import Style
 from runner.reporting.formats import mean_and_deviation, metric_label, number, percent
+from runner.reporting.sections import Section
 from runner.reporting.sparsity_axis import SparsityAxis
-from runner.reporting.table import Section
 from runner.tasks.metrics import Metric
 
 Drawn = dict[str, list[GlyphRenderer]]  # column → its glyphs in a plot
