@@ -41,13 +41,14 @@ def paired_differences(points: pd.DataFrame, baseline: str, metric: str) -> pd.D
     apart = apart.melt([*row, "seed"], value_name="difference").dropna(subset="difference")
     found = apart.groupby(["column", *row], sort=False, as_index=False).agg(
         difference=pd.NamedAgg("difference", "mean"),
-        interval=pd.NamedAgg("difference", _half_width),
+        interval=pd.NamedAgg("difference", half_width),
         n=pd.NamedAgg("difference", "count"),
     )
     return found[list(PAIRED_COLUMNS)]
 
 
-def _half_width(differences: "pd.Series[float]") -> float:
+def half_width(differences: "pd.Series[float]") -> float:
+    """Return half the width of the 95 % interval of a mean by Student's t, or NaN if there is a single value."""
     from scipy.special import stdtrit  # half a second, and most tables have no baseline
 
     n = len(differences)

@@ -13,13 +13,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from runner.reporting.pairing import half_width
 from runner.runs import Run, find_runs
 
 HERE = Path(__file__).parent
 COLUMNS = ["scores", "granularity", "sparsity", "actual_sparsity", "bits_per_byte", "perplexity", "loss", "examples"]
 STYLES = {"magnitude": ":", "wanda": "--", "sparsegpt": "-"}
 SAMPLED = ("0", "0.5", "0.75", "0.9")
-STUDENT = {2: 12.706, 3: 4.303}  # the 97.5 % quantile of Student's t with n - 1 degrees of freedom
 
 
 def name_of(run: Run) -> str:
@@ -51,7 +51,7 @@ def difference(values: pd.Series, baseline: pd.Series) -> str:
     paired = (values - baseline).dropna()
     if len(paired) < 2:
         return ""
-    return f"{paired.mean():+.3f} ± {STUDENT[len(paired)] * paired.std() / len(paired) ** 0.5:.3f}"
+    return f"{paired.mean():+.3f} ± {half_width(paired):.3f}"
 
 
 def print_table(rows: pd.DataFrame, keys: list[str]) -> None:

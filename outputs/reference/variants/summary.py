@@ -7,11 +7,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from runner.reporting.pairing import half_width
 from runner.runs import find_runs
 
 HERE = Path(__file__).parent
 SPARSITIES = [0.5, 0.75, 0.9, 0.99]
-STUDENT = 4.303  # the 97.5 % quantile of Student's t with two degrees of freedom: three seeds
 SCOPES = {
     ("filter", "linear"): "within a filter (the paper)",
     ("filter", "cubic"): "within a filter, cubic ramp",
@@ -64,7 +64,7 @@ def variants(table: pd.DataFrame, granularity: str, batch_norm: str) -> str:
     for name in cells.index if "none" in cells.index else ():
         difference = (at[name] - at["none"]).dropna()
         if name != "none" and len(difference) == 3:  # paired by seed
-            gain[name] = f"{difference.mean():+.1f} ± {STUDENT * difference.std() / 3**0.5:.1f}"
+            gain[name] = f"{difference.mean():+.1f} ± {half_width(difference):.1f}"
     cells = cells.rename(columns={s: f"{100 * s:.0f} %" if s else "unpruned" for s in cells.columns})
     zeros = rows[rows["sparsity"] == 0].groupby("variant")["actual_sparsity"].mean()
     cells.insert(0, "zeros after training", zeros.map(lambda part: f"{100 * part:.0f} %" if part > 0.005 else ""))
@@ -89,7 +89,7 @@ def scopes(table: pd.DataFrame) -> str:
             "recalibrated": spread(recalibrated["accuracy"][rule]),
             "kept − the paper's": ""
             if rule == ("filter", "linear")
-            else f"{difference.mean():+.1f} ± {STUDENT * difference.std() / 3**0.5:.1f}",
+            else f"{difference.mean():+.1f} ± {half_width(difference):.1f}",
         }
     frame = pd.DataFrame(lines).T
     frame.index.name = "what is compared"

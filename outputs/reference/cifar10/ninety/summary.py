@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 import runner
+from runner.reporting.pairing import half_width
 from runner.reporting.points import is_unpruned
 from runner.reporting.writing import padded
 
 HERE = Path(__file__).parent
 ASKED = 0.9
-STUDENT = {2: 12.706, 3: 4.303}  # 97.5 % quantiles of Student's t, by number of seeds
 SPARSE = ("gradual_magnitude", "rigl", "masked")  # sparse when training ends: unpruned they have 90 % zeros
 REFERENCE = "gradual_magnitude"
 
@@ -51,8 +51,7 @@ def difference(values: pd.Series, others: pd.Series) -> str:
     paired = (values - others).dropna()
     if len(paired) < 2:
         return f"{paired.mean():+.1f}".replace("-", "−") if len(paired) else "–"
-    interval = STUDENT[len(paired)] * paired.std() / len(paired) ** 0.5
-    return f"{paired.mean():+.1f} ± {interval:.1f}".replace("-", "−")
+    return f"{paired.mean():+.1f} ± {half_width(paired):.1f}".replace("-", "−")
 
 
 def accuracies(method: str, pruned: bool, batch_norm: str) -> pd.Series:
