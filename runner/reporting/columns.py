@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from runner.config.identity import plain, with_defaults
 from runner.config.rules import leaves, show
 from runner.runs import NOT_IDENTITY, NOT_IDENTITY_OF_DATA, Run
-from runner.tasks.metrics import Metric
 
 if TYPE_CHECKING:  # run list does not load pandas, which is slow to import
     from runner.reporting.gather import Measured
@@ -51,7 +50,7 @@ def seed_groups(configs: Mapping[Run, Config]) -> tuple[list[list[Measured]], li
     from runner.reporting.gather import Measured
 
     measured = [
-        Measured(run, dict(leaves(with_defaults(config))), str(run.status().get("hash") or ""), Metric(""), {})
+        Measured.without_points(run, dict(leaves(with_defaults(config))), run.status())
         for run, config in configs.items()
     ]
     groups = [without_repeats(group) for group in same_but_seed(measured)]

@@ -31,6 +31,11 @@ class Measured:
     headline: Metric
     columns: Mapping[str, Sequence[Any]]  # of pruning.csv
 
+    @classmethod
+    def without_points(cls, run: Run, config: Mapping[str, Any], status: Mapping[str, Any]) -> "Measured":
+        """Return a run of which only the configuration is known, to group it with others."""
+        return cls(run, config, _hash_of(status), Metric(""), {})
+
     @cached_property
     def points(self) -> pd.DataFrame:
         return pd.DataFrame(self.columns)
@@ -120,9 +125,12 @@ def measure(run: Run, config: Mapping[str, Any], status: Mapping[str, Any] | Non
     """
     status = run.status() if status is None else status
     columns = read_columns(run, status)
+    return Measured(run, config, _hash_of(status), headline_of(run, columns, status), columns)
+
+
+def _hash_of(status: Mapping[str, Any]) -> str:
     # Seeds of one experiment may be stored in folders of both formats.
-    hash_ = str(status.get("hash_of_format_1") or status.get("hash") or "")
-    return Measured(run, config, hash_, headline_of(run, columns, status), columns)
+    return str(status.get("hash_of_format_1") or status.get("hash") or "")
 
 
 def _check_known(configs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:

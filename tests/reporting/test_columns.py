@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.reporting.columns import column_names, common_title, same_but_seed, without_repeats
+from runner.reporting.columns import column_names, common_title, same_but_seed, seed_groups, without_repeats
 from runner.reporting.gather import Measured, gather
 from runner.runs import Run
 
@@ -151,3 +151,11 @@ def test_options_that_a_class_gained_later_tell_no_runs_apart(make_run: Make, ro
     ]
     chosen, _ = gather([old, new, other], {"dropout.ramp": None})
     assert [run.seed for run in chosen] == [0, 1]
+
+
+def test_seeds_stored_in_both_formats_share_a_column(make_run: Make, row: Make) -> None:
+    older, newer = make_run([row(0.5, 0.9)]), make_run([row(0.5, 0.8)], seed=1)
+    newer.write_status(**{**newer.status(), "hash": "of format 2", "hash_of_format_1": older.status()["hash"]})
+    assert len(same_but_seed(measured(older, newer))) == 1
+    groups, _ = seed_groups({run: run.config() for run in (older, newer)})
+    assert [len(group) for group in groups] == [2]

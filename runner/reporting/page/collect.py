@@ -109,8 +109,7 @@ def collect(runs: Iterable[Run]) -> Collected:
 
 
 def _comparable(info: RunInfo) -> Measured:
-    hash_ = str(info.status.get("hash_of_format_1") or info.status.get("hash") or "")
-    return info.measured or Measured(info.run, info.config, hash_, Metric(""), {})
+    return info.measured or Measured.without_points(info.run, info.config, info.status)
 
 
 def _info_of(run: Run) -> RunInfo:
