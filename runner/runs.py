@@ -44,6 +44,31 @@ def scope_of(status: Mapping[str, Any]) -> str:
     return str(status.get("scope", "layer"))
 
 
+def own_scopes(swept: Iterable[tuple[str, str]], own: str) -> dict[str, str]:
+    """Return the scope that `prune.scope=auto` stands for in each granularity.
+
+    It is the variant's, or layer for granularities that were not pruned in the variant's scope: n:m patterns support no
+    other.
+
+    Args:
+        swept: granularity and scope of rows of pruning.csv, except those for the unpruned network.
+        own: the scope of the variant.
+    """
+    swept = set(swept)
+    return {granularity: own if (granularity, own) in swept else "layer" for granularity, _ in swept}
+
+
+def floors_of(status: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, float]:
+    """Return the floor of a run's variant for each granularity, as stored by its sweep.
+
+    The key "" stands for granularities that are not listed. Runs of format 1 do not store a floor; theirs is γ.
+    """
+    if isinstance(floors := status.get("floors"), dict):
+        return {"": 0.0, **{str(name): round(float(floor), 9) for name, floor in floors.items()}}
+    gamma = config.get("dropout", {}).get("gamma", 0.0)
+    return {"": round(float(gamma), 9) if isinstance(gamma, int | float) else 0.0}
+
+
 def metrics_columns(metrics: Iterable[Metric | str]) -> list[str]:
     """Return the columns of metrics.csv for a task's metrics."""
     names = names_of(metrics)

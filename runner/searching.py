@@ -21,10 +21,10 @@ from runner.config.space import Space, space_of
 from runner.errors import ConfigError, Interrupted, UserError
 from runner.experiment import Experiment
 from runner.files import write_rows
-from runner.reporting.finding import to_float
+from runner.reporting.finding import own_sweeps, to_float
 from runner.reporting.formats import COSTS, number
 from runner.running import execute, settle
-from runner.runs import Run, scope_of
+from runner.runs import Run
 from runner.tasks.metrics import Metric, headline_of_task
 from runner.training.callbacks import Callback
 from runner.training.loop import Training
@@ -125,14 +125,13 @@ def _run_trial(
 def judged(run: Run, metric: Metric, options: Mapping[str, Any]) -> float:
     """Return the best validation metric of a run's pruned networks at the requested sparsity or within the budget.
 
-    Networks pruned by other scores than the run's own, or in another scope, are ignored.
+    Networks pruned by other scores, in another scope or with another floor than the run's own are ignored.
 
     Raises:
         UserError: there is no such network.
     """
     status = run.status()
-    rows = [row for row in run.pruning_rows(status) if row["split"] == "validation" and row["scores"] == "own"]
-    rows = [row for row in rows if row["scope"] == scope_of(status) or to_float(row["sparsity"]) == 0]
+    rows = own_sweeps(run.pruning_rows(status), status, run.config(status), split="validation")
     if options["sparsity"] is not None:
         rows = [row for row in rows if math.isclose(to_float(row["sparsity"]), options["sparsity"])]
     for cost in COSTS:

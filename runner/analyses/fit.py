@@ -63,8 +63,10 @@ def study(found_runs: Sequence[Run], options: Mapping[str, Any], config_dir: Pat
         over["latency_ms"] = f"microseconds, batch {options['batch']}"
     for cost, label in over.items():
         unit = 1e3 if cost == "latency_ms" else 1
-        front = pareto(found.candidates, cost, metric, higher)
-        every = found.candidates.dropna(subset=[cost]).sort_values(cost)
+        every = found.candidates[found.candidates[cost] > 0].sort_values(cost)  # the axis is logarithmic
+        if every.empty:
+            continue
+        front = pareto(every, cost, metric, higher)
         drawn = {"all networks": (every, "s", ""), "Pareto front": (front, "o", "-")}
         curves = [
             Curve(name, Style(colour, marker, line), list(unit * part[cost]), list(headline.scale * part[metric]))

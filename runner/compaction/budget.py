@@ -81,11 +81,11 @@ def choose(
         by: the cost to minimise; without `drop`, it only breaks ties.
 
     Raises:
-        ValueError: no row has costs, or `drop` is given but no row belongs to an unpruned network.
+        ValueError: no row has costs and a metric, or `drop` is given but no row belongs to an unpruned network.
     """
-    known = points.dropna(subset=list(COSTS))
+    known = points.dropna(subset=[*COSTS, metric])
     if known.empty:
-        raise ValueError("no rows with costs")
+        raise ValueError(f"no rows with costs and {metric}")
     # Below a floor, all rows describe the same network. Keep the row whose sparsity is closest to the floor.
     found = known.drop_duplicates([*KEY[:-1], *COSTS, metric], keep="last").copy()
     sign = 1.0 if higher_is_better else -1.0

@@ -27,7 +27,7 @@ def description(found: Found) -> list[str]:
 
 
 def _reached(found: Found) -> list[str]:
-    if found.rows:
+    if found.run.pruning_rows(found.status):
         from runner.reporting.summary import pruning_summary
 
         try:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from runner.config.identity import with_defaults
 from runner.config.rules import leaves
 from runner.errors import ConfigError, UserError
-from runner.runs import Run, scope_of
+from runner.runs import Run, floors_of, own_scopes, scope_of
 from runner.tasks.metrics import Metric, of_status
 
 UNREADABLE = (UserError, KeyError, TypeError, ValueError, AttributeError)
@@ -39,7 +40,8 @@ class Found:
     Attributes:
         config: the values by dotted name, or {} for a damaged run.
         metric: the headline metric, or None if the run was not swept.
-        rows: the rows of pruning.csv for the test split and the run's own scores and scope.
+        rows: the rows of pruning.csv for the test split and the run's own scores, scope and floor, and those for the
+            unpruned network.
         error: the reason why the run failed or cannot be read, or "".
         stored: the nested configuration as stored, or {} for a damaged run.
     """
@@ -59,11 +61,20 @@ class Found:
             status = run.status()
             state = run.state_of(status)
             stored = run.config(status)
-            rows = [row for row in run.pruning_rows(status) if of_own_sweep(row, scope_of(status))]
+            rows = own_sweeps(run.pruning_rows(status), status, stored)
             metric = of_status(status, status["headline"]["metric"]) if rows else None
         except UNREADABLE as error:
             return cls(run, "damaged", {}, {}, None, (), str(error))
-        return cls(run, state, dict(leaves(stored)), status, metric, rows, str(status.get("error") or ""), stored)
+        return cls(
+            run,
+            state,
+            dict(leaves(with_defaults(stored))),
+            status,
+            metric,
+            rows,
+            str(status.get("error") or ""),
+            stored,
+        )
 
     def at(self, metric: str, sparsity: float) -> float:
         """Return the best value of a metric at a sparsity, over all granularities and BatchNorm modes.
@@ -96,10 +107,30 @@ class Found:
         }
 
 
-def of_own_sweep(row: Mapping[str, str], scope: str) -> bool:
-    """Return whether a row of pruning.csv is for the test split and the run's own scores and scope."""
-    ranked = row["scores"] == "own" and (row["scope"] == scope or float(row["sparsity"]) == 0)
-    return row["split"] == "test" and ranked
+def own_sweeps(
+    rows: Iterable[Mapping[str, str]], status: Mapping[str, Any], config: Mapping[str, Any], split: str = "test"
+) -> list[Mapping[str, str]]:
+    """Return the rows of pruning.csv with the run's own scores, scope and floor, and those for the unpruned network.
+
+    If a granularity was not swept with the floor of the run's variant, the floor of its first sweep counts.
+    """
+    rows = [row for row in rows if row["split"] == split and row["scores"] == "own"]
+    scopes = own_scopes(((row["granularity"], row["scope"]) for row in rows if not _unpruned(row)), scope_of(status))
+    rows = [row for row in rows if _unpruned(row) or row["scope"] == scopes[row["granularity"]]]
+    own, floors = floors_of(status, config), dict[str, float]()
+    for row in rows:
+        name, floor = row["granularity"], _floor(row)
+        if not _unpruned(row) and (name not in floors or floor == own.get(name, own[""])):
+            floors[name] = floor
+    return [row for row in rows if _unpruned(row) or _floor(row) == floors[row["granularity"]]]
+
+
+def _unpruned(row: Mapping[str, str]) -> bool:
+    return float(row["floor"]) == 0 and float(row["sparsity"]) == 0
+
+
+def _floor(row: Mapping[str, str]) -> float:
+    return round(float(row["floor"]), 9)
 
 
 def to_float(value: Any) -> float:

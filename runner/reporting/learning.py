@@ -21,13 +21,17 @@ _MARKS = 8  # markers per curve
 def read_metrics(runs: Sequence[Run]) -> pd.DataFrame:
     """Read the metrics.csv files of runs, with one row per run and epoch. The frame is empty if there are none.
 
+    Empty cells, e.g. the validation metrics of runs without validation examples, become NaN.
+
     Raises:
         DamagedRun: a value is not a number.
     """
     rows = []
     for run in runs:
         try:
-            rows += [{name: float(value) for name, value in row.items()} for row in read_rows(run.metrics_file)]
+            rows += [
+                {name: float(value or "nan") for name, value in row.items()} for row in read_rows(run.metrics_file)
+            ]
         except ValueError as error:
             raise damaged(run.metrics_file, error) from None
     return pd.DataFrame(rows, dtype=float)

@@ -71,7 +71,8 @@ def _results(one: Found) -> str:
     """Return the run's error, its headline metric on the test split at a few sparsities, or its last epoch."""
     if one.error:
         return one.error
-    rows = [row for row in one.rows if row["batch_norm"] != "recalibrated" and float(row["sparsity"]) in SPARSITIES]
+    rows = [row for row in one.rows if float(row["sparsity"]) in SPARSITIES]
+    rows = [row for row in rows if row["batch_norm"] != "recalibrated"] or rows
     metric = one.metric
     if not rows or metric is None:
         metrics = read_rows(one.run.metrics_file)

@@ -36,10 +36,11 @@ def paired_differences(points: pd.DataFrame, baseline: str, metric: str) -> pd.D
     if added.any():
         parts.append(points[is_unpruned(points)].assign(unpruned=True))
     row = ["unpruned", "sparsity"]
-    values = pd.concat(parts).pivot(index=[*row, "seed"], columns="column", values=metric)
-    apart = values.drop(columns=baseline).sub(values[baseline], axis=0).reset_index()
-    apart = apart.melt([*row, "seed"], value_name="difference").dropna(subset="difference")
-    found = apart.groupby(["column", *row], sort=False, as_index=False).agg(
+    values = pd.concat(parts)[["column", *row, "seed", metric]].set_axis(["column", *row, "seed", "value"], axis=1)
+    pairs = values[values["column"] != baseline].merge(values[values["column"] == baseline], on=[*row, "seed"])
+    pairs["difference"] = pairs["value_x"] - pairs["value_y"]
+    pairs = pairs.rename(columns={"column_x": "column"}).dropna(subset="difference")
+    found = pairs.groupby(["column", *row], sort=False, as_index=False).agg(
         difference=pd.NamedAgg("difference", "mean"),
         interval=pd.NamedAgg("difference", half_width),
         n=pd.NamedAgg("difference", "count"),

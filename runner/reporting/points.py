@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from runner.errors import DamagedRun
-from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run, point_key, scope_of
+from runner.runs import COST_COLUMNS, COUNT_COLUMNS, POINT_COLUMNS, Run, floors_of, scope_of
 from runner.tasks.metrics import Metric, of_status
 
 _WORDS = ("granularity", "scope", "scores", "batch_norm", "split")
@@ -34,12 +34,8 @@ def read_columns(run: Run, status: Mapping[str, Any] | None = None) -> dict[str,
         raise DamagedRun(f"{run.folder} has no rows in {run.pruning_file.name}; run prune {run.folder} makes them")
     if not _complete(rows[0]) or not set(rows[0]) - set(_NOT_METRICS):
         raise run.damaged_rows(ValueError("columns are missing"))
-    last: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        last.pop(key := point_key(row), None)
-        last[key] = row
     # Converting the columns of a frame one by one would take most of the time of a big table.
-    columns: dict[str, list[Any]] = {name: [row[name] for row in last.values()] for name in rows[0]}
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
     for column, known in _KNOWN.items():
         if unknown := sorted(set(columns[column]) - set(known)):
             raise run.damaged_rows(ValueError(f"{column} {unknown[0]!r}; expected {', '.join(known)}"))
@@ -51,7 +47,11 @@ def read_columns(run: Run, status: Mapping[str, Any] | None = None) -> dict[str,
     # Round fractions so that rows of several runs match: 0.30000000000000004 is 0.3.
     for name in ("floor", "sparsity"):
         columns[name] = [round(value, 9) for value in columns[name]]
-    return columns
+    last: dict[tuple[Any, ...], int] = {}
+    for index, key in enumerate(zip(*(columns[name] for name in POINT_COLUMNS), strict=True)):
+        last.pop(key, None)
+        last[key] = index
+    return {name: [values[index] for index in last.values()] for name, values in columns.items()}
 
 
 def is_unpruned(points: pd.DataFrame) -> "pd.Series[bool]":
@@ -98,15 +98,8 @@ def statistics(metric: Metric) -> dict[str, pd.NamedAgg]:
 
 
 def own_floors(run: Run) -> dict[str, float]:
-    """Return the floor of the run's variant for each granularity, as stored by its sweep.
-
-    The key "" stands for granularities that are not listed. Runs of format 1 do not store a floor; theirs is γ.
-    """
-    status = run.status()
-    if isinstance(floors := status.get("floors"), dict):
-        return {"": 0.0, **{str(name): round(float(floor), 9) for name, floor in floors.items()}}
-    gamma = run.config().get("dropout", {}).get("gamma", 0.0)
-    return {"": round(float(gamma), 9) if isinstance(gamma, int | float) else 0.0}
+    """Return the floors of the run's variant; see `runner.runs.floors_of`."""
+    return floors_of(run.status(), run.config())
 
 
 def own_scope(run: Run) -> str:

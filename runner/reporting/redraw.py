@@ -19,7 +19,7 @@ from runner.reporting.reproduction import Plan
 from runner.reporting.reproduction import figure as reproduction_figure
 from runner.reporting.sections import CSV_COLUMNS, Section, Table
 from runner.reporting.writing import table_figure
-from runner.tasks.metrics import by_name
+from runner.tasks.metrics import Metric, by_name
 
 
 def redraw(folder: Path) -> list[Path]:
@@ -52,13 +52,23 @@ def _table(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]
         beside[name] = own
     rows["beside"] = rows["column"].map(beside)
     sections = [
-        Section(str(granularity), str(norm), part.reset_index(drop=True), list(part["column"].unique()), [])
-        for (granularity, norm), part in rows.groupby(["granularity", "batch_norm"], sort=False)
+        Section(str(granularity), norm, part, list(part["column"].unique()), [])
+        for granularity, selected in rows.groupby("granularity", sort=False)
+        for norm, part in _by_batch_norm(selected)
     ]
-    common = lines[0].partition(", ")[2]  # ## test accuracy (%), digits · resnet32 · 50ep
+    label, _, common = lines[0].partition(", ")  # ## test accuracy (%), digits · resnet32 · 50ep
     first, names = rows.iloc[0], [name for name in beside if not published[name]]
     x = next((cost for cost in (*COSTS, *COUNTS) if cost in rows), "sparsity")
-    return table_figure(Table(by_name(first["metric"]), first["split"], common, sections, names, [], x), folder)
+    shown = label.removeprefix(f"## {first['split']} ")
+    metric = Metric(str(first["metric"]), shown.removesuffix(" (%)"), percent=shown.endswith(" (%)"))
+    return table_figure(Table(metric, first["split"], common, sections, names, [], x), folder)
+
+
+def _by_batch_norm(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each BatchNorm mode. Those of models without BatchNorm belong to all of them."""
+    norms = [str(norm) for norm in rows["batch_norm"].unique() if norm != "none"] or ["none"]
+    parts = [(norm, rows[rows["batch_norm"].isin([norm, "none"])].drop_duplicates()) for norm in norms]
+    return [(norm, part.reset_index(drop=True)) for norm, part in parts]
 
 
 def _reproduction(rows: pd.DataFrame, lines: Sequence[str], folder: Path) -> list[Path]:

@@ -13,9 +13,17 @@ from runner.reporting.columns import column_names, common_title, same_but_seed, 
 from runner.reporting.drawing import STYLES
 from runner.reporting.gather import Measured, concatenate
 from runner.reporting.pairing import paired_differences
-from runner.reporting.points import metrics_of, of_sweeps, own_floors, own_scope, statistics, unpruned_points
+from runner.reporting.points import (
+    is_unpruned,
+    metrics_of,
+    of_sweeps,
+    own_floors,
+    own_scope,
+    statistics,
+    unpruned_points,
+)
 from runner.reporting.sections import Section, Table
-from runner.runs import Run
+from runner.runs import Run, own_scopes
 from runner.tasks.metrics import Metric
 
 
@@ -39,12 +47,12 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
     sections = [_section(part, own, metric, choice) for part in _parts(points, choice)]
     if not sections:
         raise ConfigError(_nothing(measured, choice))
-    if choice.x != "sparsity" and points[choice.x].isna().all():
+    if choice.x != "sparsity" and all(section.rows[choice.x].isna().all() for section in sections):
         again = "delete a run's pruning.csv and run prune FOLDER measures it again"
         raise ConfigError(f"table.x={choice.x}: the sweeps of these runs have no {choice.x}; {again}")
     left_out = [f"Left out, a copy: {', '.join(repeats)}."] if repeats else []
     shown = [name for name in own if any(name in section.columns for section in sections)]
-    _check_baseline(choice.baseline, shown)
+    _check_baseline(choice.baseline, shown, sections)
     if len(shown) > STYLES:
         more = f"{len(shown)} columns, of which {STYLES} can be distinguished"
         left_out.append(f"No figures: {more}; table.runs=… selects fewer.")
@@ -63,7 +71,7 @@ def make_table(measured: Sequence[Measured], choice: Choice, named: Mapping[Run,
 
 def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
     if choice.metric == "auto":
-        headlines = list(dict.fromkeys(run.headline for run in measured))
+        headlines = list({run.headline.name: run.headline for run in measured}.values())
         if len(headlines) > 1:
             names = " and ".join(metric.name for metric in headlines)
             raise ConfigError(
@@ -77,11 +85,15 @@ def _metric(measured: Sequence[Measured], choice: Choice) -> Metric:
     return measured[0].run.metric(choice.metric)
 
 
-def _check_baseline(baseline: str | None, columns: Sequence[str]) -> None:
-    if baseline is not None and baseline not in columns:
+def _check_baseline(baseline: str | None, columns: Sequence[str], sections: Sequence[Section]) -> None:
+    if baseline is None:
+        return
+    if baseline not in columns:
         near = get_close_matches(baseline, columns, n=1)
         hint = f"; did you mean {near[0]}?" if near else ";"
         raise ConfigError(f"table.baseline={baseline}: no column has this name{hint} expected {', '.join(columns)}")
+    if all(section.differences is None for section in sections):
+        raise ConfigError(f"table.baseline={baseline}: there is no other column that was pruned in the same way")
 
 
 def _place(run: Measured, name: str, choice: Choice) -> tuple[object, ...]:
@@ -106,16 +118,13 @@ def _points(own: Mapping[str, Sequence[Measured]], choice: Choice) -> pd.DataFra
     places = [(name, granularity) for name, granularity in zip(names, every["granularity"], strict=True)]
     every = every.assign(column=names, place=pd.Series(places, dtype=object))
     points = of_sweeps(every, ["run"])
-    scopes = {n: own_scope(g[0].run) if choice.scope == "auto" else choice.scope for n, g in own.items()}
-    points = points[
-        (points["split"] == choice.split)
-        & (points["scope"] == points["column"].map(scopes))
-        & (points["scores"] == choice.scores)
-    ]
+    points = points[(points["split"] == choice.split) & (points["scores"] == choice.scores)]
+    scopes = _scopes(points, own, choice)
+    points = points[points["scope"] == points["place"].map(scopes)]
     points = points[points["floor"] == points["place"].map(_floors(points, own, choice))]
     whole = unpruned_points(every, ["run"])
     whole = whole[(whole["split"] == choice.split) & whole["place"].isin(points.loc[points["floor"] > 0, "place"])]
-    whole = whole.assign(scope=whole["column"].map(scopes), scores=choice.scores)
+    whole = whole.assign(scope=whole["place"].map(scopes), scores=choice.scores)
     points = pd.concat([points, whole], ignore_index=True)
     return points.assign(**{name: float("nan") for name in _averaged(choice) if name not in points})
 
@@ -134,6 +143,17 @@ def _statistics(points: pd.DataFrame, metric: Metric, choice: Choice) -> pd.Data
     return rows.assign(metric=metric.name, source="", beside=rows["column"])
 
 
+def _scopes(points: pd.DataFrame, own: Mapping[str, Sequence[Measured]], choice: Choice) -> dict[tuple[str, str], str]:
+    """Return the scope to show for each column and granularity."""
+    places = points.loc[~is_unpruned(points), ["column", "granularity", "scope"]].drop_duplicates()
+    scopes: dict[tuple[str, str], str] = {}
+    for column, part in places.groupby("column"):
+        pruned = own_scopes(zip(part["granularity"], part["scope"], strict=True), own_scope(own[str(column)][0].run))
+        scopes |= {(str(column), name): scope for name, scope in pruned.items()}
+    every = dict.fromkeys(points["place"])
+    return {place: scopes.get(place, "layer") if choice.scope == "auto" else choice.scope for place in every}
+
+
 def _floors(
     points: pd.DataFrame, own: Mapping[str, Sequence[Measured]], choice: Choice
 ) -> dict[tuple[str, str], float]:
@@ -141,7 +161,9 @@ def _floors(
 
     For `auto`, it is the floor of `prune.floor=auto`, i.e. the variant's γ, or the first sweep's if no sweep used it.
     """
-    known = {name: own_floors(runs[0].run) for name, runs in own.items()} if choice.floor == "auto" else {}
+    known: dict[str, dict[str, float]] = {}
+    if choice.floor == "auto":  # seeds may have been pruned in different granularities
+        known = {n: {k: v for run in reversed(g) for k, v in own_floors(run.run).items()} for n, g in own.items()}
     floors: dict[tuple[str, str], float] = {}
     for place, floor in points[["place", "floor"]].drop_duplicates().itertuples(index=False):
         column, granularity = place
@@ -159,7 +181,7 @@ def _parts(points: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
     present = in_order(points["granularity"])
     for granularity in present if choice.granularity == "auto" else [choice.granularity]:
         selected = points[points["granularity"] == granularity]
-        norms = choice.batch_norm if (selected["batch_norm"] != "none").any() else choice.batch_norm[:1]
+        norms = [norm for norm in choice.batch_norm if norm in set(selected["batch_norm"])] or choice.batch_norm[:1]
         for norm in norms:
             part = selected[selected["batch_norm"].isin([norm, "none"])]
             if not part.empty:
@@ -169,7 +191,7 @@ def _parts(points: pd.DataFrame, choice: Choice) -> Iterator[pd.DataFrame]:
 def _section(points: pd.DataFrame, own: dict[str, list[Measured]], metric: Metric, choice: Choice) -> Section:
     """Return a section, including the published columns to show beside its rows."""
     part, differences = _statistics(points, metric, choice), None
-    if choice.baseline is not None and choice.baseline in set(part["column"]):
+    if choice.baseline is not None and {choice.baseline} < set(part["column"]):
         differences = paired_differences(points, choice.baseline, metric.name)
     granularity = str(part["granularity"].iloc[0])
     norm = next((name for name in part["batch_norm"] if name != "none"), "none")
@@ -177,11 +199,13 @@ def _section(points: pd.DataFrame, own: dict[str, list[Measured]], metric: Metri
     frames, columns = [part], {name: [name] for name in shown}
     beside = published_beside(shown, choice, granularity, norm, metric)
     beside = [column for column in beside if column.values.index.isin(part["sparsity"]).any()]
-    same = {name: part[name].iloc[0] for name in ("granularity", "scope", "scores", "split", "metric")}
+    same = {name: part[name].iloc[0] for name in ("granularity", "scores", "split", "metric")}
     for column in beside:
         values = column.values[column.values.index.isin(part["sparsity"])].reset_index()
         source = f"{column.published.file}: {column.published.head}"
-        frames.append(values.assign(**same, batch_norm=norm, source=source, column=column.label, beside=column.own))
+        scope = part.loc[part["column"] == column.own, "scope"].iloc[0]
+        names = {"scope": scope, "batch_norm": norm, "source": source, "column": column.label, "beside": column.own}
+        frames.append(values.assign(**same, **names))
         columns[column.own].append(column.label)
     rows = pd.concat(frames, ignore_index=True)
     rows["n"] = rows["n"].astype("Int64")
@@ -193,8 +217,9 @@ def _section(points: pd.DataFrame, own: dict[str, list[Measured]], metric: Metri
 
 def _nothing(measured: Sequence[Measured], choice: Choice) -> str:
     """Return an error message that lists what was requested and what is available."""
-    options = ("granularity", "split", "scope", "scores", "floor", "sparsities")
+    options = ("granularity", "batch_norm", "split", "scope", "scores", "floor", "sparsities")
     asked = {name: getattr(choice, name) for name in options}
+    asked["batch_norm"] = ", ".join(choice.batch_norm) if len(choice.batch_norm) == 1 else None
     shown = " ".join(f"table.{name}={value}" for name, value in asked.items() if value not in ("auto", None))
     points = concatenate(measured)
     there = "; ".join(f"{name} {', '.join(map(str, points[name].unique()))}" for name in options[:-1])

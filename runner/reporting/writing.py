@@ -25,6 +25,8 @@ from runner.tasks.metrics import Metric
 
 FIGURES = ("png", "svg")
 DIFFERENCES = "differences.csv"
+_GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "λ": "lambda", "μ": "mu"}
+_GREEK |= {"ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "varphi"}
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {
     "“": "``",
@@ -32,7 +34,9 @@ _LATEX |= {
     "–": "--",
     "−": "$-$",
     "·": r"$\cdot$",
-    "γ": r"$\gamma$",
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
+    **{"×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$"},
+    **{sign: rf"$\{name}$" for sign, name in _GREEK.items()},
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 
@@ -59,6 +63,8 @@ def write_table(table: Table, folder: Path) -> list[Path]:
         return paths
     learning = [folder / f"learning.{ending}" for ending in FIGURES]
     drawn = learning_figure(table.runs, table.metric, figure_title(table), learning)
+    for older in [] if drawn else learning:
+        older.unlink(missing_ok=True)
     return [*paths, *table_figure(table, folder), *(learning if drawn else [])]
 
 
@@ -151,9 +157,14 @@ def table_figure(table: Table, folder: Path) -> list[Path]:
         )
         for section in table.sections
     ]
+    panels = [panel for panel in panels if panel.curves]
+    paths = [folder / f"table.{ending}" for ending in FIGURES]
+    if not panels:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return []
     per_row = max(1, len(panels) if len(panels) < 3 else 2)
     label = metric_label(table.split, table.metric)
-    paths = [folder / f"table.{ending}" for ending in FIGURES]
     draw(panels, per_row, figure_title(table), label, paths, table.metric.top, {**COSTS, **COUNTS}.get(table.x))
     return paths
 
@@ -179,7 +190,7 @@ def _cost_curves(section: Section, styles: dict[str, Style], table: Table) -> li
     """Return curves over a cost. Unpruned networks are treated as ordinary points; published curves are left out."""
     curves = []
     for column in section.columns:
-        rows = section.rows[(section.rows["column"] == column) & section.rows[table.x].notna()]
+        rows = section.rows[(section.rows["column"] == column) & (section.rows[table.x] > 0)]  # logarithmic axis
         rows = rows.sort_values(table.x).drop_duplicates([table.x, "mean"])
         if len(rows):
             y, deviation = (list(table.metric.scale * rows[name]) for name in ("mean", "std"))

@@ -95,7 +95,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         metrics = options.pop("metrics", ["accuracy"])
         folder = options.pop("folder", None)
         config: dict[str, Any] = {group: dict(values) for group, values in BASE.items()}
-        config |= {"dropout": {"name": dropout, **DROPOUTS[dropout]}, "seed": seed, "precision": "float32"}
+        config |= {"dropout": {"name": dropout, **DROPOUTS.get(dropout, {})}, "seed": seed, "precision": "float32"}
         config |= {"compile": False, "device": "cpu", "prune": {"floor": "auto"}, "outputs": "outputs", "folder": None}
         content = options.pop("content", None)
         for name, value in options.items():

@@ -64,6 +64,16 @@ def test_a_budget_that_can_not_be_met_names_the_nearest(folder: str, capsys: Any
     assert (first["granularity"], first["sparsity"], first["within"]) == ("unit", 0.5, False)
 
 
+def test_a_network_without_cost_has_no_place_on_a_logarithmic_axis(
+    make_run: Any, row: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    costs = [(0.0, 0.9, 900), (1.0, 0.1, 0)]
+    rows = [row(s, a, split="validation", bytes=100, parameters=10, flops=flops) for s, a, flops in costs]
+    assert fit([str(make_run(rows).folder)], ["accuracy_drop=0.5"]) == 0
+    assert Path("outputs/fit/pareto_flops.png").exists()
+
+
 def test_latency_is_measured_within_the_rest_of_the_budget(folder: str, capsys: Any, monkeypatch: Any) -> None:
     asked: list[list[tuple[str, float]]] = []
 
