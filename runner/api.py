@@ -96,7 +96,7 @@ class Result:
 
         Args:
             sparsity: the fraction, in [0, 1], of each filter's weights (or of each layer's filters, or of the features
-                at each place) that is set to zero.
+                at each place) that is set to zero. If the variant compares members in another scope, as in the sweep.
             granularity: "weight", "unit" (filters), "feature", or another name from `run list granularity`.
             scores: the scores to prune by: "own" (the variant's, or magnitude if it has none) or "magnitude".
 
@@ -109,6 +109,8 @@ class Result:
         from runner.config import choices
         from runner.parameters import fraction, one_of
         from runner.pruning.apply import prune
+        from runner.pruning.granularities.base import scopes_of
+        from runner.runs import scope_of
         from runner.stored import load_scores
 
         fraction("sparsity", sparsity)
@@ -119,7 +121,9 @@ class Result:
         experiment.load(self.run, model)
         if sparsity:
             own = load_scores(self.run, experiment.device).get(granularity) if scores == "own" else None
-            prune(model, sparsity, granularity, scores=own)
+            scopes = scopes_of(choices.builtin("granularity", granularity))
+            scope = scope_of(self.run.status())
+            prune(model, sparsity, granularity, scores=own, scope=scope if scope in scopes else scopes[0])
         return model.eval()
 
     @property

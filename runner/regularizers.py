@@ -49,6 +49,6 @@ class L1(NoRegularizer):
         self.weights = [module.weight for name, module in matrices.items() if name not in logits]
 
     def penalty(self) -> Tensor | float:
-        if self.cost == 0:
+        if self.cost == 0 or not self.weights:
             return 0.0
         return self.cost * torch.stack([weight.abs().mean() for weight in self.weights]).sum()

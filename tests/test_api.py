@@ -41,6 +41,18 @@ def test_a_pruned_model_computes_what_the_sweep_measured(results):
     assert all(weight.any() for weight in none.model().parameters() if weight.dim() > 1), "models are copies"
 
 
+def test_a_model_is_pruned_in_the_scope_of_its_variant(tmp_path):
+    result = runner.train(*SMALL, "dropout=targeted", "dropout.scope=global", f"outputs={tmp_path}")
+    weights = [weight for name, weight in result.model(0.9).named_parameters() if name.endswith("conv2.weight")]
+    zeros = [float((weight == 0).float().mean()) for weight in weights]
+    assert max(zeros) - min(zeros) > 0.02
+    (row,) = result.pruning.query("granularity == 'weight' and split == 'test' and sparsity == 0.9").to_dict("records")
+    nonzero = sum(int((parameter != 0).sum()) for parameter in result.model(0.9).parameters())
+    assert nonzero - sum(int((p != 0).sum()) for p in result.model().parameters()) == (
+        row["nonzero_weights"] - row["prunable_weights"]
+    )
+
+
 def test_filters_of_a_model(results):
     (first, *_), whole = results[1], results[1][0].model()
     pruned = first.model(0.5, "unit")

@@ -149,12 +149,16 @@ class WeightVariant(Variant):
 
     def raw_parameter(self, layer: nn.Module) -> nn.Parameter:
         """Return the raw parameter of an attached layer, in the layer's own shape."""
-        module, name = parameter_of(layer)
-        return module.parametrizations[name].original  # type: ignore[index, union-attr]
+        return raw_parameter(layer)
 
     def raw_weight(self, layer: nn.Module) -> Tensor:
         """Return the raw weight of an attached layer, with the filters in dim 0."""
         return filters_first(layer, self.raw_parameter(layer))
+
+    def check_layer(self, name: str, layer: nn.Module) -> None:
+        module, parameter = parameter_of(layer)
+        if parameter not in module._parameters:
+            raise ValueError(f"the weight of layer {name!r} is computed by another parametrization, which comes first")
 
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         module, parameter = parameter_of(layer)
@@ -187,16 +191,30 @@ class WeightVariant(Variant):
             return getattr(module, parameter).clone()
 
 
+def raw_parameter(layer: nn.Module) -> nn.Parameter:
+    """Return the raw parameter of a parametrized layer, in the layer's own shape."""
+    module, name = parameter_of(layer)
+    return module.parametrizations[name].original  # type: ignore[index, union-attr]
+
+
 class UntilChanged:
     """A cache of the masks of all layers, valid until a weight or a rate changes.
 
     Every layer requests its mask in each forward pass, including passes through a part of a network, such as decoding
-    steps.
+    steps. Fused optimizers and `weight.data` change weights without a trace, so `start`, a forward pre-hook of the
+    whole model, clears the cache in training and in the first pass after it.
     """
 
     def __init__(self) -> None:
         self._state: tuple[object, ...] = ()
         self._masks: dict[str, Tensor] = {}
+        self._trained = False
+
+    @torch.compiler.disable
+    def start(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if model.training or self._trained:
+            self._state, self._masks = (), {}
+        self._trained = model.training
 
     def get(self, rate: float, weights: Iterable[Tensor], find: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the cached masks. If the rate or a weight has changed, call `find` to compute them again."""

@@ -45,6 +45,7 @@ class CallVariant(WeightVariant):
         self.hooks.append(model.register_forward_hook(lambda module, inputs, output: compute(False)))
 
     def check_layer(self, name: str, layer: nn.Module) -> None:
+        super().check_layer(name, layer)
         if isinstance(layer, AttentionProjections | NonDynamicallyQuantizableLinear):
             problem = "nn.MultiheadAttention uses its weight and never calls it"
             raise ValueError(_message(self._where(name), problem))

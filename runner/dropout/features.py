@@ -41,10 +41,12 @@ class FeatureVariant(Variant):
         places = {place.consumer: place for place in feature_places(model)}
         if not places:
             raise ValueError(f"{type(model).__name__} declares no feature places, which this dropout needs")
-        names = self.chosen if layers is None else layers
-        for name in places if names is None else names:
+        given = self.chosen if layers is None else layers
+        names = list(places if given is None else given)
+        for name in names:
             if name not in places:
                 raise ParameterError("places", name, f"one of the model's feature places, {', '.join(places)}")
+        for name in names:
             consumer = model.get_submodule(name)
             self.hooks.append(consumer.register_forward_pre_hook(_Hook(self.change_at(places[name], consumer))))
             self.layers[name] = consumer
@@ -78,6 +80,10 @@ class _Hook:
         return (self.change(inputs[0], module.training), *inputs[1:])
 
 
+def _dropped_channels(x: Tensor, p: float) -> Tensor:
+    return torch.feature_dropout(x, p, True)  # F.dropout2d, but for any number of dimensions
+
+
 class FeatureDropout(FeatureVariant):
     """Dropout (Srivastava et al., 2014): in training, each feature of each example is zeroed with probability p.
 
@@ -97,7 +103,7 @@ class FeatureDropout(FeatureVariant):
         return self._of_channels if place.dim == 1 else self._of_entries
 
     def _of_channels(self, x: Tensor, training: bool) -> Tensor:
-        return self.processes.dropped(F.dropout2d, x, self.p) if training else x
+        return self.processes.dropped(_dropped_channels, x, self.p) if training else x
 
     def _of_entries(self, x: Tensor, training: bool) -> Tensor:
         return self.processes.dropped(F.dropout, x, self.p) if training else x

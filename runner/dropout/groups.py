@@ -7,7 +7,7 @@ In evaluation, all targeted members are zero while the variant is attached.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,25 +27,42 @@ class _Dropped:
     def __init__(self, members: Members, rates: Rates) -> None:
         self.members = members
         self.rates = rates
-        self._drawn: dict[str, Tensor] | None = None  # masks of the current forward pass in training
-        self._kept = UntilChanged()  # masks of evaluation
+        self._drawn: dict[str, Tensor] = {}  # masks of the current forward pass in training
+        # Layers that have read them outside a pass of the whole model; None in such a pass.
+        self._read: set[str] | None = set()
+        self.kept = UntilChanged()  # masks of evaluation
 
-    def draw(self) -> None:
-        """Draw the members to drop in the current training pass."""
+    def start(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Draw once for a training pass of the whole model; its forward pre-hook."""
+        if model.training:
+            self._draw()
+        self._read = None
+
+    def end(self, model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """End a pass of the whole model; its forward hook."""
+        self._drawn, self._read = {}, set()
+
+    def _draw(self) -> None:
         targeted = self._targeted()
         drop = {
             n: rows & (torch.rand(rows.shape, device=rows.device) < self.rates.alpha) for n, rows in targeted.items()
         }
         self._drawn = self.members.masks(drop)
 
-    def masks(self, training: bool) -> Mapping[str, Tensor]:
-        """Return a mask for each layer that broadcasts over its weight and is True for dropped members."""
-        if training:
-            if self._drawn is None:
-                self.draw()
-            return cast(dict[str, Tensor], self._drawn)
-        weights = self.members.weights.values()
-        return self._kept.get(self.rates.gamma, weights, lambda: self.members.masks(self._targeted()))
+    def mask(self, name: str, training: bool) -> Tensor | None:
+        """Return the mask of a layer, which broadcasts over its weight and is True for dropped members, if it has one.
+
+        Where parts of a model are called one by one, a layer that reads its mask again begins another pass.
+        """
+        if not training:
+            weights = self.members.weights.values()
+            return self.kept.get(self.rates.gamma, weights, lambda: self.members.masks(self._targeted())).get(name)
+        if self._read is not None:
+            if not self._drawn or name in self._read:
+                self._draw()
+                self._read.clear()
+            self._read.add(name)
+        return self._drawn.get(name)
 
     @torch.no_grad()
     def _targeted(self) -> dict[str, Tensor]:
@@ -63,7 +80,7 @@ class _Masked(nn.Module):
         self.layer: tuple[nn.Module, ...] = ()  # in a tuple, so that it is not registered as a submodule
 
     def forward(self, weight: Tensor) -> Tensor:
-        mask = self.dropped.masks(self.training).get(self.name)
+        mask = self.dropped.mask(self.name, self.training)
         return weight if mask is None else weight * ~filters_first(self.layer[0], mask)
 
 
@@ -93,12 +110,10 @@ class TargetedGroups(RatedVariant):
         members = self.granularity.members(model, layers, example)
         self._dropped = _Dropped(members, self.rates)
         super().attach(model, members.layers)
-
-        def draw(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if module.training:
-                self._dropped.draw()
-
-        self.hooks.append(model.register_forward_pre_hook(draw))
+        # Bound methods, so that a deep copy of the model has hooks of its own.
+        self.hooks.append(model.register_forward_pre_hook(self._dropped.kept.start))
+        self.hooks.append(model.register_forward_pre_hook(self._dropped.start))
+        self.hooks.append(model.register_forward_hook(self._dropped.end, always_call=True))
 
     def parametrization(self, weight: Tensor) -> nn.Module:
         return _Masked(self._dropped)

@@ -48,7 +48,7 @@ class _Gates(nn.Module):
         if self.training:
             # rand can return 0, whose logarithm is not finite.
             uniform = uniform_like(self.logits).clamp_(1e-6, 1 - 1e-6)
-        z = gate(self.logits, uniform)
+        z = gate(self.logits, uniform).to(weight.dtype)  # uniform numbers are float32
         return weight * (like_weight(z, weight) if z.shape != weight.shape else z)
 
     def expected(self) -> Tensor:
@@ -77,7 +77,7 @@ class HardConcrete(WeightVariant):
         return _Gates(weight, "unit" in self.granularities, self.initial_drop)
 
     def penalty(self) -> Tensor | float:
-        if self.cost == 0:
+        if self.cost == 0 or not self.layers:
             return 0.0
         return self.cost * torch.stack([gates.expected() for gates in self.parametrizations().values()]).sum()
 

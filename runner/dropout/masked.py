@@ -50,6 +50,18 @@ class FixedMask(WeightVariant):
             raise ValueError("there are no masks to keep")
         super().attach(model, self.removed if layers is None else layers)
 
+    def check_layer(self, name: str, layer: nn.Module) -> None:
+        super().check_layer(name, layer)
+        if name not in self.removed:
+            raise ValueError(f"there is no mask for layer {name!r}")
+        mask, weight = self.removed[name], layer.weight
+        assert isinstance(weight, Tensor)
+        if mask.dim() != weight.dim() or any(m not in (1, w) for m, w in zip(mask.shape, weight.shape, strict=True)):
+            raise ValueError(
+                f"the mask of layer {name!r} has shape {tuple(mask.shape)}; "
+                f"expected one that broadcasts over {tuple(weight.shape)}"
+            )
+
     def parametrization(self, weight: Tensor) -> nn.Module:
         return Mask(weight)
 

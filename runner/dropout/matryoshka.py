@@ -63,6 +63,7 @@ class Matryoshka(OneWidth):
             if width == 1:
                 metrics = found
         assert isinstance(total, Tensor)
+        self.now = None
         return total, metrics, examples
 
 
@@ -113,6 +114,7 @@ class Slimmable(OneWidth):
                     total = total + task.imitation_loss(model, batch, outputs[0].detach())
                 else:
                     total = total + task.training_loss(model, batch)[0]
+        self.now = None
         return total / (2 + self.random), metrics, examples
 
 

@@ -79,7 +79,7 @@ def rise(progress: float, start: float, end: float) -> float:
     """Return 0 up to `start`, 1 at `end` and after, and a linear interpolation in between."""
     if progress >= end:
         return 1.0
-    return max(0.0, (progress - start) / (end - start))
+    return 0.0 if progress <= start else (progress - start) / (end - start)
 
 
 def ramped_gamma(progress: float, gamma: float, bend: float, end: float) -> float:

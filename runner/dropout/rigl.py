@@ -37,14 +37,21 @@ class _Connections(Mask):
         super().__init__(weight)
         self.watches = False
         self.active_weights = weight.numel()  # constant; counting them would synchronize with a GPU
-        self.effective: Tensor | None = None  # the masked weight, in steps that need its dense gradient
+        # The masked weights of all passes of a step that needs their dense gradient: a layer may be called more than
+        # once, and gradients may be accumulated over several batches.
+        self.effective: list[Tensor] = []
 
     def forward(self, weight: Tensor) -> Tensor:
         effective = super().forward(weight)
         if self.watches and self.training and effective.requires_grad:
             effective.retain_grad()
-            self.effective = effective
+            self.effective.append(effective)
         return effective
+
+    def gradient(self) -> Tensor | None:
+        """Return the dense gradient of the step, or None if the weight was not used."""
+        found = [effective.grad for effective in self.effective if effective.grad is not None]
+        return torch.stack(found).sum(0) if found else None
 
 
 class RigL(WeightVariant):
@@ -102,18 +109,19 @@ class RigL(WeightVariant):
         self.moved = self.drop / 2 * (1 + math.cos(math.pi * step / last)) if due else 0.0
         for connections in self.parametrizations().values():
             connections.watches = self.moved > 0
+            connections.effective.clear()
 
     @torch.no_grad()
     def after_backward(self, optimizer: Optimizer) -> None:
         if self.moved == 0:
             return
         for name, connections in self.parametrizations().items():
-            if connections.effective is not None and connections.effective.grad is not None:
-                self._move(self.layers[name], connections, optimizer)
-            connections.effective = None
+            gradient = connections.gradient()
+            if gradient is not None:
+                self._move(self.layers[name], connections, gradient, optimizer)
+            connections.effective.clear()
 
-    def _move(self, layer: nn.Module, connections: _Connections, optimizer: Optimizer) -> None:
-        assert connections.effective is not None
+    def _move(self, layer: nn.Module, connections: _Connections, gradient: Tensor, optimizer: Optimizer) -> None:
         active, weight, parameter = connections.kept, self.raw_weight(layer), self.raw_parameter(layer)
         k = min(count(self.moved, connections.active_weights), weight.numel() - connections.active_weights)
         if k == 0:
@@ -121,7 +129,7 @@ class RigL(WeightVariant):
         magnitude = weight.abs().masked_fill(~active, math.inf).reshape(1, -1)
         dropped = lowest(magnitude, k).view(weight.shape)
         stays = active & ~dropped
-        gradient = self.processes.mean(connections.effective.grad).abs()  # type: ignore[arg-type]
+        gradient = self.processes.mean(gradient).abs()
         grown = lowest(-gradient.masked_fill(stays, -1).reshape(1, -1), k).view(weight.shape)
         changed = dropped ^ grown  # a weight that is dropped and grown in the same update does not change
         active.copy_(stays | grown)

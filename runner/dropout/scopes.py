@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.densities import layer_fractions
-from runner.dropout.base import UntilChanged
+from runner.dropout.base import UntilChanged, raw_parameter
 from runner.models.layers import filters_first
 from runner.ranking import count, lowest, rows, sortable
 
@@ -22,23 +22,23 @@ class Joint:
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
-        self.layers: dict[str, tuple[nn.Module, nn.Parameter]] = {}  # name → the layer and its raw weight
-        self._kept = UntilChanged()
+        self.layers: dict[str, nn.Module] = {}
+        self.kept = UntilChanged()
 
     def clear(self) -> None:
         """Remove all layers."""
-        self.layers, self._kept = {}, UntilChanged()
+        self.layers, self.kept = {}, UntilChanged()
 
     @torch.compiler.disable
     def targeted(self, name: str, gamma: float) -> Tensor | None:
         """Return a mask (filters, entries) of a layer's targeted entries, in the order of `rows`, or None if γ is 0."""
-        masks = self._kept.get(gamma, (weight for _, weight in self.layers.values()), lambda: self._found(gamma))
-        return masks.get(name)
+        weights = (raw_parameter(layer) for layer in self.layers.values())
+        return self.kept.get(gamma, weights, lambda: self._found(gamma)).get(name)
 
     def _found(self, gamma: float) -> dict[str, Tensor]:
         if gamma == 0:
             return {}
-        weights = {name: filters_first(layer, weight.detach()) for name, (layer, weight) in self.layers.items()}
+        weights = {name: filters_first(layer, raw_parameter(layer).detach()) for name, layer in self.layers.items()}
         scores = {name: rows(weight).abs() for name, weight in weights.items()}
         if self.scope == "global":
             joined = torch.cat([sortable(one).flatten() for one in scores.values()])[None]

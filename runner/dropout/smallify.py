@@ -68,7 +68,7 @@ class Smallify(WeightVariant):
             switches.watch_signs()
 
     def penalty(self) -> Tensor | float:
-        if self.cost == 0:
+        if self.cost == 0 or not self.layers:
             return 0.0
         return self.cost * torch.stack([s.switch.abs().sum() for s in self.parametrizations().values()]).sum()
 

@@ -27,7 +27,7 @@ class _Drop(nn.Module):
         matrix = rows(weight)
         shape = (matrix.shape[0], 1) if self.unit else matrix.shape
         kept = torch.rand(shape, device=weight.device) >= self.alpha
-        return weight * like_weight(kept / (1 - self.alpha), weight)
+        return weight * like_weight(kept / (1 - self.alpha), weight).to(weight.dtype)
 
 
 class WeightDropout(WeightVariant):

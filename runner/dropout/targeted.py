@@ -21,8 +21,8 @@ and a ramp of γ that rises fast at first and slowly at the end, as in gradual m
 = γ (1 − (1 − t / ramp[1])³).
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +97,7 @@ class TargetUnits(nn.Module):
 
     def scores(self, weight: Tensor) -> Tensor:
         """Return scores (filters,); the filters with the lowest scores are targeted."""
-        return rows(weight).norm(dim=1)
+        return rows(weight).float().norm(dim=1)  # as in the sweep, also for bf16
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.training and self.rates.alpha == 0:
@@ -149,6 +149,11 @@ class Targeted(RatedVariant):
     def parametrization(self, weight: Tensor) -> nn.Module:
         return TargetWeights(self.rates, self._joint)
 
+    def attach(self, model: nn.Module, layers: Iterable[str] | None = None, example: Any = None) -> None:
+        super().attach(model, layers, example)
+        if self._joint is not None:
+            self.hooks.append(model.register_forward_pre_hook(self._joint.kept.start))
+
     def attach_layer(self, name: str, layer: nn.Module) -> None:
         super().attach_layer(name, layer)
         module = self.parametrization_in(layer)
@@ -156,7 +161,7 @@ class Targeted(RatedVariant):
             module.matrices = matrices_in(layer)
         elif self._joint is not None:
             module.name = name
-            self._joint.layers[name] = (layer, self.raw_parameter(layer))
+            self._joint.layers[name] = layer
 
     def floor(self, granularity: str) -> float:
         return self.gamma if granularity in self.granularities else 0.0

@@ -109,7 +109,7 @@ class Variational(CallVariant):
         return {n: noises[n].log_alpha(self.raw_weight(layer)) for n, layer in self.layers.items()}
 
     def penalty(self) -> Tensor | float:
-        if self.scale == 0:
+        if self.scale == 0 or not self.layers:
             return 0.0
         return self.scale * self.rise * torch.stack([kl(value) for value in self._log_alphas().values()]).sum()
 

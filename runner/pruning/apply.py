@@ -184,6 +184,9 @@ def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterat
     """Context manager that temporarily recomputes BatchNorm's statistics as cumulative averages over the batches.
 
     No weights change and no labels are used. Modes are restored before the body runs, statistics and momentum after it.
+
+    Raises:
+        ValueError: there is no batch of at least two examples, which a variance needs.
     """
     norms = batch_norms(model)
     states = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]
@@ -194,9 +197,13 @@ def recalibrated(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Iterat
                 norm.reset_running_stats()
                 norm.momentum = None  # PyTorch then uses a cumulative average
                 norm.train()
+            used = False
             for inputs, *_ in batches:
                 if len(inputs) > 1:  # one example has no variance
                     model(inputs)
+                    used = True
+            if norms and not used:
+                raise ParameterError("batches", "none of two examples", "at least one batch of two or more examples")
         yield
     finally:
         for norm, state, momentum in zip(norms, states, momenta, strict=True):

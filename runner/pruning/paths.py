@@ -7,20 +7,29 @@ Kempe, 2023, "Connectivity matters: neural network pruning through the lens of e
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
 
 # These layers average or subtract their inputs, so derivatives can cancel although paths exist.
-_MIXING = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.Softmax)
+_MIXING = (
+    *(nn.LayerNorm, nn.GroupNorm, _InstanceNorm, nn.RMSNorm, nn.MultiheadAttention),
+    *(nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax),
+)
+_SMALL = 2.0**-10  # the input, so that activations with an upper bound pass it through
 
 
 def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequence[Tensor]) -> float | None:
     """Return the fraction of the layers' weights that lie on no path from an input to an output.
 
-    The network is evaluated once on ones, with equal positive values that sum to 1 in place of each filter's non-zero
-    weights, and without biases and BatchNorm. No value is negative, so the derivative of the summed output with respect
+    The network is evaluated once on a constant input, with equal positive values that sum to 1 in place of each
+    filter's non-zero weights, without biases and BatchNorm, and with average instead of max pooling, which would pass
+    the derivative to one position only. No value is negative, so the derivative of the summed output with respect
     to a weight is zero unless a path leads through it. In the real network, a filter without inputs passes on its bias
     or its BatchNorm's shift; here it counts as removed.
 
@@ -44,13 +53,35 @@ def effective_sparsity(model: nn.Module, layers: Iterable[str], example: Sequenc
     weights = {name: parameter.requires_grad_(True) for name, parameter in copied.named_parameters()}
     if not all(name in weights for name in names) or not all(one.is_floating_point() for one in example):
         return None
-    output = copied(*(torch.ones_like(one[:1].cpu(), dtype=torch.float64) for one in example))
+    with _AveragePooling():
+        output = copied(*(torch.full_like(one[:1].cpu(), _SMALL, dtype=torch.float64) for one in example))
     if not isinstance(output, Tensor):
         return None
     chosen = [weights[name] for name in names]
     gradients = torch.autograd.grad(output.sum(), chosen, allow_unused=True, materialize_grads=True)
     alive = sum(int((gradient * weight != 0).sum()) for gradient, weight in zip(gradients, chosen, strict=True))
     return 1 - alive / sum(weight.numel() for weight in chosen)
+
+
+class _AveragePooling(TorchFunctionMode):
+    """Replace max pooling by average pooling over the same windows, whatever their dilation."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name in _MAX_POOLS:
+            return _MAX_POOLS[name](*args[:4], **{k: v for k, v in kwargs.items() if k in _POOL_WORDS})
+        if name in _ADAPTIVE_MAX_POOLS:
+            return _ADAPTIVE_MAX_POOLS[name](*args[:2], **{k: v for k, v in kwargs.items() if k == "output_size"})
+        return func(*args, **kwargs)
+
+
+_POOL_WORDS = ("kernel_size", "stride", "padding", "ceil_mode")
+_MAX_POOLS: dict[str, Any] = {"max_pool1d": F.avg_pool1d, "max_pool2d": F.avg_pool2d, "max_pool3d": F.avg_pool3d}
+_ADAPTIVE_MAX_POOLS: dict[str, Any] = {
+    "adaptive_max_pool1d": F.adaptive_avg_pool1d,
+    "adaptive_max_pool2d": F.adaptive_avg_pool2d,
+    "adaptive_max_pool3d": F.adaptive_avg_pool3d,
+}
 
 
 def _count_only(module: nn.Module) -> None:

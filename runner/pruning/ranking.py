@@ -69,8 +69,13 @@ class Ranking:
 def rank(members: Members, scores: Rows, scope: str = "layer", comparable: bool = False) -> Ranking:
     """Rank a model's members by their scores.
 
+    Among members without a positive score, those whose weights are all zero come first: a criterion may also give 0 to
+    weights whose inputs are zero, and pruning a pruned network again must not remove these instead.
+
     Args:
         comparable: whether scores of different layers are directly comparable; see `Criterion`.
     """
+    zero = {name: magnitude == 0 for name, magnitude in members.magnitude().items()}
+    scores = {name: score.masked_fill(zero[name] & (score <= 0), -math.inf) for name, score in scores.items()}
     entries = members.entries() if scope == "global" and not comparable else None
     return Ranking(scores, scope, entries, {name: weight.shape for name, weight in members.filters().items()})

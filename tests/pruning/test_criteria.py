@@ -267,3 +267,21 @@ def test_what_a_program_of_ones_own_may_get_wrong(options, message):
     model, _ = own_network()
     with pytest.raises(ValueError, match=message):
         prune(model, 0.5, **options)
+
+
+@pytest.mark.parametrize("criterion", ["wanda", "taylor", "hessian"])
+def test_pruning_again_removes_the_same_weights(criterion):
+    """Weights that read inputs of zero have the score of weights that are zero."""
+    model, batch = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(64, 16)
+    batch[:, :8] = 0
+    labels = torch.randint(3, (64,))
+    first = prune(model, 0.5, layers=["0"])["0"]
+    again = prune(model, 0.5, layers=["0"], criterion=criterion, batches=[(batch, labels)])["0"]
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_wanda_in_other_dtypes(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)).to(dtype)
+    batches = [(torch.randn(4, 3, 4, 4, dtype=dtype), torch.tensor([0, 1, 0, 1]))]
+    assert prune(model, 0.5, layers=["0"], criterion="wanda", batches=batches)["0"].any()

@@ -62,3 +62,26 @@ def test_networks_with_attention_have_none():
     model = Transformer(20, layers=1, features=16, heads=4, feed_forward=8)
     ids = torch.randint(3, 20, (1, 4))
     assert effective_sparsity(model, ["encoder.0.feed_forward.inner"], (ids, ids)) is None
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+        nn.AdaptiveMaxPool2d(3),
+        nn.Hardtanh(),
+        nn.ReLU6(),
+    ],
+    ids=repr,
+)
+def test_dense_networks_have_no_effective_sparsity(pool):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU())
+    model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)])
+    assert effective_sparsity(model, ["0", "3", "7"], (torch.randn(2, 3, 12, 12),)) == 0
+
+
+@pytest.mark.parametrize("mixing", [nn.InstanceNorm1d(4), nn.RMSNorm(4), nn.LogSoftmax(1)], ids=repr)
+def test_it_is_unknown_where_derivatives_can_cancel(mixing):
+    model = nn.Sequential(nn.Linear(4, 4), mixing, nn.Linear(4, 2))
+    assert effective_sparsity(model, ["0"], (torch.randn(2, 4),)) is None

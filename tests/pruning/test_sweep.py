@@ -192,3 +192,10 @@ def test_a_last_batch_of_one_example_is_left_out_of_the_statistics():
         mean = model[1].running_mean.clone()
     with recalibrated(model, [(images[:20],)]):
         assert torch.equal(model[1].running_mean, mean)
+
+
+@pytest.mark.parametrize("batches", [[], [(torch.zeros(1, 2, 6, 6),)]], ids=["none", "single examples"])
+def test_statistics_are_not_recalibrated_on_nothing(batches):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(ValueError, match="at least one batch of two or more examples"), recalibrated(model, batches):
+        pass

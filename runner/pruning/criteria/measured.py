@@ -127,7 +127,8 @@ def _layer_hook(squares: dict[str, Tensor], name: str, layer: nn.Module) -> Any:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
             weight = nn.Parameter(torch.zeros(layer.weight.shape, device=inputs[0].device))  # type: ignore[arg-type]
-            twin._parameters = {**layer._parameters, "weight": weight}
+            # A bias adds nothing to the derivative, and may have another dtype.
+            twin._parameters = dict.fromkeys(layer._parameters) | {"weight": weight}
             output = twin(inputs[0].detach().float().square(), *inputs[1:])
             add(squares, name, torch.autograd.grad(output.sum(), weight)[0])
 
