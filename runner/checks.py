@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from runner.config import choices
 from runner.config.build import target
 from runner.data.progressive import shrink
 from runner.errors import ConfigError, located
@@ -113,6 +114,17 @@ def check_scope(config: Mapping[str, Any]) -> None:
     prune = config.get("prune", {})
     for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
         scope_for(part, prune["scope"], "layer")
+
+
+def check_granularities(config: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise ConfigError if the model has no members of a granularity to prune, e.g. no attention heads."""
+    prune = config.get("prune", {})
+    for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
+        if "_target_" in part:
+            try:
+                choices.make("granularity", part).members(model)
+            except ValueError as error:
+                raise ConfigError(f"prune.granularity={part['name']}: {error}") from None
 
 
 def check_places(config: Mapping[str, Any], model: nn.Module) -> None:

@@ -16,7 +16,15 @@ from safetensors.torch import save
 from torch import nn
 
 from runner import runs
-from runner.checks import check_image_sizes, check_kinds, check_output, check_places, check_scope, check_splits
+from runner.checks import (
+    check_granularities,
+    check_image_sizes,
+    check_kinds,
+    check_output,
+    check_places,
+    check_scope,
+    check_splits,
+)
 from runner.compaction.sweep_costs import SweepCosts, forward_arguments
 from runner.config import choices
 from runner.config.build import build, build_model, options_of, target
@@ -91,6 +99,7 @@ class Experiment:
         check_output(config, data, task, model, device)
         check_image_sizes(config, data, model, device)
         declare_layers(model, data.model_arguments(), device)
+        check_granularities(config, model)
         return cls(data, task, model, variant, device, config["precision"], config, regularizer)
 
     def check_teacher(self) -> None:

@@ -97,28 +97,29 @@ class Run:
 
     @property
     def _results(self) -> tuple[Path, ...]:
-        """The files that a run writes after its status."""
+        """The files and folders that a run writes after its status."""
         return (
             *(self.metrics_file, self.pruning_file, self.pruning_figure, self.weights_file),
             *(self.scores_file, self.samples_file, self.checkpoint_file, self.events_file, self.log_file),
+            *(self._compact_folders, *(self.folder / name for name in (".hydra", *LOGGER_FOLDERS))),
         )
 
     def clear(self) -> None:
         """Delete the files that a run writes, its compact networks and the loggers' folders, but not the lock."""
         for path in (self.status_file, *self._results):
-            path.unlink(missing_ok=True)
-        for folder in (self._compact_folders, self.folder / ".hydra", *(self.folder / name for name in LOGGER_FOLDERS)):
-            shutil.rmtree(folder, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def not_ours(self) -> list[str]:
-        """Return the names of files that another program wrote but `clear` would delete.
+        """Return the names of files and folders that another program wrote but `clear` would delete.
 
         In a folder that has a status.json, all files are assumed to be the run's own.
         """
         if self.status_file.exists():
             return []
-        found = [path.name for path in self._results if path.exists() and path.stat().st_size]
-        return [*found, *([".hydra"] if self.config_file.parent.exists() else [])]
+        return [path.name for path in self._results if path.exists() and path.stat().st_size]
 
     # --- configuration -------------------------------------------------------------------------------------------
 

@@ -284,7 +284,8 @@ def _outcome_of(run: Run) -> Iterator[None]:
         with suppress(OSError):
             log.error("%s", failure, exc_info=not isinstance(failure, UserError))
         with suppress(OSError, UserError):
-            run.write_status(state="failed", error=f"{type(failure).__name__}: {first_line(failure)}")
+            if run.status().get("state") != "finished":  # otherwise a further sweep failed, and all results remain
+                run.write_status(state="failed", error=f"{type(failure).__name__}: {first_line(failure)}")
         if failure is error:
             raise  # keeps its own cause
         raise failure from error

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from runner.errors import ConfigError, DamagedRun, FolderInUse, UserError
+from runner.running import _outcome_of
 from runner.runs import (
     Run,
     cut_metrics,
@@ -130,7 +131,9 @@ def test_somebody_elses_files_are_told_from_a_runs(run):
     assert run.not_ours() == []
     run.metrics_file.write_text("x")
     run.config_file.parent.mkdir()
-    assert run.not_ours() == ["metrics.csv", ".hydra"]
+    (run.folder / "tensorboard").mkdir()
+    (run.folder / "compact").mkdir()
+    assert sorted(run.not_ours()) == [".hydra", "compact", "metrics.csv", "tensorboard"]
     run.write_status(state="running")
     assert run.not_ours() == []
 
@@ -232,3 +235,12 @@ def test_a_file_system_without_locks_is_one_clear_line(run, monkeypatch):
     with pytest.raises(UserError, match=r"run: its file system has no locks \(flock: Function not implemented\)"):
         run.locked().__enter__()
     assert not run.in_use()
+
+
+@pytest.mark.parametrize(("before", "after"), [("running", "failed"), ("finished", "finished")])
+def test_a_further_sweep_that_fails_takes_nothing_away(run, before, after):
+    run.folder.mkdir()
+    run.write_status(state=before)
+    with pytest.raises(UserError, match="not with weights"), _outcome_of(run):
+        raise UserError("not with weights")
+    assert run.status()["state"] == after

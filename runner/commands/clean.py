@@ -47,4 +47,7 @@ def _agreed(number: int) -> bool:
     """Ask the user to confirm the deletion; return False without a terminal."""
     if not sys.stdin.isatty():
         return False
-    return input(f"delete {number}? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"delete {number}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False

@@ -1,5 +1,6 @@
 """Convert the options varied by `run search` from Hydra's sweep syntax to Optuna's distributions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,9 @@ def _distribution(override: Override) -> BaseDistribution:
     if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None:
         if all(isinstance(one, int) for one in (value.start, value.stop, value.step)):
             return IntDistribution(int(value.start), int(value.stop) - 1, step=int(value.step))
-        values = [value.start + i * value.step for i in range(max(0, round((value.stop - value.start) / value.step)))]
+        # As many as Hydra has: the end is left out, but (1 - 0) / 0.3 is 4 values and (0.35 - 0.1) / 0.1 is 3.
+        number = max(0, math.ceil((value.stop - value.start) / value.step - 1e-9))
+        values = [value.start + i * value.step for i in range(number)]
         return CategoricalDistribution([show(round(one, 12)) for one in values])
     if isinstance(value, ChoiceSweep):
         return CategoricalDistribution([str(one) for one in override.sweep_string_iterator()])

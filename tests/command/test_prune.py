@@ -57,6 +57,7 @@ def test_takes_all_runs_below_a_folder(call, finished, tmp_path):
     [
         (["prune.sparsities=[1.5]"], "prune.sparsities=[1.5]: expected"),
         (["prune.floor=-1"], "prune.floor=-1: expected auto or a number from 0 to 1"),
+        (["prune.granularity=head"], "prune.granularity=head: PreActResNet has no attention whose heads are known"),
         (["prune.scope=world"], "prune.scope=world: expected auto, layer, uniform, erk, global"),
         (["seed=1"], "seed=1: there is no option seed"),
         (["model=resnet32"], "model"),

@@ -4,10 +4,12 @@ import csv
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from runner.runs import Run, find_runs
 
 optuna = pytest.importorskip("optuna")
+space = pytest.importorskip("runner.config.space")
 
 FAST = ("debug=smoke", "model=lenet", "prune.granularity=weight", "prune.batch_norm=[kept]", "outputs=out")
 ALPHA = ("dropout=targeted", "dropout.alpha=interval(0.1,0.9)")
@@ -114,3 +116,14 @@ def test_without_optuna(call, monkeypatch):
     result = call("search", *ALPHA, "search.sparsity=0.9")
     assert result.code == 2
     assert result.err == "run: run search needs optuna, which is not installed: pip install '.[search]' in a checkout\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("range(0,1,0.3)", "0 0.3 0.6 0.9"), ("range(0.1,0.35,0.1)", "0.1 0.2 0.3"), ("range(0,0.5,0.25)", "0 0.25")],
+)
+def test_ranges_have_the_values_that_they_have_in_a_sweep(text, values):
+    (override,) = OverridesParser.create().parse_overrides([f"dropout.alpha={text}"])
+    swept = [float(value) for value in override.sweep_string_iterator()]
+    assert [float(value) for value in space._distribution(override).choices] == pytest.approx(swept)
+    assert swept == pytest.approx([float(value) for value in values.split()])

@@ -117,6 +117,13 @@ def test_clean_asks_and_deletes_no_more(three: list[Run], capsys: Any, monkeypat
     monkeypatch.setattr("builtins.input", lambda text: "n")
     clean(["o"], [])
     assert a.checkpoint_file.exists()
+
+    def ended(text: str) -> str:  # Ctrl-D
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert clean(["o"], []) == 0
+    assert a.checkpoint_file.exists()
     with c.locked():
         clean(["o"], ["yes=true"])
     assert not a.checkpoint_file.exists() and a.status_file.exists()
