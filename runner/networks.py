@@ -82,7 +82,8 @@ def find_sources(folders: Sequence[str]) -> list[Source]:
         run = Run(folder.absolute().parent.parent)
         inside = folder.absolute().parent.name == COMPACT and run.config_file.exists()
         if inside and folder.is_dir():
-            found.append(Source(Run(folder.parent.parent), folder))
+            given = Run(folder.parent.parent)  # wrong for a path relative to the run folder's compact/
+            found.append(Source(given if given.config_file.exists() else run, folder))
         elif any((folder / name).is_file() for name in (ARCHITECTURE, PACKED, ELASTIC)):
             raise ConfigError(f"{folder} is not in a run folder, which holds its data: expected RUN/{COMPACT}/NAME")
         else:

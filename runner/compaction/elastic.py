@@ -36,7 +36,7 @@ from runner.pruning.ranking import rank
 
 ELASTIC = "elastic.safetensors"
 FORMAT = 1
-_KEYS = {"format", "architecture", "widths", "inputs"}
+_KEYS = {"format", "architecture", "widths", "inputs", "fold"}
 _TYPES = {"float32": torch.float32, "int64": torch.int64}
 _MOST_INPUTS, _LARGEST_INPUT, _MOST_EXAMPLES = 4, 2**20, 8  # limits on the memory that an untrusted file can take
 _NARROWEST = 1e-6  # leaves one feature at each place
@@ -55,21 +55,22 @@ class Elastic:
         statistics: mapping from width to BatchNorm's statistics at that width. It contains width 1, or is empty if
             nothing was measured.
         inputs: shapes and dtypes of the arguments of `forward`, for two or more examples.
+        fold: fold BatchNorm into the preceding layers; see `compact`.
     """
 
     network: nn.Module
     order: Mapping[str, Tensor]
     statistics: Mapping[float, Statistics]
     inputs: Sequence[tuple[tuple[int, ...], torch.dtype]]
+    fold: bool = True
 
-    def at(self, width: float, fold: bool = True) -> Compact:
+    def at(self, width: float) -> Compact:
         """Cut the network to the first ⌈width · n⌉ of n features at each place.
 
         The other features are zero in the result's `reference`. The elastic network is not modified.
 
         Args:
             width: in (0, 1].
-            fold: fold BatchNorm into the preceding layers; see `compact`.
 
         Raises:
             ConfigError: the width is out of range.
@@ -79,7 +80,7 @@ class Elastic:
         pruned = narrowed(self.network, self.order, width)
         found = interpolated(self.statistics, width)
         example = _example(self.inputs)
-        return compact(pruned, example, recalibrate=lambda model: load_statistics(model, found), fold=fold)
+        return compact(pruned, example, recalibrate=lambda model: load_statistics(model, found), fold=self.fold)
 
 
 def narrowed(network: nn.Module, order: Mapping[str, Tensor], width: float) -> nn.Module:
@@ -156,6 +157,7 @@ def save_elastic(
         "architecture": architecture_of(Structure(), class_name, arguments),
         "widths": widths,
         "inputs": [[list(shape), str(kind).removeprefix("torch.")] for shape, kind in elastic.inputs],
+        "fold": elastic.fold,
     }
     tensors = {f"network.{name}": tensor for name, tensor in stored_tensors(elastic.network).items()}
     tensors |= {f"order.{name}": features.to(torch.int32) for name, features in elastic.order.items()}
@@ -187,7 +189,8 @@ def load_elastic(file: Path) -> Elastic:
         about = json.loads(metadata.get("elastic", "null"))
     except (ValueError, RecursionError):
         about = None
-    if not isinstance(about, dict) or about.keys() != _KEYS or about["format"] != FORMAT:
+    about = {"fold": True, **about} if isinstance(about, dict) else {}  # older files do not say it
+    if about.keys() != _KEYS or about["format"] != FORMAT or not isinstance(about["fold"], bool):
         raise DamagedRun(f"{file}: expected an elastic file of format {FORMAT}")
     network = assemble(about["architecture"], _part(tensors, "network."), file, file)
     inputs = _inputs(file, about["inputs"])
@@ -200,7 +203,9 @@ def load_elastic(file: Path) -> Elastic:
     statistics = _statistics(file, about["widths"], tensors, statistics_of(network))
     order = _part(tensors, "order.")
     _check_order(file, network, order)
-    return Elastic(network, {name: features.long() for name, features in order.items()}, statistics, inputs)
+    return Elastic(
+        network, {name: features.long() for name, features in order.items()}, statistics, inputs, about["fold"]
+    )
 
 
 def load_network(path: str | Path, width: float | None = None) -> nn.Module:

@@ -86,11 +86,12 @@ def make_elastic(experiment: Experiment, run: Run, request: Request, widths: Seq
     with replaced(run.elastic_folder, run) as partial:
         references = {width: _reference(experiment, whole, order, width, example, recalibrates) for width in widths}
         statistics = {w: statistics_of(network) for w, network in references.items()} if recalibrates else {}
-        stored = save_elastic(partial / ELASTIC, Elastic(whole, order, statistics, inputs), *builder_of(experiment))
+        content = Elastic(whole, order, statistics, inputs, request.fold)
+        stored = save_elastic(partial / ELASTIC, content, *builder_of(experiment))
         elastic = load_elastic(partial / ELASTIC)
         found = []
         for width in widths:
-            result = elastic.at(width, request.fold)
+            result = elastic.at(width)
             batches = (tuple(part.cpu() for part in batch) for batch in inputs_of_test(experiment))
             expected = expected_parameters(references[width], result.structure)
             proof = prove(references[width], result.network, batches, expected)

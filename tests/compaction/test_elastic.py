@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import runner
 from runner.compaction.elastic import (
@@ -76,6 +78,14 @@ def test_ten_random_widths_in_a_fresh_process(elastic, tmp_path):
         load_statistics(whole, interpolated(elastic.statistics, width))
         expected = whole(images).flatten().detach()
         assert torch.allclose(torch.tensor(json.loads(line)), expected, rtol=0, atol=float(1e-5 * expected.abs().max()))
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_batch_norm_is_folded_as_it_was_when_the_file_was_proved(elastic, fold, tmp_path):
+    save_elastic(tmp_path / ELASTIC, replace(elastic, fold=fold), *RESNET)
+    network = load_network(tmp_path, 0.5)
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert (norms < sum(isinstance(module, nn.BatchNorm2d) for module in elastic.network.modules())) == fold
 
 
 def test_of_n_features_the_first_ceil_of_width_n_are_left(elastic):
