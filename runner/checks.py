@@ -120,7 +120,7 @@ def check_granularities(config: Mapping[str, Any], model: nn.Module) -> None:
     """Raise ConfigError if the model has no members of a granularity to prune, e.g. no attention heads."""
     prune = config.get("prune", {})
     for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
-        if "_target_" in part:
+        if "_target_" in part and part["name"] != "feature":  # see check_places
             try:
                 choices.make("granularity", part).members(model)
             except ValueError as error:
