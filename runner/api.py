@@ -109,7 +109,7 @@ class Result:
         from runner.config import choices
         from runner.parameters import fraction, one_of
         from runner.pruning.apply import prune
-        from runner.pruning.granularities.base import scopes_of
+        from runner.pruning.sweep import scope_for
         from runner.runs import scope_of
         from runner.stored import load_scores
 
@@ -121,9 +121,9 @@ class Result:
         experiment.load(self.run, model)
         if sparsity:
             own = load_scores(self.run, experiment.device).get(granularity) if scores == "own" else None
-            scopes = scopes_of(choices.builtin("granularity", granularity))
-            scope = scope_of(self.run.status())
-            prune(model, sparsity, granularity, scores=own, scope=scope if scope in scopes else scopes[0])
+            (part,) = choices.settle("granularity", granularity)
+            scope = scope_for(part, "auto", scope_of(self.run.status()))
+            prune(model, sparsity, granularity, scores=own, scope=scope)
         return model.eval()
 
     @property

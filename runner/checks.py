@@ -111,15 +111,19 @@ def check_splits(config: Mapping[str, Any], splits: Sequence[str]) -> None:
 
 def check_scope(config: Mapping[str, Any]) -> None:
     """Raise ConfigError if a granularity does not support the scope of the sweep."""
-    prune = config.get("prune", {})
-    for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
-        scope_for(part, prune["scope"], "layer")
+    for part in _granularities(config):
+        scope_for(part, config["prune"]["scope"], "layer")
+
+
+def _granularities(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the granularities that the sweep names; none for `auto`."""
+    asked = config.get("prune", {}).get("granularity")
+    return asked if isinstance(asked, list) else []
 
 
 def check_granularities(config: Mapping[str, Any], model: nn.Module) -> None:
     """Raise ConfigError if the model has no members of a granularity to prune, e.g. no attention heads."""
-    prune = config.get("prune", {})
-    for part in prune["granularity"] if isinstance(prune.get("granularity"), list) else ():
+    for part in _granularities(config):
         if "_target_" in part and part["name"] != "feature":  # see check_places
             try:
                 choices.make("granularity", part).members(model)
