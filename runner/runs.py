@@ -58,6 +58,20 @@ def own_scopes(swept: Iterable[tuple[str, str]], own: str) -> dict[str, str]:
     return {granularity: own if (granularity, own) in swept else "layer" for granularity, _ in swept}
 
 
+def shown_floors(swept: Iterable[tuple[str, float]], own: Mapping[str, float]) -> dict[str, float]:
+    """Return the floor that `prune.floor=auto` stands for in each granularity, or the first sweep's if none used it.
+
+    Args:
+        swept: granularity and floor of rows of pruning.csv, except those for the unpruned network.
+        own: the floors of the variant, see `floors_of`.
+    """
+    floors: dict[str, float] = {}
+    for granularity, floor in swept:
+        if granularity not in floors or floor == own.get(granularity, own[""]):
+            floors[granularity] = floor
+    return floors
+
+
 def floors_of(status: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, float]:
     """Return the floor of a run's variant for each granularity, as stored by its sweep.
 

@@ -12,7 +12,7 @@ from typing import Any
 from runner.config.identity import with_defaults
 from runner.config.rules import leaves
 from runner.errors import ConfigError, UserError
-from runner.runs import Run, floors_of, own_scopes, scope_of
+from runner.runs import Run, floors_of, own_scopes, scope_of, shown_floors
 from runner.tasks.metrics import Metric, of_status
 
 UNREADABLE = (UserError, KeyError, TypeError, ValueError, AttributeError)
@@ -117,11 +117,8 @@ def own_sweeps(
     rows = [row for row in rows if row["split"] == split and row["scores"] == "own"]
     scopes = own_scopes(((row["granularity"], row["scope"]) for row in rows if not _unpruned(row)), scope_of(status))
     rows = [row for row in rows if _unpruned(row) or row["scope"] == scopes[row["granularity"]]]
-    own, floors = floors_of(status, config), dict[str, float]()
-    for row in rows:
-        name, floor = row["granularity"], _floor(row)
-        if not _unpruned(row) and (name not in floors or floor == own.get(name, own[""])):
-            floors[name] = floor
+    swept = ((row["granularity"], _floor(row)) for row in rows if not _unpruned(row))
+    floors = shown_floors(swept, floors_of(status, config))
     return [row for row in rows if _unpruned(row) or _floor(row) == floors[row["granularity"]]]
 
 

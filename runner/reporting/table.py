@@ -23,7 +23,7 @@ from runner.reporting.points import (
     unpruned_points,
 )
 from runner.reporting.sections import Section, Table
-from runner.runs import Run, own_scopes
+from runner.runs import Run, own_scopes, shown_floors
 from runner.tasks.metrics import Metric
 
 
@@ -161,16 +161,15 @@ def _floors(
 
     For `auto`, it is the floor of `prune.floor=auto`, i.e. the variant's γ, or the first sweep's if no sweep used it.
     """
-    known: dict[str, dict[str, float]] = {}
-    if choice.floor == "auto":  # seeds may have been pruned in different granularities
-        known = {n: {k: v for run in reversed(g) for k, v in own_floors(run.run).items()} for n, g in own.items()}
+    if choice.floor != "auto":
+        return dict.fromkeys(points["place"], float(choice.floor))
     floors: dict[tuple[str, str], float] = {}
-    for place, floor in points[["place", "floor"]].drop_duplicates().itertuples(index=False):
-        column, granularity = place
-        if choice.floor != "auto":
-            floors[place] = float(choice.floor)
-        elif place not in floors or floor == known[column].get(granularity, known[column][""]):
-            floors[place] = float(floor)
+    swept = points[["column", "granularity", "floor"]].drop_duplicates()
+    for column, part in swept.groupby("column", sort=False):
+        # Seeds may have been pruned in different granularities.
+        known = {name: floor for run in reversed(own[str(column)]) for name, floor in own_floors(run.run).items()}
+        shown = shown_floors(zip(part["granularity"], part["floor"], strict=True), known)
+        floors |= {(str(column), name): float(floor) for name, floor in shown.items()}
     return floors
 
 
