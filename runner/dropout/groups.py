@@ -30,11 +30,10 @@ class _Dropped:
         self._drawn: dict[str, Tensor] = {}  # masks of the current forward pass in training
         # Layers that have read them outside a pass of the whole model; None in such a pass.
         self._read: set[str] | None = set()
-        self._kept = UntilChanged()  # masks of evaluation
+        self.kept = UntilChanged()  # masks of evaluation
 
     def start(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Draw once for a training pass of the whole model; its forward pre-hook."""
-        self._kept.start(model, inputs)
         if model.training:
             self._draw()
         self._read = None
@@ -57,7 +56,7 @@ class _Dropped:
         """
         if not training:
             weights = self.members.weights.values()
-            return self._kept.get(self.rates.gamma, weights, lambda: self.members.masks(self._targeted())).get(name)
+            return self.kept.get(self.rates.gamma, weights, lambda: self.members.masks(self._targeted())).get(name)
         if self._read is not None:
             if not self._drawn or name in self._read:
                 self._draw()
@@ -112,6 +111,7 @@ class TargetedGroups(RatedVariant):
         self._dropped = _Dropped(members, self.rates)
         super().attach(model, members.layers)
         # Bound methods, so that a deep copy of the model has hooks of its own.
+        self.hooks.append(model.register_forward_pre_hook(self._dropped.kept.start))
         self.hooks.append(model.register_forward_pre_hook(self._dropped.start))
         self.hooks.append(model.register_forward_hook(self._dropped.end, always_call=True))
 
